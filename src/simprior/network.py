@@ -1,0 +1,240 @@
+"""Frozen specification of a random fully connected network (DESIGN: notation and conventions).
+
+The spec says what determines the distribution over functions and nothing else; options of a run
+(samples, seed, workers, device) are kept apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from simprior.errors import InputError
+
+ACTIVATIONS = ("relu", "tanh", "erf", "gelu", "sin", "linear", "step")
+ENCODINGS = ("01", "pm1")
+WEIGHT_DISTS = ("gaussian", "uniform")
+MAX_BITS = 16
+
+Activation = str | Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A random network x -> sign(z(x)): its architecture and its law of parameters.
+
+    Weights are ``w ~ N(0, sigma_w^2 / fan_in)`` and biases ``b ~ N(0, sigma_b^2)`` in every layer,
+    the output layer included; ``sigma_w`` and ``sigma_b`` are standard deviations, one for all
+    layers or one a layer (``len(hidden) + 1`` of them). ``weight_dist="uniform"`` draws both from
+    the uniform law with the same variance. The output is 1 iff z(x) > 0.
+
+    Parameters
+    ----------
+    n : int
+        Number of input bits, 1 to 16; the inputs are all 2^n bit strings, row i the binary form
+        of i, most significant bit first. Ignored (set to d) when ``inputs`` is given.
+    hidden : tuple of int
+        Widths of the hidden layers; ``()`` is a perceptron.
+    activation : str or callable
+        One of ``relu tanh erf gelu sin linear step``, an import path ``"package.module:name"``, or
+        any elementwise callable on torch tensors or numpy arrays.
+    sigma_w, sigma_b : float or tuple of float
+        Standard deviations (``sigma_w > 0``, ``sigma_b >= 0``).
+    encoding : str
+        ``"01"``: bits are 0 and 1. ``"pm1"``: -1 and +1.
+    weight_dist : str
+        ``"gaussian"`` or ``"uniform"``.
+    inputs : (m, d) array or None
+        Explicit inputs in place of the bit strings.
+
+    Raises
+    ------
+    InputError
+        If a field is out of range; the message names the field, its value and the remedy.
+    """
+
+    n: int = 7
+    hidden: tuple[int, ...] = (40, 40)
+    activation: Activation = "relu"
+    sigma_w: float | tuple[float, ...] = 1.0
+    sigma_b: float | tuple[float, ...] = 1.0
+    encoding: str = "01"
+    weight_dist: str = "gaussian"
+    inputs: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.inputs is not None:
+            object.__setattr__(self, "inputs", _check_inputs(self.inputs))
+            object.__setattr__(self, "n", int(self.inputs.shape[1]))
+        else:
+            _check_bits(self.n)
+        object.__setattr__(self, "hidden", _check_hidden(self.hidden))
+        _check_activation(self.activation)
+        for name in ("sigma_w", "sigma_b"):
+            value = _check_sigma(name, getattr(self, name), len(self.hidden) + 1)
+            object.__setattr__(self, name, value)
+        _check_choice("encoding", self.encoding, ENCODINGS)
+        _check_choice("weight_dist", self.weight_dist, WEIGHT_DISTS)
+
+    @property
+    def m(self) -> int:
+        """Number of inputs on which a function is defined (2^n, or the rows of ``inputs``)."""
+        return 1 << self.n if self.inputs is None else int(self.inputs.shape[0])
+
+    @property
+    def d(self) -> int:
+        """Input dimension (fan-in of the first layer)."""
+        return self.n
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers."""
+        return len(self.hidden)
+
+    @property
+    def fan_ins(self) -> tuple[int, ...]:
+        """Fan-in of each of the ``depth + 1`` affine layers."""
+        return (self.d, *self.hidden)
+
+    @property
+    def sigma_ws(self) -> tuple[float, ...]:
+        """sigma_w of each of the ``depth + 1`` affine layers."""
+        return _per_layer(self.sigma_w, self.depth + 1)
+
+    @property
+    def sigma_bs(self) -> tuple[float, ...]:
+        """sigma_b of each of the ``depth + 1`` affine layers."""
+        return _per_layer(self.sigma_b, self.depth + 1)
+
+    @property
+    def activation_name(self) -> str:
+        """Name for manifests: the string itself, or ``module:qualname`` of a callable."""
+        if isinstance(self.activation, str):
+            return self.activation
+        module = getattr(self.activation, "__module__", "?")
+        return f"{module}:{getattr(self.activation, '__qualname__', repr(self.activation))}"
+
+    def activation_callable(self) -> Callable[[Any], Any] | None:
+        """The user's callable, or None when the activation is one of the built-in names."""
+        if not isinstance(self.activation, str):
+            return self.activation
+        return None if self.activation in ACTIVATIONS else import_activation(self.activation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for TOML/JSON; explicit inputs become nested lists."""
+        out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        out["hidden"] = list(self.hidden)
+        out["activation"] = self.activation_name
+        for name in ("sigma_w", "sigma_b"):
+            out[name] = list(out[name]) if isinstance(out[name], tuple) else out[name]
+        out["inputs"] = None if self.inputs is None else self.inputs.tolist()
+        return out
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Network:
+        """Inverse of :meth:`to_dict`; unknown keys raise :class:`InputError`."""
+        known = {f.name for f in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise InputError(f"network.{key}={values[key]!r}", f"one of {sorted(known)}", "remove it")
+        return cls(**values)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything that determines the distribution."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+
+def import_activation(path: str) -> Callable[[Any], Any]:
+    """Resolve ``"package.module:name"`` to a callable; :class:`InputError` if there is none."""
+    module, _, name = path.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError):
+        found = None  # type: ignore[assignment]
+    if not name or not callable(found):
+        raise InputError(
+            f"activation={path!r}",
+            f"one of {', '.join(ACTIVATIONS)} or an import path module:function",
+            "check the spelling, e.g. torch.nn.functional:silu",
+        )
+    return found
+
+
+def _check_bits(n: Any) -> None:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_BITS:
+        raise InputError(f"n={n!r}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7")
+
+
+def _check_inputs(inputs: Any) -> np.ndarray:
+    try:
+        array = np.array(inputs, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
+        raise InputError(
+            f"inputs of shape {array.shape}", "a finite (m, d) matrix with m, d >= 1",
+            "one row an input, one column a coordinate",
+        )
+    array.setflags(write=False)
+    return array
+
+
+def _check_hidden(hidden: Any) -> tuple[int, ...]:
+    widths = tuple(hidden) if isinstance(hidden, Sequence | np.ndarray) and not isinstance(hidden, str) else (hidden,)
+    for w in widths:
+        if isinstance(w, bool) or not isinstance(w, int | np.integer) or w < 1:
+            raise InputError(
+                f"hidden={hidden!r}", "positive integers, one a hidden layer",
+                "pass for example hidden=(40, 40), or () for a perceptron",
+            )
+    return tuple(int(w) for w in widths)
+
+
+def _check_activation(activation: Any) -> None:
+    if isinstance(activation, str):
+        if activation not in ACTIVATIONS:
+            import_activation(activation)
+    elif not callable(activation):
+        raise InputError(
+            f"activation={activation!r}", f"one of {', '.join(ACTIVATIONS)} or a callable",
+            "pass a name or an elementwise function",
+        )
+
+
+def _check_sigma(name: str, value: Any, layers: int) -> float | tuple[float, ...]:
+    values = tuple(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value,)
+    low = "> 0" if name == "sigma_w" else ">= 0"
+    if len(values) not in (1, layers):
+        raise InputError(
+            f"{name}={value!r}", f"one number or {layers} (one a layer, the output layer included)",
+            "give a single standard deviation or one for each layer",
+        )
+    for v in values:
+        bad = isinstance(v, bool) or not isinstance(v, int | float | np.floating | np.integer)
+        if bad or not math.isfinite(v) or v < 0 or (name == "sigma_w" and v == 0):
+            raise InputError(f"{name}={v!r}", f"a finite standard deviation {low}", f"pass for example {name}=1.0")
+    return float(values[0]) if len(values) == 1 else tuple(float(v) for v in values)
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r}", f"one of {', '.join(choices)}", f"pass {name}={choices[0]!r}")
+
+
+def _per_layer(value: float | tuple[float, ...], layers: int) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,) * layers
