@@ -1,0 +1,48 @@
+"""The ordered inputs on which a function is defined (DESIGN: conventions, rows "inputs")."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simprior.errors import InputError
+from simprior.network import ENCODINGS, MAX_BITS, Network
+
+
+def bit_matrix(n: int, encoding: str = "01") -> np.ndarray:
+    """All bit strings of length ``n``: row i is the binary form of i, most significant bit first.
+
+    Parameters
+    ----------
+    n : int
+        Number of bits, 1 to 16.
+    encoding : str
+        ``"01"`` gives entries 0 and 1; ``"pm1"`` maps 0 to -1.
+
+    Returns
+    -------
+    (2^n, n) float64 array; column 0 is x1.
+
+    Raises
+    ------
+    InputError
+        If ``n`` or ``encoding`` is out of range.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_BITS:
+        raise InputError(f"n={n!r}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7")
+    if encoding not in ENCODINGS:
+        raise InputError(
+            f"encoding={encoding!r}", f"one of {', '.join(ENCODINGS)}", "pass encoding='01'"
+        )
+    index = np.arange(1 << int(n))[:, None]
+    bits = ((index >> np.arange(int(n) - 1, -1, -1)) & 1).astype(np.float64)
+    return bits if encoding == "01" else 2.0 * bits - 1.0
+
+
+def input_matrix(network: Network) -> np.ndarray:
+    """The (m, d) float64 matrix of the inputs of ``network``, a fresh array.
+
+    Explicit inputs are returned as given; otherwise :func:`bit_matrix` of (n, encoding).
+    """
+    if network.inputs is not None:
+        return np.array(network.inputs, dtype=np.float64)
+    return bit_matrix(network.n, network.encoding)

@@ -1,0 +1,241 @@
+"""Truth tables: packed words, text forms, and parsing of whatever the user gives.
+
+Forms of F functions on m ordered inputs (DESIGN: conventions)
+
+* tables: (F, m) uint8 of 0/1, entry j the output on input j;
+* packed: (F, W) uint64, W = ceil(m/64); input 0 is the MOST significant bit of word 0; padding
+  bits are zero, so equal functions have equal words, and words sort like bit strings;
+* bits: a string of m characters, character j the output on input j;
+* hex: ``"0x"`` and ceil(m/4) digits, the first digit holding inputs 0..3 (input 0 its most
+  significant bit). If m is not a multiple of 4, the last digit is filled with zero bits on its
+  right: m=2, outputs 1, 0 on inputs 0, 1 is ``0x8``.
+
+The *reversed* bit string of older C++ tools (``std::bitset`` output) is read from its end: the
+last character belongs to input 0, the one before to input 1, and so on, where input i has x1 as
+its LEAST significant bit. With rev(i) the number whose n binary digits are those of i reversed,
+character p of such a string is the output on our input rev(2^n - 1 - p), so ``table[j] =
+string[2^n - 1 - rev(j)]``. The map is its own inverse. It needs m = 2^n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean.names import named
+from simprior.errors import InputError
+
+ORDERS = ("standard", "reversed")
+
+
+def n_words(m: int) -> int:
+    """Number W of 64-bit words that hold ``m`` outputs."""
+    return (m + 63) // 64
+
+
+def pack(tables: np.ndarray) -> np.ndarray:
+    """Pack (F, m) or (m,) tables of 0/1 of any dtype into (F, W) uint64 words.
+
+    Raises :class:`InputError` on other values (-1/+1 tables go through :func:`parse_functions`).
+    """
+    tables = np.atleast_2d(tables)
+    f, m = tables.shape
+    octets = np.zeros((f, 8 * n_words(m)), dtype=np.uint8)
+    octets[:, : (m + 7) // 8] = np.packbits(_as_zero_one(tables), axis=1)
+    return _octets_to_words(octets)
+
+
+def unpack(words: np.ndarray, m: int) -> np.ndarray:
+    """Unpack (F, W) uint64 words into (F, m) uint8 tables of 0/1; inverse of :func:`pack`."""
+    return np.unpackbits(_words_to_octets(words, m), axis=1, count=m)
+
+
+def to_hex(words: np.ndarray, m: int) -> list[str]:
+    """Hex text of each of F packed functions: ``"0x"`` and ceil(m/4) digits (module docstring)."""
+    octets = _words_to_octets(words, m)
+    text, step, digits = octets.tobytes().hex(), 2 * octets.shape[1], (m + 3) // 4
+    return ["0x" + text[k : k + digits] for k in range(0, len(text), step)]
+
+
+def from_hex(texts: str | Sequence[str], m: int) -> np.ndarray:
+    """Packed (F, W) words of hex texts; :class:`InputError` on a wrong length, digit or padding."""
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    digits = (m + 3) // 4
+    clean = [t.strip().lower().removeprefix("0x") for t in texts]
+    for text, given in zip(clean, texts, strict=True):
+        if len(text) != digits or not set(text) <= set("0123456789abcdef"):
+            raise InputError(
+                f"function {_short(given)!r}", f"{digits} hex digits (m={m} inputs)",
+                "write 0x and one digit for every four inputs, inputs 0..3 first",
+            )  # fmt: skip
+    width = 16 * n_words(m)
+    joined = bytes.fromhex("".join(text.ljust(width, "0") for text in clean))
+    octets = np.frombuffer(joined, dtype=np.uint8).reshape(len(clean), width // 2)
+    words = _octets_to_words(octets)
+    _check_padding(words, m, texts)
+    return words
+
+
+def to_bits(words: np.ndarray, m: int, order: str = "standard") -> list[str]:
+    """Bit string of each of F packed functions, in the ``standard`` or ``reversed`` order."""
+    tables = unpack(words, m)
+    if _check_order(order) == "reversed":
+        tables = tables[:, _reversed_positions(m)]
+    text = (tables + np.uint8(48)).tobytes().decode("ascii")
+    return [text[k : k + m] for k in range(0, len(text), m)]
+
+
+def from_bits(texts: str | Sequence[str], m: int, order: str = "standard") -> np.ndarray:
+    """Packed (F, W) words of bit strings of length ``m``.
+
+    ``order="reversed"`` reads the form of older C++ tools (module docstring). Raises
+    :class:`InputError` on another length or character, or if m is no power of 2 when reversed.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    _check_order(order)
+    clean = [t.strip() for t in texts]
+    for text in clean:
+        if len(text) != m or text.count("0") + text.count("1") != m:
+            raise InputError(
+                f"function {_short(text)!r}", f"{m} characters 0 or 1 (m={m} inputs)",
+                "give one character for every input, input 0 first",
+            )  # fmt: skip
+    octets = np.frombuffer("".join(clean).encode("ascii"), dtype=np.uint8)
+    tables = octets.reshape(len(clean), m) - np.uint8(48)
+    return pack(tables[:, _reversed_positions(m)] if order == "reversed" else tables)
+
+
+def parse_functions(functions: Any, m: int, n: int | None = None) -> np.ndarray:
+    """Tables of functions given in any accepted form.
+
+    Parameters
+    ----------
+    functions : array, str, or sequence of str / arrays
+        0/1, bool or -1/+1 arrays of shape (m,) or (F, m); or texts: a bit string of length m, hex
+        starting with ``0x``, or a name of :mod:`simprior.boolean.names`.
+    m : int
+        Number of inputs.
+    n : int or None
+        Number of bits, for names. None means log2(m) if m is a power of 2, i.e. the inputs are
+        all bit strings in the standard order. Pass 0 for inputs that are not, to refuse names.
+
+    Returns
+    -------
+    (F, m) uint8 array of 0/1.
+
+    Raises
+    ------
+    InputError
+        If a function cannot be read; the message names it and what was expected.
+    """
+    if isinstance(functions, str):
+        return _parse_text(functions, m, n)[None, :]
+    kind = getattr(getattr(functions, "dtype", None), "kind", "O")
+    if isinstance(functions, Iterable) and kind in "OU":
+        items = list(functions)
+        if any(isinstance(item, str) for item in items):
+            return np.concatenate([parse_functions(item, m, n) for item in items], axis=0)
+        functions = items
+    return _parse_array(functions, m)
+
+
+def _parse_text(text: str, m: int, n: int | None) -> np.ndarray:
+    key = text.strip()
+    if key[:2].lower() == "0x":
+        return unpack(from_hex(key, m), m)[0]
+    if key and set(key) <= {"0", "1"}:
+        return unpack(from_bits(key, m), m)[0]
+    bits = (m.bit_length() - 1 if _is_power_of_two(m) else 0) if n is None else n
+    if bits < 1 or 1 << bits != m:
+        raise InputError(
+            f"function {_short(text)!r}", f"a bit string of length {m} or hex (m={m} inputs)",
+            "names are defined only when the inputs are all bit strings of some length",
+        )  # fmt: skip
+    return named(key, bits)
+
+
+def _parse_array(functions: Any, m: int) -> np.ndarray:
+    try:
+        array = np.asarray(functions)
+        array = array[None, :] if array.ndim == 1 else array
+        numeric = array.dtype.kind in "biuf"
+    except (TypeError, ValueError):
+        array, numeric = np.empty((0, 0)), False
+    if not numeric or array.ndim != 2 or array.shape[1] != m:
+        raise InputError(
+            f"functions of type {type(functions).__name__}, shape {array.shape}",
+            f"0/1 arrays of shape ({m},) or (F, {m}), bit strings, hex strings or names",
+            f"give one output for each of the m={m} inputs",
+        )
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    ones = array == 1
+    if not (np.all(ones | (array == 0)) or np.all(ones | (array == -1))):
+        wrong = array[~(ones | (array == 0))]
+        raise InputError(
+            f"function value {wrong[0]!s}", "outputs 0 and 1, or -1 and +1 throughout",
+            "threshold the outputs first, e.g. z > 0",
+        )  # fmt: skip
+    return ones.astype(np.uint8)
+
+
+def _reversed_positions(m: int) -> np.ndarray:
+    """(m,) indices p(j) = m - 1 - rev(j); an involution (rev of the complement)."""
+    if not _is_power_of_two(m):
+        raise InputError(f"m={m}", "a power of 2 for the reversed order", "use order='standard'")
+    index, rev = np.arange(m), np.zeros(m, dtype=np.int64)
+    for k in range(m.bit_length() - 1):
+        rev = 2 * rev + ((index >> k) & 1)
+    return m - 1 - rev
+
+
+def _octets_to_words(octets: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(octets).view(">u8").astype(np.uint64)
+
+
+def _words_to_octets(words: np.ndarray, m: int) -> np.ndarray:
+    words = np.asarray(words)
+    if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words(m):
+        raise InputError(
+            f"words of dtype {words.dtype}, shape {words.shape}",
+            f"uint64 of shape (F, {n_words(m)}) (m={m} inputs)", "use truthtable.pack",
+        )  # fmt: skip
+    return np.ascontiguousarray(words.astype(">u8")).view(np.uint8)
+
+
+def _check_padding(words: np.ndarray, m: int, texts: Sequence[str]) -> None:
+    spare = 64 * n_words(m) - m
+    bad = np.flatnonzero(words[:, -1:] & np.uint64((1 << spare) - 1))
+    if bad.size:
+        raise InputError(
+            f"function {_short(texts[bad[0]])!r}", f"zero bits after the first {m}",
+            "fill the last hex digit with zeros on its right",
+        )  # fmt: skip
+
+
+def _check_order(order: str) -> str:
+    if order not in ORDERS:
+        raise InputError(f"order={order!r}", f"one of {', '.join(ORDERS)}", "pass order='standard'")
+    return order
+
+
+def _as_zero_one(tables: np.ndarray) -> np.ndarray:
+    small = tables.astype(np.uint8, copy=False)
+    exact = tables.dtype == np.uint8 or tables.dtype.kind == "b" or np.array_equal(small, tables)
+    if tables.dtype.kind != "b" and (not exact or (small.size and small.max() > 1)):
+        raise InputError(
+            f"a table with values outside 0 and 1 (dtype {tables.dtype})", "0/1 outputs",
+            "use truthtable.parse_functions for -1/+1 tables",
+        )  # fmt: skip
+    return small
+
+
+def _is_power_of_two(m: int) -> bool:
+    return m >= 1 and m & (m - 1) == 0
+
+
+def _short(text: Any) -> str:
+    shown = str(text)
+    return shown if len(shown) <= 40 else shown[:37] + "..."
