@@ -1,0 +1,259 @@
+"""Kernels of infinitely wide networks: NNGP and NTK, from the same spec that is sampled.
+
+With w ~ N(0, sigma_w^2/fan_in) and b ~ N(0, sigma_b^2) in every layer (DESIGN, conventions)
+
+    K_0(x, x') = sigma_b0^2 + sigma_w0^2 x.x'/d
+    K_l(x, x') = sigma_bl^2 + sigma_wl^2 E[phi(u) phi(v)],  (u, v) ~ N(0, K_{l-1} on {x, x'})
+
+for l = 1..L hidden layers (Lee et al. 2018; Matthews et al. 2018); the widths do not enter. The
+neural tangent kernel (Jacot et al. 2018) is Theta_0 = K_0 and
+Theta_l = K_l + sigma_wl^2 E[phi'(u) phi'(v)] Theta_{l-1}: that of the parameterisation in which
+the trained numbers are standard normal and the sigmas are fixed factors.
+
+Equal inputs get bitwise equal rows and columns, nothing is ever added to the diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, overload
+
+import numpy as np
+
+from simprior.errors import InputError, NumericalError
+from simprior.gp.activations import DUALS, SLOPES, Dual
+from simprior.network import Network
+
+BLOCK = 1 << 16
+RTOL = 1e-10
+
+Layer = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+@overload
+def nngp(
+    network: Network,
+    X1: np.ndarray,
+    X2: np.ndarray | None = None,
+    *,
+    rtol: float = RTOL,
+    return_error: Literal[False] = False,
+) -> np.ndarray: ...
+
+
+@overload
+def nngp(
+    network: Network,
+    X1: np.ndarray,
+    X2: np.ndarray | None = None,
+    *,
+    rtol: float = RTOL,
+    return_error: Literal[True],
+) -> tuple[np.ndarray, float]: ...
+
+
+def nngp(
+    network: Network,
+    X1: np.ndarray,
+    X2: np.ndarray | None = None,
+    *,
+    rtol: float = RTOL,
+    return_error: bool = False,
+) -> np.ndarray | tuple[np.ndarray, float]:
+    """Covariance of the outputs of an infinitely wide network (NNGP kernel).
+
+    Parameters
+    ----------
+    network : Network
+        Depth, activation, sigmas. ``weight_dist`` must be ``"gaussian"``.
+    X1, X2 : (m1, d), (m2, d) arrays
+        Encoded inputs; X2 = None means X1 and gives a bitwise symmetric matrix.
+    rtol : float
+        Accuracy asked of the quadrature, relative to sqrt(K_ii K_jj). Without effect on relu, erf,
+        linear, step, sin and gelu, which are closed forms.
+    return_error : bool
+        Also return the largest error of an entry relative to sqrt(K_ii K_jj): the difference
+        between the two finest quadratures, propagated through all layers (0.0 for closed forms,
+        whose error is rounding only).
+
+    Returns
+    -------
+    (m1, m2) float64 array, in squared units of the output; with ``return_error`` a tuple.
+
+    Raises
+    ------
+    InputError
+        Inputs of the wrong shape, a uniform weight law.
+    NumericalError
+        The quadrature does not reach ``rtol``, or a variance under- or overflows at some layer.
+    """
+    kernel, _, error = _kernels(network, X1, X2, rtol, tangent=False)
+    return (kernel, error) if return_error else kernel
+
+
+def ntk(
+    network: Network, X1: np.ndarray, X2: np.ndarray | None = None, *, rtol: float = RTOL
+) -> np.ndarray:
+    """Neural tangent kernel of an infinitely wide network, same call shape as :func:`nngp`.
+
+    Raises
+    ------
+    InputError
+        As :func:`nngp`; also for ``activation="step"`` (its derivative is a delta function and
+        the kernel diverges on the diagonal) and for callables that torch cannot differentiate.
+    """
+    _, theta, _ = _kernels(network, X1, X2, rtol, tangent=True)
+    return theta
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Distinct inputs and where the rows of X1 and X2 are among them (None: the rows of X1)."""
+
+    inputs: np.ndarray
+    rows: np.ndarray
+    cols: np.ndarray | None
+
+    def expand(self, full: np.ndarray) -> np.ndarray:
+        """Matrix over the distinct inputs -> matrix over (X1, X2)."""
+        return full[np.ix_(self.rows, self.rows if self.cols is None else self.cols)]
+
+
+def _kernels(
+    network: Network, X1: np.ndarray, X2: np.ndarray | None, rtol: float, tangent: bool
+) -> tuple[np.ndarray, np.ndarray, float]:
+    _check_law(network)
+    pairs = _distinct(_check_inputs("X1", X1), None if X2 is None else _check_inputs("X2", X2))
+    dual, slope = _closed_forms(network, tangent)
+    if network.depth and dual is None:
+        from simprior.gp.quadrature import converge
+
+        kernel, theta, error = converge(
+            network,
+            lambda d, s: _recursion(network, pairs.inputs, d, s),
+            rtol=rtol,
+            tangent=tangent,
+        )
+    else:
+        kernel, theta = _recursion(network, pairs.inputs, dual or DUALS["linear"], slope)
+        error = 0.0
+    return pairs.expand(kernel), pairs.expand(theta), error
+
+
+def _closed_forms(network: Network, tangent: bool) -> tuple[Dual | None, Dual | None]:
+    name = network.activation if isinstance(network.activation, str) else None
+    if tangent and name == "step" and network.depth:
+        raise InputError(
+            "activation='step'",
+            "an activation with a derivative for the neural tangent kernel",
+            "use erf with a large sigma_w, or the nngp kernel",
+        )
+    if not network.depth:
+        return DUALS["linear"], SLOPES["linear"] if tangent else None
+    if name not in DUALS:
+        return None, None
+    return DUALS[name], SLOPES[name] if tangent else None
+
+
+def _recursion(
+    network: Network, inputs: np.ndarray, dual: Dual, slope: Dual | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(K_L, Theta_L) over distinct inputs, symmetric; Theta is K where ``slope`` is None."""
+    sw, sb = network.sigma_ws, network.sigma_bs
+    kernel = _affine(sw[0], sb[0], _gram(inputs) / inputs.shape[1])
+    nonzero = np.any(inputs != 0.0, axis=1)
+    _check_range(kernel, 0, network, nonzero)
+    theta = kernel
+    for layer in range(1, network.depth + 1):
+        mean = _map_symmetric(dual, kernel)
+        if slope is not None:
+            gain = sw[layer] ** 2 * _map_symmetric(slope, kernel)
+        kernel = _affine(sw[layer], sb[layer], mean)
+        _check_range(kernel, layer, network, nonzero)
+        theta = kernel if slope is None else kernel + gain * theta
+    return kernel, theta
+
+
+def _affine(sigma_w: float, sigma_b: float, second_moment: np.ndarray) -> np.ndarray:
+    return sigma_b**2 + sigma_w**2 * second_moment
+
+
+def _gram(inputs: np.ndarray) -> np.ndarray:
+    gram = inputs @ inputs.T
+    return _mirror(gram)
+
+
+def _mirror(matrix: np.ndarray) -> np.ndarray:
+    """Copy the upper triangle onto the lower one, in place, by blocks of rows."""
+    m = len(matrix)
+    for start in range(0, m, 256):
+        stop = min(start + 256, m)
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
+        block = matrix[start:stop, start:stop]
+        block[...] = np.triu(block) + np.triu(block, 1).T
+    return matrix
+
+
+def _map_symmetric(dual: Dual, kernel: np.ndarray) -> np.ndarray:
+    """Apply an elementwise two-variable map to a kernel matrix, upper triangle only."""
+    m = len(kernel)
+    var = kernel.diagonal()
+    out = np.empty_like(kernel)
+    rows = max(1, BLOCK // m)
+    for start in range(0, m, rows):
+        stop = min(start + rows, m)
+        block = kernel[start:stop, start:]
+        out[start:stop, start:] = dual(var[start:stop, None], var[None, start:], block)
+    return _mirror(out)
+
+
+def _check_range(kernel: np.ndarray, layer: int, network: Network, nonzero: np.ndarray) -> None:
+    """Distinct non-zero inputs have a positive variance at every layer, up to under/overflow."""
+    var = kernel.diagonal()
+    if not np.isfinite(kernel).all():
+        problem = "overflows or is not a number"
+    elif (var[nonzero] <= 0).any():
+        problem = "underflows to 0"
+    else:
+        return
+    raise NumericalError(
+        f"kernel at layer {layer} of {network.depth} {problem} with sigma_w={network.sigma_w}, "
+        f"sigma_b={network.sigma_b}: expected finite positive variances; use fewer layers, or a "
+        "sigma_w that keeps the variance steady (sqrt(2) for relu)"
+    )
+
+
+def _distinct(X1: np.ndarray, X2: np.ndarray | None) -> _Pairs:
+    if X2 is not None and X2.shape[1] != X1.shape[1]:
+        raise InputError(
+            f"X2 of shape {X2.shape}", f"{X1.shape[1]} columns as in X1", "encode both alike"
+        )
+    both = X1 if X2 is None else np.concatenate([X1, X2])
+    inputs, where = np.unique(both + 0.0, axis=0, return_inverse=True)
+    where = where.reshape(-1)
+    return _Pairs(inputs, where[: len(X1)], None if X2 is None else where[len(X1) :])
+
+
+def _check_inputs(name: str, value: np.ndarray) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
+        raise InputError(
+            f"{name} of shape {array.shape}",
+            "a finite (m, d) matrix with m, d >= 1",
+            "one row an input, one column a coordinate",
+        )
+    return array
+
+
+def _check_law(network: Network) -> None:
+    if network.weight_dist != "gaussian":
+        raise InputError(
+            f"weight_dist={network.weight_dist!r}",
+            "'gaussian' for an infinite-width kernel (with d finite inputs the first layer of a "
+            "uniform law is not Gaussian at any width)",
+            "use weight_dist='gaussian', or empirical_nngp for the covariance at finite width",
+        )
