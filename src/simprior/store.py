@@ -1,0 +1,315 @@
+"""The run directory: resolved configuration, manifest, shards, results; resumable at any moment.
+
+Layout (DESIGN, section 5): ``config.toml``, ``manifest.json``, ``shards/*.parquet``,
+``counts.parquet``, ``figures/``, ``tables/``, ``report.html``, ``log.txt``. One process writes at a
+time (a lock that the system releases when the writer dies, however it dies). A shard counts as
+finished when its file has been flushed *and* a line about it has been flushed to
+``shards/index.jsonl``; the lines are folded into the manifest when the run ends.
+
+May import: errors and the ``store_*`` modules only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from simprior.errors import StoreError
+from simprior.store_index import ShardIndex
+from simprior.store_io import (
+    Written,
+    read_table,
+    sha256_file,
+    translate_errors,
+    write_bytes,
+    write_table,
+)
+from simprior.store_manifest import check_same_run, new_manifest, now, read_manifest, save_manifest
+from simprior.store_read import LOCK, RunInfo, file_problem, load_run
+from simprior.store_toml import plain, to_toml
+from simprior.store_wipe import check_occupied, remove_temporaries, wipe
+
+__all__ = ["RunDir", "RunInfo", "Written", "load_run", "read_table", "write_table"]
+
+CONFIG, SHARDS, LOG = "config.toml", "shards", "log.txt"
+_logger = logging.getLogger("simprior")
+
+
+class RunDir:
+    """A run directory open for writing; use :meth:`open` or :meth:`attach` in a ``with`` block.
+
+    Leaving the block marks the run ``interrupted`` unless :meth:`finish` was called, and releases
+    the lock. Only the process that opened it registers shards; workers write theirs with
+    :func:`write_table` and hand back the :class:`Written` record.
+    """
+
+    def __init__(self, path: Path, lock: int, manifest: dict[str, Any], *, resumed: bool) -> None:
+        self.path, self.manifest, self.resumed = path, manifest, resumed
+        self.corrupt: list[str] = []
+        self._lock: int | None = lock
+        self._index = ShardIndex(path / SHARDS, manifest["shards"])
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        command: str,
+        config: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        options: Mapping[str, Any] | None = None,
+        conventions: Mapping[str, Any] | None = None,
+    ) -> RunDir:
+        """Create, resume or overwrite the run directory ``path`` and take its lock.
+
+        Parameters
+        ----------
+        path : path
+            The directory; parents are created.
+        command : str
+            The command that owns the run, e.g. ``"sample"``.
+        config : mapping
+            Everything that determines the result; ``resume`` demands an equal one.
+        resume, overwrite : bool
+            Continue what is there (or start, if there is nothing), or remove what an earlier run
+            left. Without either a non-empty directory is refused.
+        options, conventions : mapping, optional
+            What is recorded but not compared (workers, device, ...), and additions to the
+            conventions of ``store_manifest.CONVENTIONS``.
+
+        Raises
+        ------
+        StoreError
+            Occupied, locked, not a run directory, corrupt manifest, other configuration, not
+            writable or full; one line with the remedy.
+        """
+        path = Path(path)
+        fresh = new_manifest(command, config, options or {}, conventions or {})
+        check_occupied(path, resume=resume, overwrite=overwrite)
+        with translate_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        lock = _take_lock(path)
+        try:
+            occupied = check_occupied(path, resume=resume, overwrite=overwrite)
+            if occupied and resume and not overwrite:
+                return cls._continue(path, lock, command, fresh)
+            if occupied:
+                wipe(path, fresh)
+            return cls._start(path, lock, fresh)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @classmethod
+    def attach(cls, path: Path | str) -> RunDir:
+        """Open a finished or interrupted run to add files to it (figures, tables).
+
+        Raises :class:`StoreError` when it is not a run directory or another process writes to it.
+        """
+        path = Path(path)
+        read_manifest(path)
+        lock = _take_lock(path)
+        try:
+            return cls(path, lock, read_manifest(path), resumed=True)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @classmethod
+    def _start(cls, path: Path, lock: int, manifest: dict[str, Any]) -> RunDir:
+        save_manifest(path, manifest)
+        with translate_errors(path / SHARDS):
+            (path / SHARDS).mkdir(exist_ok=True)
+        run = cls(path, lock, manifest, resumed=False)
+        run._write_config()
+        run.log(f"started simprior {manifest['command']}")
+        return run
+
+    @classmethod
+    def _continue(cls, path: Path, lock: int, command: str, fresh: dict[str, Any]) -> RunDir:
+        manifest = read_manifest(path)
+        check_same_run(path, manifest, command, fresh["config"])
+        with translate_errors(path / SHARDS):
+            (path / SHARDS).mkdir(exist_ok=True)
+            remove_temporaries(path)
+        run = cls(path, lock, manifest, resumed=True)
+        run._index.repair()
+        run.log(f"resumed with {len(run.shards)} finished shards registered")
+        for line in run._index.damaged:
+            run.log(
+                f"{SHARDS}/index.jsonl: unreadable entry ignored, its shard is recomputed: {line}"
+            )
+        if manifest["versions"] != fresh["versions"]:
+            run.log(f"versions differ: {manifest['versions']} then, {fresh['versions']} now")
+        run._write_config()
+        if manifest["status"] != "complete":
+            manifest["status"] = "running"
+            save_manifest(path, manifest)
+        return run
+
+    def _write_config(self) -> None:
+        data = to_toml(self.manifest["config"]).encode()
+        config = self.path / CONFIG
+        if not config.exists() or config.read_bytes() != data:
+            write_bytes(config, data)
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock; a run that is not finished is marked ``interrupted``."""
+        if self._lock is None:
+            return
+        try:
+            if self.manifest["status"] == "running":
+                self.manifest["status"] = "interrupted"
+                with contextlib.suppress(StoreError):
+                    save_manifest(self.path, self.manifest)
+                self.log("interrupted; finished shards are kept, continue with --resume")
+        finally:
+            self._index.close()
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether :meth:`finish` has been called for this configuration, now or earlier."""
+        return bool(self.manifest["status"] == "complete")
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The run totals recorded by :meth:`finish` (empty before)."""
+        return dict(self.manifest["results"])
+
+    @property
+    def shards(self) -> dict[str, dict[str, Any]]:
+        """Registered shards, in order: ``{name: {sha256, bytes, rows, meta}}``."""
+        return dict(self._index.entries)
+
+    def shard_path(self, name: str) -> Path:
+        """Where the shard ``name`` lives: ``shards/<name>.parquet``."""
+        return self.path / SHARDS / f"{name}.parquet"
+
+    def has_shard(self, name: str) -> bool:
+        """Whether ``name`` is registered and its file has the registered hash.
+
+        A missing, truncated or altered file is logged by name, listed in ``corrupt`` and reported
+        as absent, so that the caller recomputes it; it is never used silently.
+        """
+        entry = self._index.entries.get(name)
+        if entry is None:
+            return False
+        problem = file_problem(self.shard_path(name), entry)
+        if problem is None:
+            return True
+        self._index.forget(name)
+        self.corrupt.append(name)
+        self.log(f"shard {name}: {problem}; it is recomputed", logging.WARNING)
+        return False
+
+    def register_shard(
+        self, name: str, sha256: str, rows: int, bytes: int, meta: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record a finished shard durably (one appended, flushed line). Raises StoreError."""
+        entry = {"sha256": sha256, "bytes": bytes, "rows": rows, "meta": dict(meta or {})}
+        self._index.append(name, entry)
+
+    def remove_shard(self, name: str) -> None:
+        """Forget a shard and delete its file (after a merge, say)."""
+        self._index.append(name, None)
+        with translate_errors(self.shard_path(name)):
+            self.shard_path(name).unlink(missing_ok=True)
+
+    def add_file(self, path: Path | str, **extra: Any) -> None:
+        """Hash a finished file of the directory into the manifest (``extra``: rows=, ...)."""
+        path = Path(path) if Path(path).is_absolute() else self.path / path
+        with translate_errors(path):
+            digest, size = sha256_file(path)
+        name = path.relative_to(self.path).as_posix()
+        self.manifest["files"][name] = {"sha256": digest, "bytes": size, **extra}
+
+    def has_file(self, name: str) -> bool:
+        """Whether the file ``name`` is in the manifest and still has its hash; logged if not."""
+        entry = self.manifest["files"].get(name)
+        problem = "is not registered" if entry is None else file_problem(self.path / name, entry)
+        if entry is not None and problem is not None:
+            self.log(f"{name}: {problem}; it is made again", logging.WARNING)
+        return problem is None
+
+    def write_file(self, name: str, data: bytes | str) -> Path:
+        """Write a file of the directory atomically and hash it into the manifest."""
+        path = self.path / name
+        with translate_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, data.encode() if isinstance(data, str) else data)
+        self.add_file(path)
+        return path
+
+    def save(self) -> None:
+        """Write the manifest now (after :meth:`add_file`). Raises :class:`StoreError`."""
+        self.manifest["shards"] = self.shards
+        save_manifest(self.path, self.manifest)
+
+    def finish(self, results: Mapping[str, Any] | None = None) -> None:
+        """Mark the run complete: fold the shard index into the manifest, record ``results``."""
+        self.manifest["results"] = plain(dict(results or {}))
+        self.add_file(CONFIG)
+        self.manifest["status"], self.manifest["finished"] = "complete", now()
+        self.save()
+        self._index.clear()
+        self.log("complete")
+
+    def log(self, message: str, level: int = logging.INFO) -> None:
+        """Append a line with the time to ``log.txt`` and pass it to the ``simprior`` logger."""
+        _logger.log(level, message)
+        with contextlib.suppress(OSError), (self.path / LOG).open("a") as handle:
+            handle.write(f"{now()} {message}\n")
+
+
+def _take_lock(path: Path) -> int:
+    name = path / LOCK
+    with translate_errors(name):
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _flock(descriptor)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StoreError(
+            f"{path}: another process is writing to it ({holder}); "
+            "wait for it, stop it, or choose another --out"
+        ) from None
+    except OSError as error:
+        os.close(descriptor)
+        reason = f"the file system refuses a lock ({error.strerror})"
+        raise StoreError(f"{path}: {reason}; choose an --out on a local disk") from error
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()}".encode(), 0)
+    return descriptor
+
+
+def _flock(descriptor: int) -> None:
+    """Take the exclusive lock; try again for a moment, since readers look at it in passing."""
+    for _ in range(4):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

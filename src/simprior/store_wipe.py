@@ -1,0 +1,99 @@
+"""What may be in a run directory, and removing exactly that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simprior.errors import StoreError
+from simprior.store_io import TEMP_SUFFIX, translate_errors
+from simprior.store_manifest import read_manifest, save_manifest
+from simprior.store_read import LOCK
+
+_FILES = ("config.toml", "counts.parquet", "report.html", "log.txt")
+_PATTERNS = {
+    "shards": ("*.parquet", "index.jsonl"),
+    "figures": ("*.pdf", "*.png", "*.svg"),
+    "tables": ("*.tex", "*.csv", "*.md", "*.json", "*.parquet"),
+}
+
+
+def check_occupied(path: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Whether an earlier run is in ``path``; False for a fresh start.
+
+    Raises :class:`StoreError` when something is there that these options do not allow to use.
+    """
+    entries = _entries(path)
+    if not [name for name in entries if name != LOCK and not name.endswith(TEMP_SUFFIX)]:
+        return False
+    if overwrite:
+        if not _is_run(path, entries):
+            raise StoreError(
+                f"{path}: not a simprior run directory, so --overwrite leaves it alone; "
+                "choose another directory with --out"
+            )
+        return True
+    if not resume:
+        remedy = "add --resume to continue or --overwrite to start again"
+        if not _is_run(path, entries):
+            remedy = "it is not a simprior run directory"
+        raise StoreError(f"{path}: the directory is not empty; {remedy}, or choose another --out")
+    read_manifest(path)
+    return True
+
+
+def wipe(path: Path, manifest: dict[str, Any]) -> None:
+    """Replace the manifest by ``manifest``, then remove what an earlier run may have written.
+
+    The directory stays recognisable throughout: the manifest is replaced first, in one step.
+    Files that simprior does not write are left where they are. Raises :class:`StoreError`.
+    """
+    save_manifest(path, manifest)
+    with translate_errors(path):
+        for name in _FILES:
+            (path / name).unlink(missing_ok=True)
+        for folder, patterns in _PATTERNS.items():
+            _empty(path / folder, patterns)
+        remove_temporaries(path)
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what killed writers left under temporary names."""
+    for folder in (path, *(path / name for name in _PATTERNS)):
+        for leftover in folder.glob(f".*{TEMP_SUFFIX}"):
+            leftover.unlink(missing_ok=True)
+
+
+def _empty(folder: Path, patterns: tuple[str, ...]) -> None:
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
+
+
+def _entries(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.iterdir())
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        raise StoreError(
+            f"{path}: is a file or lies below one, not a directory; choose another --out"
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be read ({error.strerror}); choose another --out"
+        ) from error
+
+
+def _is_run(path: Path, entries: list[str]) -> bool:
+    return LOCK in entries or _has_manifest(path)
+
+
+def _has_manifest(path: Path) -> bool:
+    try:
+        read_manifest(path)
+    except StoreError:
+        return False
+    return True
