@@ -1,0 +1,209 @@
+"""Register-tiled affine layer as LLVM vector code: the inner loop of the compiled sampler.
+
+One call computes ``NT`` output units on a block of 16 inputs::
+
+    acc[i] = W[fan_in, i] + sum over alive j of W[j, i] * H[j, 0:16]       i = 0 .. NT-1
+
+with the ``NT`` accumulators held in vector registers, and then either stores relu(acc) and returns
+which units are alive on the block, or stores acc, or stores the sign bits. Units that are zero on
+the whole block are simply not in the list ``idx`` (exact: they contribute nothing).
+
+Memory layout (float32): ``W`` is one panel ``[fan_in + 1][NT]``, its last row the bias; ``H`` is one
+block ``[units][16]``; ``idx`` is int32. All addresses are plain integers (``array.ctypes.data``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+LANES = 16
+WIDTHS = (8, 12, 16, 20, 24)  # tile widths NT for hidden layers
+HEAD_TILE = 16
+
+_F32 = ir.FloatType()
+_VEC = ir.VectorType(_F32, LANES)
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_SIGNATURE = types.uint32(
+    types.intp, types.intp, types.intp, types.intp, types.intp, types.intp, types.intp
+)
+
+
+def _gep(builder: Any, base: Any, offset: Any, kind: Any, align: int) -> Any:
+    """Load a value of LLVM type ``kind`` at byte address ``base + offset``."""
+    address = builder.add(base, offset)
+    load = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    load.align = align
+    return load
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    undef = ir.Constant(_VEC, ir.Undefined)
+    one = builder.insert_element(undef, scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, undef, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, fused where the processor can."""
+    name = f"llvm.fmuladd.v{LANES}f32"
+    fn = builder.module.globals.get(name)
+    if fn is None:
+        fn = ir.Function(builder.module, ir.FunctionType(_VEC, [_VEC] * 3), name)
+    return builder.call(fn, [a, b, c])
+
+
+def _accumulate(builder: Any, nt: int, nb: int, args: Any) -> list[Any]:
+    """Emit the loop over alive units; returns the nt * nb accumulators (unit-major)."""
+    w, h, idx, count, fan_in, block_bytes = args
+    const = lambda v: ir.Constant(_I64, v)  # noqa: E731
+    bias_row = builder.mul(fan_in, const(4 * nt))
+    start = []
+    for i in range(nt):
+        bias = _splat(builder, _gep(builder, w, builder.add(bias_row, const(4 * i)), _F32, 4))
+        start += [bias] * nb
+    entry = builder.block
+    loop = builder.append_basic_block("tile.loop")
+    done = builder.append_basic_block("tile.done")
+    builder.cbranch(builder.icmp_signed(">", count, const(0)), loop, done)
+    builder.position_at_end(loop)
+    a = builder.phi(_I64)
+    a.add_incoming(const(0), entry)
+    acc = [builder.phi(_VEC) for _ in start]
+    for phi, value in zip(acc, start, strict=True):
+        phi.add_incoming(value, entry)
+    j = builder.sext(_gep(builder, idx, builder.mul(a, const(4)), _I32, 4), _I64)
+    rows = [
+        _gep(builder, h, builder.add(builder.mul(j, const(4 * LANES)), builder.mul(block_bytes, const(b))), _VEC, 4)
+        for b in range(nb)
+    ]
+    w_row = builder.mul(j, const(4 * nt))
+    new = []
+    for i in range(nt):
+        weight = _splat(builder, _gep(builder, w, builder.add(w_row, const(4 * i)), _F32, 4))
+        new += [_fma(builder, weight, rows[b], acc[i * nb + b]) for b in range(nb)]
+    following = builder.add(a, const(1))
+    end = builder.block
+    a.add_incoming(following, end)
+    for phi, value in zip(acc, new, strict=True):
+        phi.add_incoming(value, end)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+    builder.position_at_end(done)
+    out = []
+    for first, last in zip(start, new, strict=True):
+        phi = builder.phi(_VEC)
+        phi.add_incoming(first, entry)
+        phi.add_incoming(last, end)
+        out.append(phi)
+    return out
+
+
+def _store(builder: Any, value: Any, address: Any, offset: int, align: int) -> None:
+    place = builder.add(address, ir.Constant(_I64, offset))
+    store = builder.store(value, builder.inttoptr(place, value.type.as_pointer()))
+    store.align = align
+
+
+def _positive(builder: Any, acc: Any) -> Any:
+    """16-bit mask of the lanes that are > 0 (lane 0 in the lowest bit)."""
+    return builder.bitcast(builder.fcmp_ordered(">", acc, ir.Constant(_VEC, [0.0] * LANES)), _I16)
+
+
+def _relu_epilogue(builder: Any, acc: list[Any], out: Any, stride: Any) -> Any:
+    zero = ir.Constant(_VEC, [0.0] * LANES)
+    alive = ir.Constant(_I32, 0)
+    for i, value in enumerate(acc):
+        above = builder.fcmp_ordered(">", value, zero)
+        _store(builder, builder.select(above, value, zero), out, 4 * LANES * i, 4)
+        any_ = builder.icmp_unsigned("!=", builder.bitcast(above, _I16), ir.Constant(_I16, 0))
+        alive = builder.or_(alive, builder.shl(builder.zext(any_, _I32), ir.Constant(_I32, i)))
+    return alive
+
+
+def _store_epilogue(builder: Any, acc: list[Any], out: Any, stride: Any) -> Any:
+    for i, value in enumerate(acc):
+        _store(builder, value, out, 4 * LANES * i, 4)
+    return ir.Constant(_I32, (1 << len(acc)) - 1)
+
+
+def _sign_epilogue(builder: Any, acc: list[Any], out: Any, stride: Any) -> Any:
+    for value in acc:
+        _store(builder, _positive(builder, value), out, 0, 2)
+        out = builder.add(out, stride)
+    return ir.Constant(_I32, 0)
+
+
+_EPILOGUES: dict[str, Callable[..., Any]] = {
+    "relu": _relu_epilogue,
+    "store": _store_epilogue,
+    "sign": _sign_epilogue,
+}
+
+
+def make_tile(epilogue: str, nt: int, nb: int = 1) -> Callable[..., Any]:
+    """Numba intrinsic for one tile.
+
+    Called as ``tile(w, h, idx, count, fan_in, out, stride) -> uint32`` with integer addresses and
+    sizes. ``stride`` is the byte distance of consecutive outputs for ``"sign"`` (outputs are units,
+    then blocks when ``nb > 1``) and, for ``nb > 1``, consecutive blocks of ``h`` are
+    ``fan_in * 64`` bytes apart. Returns the mask of alive units for ``"relu"``.
+    """
+    finish = _EPILOGUES[epilogue]
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(typingctx, w, h, idx, count, fan_in, out, stride):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            w_, h_, idx_, count_, fan_in_, out_, stride_ = args
+            block_bytes = builder.mul(fan_in_, ir.Constant(_I64, 4 * LANES))
+            acc = _accumulate(builder, nt, nb, (w_, h_, idx_, count_, fan_in_, block_bytes))
+            return finish(builder, acc, out_, stride_)
+
+        return _SIGNATURE, codegen
+
+    return tile
+
+
+def _dispatcher(epilogue: str, widths: tuple[int, ...]) -> Callable[..., Any]:
+    """Compiled function that picks the tile of width ``nt`` (one of five) at run time."""
+    t0, t1, t2, t3, t4 = (make_tile(epilogue, nt) for nt in widths)
+    n0, n1, n2, n3, _ = widths
+
+    @njit(inline="never", nogil=True)
+    def run(nt, w, h, idx, count, fan_in, out, stride):  # type: ignore[no-untyped-def]
+        if nt == n0:
+            return t0(w, h, idx, count, fan_in, out, stride)
+        if nt == n1:
+            return t1(w, h, idx, count, fan_in, out, stride)
+        if nt == n2:
+            return t2(w, h, idx, count, fan_in, out, stride)
+        if nt == n3:
+            return t3(w, h, idx, count, fan_in, out, stride)
+        return t4(w, h, idx, count, fan_in, out, stride)
+
+    return run  # type: ignore[no-any-return]
+
+
+relu_tile = _dispatcher("relu", WIDTHS)
+store_tile = _dispatcher("store", WIDTHS)
+sign_tile = make_tile("sign", HEAD_TILE)
+_S1, _S2, _S4, _S8 = (make_tile("sign", 1, nb) for nb in (1, 2, 4, 8))
+
+
+@njit(inline="never", nogil=True)
+def sign_one(nb, w, h, idx, count, fan_in, out):  # type: ignore[no-untyped-def] 
+    """Sign bits of a single head on ``nb`` (1, 2, 4 or 8) consecutive blocks, 2 bytes a block."""
+    if nb == 8:
+        return _S8(w, h, idx, count, fan_in, out, 2)
+    if nb == 4:
+        return _S4(w, h, idx, count, fan_in, out, 2)
+    if nb == 2:
+        return _S2(w, h, idx, count, fan_in, out, 2)
+    return _S1(w, h, idx, count, fan_in, out, 2)
+
+
+def tile_width(units: int) -> int:
+    """Tile width with the least padding for a layer of ``units`` units (ties: the widest)."""
+    return min(WIDTHS, key=lambda nt: (-(-units // nt) * nt, -nt))
