@@ -25,9 +25,10 @@ FALSE_ALARM = 1e-6  # of each statistical test below, unless it says otherwise
 
 def chi_square_pvalue(counts: np.ndarray, p: np.ndarray) -> float:
     """Upper-tail p-value; the cells with expectation below 5 are pooled into one."""
+    assert counts[p == 0].sum() == 0
     expected = p * counts.sum()
     small = expected < 5
-    assert expected[small].sum() >= 5 or not small.any()
+    assert expected[small].sum() >= 5 or not expected[small].any()
     observed = np.append(counts[~small], counts[small].sum())
     expected = np.append(expected[~small], expected[small].sum())
     keep = expected > 0
