@@ -40,7 +40,7 @@ def _rounds(a0, a1, a2, a3, k0, k1):  # type: ignore[no-untyped-def]
     return a0, a1, a2, a3
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def philox4x32(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Philox4x32-10 of one counter: four counter words and two key words -> four uint32."""
     a0, a1, a2, a3 = _rounds(
@@ -49,7 +49,7 @@ def philox4x32(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     return np.uint32(a0 & _LOW), np.uint32(a1 & _LOW), np.uint32(a2 & _LOW), np.uint32(a3 & _LOW)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def words_block(buf, block, c1, network, key):  # type: ignore[no-untyped-def]
     """64 uint32 words of one block into ``buf`` ((32,) uint64; view it as (64,) uint32).
 
@@ -78,37 +78,39 @@ def normal_pair(u, v):  # type: ignore[no-untyped-def]
     return np.float32(r * c), np.float32(r * s)
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def normals_block(out, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
-    """64 normals N(0, scale^2) of one block into ``out[0:64]`` (float32).
+@njit(inline="always")
+def normals_block(out, at, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
+    """64 normals N(0, scale^2) of one block into ``out[at : at + 64]`` (float32).
 
     ``buf`` is (32,) uint64 scratch and ``words`` its view as (64,) uint32.
     """
     words_block(buf, block, c1, network, key)
+    at = np.uint64(at)
     for l in range(16):  # noqa: E741
         a, b = normal_pair(words[l], words[16 + l])
         c, d = normal_pair(words[32 + l], words[48 + l])
-        out[l] = a * scale
-        out[16 + l] = b * scale
-        out[32 + l] = c * scale
-        out[48 + l] = d * scale
+        i = at + np.uint64(l)  # unsigned: a signed index would be tested for wrap-around
+        out[i] = a * scale
+        out[i + np.uint64(16)] = b * scale
+        out[i + np.uint64(32)] = c * scale
+        out[i + np.uint64(48)] = d * scale
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def uniforms_block(out, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
-    """64 uniform numbers of variance scale^2 and mean 0 of one block into ``out[0:64]``."""
+@njit(inline="always")
+def uniforms_block(out, at, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
+    """64 uniform numbers of variance scale^2 and mean 0 of one block into ``out[at : at + 64]``."""
     words_block(buf, block, c1, network, key)
+    at = np.uint64(at)
     for l in range(64):  # noqa: E741
         centred = np.float32(np.int32(words[l])) + np.float32(0.5)
-        out[l] = centred * np.float32(2.0**-31) * (_SQRT3 * scale)
+        out[at + np.uint64(l)] = centred * np.float32(2.0**-31) * (_SQRT3 * scale)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True, fastmath=_FASTMATH)
 def fill(out, buf, words, first_block, c1, network, key, scale, uniform):  # type: ignore[no-untyped-def]
     """Fill ``out`` (float32, size a multiple of 64) with consecutive blocks from ``first_block``."""
     for b in range(out.size // BLOCK):
-        part = out[b * BLOCK : (b + 1) * BLOCK]
         if uniform:
-            uniforms_block(part, buf, words, first_block + b, c1, network, key, scale)
+            uniforms_block(out, b * BLOCK, buf, words, first_block + b, c1, network, key, scale)
         else:
-            normals_block(part, buf, words, first_block + b, c1, network, key, scale)
+            normals_block(out, b * BLOCK, buf, words, first_block + b, c1, network, key, scale)

@@ -77,7 +77,13 @@ def _accumulate(builder: Any, nt: int, nb: int, args: Any) -> list[Any]:
         phi.add_incoming(value, entry)
     j = builder.sext(_gep(builder, idx, builder.mul(a, const(4)), _I32, 4), _I64)
     rows = [
-        _gep(builder, h, builder.add(builder.mul(j, const(4 * LANES)), builder.mul(block_bytes, const(b))), _VEC, 4)
+        _gep(
+            builder,
+            h,
+            builder.add(builder.mul(j, const(4 * LANES)), builder.mul(block_bytes, const(b))),
+            _VEC,
+            4,
+        )
         for b in range(nb)
     ]
     w_row = builder.mul(j, const(4 * nt))
@@ -193,7 +199,7 @@ _S1, _S2, _S4, _S8 = (make_tile("sign", 1, nb) for nb in (1, 2, 4, 8))
 
 
 @njit(inline="never", nogil=True)
-def sign_one(nb, w, h, idx, count, fan_in, out):  # type: ignore[no-untyped-def] 
+def sign_one(nb, w, h, idx, count, fan_in, out):  # type: ignore[no-untyped-def]
     """Sign bits of a single head on ``nb`` (1, 2, 4 or 8) consecutive blocks, 2 bytes a block."""
     if nb == 8:
         return _S8(w, h, idx, count, fan_in, out, 2)
