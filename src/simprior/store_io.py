@@ -56,7 +56,8 @@ def _explain(error: OSError, path: Path | str) -> str:
     if error.errno in _DENIED:
         return (
             f"{path}: cannot be written ({os.strerror(error.errno or 0)}); "
-            "finished shards are kept: choose a directory you may write to with --out, or make this one writable and --resume"
+            "finished shards are kept: choose a directory you may write to with --out, "
+            "or make this one writable and --resume"
         )
     reason = error.strerror or str(error).splitlines()[0]
     return f"{path}: {reason}; choose another directory with --out, or repair it and use --resume"

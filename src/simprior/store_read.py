@@ -47,7 +47,7 @@ class RunInfo:
 
     @property
     def status(self) -> str:
-        """``running``, ``interrupted`` (also when killed: no one holds the lock) or ``complete``."""
+        """``running``, ``interrupted`` (also when killed: no lock is held) or ``complete``."""
         stored = str(self.manifest["status"])
         if stored == "running" and not self.active:
             return "interrupted"

@@ -1,0 +1,351 @@
+"""Map a function over tasks: in this process, over a process pool, or over a cluster.
+
+Results arrive in any order, so whatever is built from them must not depend on it. May import:
+errors and ``engine_*`` modules only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from simprior.engine_progress import Progress, progress_bar
+from simprior.errors import InputError, SimpriorError
+
+__all__ = [
+    "EXECUTORS",
+    "Interrupted",
+    "Progress",
+    "WorkerError",
+    "available_cores",
+    "progress_bar",
+    "run_tasks",
+]
+
+EXECUTORS = ("local", "slurm", "dask")
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+_POLL_SECONDS = 0.2
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Interrupted(SimpriorError):
+    """A run was stopped by Ctrl-C or SIGTERM; what was finished has been handed over."""
+
+    exit_code = 130
+
+
+class WorkerError(SimpriorError, RuntimeError):
+    """A worker process died without a result (killed, out of memory)."""
+
+
+class Pool(Protocol):
+    """What :func:`run_tasks` needs of an executor."""
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Start a call; the handle has ``result()`` and ``cancel()``."""
+
+    def wait(self, handles: Iterable[Any], timeout: float) -> Iterable[Any]:
+        """The handles that are done, after at most ``timeout`` seconds if there are none."""
+
+    def shutdown(self, *, kill: bool) -> None:
+        """Release everything; ``kill`` does not wait for calls in progress."""
+
+
+def available_cores() -> int:
+    """Number of CPU cores this process may use (its affinity mask)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    on_result: Callable[[Task, Result], None],
+    workers: int = 1,
+    executor: str = "local",
+    executor_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    amount: Callable[[Task], int] | None = None,
+) -> int:
+    """Call ``function(task)`` for every task and hand each result to ``on_result(task, result)``.
+
+    Parameters
+    ----------
+    function : callable
+        Picklable (a module-level function, or a ``functools.partial`` of one), if ``workers > 1``
+        or the executor is not local.
+    tasks : iterable
+        Picklable tasks, drawn lazily: at most ``2 * workers`` calls are in flight.
+    on_result : callable
+        Called in this process, in order of completion.
+    workers : int
+        1 runs in this process (executor ``local``); otherwise worker processes or cluster jobs,
+        each single-threaded.
+    executor : str
+        ``local``, ``dask`` or ``slurm`` (the latter two: ``pip install 'simprior[cluster]'``).
+    executor_options : mapping, optional
+        ``dask``: keywords of ``distributed.Client``; ``slurm``: ``folder``, ``tasks_per_job`` and
+        submitit's parameters.
+    progress : Progress, optional
+        ``progress.update(amount(task))`` is called after each result (default amount: 1).
+
+    Returns
+    -------
+    int
+        The number of results handed over.
+
+    Raises
+    ------
+    InputError
+        Unknown executor, ``workers < 1``, or the cluster packages are missing.
+    Interrupted
+        SIGINT or SIGTERM: nothing more was submitted, calls in progress were waited for and their
+        results handed over. A second signal stops at once.
+    WorkerError
+        A worker died. Errors that ``function`` raises are raised here.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise InputError(f"workers={workers!r}", "an integer >= 1", "pass for example --workers 2")
+    if executor not in EXECUTORS:
+        raise InputError(
+            f"executor={executor!r}", f"one of {', '.join(EXECUTORS)}", "pass --executor local"
+        )
+
+    done = 0
+
+    def deliver(task: Task, result: Result) -> None:
+        nonlocal done
+        on_result(task, result)
+        done += 1
+        if progress is not None:
+            progress.update(1 if amount is None else amount(task))
+
+    with _graceful_stop() as stop:
+        if workers == 1 and executor == "local":
+            _run_here(function, tasks, deliver, stop)
+        else:
+            pool, group = _make_pool(workers, executor, executor_options or {})
+            _run_pool(pool, 2 * workers, function, _groups(tasks, group), deliver, stop)
+    if stop.is_set():
+        raise Interrupted(f"interrupted after {done} finished tasks; their results are kept")
+    return done
+
+
+def _run_here(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    deliver: Callable[[Task, Result], None],
+    stop: threading.Event,
+) -> None:
+    for task in tasks:
+        if stop.is_set():
+            return
+        deliver(task, function(task))
+
+
+def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
+    source = iter(tasks)
+    while group := list(itertools.islice(source, size)):
+        yield group
+
+
+def _run_pool(
+    pool: Pool,
+    limit: int,
+    function: Callable[[Task], Result],
+    groups: Iterator[list[Task]],
+    deliver: Callable[[Task, Result], None],
+    stop: threading.Event,
+) -> None:
+    pending: dict[Any, list[Task]] = {}
+    exhausted = cancelled = False
+    kill = True
+    try:
+        while True:
+            while not exhausted and not stop.is_set() and len(pending) < limit:
+                group = next(groups, None)
+                if group is None:
+                    exhausted = True
+                else:
+                    pending[pool.submit(_guarded, function, group)] = group
+            if stop.is_set() and not cancelled:
+                cancelled = True
+                for handle in [handle for handle in pending if handle.cancel()]:
+                    del pending[handle]
+            if not pending:
+                break
+            for handle in list(pool.wait(pending, _POLL_SECONDS)):
+                for task, result in zip(pending.pop(handle), handle.result(), strict=True):
+                    deliver(task, _unwrap(result))
+        kill = False
+    except BrokenProcessPool:
+        raise WorkerError(_dead_worker_message()) from None
+    finally:
+        pool.shutdown(kill=kill)
+
+
+def _dead_worker_message() -> str:
+    text = (
+        "a worker process died (killed, or out of memory); finished shards are kept: "
+        "run again with --resume and fewer --workers or less --memory"
+    )
+    if getattr(sys.modules.get("__main__"), "__file__", None) and not _is_console_script():
+        text += "; in a script, put the call under if __name__ == '__main__':"
+    return text
+
+
+def _is_console_script() -> bool:
+    return Path(sys.argv[0]).name in {"simprior", "__main__.py"}
+
+
+def _make_pool(workers: int, executor: str, options: Mapping[str, Any]) -> tuple[Pool, int]:
+    """The pool and how many tasks make one call."""
+    if executor == "local":
+        return _LocalPool(workers), 1
+    from simprior import engine_cluster
+
+    if executor == "dask":
+        return engine_cluster.DaskPool(workers, options), 1
+    group = int(options.get("tasks_per_job", engine_cluster.TASKS_PER_JOB))
+    return engine_cluster.SlurmPool(workers, options), group
+
+
+class _LocalPool:
+    """A process pool that starts clean interpreters (spawn)."""
+
+    def __init__(self, workers: int) -> None:
+        self._before = set(multiprocessing.active_children())
+        self._pool = futures.ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+        )
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> futures.Future[Any]:
+        with _importable_main():
+            return self._pool.submit(function, *args)
+
+    def wait(self, handles: Iterable[Any], timeout: float) -> Iterable[Any]:
+        return futures.wait(handles, timeout, futures.FIRST_COMPLETED).done
+
+    def shutdown(self, *, kill: bool) -> None:
+        if kill:
+            for child in set(multiprocessing.active_children()) - self._before:
+                child.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _importable_main() -> Iterator[None]:
+    """Let workers start when the main module came from a pipe: its "file" cannot be read again."""
+    main = sys.modules["__main__"]
+    name = getattr(main, "__file__", None)
+    if name is None or Path(name).exists():
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = name
+
+
+def _start_worker() -> None:
+    """Ignore Ctrl-C (the parent decides), use one thread, and die when the parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_threads()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+_limited = False
+
+
+def limit_threads() -> None:
+    """Make numerical libraries of this process single-threaded, loaded already or later."""
+    global _limited  # noqa: PLW0603
+    if _limited:
+        return
+    _limited = True
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    if "numba" in sys.modules:
+        sys.modules["numba"].set_num_threads(1)
+    if "numpy" in sys.modules:
+        with contextlib.suppress(ImportError):
+            from threadpoolctl import threadpool_limits
+
+            threadpool_limits(1)
+
+
+class _Failure(NamedTuple):
+    """An error of ours on its way from a worker: its class and its one line of text."""
+
+    kind: type[SimpriorError]
+    message: str
+
+
+def _guarded(function: Callable[[Task], Result], group: list[Task]) -> list[Result | _Failure]:
+    """Call in a worker. Errors whose constructors take several arguments do not unpickle."""
+    limit_threads()
+    results: list[Result | _Failure] = []
+    for task in group:
+        try:
+            results.append(function(task))
+        except SimpriorError as error:
+            results.append(_Failure(type(error), str(error)))
+    return results
+
+
+def _unwrap(result: Any) -> Any:
+    if isinstance(result, _Failure):
+        error = result.kind.__new__(result.kind, result.message)
+        error.args = (result.message,)
+        raise error
+    return result
+
+
+@contextlib.contextmanager
+def _graceful_stop() -> Iterator[threading.Event]:
+    """An event set by the first SIGINT or SIGTERM; the second one raises KeyboardInterrupt."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
