@@ -15,7 +15,18 @@ from collections.abc import Callable
 import numpy as np
 
 Dual = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+BlockMap = Callable[[slice, slice, np.ndarray], np.ndarray]
+LayerMap = Callable[[np.ndarray], BlockMap]
 TWO_PI = 2.0 * np.pi
+
+
+def layer_map(dual: Dual) -> LayerMap:
+    """Map of a layer with variances ``var``: (rows, columns, covariances there) -> expectations."""
+
+    def prepare(var: np.ndarray) -> BlockMap:
+        return lambda i, j, cov: dual(var[i, None], var[None, j], cov)
+
+    return prepare
 
 
 def correlation(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,20 +15,17 @@ Equal inputs get bitwise equal rows and columns, nothing is ever added to the di
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
 
 from simprior.errors import InputError, NumericalError
-from simprior.gp.activations import DUALS, SLOPES, Dual
+from simprior.gp.activations import DUALS, SLOPES, LayerMap, layer_map
 from simprior.network import Network
 
 BLOCK = 1 << 16
 RTOL = 1e-10
-
-Layer = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @overload
@@ -126,7 +123,7 @@ def _kernels(
     _check_law(network)
     pairs = _distinct(_check_inputs("X1", X1), None if X2 is None else _check_inputs("X2", X2))
     dual, slope = _closed_forms(network, tangent)
-    if network.depth and dual is None:
+    if dual is None:
         from simprior.gp.quadrature import converge
 
         kernel, theta, error = converge(
@@ -136,12 +133,12 @@ def _kernels(
             tangent=tangent,
         )
     else:
-        kernel, theta = _recursion(network, pairs.inputs, dual or DUALS["linear"], slope)
+        kernel, theta = _recursion(network, pairs.inputs, dual, slope)
         error = 0.0
     return pairs.expand(kernel), pairs.expand(theta), error
 
 
-def _closed_forms(network: Network, tangent: bool) -> tuple[Dual | None, Dual | None]:
+def _closed_forms(network: Network, tangent: bool) -> tuple[LayerMap | None, LayerMap | None]:
     name = network.activation if isinstance(network.activation, str) else None
     if tangent and name == "step" and network.depth:
         raise InputError(
@@ -150,14 +147,14 @@ def _closed_forms(network: Network, tangent: bool) -> tuple[Dual | None, Dual | 
             "use erf with a large sigma_w, or the nngp kernel",
         )
     if not network.depth:
-        return DUALS["linear"], SLOPES["linear"] if tangent else None
+        name = "linear"
     if name not in DUALS:
         return None, None
-    return DUALS[name], SLOPES[name] if tangent else None
+    return layer_map(DUALS[name]), layer_map(SLOPES[name]) if tangent else None
 
 
 def _recursion(
-    network: Network, inputs: np.ndarray, dual: Dual, slope: Dual | None
+    network: Network, inputs: np.ndarray, dual: LayerMap, slope: LayerMap | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(K_L, Theta_L) over distinct inputs, symmetric; Theta is K where ``slope`` is None."""
     sw, sb = network.sigma_ws, network.sigma_bs
@@ -195,16 +192,16 @@ def _mirror(matrix: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _map_symmetric(dual: Dual, kernel: np.ndarray) -> np.ndarray:
+def _map_symmetric(dual: LayerMap, kernel: np.ndarray) -> np.ndarray:
     """Apply an elementwise two-variable map to a kernel matrix, upper triangle only."""
     m = len(kernel)
-    var = kernel.diagonal()
+    block_map = dual(kernel.diagonal())
     out = np.empty_like(kernel)
     rows = max(1, BLOCK // m)
     for start in range(0, m, rows):
         stop = min(start + rows, m)
-        block = kernel[start:stop, start:]
-        out[start:stop, start:] = dual(var[start:stop, None], var[None, start:], block)
+        i, j = slice(start, stop), slice(start, m)
+        out[i, j] = block_map(i, j, kernel[i, j])
     return _mirror(out)
 
 
