@@ -1,0 +1,123 @@
+"""The command line: one small module a command: parse -> spec -> library call -> write; no maths.
+
+May import: every other layer; nothing imports this one. ``simprior --help`` and the dispatch below
+import nothing outside the standard library: a command's module is loaded when the command is given.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from simprior.errors import InputError, SimpriorError
+
+COMMANDS = {
+    "sample": "draw random networks and count the functions they compute",
+    "import": "turn a text file of functions and counts into a run directory",
+    "table": "print the most frequent functions of a run",
+    "plot": "draw the figures of a run",
+    "info": "describe a run directory and verify its files",
+}
+"""Commands in the order of the help text; each is the module ``simprior.cli.<name>``."""
+
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+_RENAMED = {"import": "import_"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 2 bad input, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _stop_on_sigterm()
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return _interrupted("stopped", arguments)
+    except BrokenPipeError:
+        return _broken_pipe()
+    except SimpriorError as error:
+        if getattr(error, "exit_code", None) == EXIT_INTERRUPTED:
+            return _interrupted(str(error), arguments)
+        return _fail(str(error))
+
+
+def load(command: str) -> ModuleType:
+    """The module of a command: it has ``SPEC`` (a dataclass) and ``run(spec) -> int``."""
+    return importlib.import_module(f"simprior.cli.{_RENAMED.get(command, command)}")
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(overview())
+        return 0
+    if arguments[0] in {"-V", "--version"}:
+        from importlib.metadata import version
+
+        print(f"simprior {version('simprior')}")
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS:
+        raise InputError(
+            f"command {command!r}", f"one of {', '.join(COMMANDS)}", _suggestion(command)
+        )
+    module = load(command)
+    from simprior.cli.parse import parse
+
+    spec = parse(command, module.SPEC, arguments[1:])
+    return 0 if spec is None else int(module.run(spec))
+
+
+def overview() -> str:
+    """The text of ``simprior --help``."""
+    width = max(map(len, COMMANDS))
+    lines = ["usage: simprior COMMAND [options]", "", "commands:"]
+    lines += [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    lines += [
+        "",
+        "simprior COMMAND --help shows the options of a command; simprior --version the version.",
+        "Results go to stdout, logs to stderr; exit status 0 done, 2 bad input, 130 interrupted.",
+    ]
+    return "\n".join(lines)
+
+
+def _suggestion(command: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(command, COMMANDS, 1)
+    return f"did you mean {near[0]}?" if near else "see simprior --help"
+
+
+def _stop_on_sigterm() -> None:
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: the caller's handlers stay
+        return
+
+
+def _fail(message: str) -> int:
+    print(f"simprior: error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_BAD_INPUT
+
+
+def _interrupted(message: str, arguments: Sequence[str]) -> int:
+    resumable = any(token.partition("=")[0] in {"--out", "--config"} for token in arguments)
+    hint = "run the same command with --resume to continue"
+    if not resumable:
+        hint = "a run with --out DIR can be continued with --resume"
+    print(f"simprior: {message}; {hint}", file=sys.stderr)
+    return EXIT_INTERRUPTED
+
+
+def _broken_pipe() -> int:
+    """The reader of stdout has gone (``| head``): end quietly, also at interpreter exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,105 @@
+"""``simprior info``: describe a run directory and verify its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from simprior.cli.common import Output
+from simprior.cli.output import key_values, print_json, set_up_logging
+
+if TYPE_CHECKING:
+    from simprior.store import RunInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info(Output):
+    """Describe a run directory in words and verify the hash of every file; exit 2 if one fails."""
+
+    path: Annotated[Positional[Path], arg(help="a run directory")]
+
+
+SPEC = Info
+
+
+def run(spec: Info) -> int:
+    """Print the manifest and the verdict."""
+    set_up_logging(spec.quiet)
+    from simprior.errors import StoreError
+    from simprior.store import load_run
+
+    info = load_run(spec.path)
+    problems = info.verify()
+    if spec.json:
+        print_json({**info.manifest, "status": info.status, "problems": problems})
+    else:
+        print(describe(info))
+        print(verdict(info, problems))
+    if problems:
+        raise StoreError(
+            f"{spec.path}: {len(problems)} of {_number_of_files(info)} files fail ({problems[0]}); "
+            "run the command that made them again with --resume"
+        )
+    return 0
+
+
+def describe(info: RunInfo) -> str:
+    """The manifest in human words."""
+    manifest = info.manifest
+    state = {"running": "still running", "interrupted": "interrupted (continue with --resume)"}
+    parts: dict[str, Any] = {
+        "run": f"simprior {info.command}, {state.get(info.status, info.status)}",
+        "started": manifest.get("created"),
+        "last change": manifest.get("updated"),
+        "seed": "none" if manifest.get("seed") is None else str(manifest["seed"]),
+        "device": manifest.get("device"),
+        "versions": ", ".join(f"{name} {text}" for name, text in manifest["versions"].items()),
+        "source commit": manifest.get("git_commit"),
+        "size": _size(info),
+    }
+    text = [key_values(parts)]
+    sections = {
+        "configuration": info.config, "run options": manifest["options"],
+        "results": info.results, "conventions": manifest["conventions"],
+    }  # fmt: skip
+    for title, values in sections.items():
+        if values:
+            text += ["", f"{title}:", _indent(key_values(_flat(values)))]
+    return "\n".join(text)
+
+
+def verdict(info: RunInfo, problems: list[str]) -> str:
+    """What the verification of the hashes found."""
+    total = _number_of_files(info)
+    if not problems:
+        return f"\nfiles: {total} verified, all hashes agree"
+    return "\n".join([f"\nfiles: {len(problems)} of {total} fail", *(f"  {p}" for p in problems)])
+
+
+def _number_of_files(info: RunInfo) -> int:
+    return len(info.files) + len(info.shards)
+
+
+def _size(info: RunInfo) -> str:
+    entries = [*info.files.values(), *info.shards.values()]
+    total = sum(entry.get("bytes", 0) for entry in entries)
+    return f"{len(info.shards):,} shards, {len(info.files):,} other files, {total / 1e6:,.1f} MB"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and len(value) > 20:
+            flat[prefix + key] = f"{len(value):,} entries"
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,103 @@
+"""Where things go: results to stdout, logs to stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def set_up_logging(quiet: bool) -> None:
+    """Send the ``simprior`` logger to stderr; ``quiet`` leaves nothing but errors."""
+    logger = logging.getLogger("simprior")
+    for handler in [h for h in logger.handlers if getattr(h, "of_simprior_cli", False)]:
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.of_simprior_cli = True  # type: ignore[attr-defined]
+    handler.setFormatter(logging.Formatter("simprior: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    logger.propagate = False
+
+
+def print_json(value: Any) -> None:
+    """Print strict JSON; NaN and infinities become null."""
+    print(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def key_values(values: Mapping[str, Any]) -> str:
+    """Aligned ``key  value`` lines."""
+    width = max(map(len, values), default=0)
+    return "\n".join(f"{key:<{width}}  {human(value)}" for key, value in values.items())
+
+
+def human(value: Any) -> str:
+    """A value in words: digits grouped, floats to six figures."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(human(entry) for entry in value) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {human(entry)}" for key, entry in value.items()) or "none"
+    return str(value)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table: columns padded, numbers to the right, pipes escaped."""
+    cells = [[_cell(entry) for entry in row] for row in rows]
+    numeric = [
+        bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(header))
+    ]
+    heads = [_escape(name) for name in header]
+    widths = [
+        max([3, len(head), *(len(row[column]) for row in cells)])
+        for column, head in enumerate(heads)
+    ]
+
+    def line(entries: Sequence[str]) -> str:
+        padded = [
+            entry.rjust(width) if right else entry.ljust(width)
+            for entry, width, right in zip(entries, widths, numeric, strict=True)
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [
+        "-" * (width - 1) + (":" if right else "-")
+        for width, right in zip(widths, numeric, strict=True)
+    ]
+    return "\n".join([line(heads), line(rule), *(line(row) for row in cells)])
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, str | bool) and hasattr(value, "__float__")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return _escape(value)
+    if _is_number(value) and not float(value).is_integer():
+        return f"{float(value):.6g}"
+    return _escape(str(int(value)) if _is_number(value) else str(value))
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
