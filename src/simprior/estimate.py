@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from simprior.errors import InputError
+
+_TINY = 1e-300
+_BLOCK = 1 << 20  # rows treated at a time, to bound the memory
+
 
 @dataclass(frozen=True)
 class LogProb:
@@ -38,26 +43,148 @@ def clopper_pearson(
     """Exact binomial interval for ``count`` successes in ``trials`` (Clopper & Pearson 1934).
 
     Both may be real numbers (effective counts, see :func:`korn_graubard`). Returns (low, high),
-    arrays of the broadcast shape.
-    """
-    from scipy.special import betaincinv
+    float64 arrays of the broadcast shape; low is 0 at count 0, high is 1 at count = trials. Equal
+    pairs are computed once, so that tables of millions of rare functions are cheap.
 
+    Raises
+    ------
+    InputError
+        Unless 0 <= count <= trials, trials > 0 and 0 < level < 1.
+    """
     k, n = np.broadcast_arrays(np.asarray(count, float), np.asarray(trials, float))
-    tail = (1.0 - level) / 2.0
-    rest = np.maximum(n - k, 0.0)
-    with np.errstate(invalid="ignore"):
-        low = np.where(k > 0, betaincinv(np.maximum(k, 1e-300), rest + 1.0, tail), 0.0)
-        high = np.where(rest > 0, betaincinv(k + 1.0, np.maximum(rest, 1e-300), 1.0 - tail), 1.0)
-    return low, high
+    tail = (1.0 - _check_level(level)) / 2.0
+    good = (k >= 0) & (k <= n) & (n > 0) & np.isfinite(n)
+    if not good.all():
+        worst = np.flatnonzero(~good.ravel())[0]
+        raise InputError(
+            f"count={k.flat[worst]:g} of trials={n.flat[worst]:g}",
+            "0 <= count <= trials and trials > 0",
+            "check that counts and samples belong to the same run",
+        )
+    low, high = np.empty(k.size), np.empty(k.size)
+    for first in range(0, k.size, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        pairs, where = np.unique(k.flat[part] + 1j * n.flat[part], return_inverse=True)
+        bounds = _binomial_bounds(pairs.real, pairs.imag, tail)
+        low[part], high[part] = bounds[0][where], bounds[1][where]
+    return low.reshape(k.shape), high.reshape(k.shape)
 
 
 def korn_graubard(
-    count: np.ndarray, trials: float, design_effect: np.ndarray | float, level: float = 0.95
+    count: np.ndarray,
+    trials: float,
+    design_effect: np.ndarray | float,
+    level: float = 0.95,
+    clusters: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clopper-Pearson interval on effective counts for clustered samples (Korn & Graubard 1998).
 
-    ``design_effect`` is the variance of the clustered estimate over that of a simple random sample;
-    values below 1 are taken as 1, so that the interval is never shorter than the exact binomial's.
+    Parameters
+    ----------
+    count, trials : array, float
+        Plain counts and the plain number of samples.
+    design_effect : array or float
+        Variance of the clustered estimate over that of independent samples (see the function
+        :func:`design_effect`). Values below 1 are taken as 1: the interval is never shorter than
+        the exact binomial one.
+    level : float
+        Confidence level.
+    clusters : float, optional
+        Number of clusters behind the design effect. If given, the effective sample size is
+        multiplied by (t_(trials-1) / t_(clusters-1))^2, t the Student quantiles of the level, as
+        Korn and Graubard do for the uncertainty of the variance; needed below some 100 clusters.
     """
-    effect = np.maximum(np.asarray(design_effect, float), 1.0)
-    return clopper_pearson(np.asarray(count, float) / effect, trials / effect, level)
+    factor = 1.0
+    if clusters is not None and 1 < clusters < trials:
+        from scipy.special import stdtrit
+
+        upper = (1.0 + _check_level(level)) / 2.0
+        factor = float(stdtrit(trials - 1.0, upper) / stdtrit(clusters - 1.0, upper)) ** 2
+    scale = factor / np.maximum(np.asarray(design_effect, float), 1.0)
+    return clopper_pearson(np.asarray(count, float) * scale, trials * scale, level)
+
+
+def design_effect(
+    count: np.ndarray,
+    clusters: np.ndarray,
+    sumsq: np.ndarray,
+    samples: float,
+    total_clusters: float,
+    pseudo: float = 16.0,
+) -> np.ndarray:
+    """Design effect of every function of a run with shared hidden layers, never below 1.
+
+    With n_c of the R heads of cluster c giving the function, k = sum n_c, q = sum n_c^2 and C
+    clusters, the own estimate is the variance of the cluster means over the binomial one,
+
+        D = (q - k^2 / C) C / (C - 1) / (k (1 - k / N)),   about q / k for a rare function.
+
+    Functions seen in few clusters cannot show a burst that they have not met yet, so D alone gives
+    intervals that miss (95 % intervals covered 0.39 to 0.85 in simulation for functions expected
+    in 3 clusters with bursts). Numerator and denominator therefore get ``pseudo`` clusters' worth
+    of the pooled values of all functions seen in about as many clusters (1, 2, 3-4, 5-8, ...), and
+    the result is the larger of D, this shrunken value, and 1: given the hidden layers the heads
+    are independent, so that the true effect lies between 1 and R. Pass all functions of a run at
+    once: the pool is what protects. Function-specific bursts which neither the function nor its
+    pool has shown stay invisible to any method.
+
+    Parameters
+    ----------
+    count, clusters, sumsq : (F,) arrays
+        Per function: k, number of clusters with n_c > 0, and q.
+    samples, total_clusters : float
+        N and C (R = N / C heads a cluster).
+    pseudo : float
+        Weight of the pool, in clusters.
+
+    Returns
+    -------
+    (F,) float64
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, a function breaks clusters <= count <= sumsq, or N < C.
+    """
+    k, c, q = (np.atleast_1d(np.asarray(a, float)) for a in (count, clusters, sumsq))
+    if not (k.shape == c.shape == q.shape) or not ((c <= k) & (k <= q) & (k <= samples)).all():
+        raise InputError(
+            f"counts of {k.size}, {c.size} and {q.size} functions",
+            "equal lengths with clusters <= count <= sumsq, count <= samples for each",
+            "pass the three columns of one count table",
+        )
+    if not 1 <= total_clusters <= samples:
+        raise InputError(
+            f"total_clusters={total_clusters:g} of samples={samples:g}",
+            "1 <= total_clusters <= samples",
+            "pass the number of hidden-layer draws",
+        )
+    if total_clusters < 2 or total_clusters == samples:
+        return np.full(k.shape, max(1.0, samples / total_clusters))
+    between = (q - k * k / total_clusters) * (total_clusters / (total_clusters - 1.0))
+    binomial = k * (1.0 - k / samples)
+    own = np.divide(between, binomial, out=np.ones_like(k), where=binomial > 0)
+    group = np.ceil(np.log2(np.maximum(c, 1.0))).astype(np.int64)
+    met = np.maximum(np.bincount(group, c), 1.0)
+    add_between = pseudo * (np.bincount(group, between) / met)[group]
+    add_binomial = pseudo * (np.bincount(group, binomial) / met)[group]
+    total = binomial + add_binomial
+    pooled = np.divide(between + add_between, total, out=np.ones_like(k), where=total > 0)
+    effect: np.ndarray = np.maximum(np.maximum(own, pooled), 1.0)
+    return effect
+
+
+def _binomial_bounds(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
+    """Clopper-Pearson bounds with ``tail`` probability beyond each of them."""
+    from scipy.special import betaincinv
+
+    rest = n - k
+    low = np.where(k > 0, betaincinv(np.maximum(k, _TINY), rest + 1.0, tail), 0.0)
+    high = np.where(rest > 0, betaincinv(k + 1.0, np.maximum(rest, _TINY), 1.0 - tail), 1.0)
+    return low, high
+
+
+def _check_level(level: float) -> float:
+    if not 0.0 < level < 1.0:
+        raise InputError(f"level={level!r}", "a number between 0 and 1", "pass for example 0.95")
+    return level
