@@ -26,7 +26,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simprior.boolean import _bitperm
+from simprior.boolean._bitperm import full_words, layer_masks, place_masks
+from simprior.boolean._canonical import canonical_rows
 from simprior.boolean.complexity import ones_packed
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import n_words, pack
@@ -154,9 +155,9 @@ def canonical(
         )  # fmt: skip
     if not moves:
         return _canonical_by_sign(words, size, symmetry.negate)
-    canon, stabiliser = _bitperm.canonical_rows(
-        np.ascontiguousarray(words), _bitperm.full_words(n), _bitperm.place_masks(n),
-        _bitperm.layer_masks(n), symmetry.permute, symmetry.flip, symmetry.negate,
+    canon, stabiliser = canonical_rows(
+        np.ascontiguousarray(words), full_words(n), place_masks(n),
+        layer_masks(n), symmetry.permute, symmetry.flip, symmetry.negate,
     )  # fmt: skip
     return canon, symmetry.order(n) / stabiliser
 
