@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit
 
 from simprior.boolean._bitperm import ALL, U0, U1, U63, U64, popcount, reverse64
-from simprior.boolean.truthtable import n_words, pack
+from simprior.boolean.truthtable import check_words, pack
 from simprior.errors import InputError
 
 _TRUNCATED_MATCH = 3
@@ -53,17 +53,17 @@ def entropy(tables: np.ndarray) -> np.ndarray:
 
 def lz76_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`lz76` of packed (F, W) uint64 functions on ``m`` inputs."""
-    return _lz(_checked(words, m), m, m, m)
+    return _lz(check_words(words, m), m, m, m)
 
 
 def lz76_truncated_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`lz76_truncated` of packed (F, W) uint64 functions on ``m`` inputs."""
-    return _lz(_checked(words, m), m, m - _TRUNCATED_MATCH, m - _TRUNCATED_WORD)
+    return _lz(check_words(words, m), m, m - _TRUNCATED_MATCH, m - _TRUNCATED_WORD)
 
 
 def ones_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`ones` of packed (F, W) uint64 functions on ``m`` inputs."""
-    return _ones(_checked(words, m))
+    return _ones(check_words(words, m))
 
 
 def entropy_packed(words: np.ndarray, m: int) -> np.ndarray:
@@ -93,16 +93,6 @@ def _packed(tables: np.ndarray) -> tuple[np.ndarray, int]:
             "one row a function",
         )  # fmt: skip
     return pack(tables), tables.shape[1]
-
-
-def _checked(words: np.ndarray, m: int) -> np.ndarray:
-    words = np.asarray(words)
-    if m < 1 or words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words(m):
-        raise InputError(
-            f"words of dtype {words.dtype}, shape {words.shape}",
-            f"uint64 of shape (F, {n_words(m)}) (m={m} inputs)", "use truthtable.pack",
-        )  # fmt: skip
-    return np.ascontiguousarray(words)
 
 
 def _lz(words: np.ndarray, m: int, match_stop: int, word_stop: int) -> np.ndarray:

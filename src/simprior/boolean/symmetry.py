@@ -30,7 +30,7 @@ from simprior.boolean._bitperm import full_words, layer_masks, place_masks
 from simprior.boolean._canonical import canonical_rows
 from simprior.boolean.complexity import ones_packed
 from simprior.boolean.inputs import input_matrix
-from simprior.boolean.truthtable import n_words, pack
+from simprior.boolean.truthtable import check_words, pack
 from simprior.errors import InputError
 from simprior.network import Network
 
@@ -147,16 +147,11 @@ def canonical(
             f"n={n}, m={size}", f"all 2^n bit strings, n from 1 to {MAX_POOL_BITS}",
             "use fewer bits, or pool by negation only",
         )  # fmt: skip
-    words = np.asarray(words)
-    if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words(size):
-        raise InputError(
-            f"words of dtype {words.dtype}, shape {words.shape}",
-            f"uint64 of shape (F, {n_words(size)}) (m={size} inputs)", "use truthtable.pack",
-        )  # fmt: skip
+    words = check_words(words, size)
     if not moves:
         return _canonical_by_sign(words, size, symmetry.negate)
     canon, stabiliser = canonical_rows(
-        np.ascontiguousarray(words), full_words(n), place_masks(n),
+        words, full_words(n), place_masks(n),
         layer_masks(n), symmetry.permute, symmetry.flip, symmetry.negate,
     )  # fmt: skip
     return canon, symmetry.order(n) / stabiliser

@@ -35,6 +35,17 @@ def n_words(m: int) -> int:
     return (m + 63) // 64
 
 
+def check_words(words: np.ndarray, m: int) -> np.ndarray:
+    """``words`` as a contiguous (F, W) uint64 array on m >= 1 inputs, else :class:`InputError`."""
+    words = np.asarray(words)
+    if m < 1 or words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words(m):
+        raise InputError(
+            f"words of dtype {words.dtype}, shape {words.shape}",
+            f"uint64 of shape (F, {n_words(m)}) (m={m} inputs)", "use truthtable.pack",
+        )  # fmt: skip
+    return np.ascontiguousarray(words)
+
+
 def pack(tables: np.ndarray) -> np.ndarray:
     """Pack (F, m) or (m,) tables of 0/1 of any dtype into (F, W) uint64 words.
 
@@ -196,13 +207,7 @@ def _octets_to_words(octets: np.ndarray) -> np.ndarray:
 
 
 def _words_to_octets(words: np.ndarray, m: int) -> np.ndarray:
-    words = np.asarray(words)
-    if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words(m):
-        raise InputError(
-            f"words of dtype {words.dtype}, shape {words.shape}",
-            f"uint64 of shape (F, {n_words(m)}) (m={m} inputs)", "use truthtable.pack",
-        )  # fmt: skip
-    return np.ascontiguousarray(words.astype(">u8")).view(np.uint8)
+    return np.ascontiguousarray(check_words(words, m).astype(">u8")).view(np.uint8)
 
 
 def _check_padding(words: np.ndarray, m: int, texts: Sequence[str]) -> None:
