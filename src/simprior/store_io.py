@@ -203,7 +203,8 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> dict[s
 
     wanted = None if columns is None else list(columns)
     try:
-        table = pq.read_table(Path(path), columns=wanted, partitioning=None)
+        with pq.ParquetFile(Path(path)) as file:
+            table = file.read(columns=wanted)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}); "

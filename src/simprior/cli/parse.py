@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -84,7 +84,7 @@ def parse(command: str, spec: type[Spec], arguments: Sequence[str]) -> Spec | No
     if any(token in {"-h", "--help"} for token in arguments):
         print(help_text(command, spec))
         return None
-    known = options(spec)
+    known = options(cast(Any, spec))
     given, positionals = _split(command, known, arguments)
     tokens = {}
     if "config" in given:
@@ -103,7 +103,7 @@ def parse(command: str, spec: type[Spec], arguments: Sequence[str]) -> Spec | No
     ]
     if missing:
         raise InputError(
-            f"simprior {command}", f"also {missing[0]}", f"see simprior {command} --help"
+            f"no {missing[0]}", f"simprior {command} {missing[0]}", f"see simprior {command} --help"
         )
     line = [*(_token(known[name], text) for name, text in tokens.items()), "--", *positionals]
     return _tyro(command, spec, [token for token in line if token is not None])

@@ -1,0 +1,137 @@
+"""The one direction of dependence (DESIGN, section 3), read from the source; and quick imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import simprior
+
+ROOT = Path(simprior.__file__).parent
+PACKAGES = ("boolean", "gp", "training", "analysis", "cli")
+ALLOWED = {
+    "base": {"base"},
+    "boolean": {"base", "boolean"},
+    "gp": {"base", "boolean", "gp"},
+    "training": {"base", "boolean", "training"},
+    "analysis": {"base", "boolean", "gp", "training", "analysis"},
+    "cli": {"base", "boolean", "gp", "training", "analysis", "cli"},
+}
+HEAVY = ("torch", "gpytorch", "pandas", "matplotlib", "seaborn", "numba", "duckdb", "pyarrow")
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def layer(parts: tuple[str, ...]) -> str:
+    """Layer of a module path below simprior, e.g. ("gp", "kernels") -> "gp"."""
+    return parts[0] if parts and parts[0] in PACKAGES else "base"
+
+
+def imports(source: str, package: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """Modules of simprior (as parts below it) that a source imports, at any depth of nesting."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(("simprior", *package)[: len(package) + 2 - node.level])
+            stem = f"{base}.{node.module or ''}".rstrip(".") if node.level else str(node.module)
+            names = [f"{stem}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+            names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
+        for name in names:
+            parts = tuple(str(name).split("."))
+            if parts[0] == "simprior" and len(parts) > 1:
+                found.add(parts[1:])
+    return found
+
+
+def violations(relative: Path, source: str) -> list[str]:
+    own = layer(relative.parts)
+    return [
+        f"{relative} ({own}) imports simprior.{'.'.join(target)}"
+        for target in sorted(imports(source, relative.parts[:-1]))
+        if layer(target) not in ALLOWED[own]
+    ]
+
+
+def test_no_module_imports_upward() -> None:
+    found = []
+    for file in FILES:
+        relative = file.relative_to(ROOT)
+        if relative == Path("__init__.py") or relative == Path("__main__.py"):
+            continue  # the front doors
+        found += violations(relative, file.read_text())
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "bad"),
+    [
+        ("store.py", "from simprior.boolean.counts import FunctionCounts", True),
+        ("store.py", "def f():\n    if True:\n        import simprior.boolean", True),
+        ("store.py", "from simprior import boolean", True),
+        ("store.py", "from .gp import kernels", True),
+        ("boolean/a.py", "from simprior.gp.kernels import nngp", True),
+        ("boolean/a.py", "from ..gp import kernels", True),
+        ("gp/a.py", "from simprior.training import ensemble", True),
+        ("training/a.py", "from simprior.gp import kernels", True),
+        ("analysis/a.py", "import simprior.cli.parse", True),
+        ("gp/a.py", "importlib.import_module('simprior.cli')", True),
+        ("boolean/a.py", "from simprior.store import RunDir\nfrom . import names", False),
+        ("analysis/a.py", "from simprior.gp import kernels\nimport torch", False),
+        ("cli/a.py", "from ..analysis import plots", False),
+    ],
+)
+def test_the_walk_sees_every_form_of_import(file: str, source: str, bad: bool) -> None:
+    assert bool(violations(Path(file), source)) is bad
+
+
+@pytest.mark.parametrize("package", [p for p in PACKAGES if (ROOT / p).is_dir()])
+def test_package_docstring_states_its_rule(package: str) -> None:
+    doc = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
+    assert "May import:" in doc, f"{package}/__init__.py does not say what it may import"
+    rule = doc.split("May import:")[1].split("Never")[0].split(";")[0]
+    for other in PACKAGES:
+        if other not in ALLOWED[package] and other in rule.replace(",", " ").split():
+            pytest.fail(f"{package}/__init__.py allows {other}, which the layers forbid")
+
+
+def test_no_pickle_in_the_source() -> None:
+    users = [
+        str(file.relative_to(ROOT))
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or "", *(a.name for a in node.names)]
+        if name.split(".")[0] in {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+    ]
+    assert users == []
+
+
+def loaded_after(code: str) -> set[str]:
+    """Names of modules loaded by a fresh interpreter that ran ``code``."""
+    text = f"{code}\nimport sys\nprint('\\n' + ' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import simprior", "from simprior.cli import main; assert main(['--help']) == 0"],
+    ids=["import simprior", "simprior --help"],
+)
+def test_quick_paths_load_nothing_heavy(code: str) -> None:
+    loaded = loaded_after(code)
+    assert "simprior" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("command", ["sample", "import", "table", "plot", "info"])
+def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
+    code = f"from simprior.cli import main; assert main(['{command}', '--help']) == 0"
+    assert loaded_after(code).isdisjoint({*HEAVY, "numpy", "scipy"})
