@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 from simprior.boolean.dnf import (
     RandomDNF,
+    _accepted_word,
     clause_tables,
     count_dnf_chunk,
     exact_counts,
@@ -154,6 +155,18 @@ def test_samples_depend_on_key_and_number_only() -> None:
     near = sample_dnf_chunk(RandomDNF(), key, 0, 6)
     across = sample_dnf_chunk(RandomDNF(), key, far, far + 6)
     assert (across[3:] != near[:3]).any()
+
+
+def test_rejection_makes_the_last_digit_uniform() -> None:
+    # 3 * 2^62 outcomes from 2^64 words: one word in four must be drawn again (in the networks it
+    # is one in 2^25 or fewer), else outcome 0 modulo 3 would come twice as often as 1 and 2
+    outcomes, threshold, (k0, k1) = np.uint64(3 << 62), np.uint64(1 << 62), np.uint32([7, 8])
+    words = [
+        int(_accepted_word(s, j, outcomes, threshold, k0, k1)) for s in range(1500) for j in (0, 1)
+    ]
+    last = np.bincount([(word * 3 >> 2) % 3 for word in words], minlength=3)
+    assert chi_square_pvalue(last, np.full(3, 1 / 3)) > FALSE_ALARM
+    assert len(set(words)) == len(words)
 
 
 def test_dense_counts_are_the_counts_of_the_packed_samples() -> None:

@@ -40,6 +40,19 @@ def test_independent_samples_cover_the_true_unseen_mass(samples: int, repeats: i
     assert_calibrated(estimates, truths)
 
 
+@pytest.mark.parametrize(("samples", "fraction"), [(10**4, 0.25), (10**5, 0.1)])
+def test_a_random_part_of_the_functions_estimates_the_whole_mass(samples, fraction) -> None:
+    dnf, key, rng = RandomDNF(4, 1), philox_key(27, "unseen"), generator(27, "kept")
+    p = exact_probabilities(dnf)
+    estimates, truths = [], []
+    for r in range(400):
+        count = count_dnf_chunk(dnf, key, r * samples, (r + 1) * samples)
+        kept = (rng.random(p.size) < fraction) & (count > 0)
+        estimates.append(good_turing(count[kept], None, None, samples, fraction=fraction))
+        truths.append(float(p[count == 0].sum()))
+    assert_calibrated(estimates, truths)
+
+
 def expected_unseen(p: np.ndarray, samples: int) -> tuple[float, float]:
     """Mean and standard deviation of the number of functions that N draws leave unseen."""
     missed = np.exp(samples * np.log1p(-p))
@@ -195,6 +208,8 @@ def test_singleton_dispersion() -> None:
         (([1, 2], [1], [1, 4], 3), "2, 1 and 2 functions"),
         (([], None, None, 0), "samples=0"),
         (([1, 2], None, None, 3, 95), "level=95"),
+        (([1, 2], None, None, 3, 0.95, 1.0, 0.0), "fraction=0.0"),
+        (([1, 2], None, None, 2, 0.95, 1.0, 0.5), "samples=2"),
     ],
 )
 def test_bad_input_is_named_in_one_line(arguments, words) -> None:

@@ -37,6 +37,7 @@ def good_turing(
     samples: float,
     level: float = 0.95,
     dispersion: float = 1.0,
+    fraction: float = 1.0,
 ) -> Unseen:
     """Estimate the unseen mass U of a run by U^ = sum_{K=1} k / N (Good 1953 for R = 1).
 
@@ -66,21 +67,28 @@ def good_turing(
     level : float
         Confidence level.
     dispersion : float
-        Index of dispersion of S_c, at least 1 (which means: not known to exceed 1).
+        Index of dispersion of S_c over the functions kept; at least 1 (which means: not known to
+        exceed 1).
+    fraction : float
+        Share of all functions that the table keeps, chosen by a hash (1: all of them). Sums over
+        functions are divided by it; since (1{kept} / fraction)^2 has mean 1 / fraction and the
+        terms with K = 1 and K = 0 exclude each other, so are both terms of the variance.
 
     Raises
     ------
     InputError
-        If the arrays do not belong together, or ``samples`` is not the sum of the counts.
+        If the arrays do not belong together, ``samples`` is not the sum of the counts (or, with
+        ``fraction`` < 1, is less than it), or ``level`` or ``fraction`` is out of range.
     """
-    k, c, q = _columns(count, clusters, sumsq, samples)
-    independent = clusters is None
+    k, c, q = _columns(count, clusters, sumsq)
+    _check_total(float(k.sum()), samples, fraction)
+    independent = clusters is None and fraction == 1
     once, twice = c == 1, c == 2
-    singles = float(k[once].sum())
-    second = float((k[twice] ** 2 - q[twice]).sum())
-    scale = 1.0 if independent else max(_burst(k, c, q), dispersion, 1.0)
+    singles = float(k[once].sum()) / fraction
+    second = float((k[twice] ** 2 - q[twice]).sum()) / fraction
+    scale = max(_burst(k, c, q), 1.0 if clusters is None else dispersion, 1.0) / fraction
     low, high = _score_interval(singles / scale, second / scale**2, samples, independent, level)
-    mass = singles / samples
+    mass = min(1.0, singles / samples)
     first = singles * (1.0 - mass) if independent else scale * singles
     return Unseen(
         mass=mass,
@@ -104,9 +112,9 @@ def singleton_dispersion(singletons: np.ndarray) -> float:
 
 
 def _columns(
-    count: np.ndarray, clusters: np.ndarray | None, sumsq: np.ndarray | None, samples: float
+    count: np.ndarray, clusters: np.ndarray | None, sumsq: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three columns as float64, checked."""
+    """The three columns as float64, checked; without clusters every sample is its own (K = k)."""
     if (clusters is None) != (sumsq is None):
         raise InputError(
             "one of clusters and sumsq without the other",
@@ -122,17 +130,26 @@ def _columns(
             "equal lengths with 1 <= clusters <= count <= sumsq for each function",
             "pass the columns of one count table, seen functions only",
         )
-    if not samples > 0 or k.sum() != samples:
-        raise InputError(
-            f"samples={samples:g} with counts that add up to {k.sum():g}",
-            "a positive number of samples equal to the sum of the counts",
-            "pass the complete count table of the run",
-        )
     return k, c, q
+
+
+def _check_total(total: float, samples: float, fraction: float) -> None:
+    if not 0.0 < fraction <= 1.0:
+        raise InputError(
+            f"fraction={fraction!r}", "0 < fraction <= 1", "pass 1 for a complete table"
+        )
+    if not samples > 0 or total > samples or (fraction == 1 and total != samples):
+        raise InputError(
+            f"samples={samples:g} with counts that add up to {total:g}",
+            "a positive number of samples equal to the sum of the counts",
+            "pass the complete count table of the run, or the fraction of functions it keeps",
+        )
 
 
 def _burst(k: np.ndarray, c: np.ndarray, q: np.ndarray) -> float:
     """E[B^2] / E[B] of the functions with the fewest clusters: those with K = 1, if any."""
+    if not k.size:
+        return 1.0
     rarest = c == c.min()
     return float(q[rarest].sum() / k[rarest].sum())
 
