@@ -78,11 +78,15 @@ def _refinements(
                 break
             last = error
         previous = result
-    previous = None
+    previous, last = None, float("inf")
     for order in POLAR:
         result = run(Polar(phi, order), None if slope is None else Polar(slope, order))
         if previous is not None:
-            yield _difference(result, previous), *result
+            error = _difference(result, previous)
+            yield error, *result
+            if error > SLOW * last:
+                break
+            last = error
         previous = result
 
 
