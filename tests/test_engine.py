@@ -117,10 +117,17 @@ def test_missing_cluster_packages(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="extra [cluster]")
-def test_slurm_executor_with_local_jobs(tmp_path: Path) -> None:
+def test_slurm_executor_with_local_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]]))
     options = {"folder": tmp_path, "cluster": "local", "tasks_per_job": 3}
     results = collect(range(7), math.sqrt, workers=2, executor="slurm", executor_options=options)
     assert results == {task: math.sqrt(task) for task in range(7)}
+    with pytest.raises(InputError, match="task=1: expected another task"):
+        collect([1], fail, executor="slurm", executor_options=options)
+    with pytest.raises(RuntimeError, match="a bug"):
+        collect([3], fail, executor="slurm", executor_options=options)
+    with pytest.raises(WorkerError, match="a worker process died"):
+        collect([4], fail, executor="slurm", executor_options=options)
 
 
 @pytest.mark.slow

@@ -58,6 +58,10 @@ class WorkerError(SimpriorError, RuntimeError):
 class Pool(Protocol):
     """What :func:`run_tasks` needs of an executor."""
 
+    @property
+    def broken(self) -> tuple[type[Exception], ...]:
+        """Errors of ``result()`` that mean: the worker died."""
+
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         """Start a call; the handle has ``result()`` and ``cancel()``."""
 
@@ -197,7 +201,7 @@ def _run_pool(
                 for task, result in zip(pending.pop(handle), handle.result(), strict=True):
                     deliver(task, _unwrap(result))
         kill = False
-    except BrokenProcessPool:
+    except pool.broken:
         raise WorkerError(_dead_worker_message()) from None
     finally:
         pool.shutdown(kill=kill)
@@ -231,6 +235,8 @@ def _make_pool(workers: int, executor: str, options: Mapping[str, Any]) -> tuple
 
 class _LocalPool:
     """A process pool that starts clean interpreters (spawn)."""
+
+    broken: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
     def __init__(self, workers: int) -> None:
         self._before = set(multiprocessing.active_children())

@@ -27,11 +27,12 @@ class DaskPool:
 
     def __init__(self, workers: int, options: Mapping[str, Any]) -> None:
         try:
-            from distributed import Client
+            from distributed import Client, KilledWorker
         except ImportError:
             raise _missing("dask", "distributed") from None
         local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
         remote = "address" in options or "scheduler_file" in options
+        self.broken: tuple[type[Exception], ...] = (KilledWorker,)
         self._client = Client(**({} if remote else local), **options)
         self._pool = self._client.get_executor(pure=False)
 
@@ -64,14 +65,17 @@ class _Requeueable:
 class _JobHandle:
     """Job of submitit with the two methods of a future that the engine uses."""
 
-    def __init__(self, job: Any) -> None:
-        self._job = job
+    def __init__(self, job: Any, raised: type[Exception]) -> None:
+        self._job, self._raised = job, raised
 
     def done(self) -> bool:
         return bool(self._job.done())
 
     def result(self) -> Any:
-        return self._job.result()
+        try:
+            return self._job.result()
+        except self._raised as error:  # the function raised: a bug, not a dead worker
+            raise RuntimeError(str(error)) from None
 
     def cancel(self) -> bool:
         if self.done():
@@ -92,9 +96,12 @@ class SlurmPool:
     def __init__(self, workers: int, options: Mapping[str, Any]) -> None:
         try:
             import submitit
+            from submitit.core.utils import FailedJobError, UncompletedJobError
         except ImportError:
             raise _missing("slurm", "submitit") from None
         rest = {k: v for k, v in options.items() if k not in {"folder", "cluster", "tasks_per_job"}}
+        self.broken: tuple[type[Exception], ...] = (UncompletedJobError,)
+        self._raised = FailedJobError
         folder = Path(options.get("folder", "simprior-jobs"))
         self._pool = submitit.AutoExecutor(folder=folder, cluster=options.get("cluster"))
         defaults = {"cpus_per_task": 1, "name": "simprior", "timeout_min": 24 * 60}
@@ -103,7 +110,7 @@ class SlurmPool:
 
     def submit(self, function: Callable[..., Any], *args: Any) -> _JobHandle:
         """Queue a job."""
-        handle = _JobHandle(self._pool.submit(_Requeueable(), function, args))
+        handle = _JobHandle(self._pool.submit(_Requeueable(), function, args), self._raised)
         self._running.add(handle)
         return handle
 
