@@ -1,4 +1,4 @@
-"""gpytorch kernels: gpytorch's own kernel contract, agreement with simprior.gp.kernels, gradients."""
+"""gpytorch kernels: gpytorch's own contract, agreement with the numpy kernels, gradients."""
 
 import unittest
 
