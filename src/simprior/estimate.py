@@ -111,6 +111,7 @@ def design_effect(
     samples: float,
     total_clusters: float,
     pseudo: float = 16.0,
+    multiplicity: np.ndarray | None = None,
 ) -> np.ndarray:
     """Design effect of every function of a run with shared hidden layers, never below 1.
 
@@ -136,6 +137,8 @@ def design_effect(
         N and C (R = N / C heads a cluster).
     pseudo : float
         Weight of the pool, in clusters.
+    multiplicity : (F,) array, optional
+        How many functions share each row (k, K, q); 1 if not given.
 
     Returns
     -------
@@ -165,9 +168,10 @@ def design_effect(
     binomial = k * (1.0 - k / samples)
     own = np.divide(between, binomial, out=np.ones_like(k), where=binomial > 0)
     group = np.ceil(np.log2(np.maximum(c, 1.0))).astype(np.int64)
-    met = np.maximum(np.bincount(group, c), 1.0)
-    add_between = pseudo * (np.bincount(group, between) / met)[group]
-    add_binomial = pseudo * (np.bincount(group, binomial) / met)[group]
+    n = np.ones_like(k) if multiplicity is None else np.asarray(multiplicity, float)
+    met = np.maximum(np.bincount(group, n * c), 1.0)
+    add_between = pseudo * (np.bincount(group, n * between) / met)[group]
+    add_binomial = pseudo * (np.bincount(group, n * binomial) / met)[group]
     total = binomial + add_binomial
     pooled = np.divide(between + add_between, total, out=np.ones_like(k), where=total > 0)
     effect: np.ndarray = np.maximum(np.maximum(own, pooled), 1.0)

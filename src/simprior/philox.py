@@ -79,38 +79,43 @@ def normal_pair(u, v):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def normals_block(out, at, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
-    """64 normals N(0, scale^2) of one block into ``out[at : at + 64]`` (float32).
+def normals_block(out, at, stride, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
+    """64 normals N(0, scale^2) of one block into ``out`` (float32): word w, lane l goes to
+    ``out[at + w * stride + l]``.
 
     ``buf`` is (32,) uint64 scratch and ``words`` its view as (64,) uint32.
     """
     words_block(buf, block, c1, network, key)
-    at = np.uint64(at)
+    at, step = np.uint64(at), np.uint64(stride)
     for l in range(16):  # noqa: E741
         a, b = normal_pair(words[l], words[16 + l])
         c, d = normal_pair(words[32 + l], words[48 + l])
         i = at + np.uint64(l)  # unsigned: a signed index would be tested for wrap-around
         out[i] = a * scale
-        out[i + np.uint64(16)] = b * scale
-        out[i + np.uint64(32)] = c * scale
-        out[i + np.uint64(48)] = d * scale
+        out[i + step] = b * scale
+        out[i + np.uint64(2) * step] = c * scale
+        out[i + np.uint64(3) * step] = d * scale
 
 
 @njit(inline="always")
-def uniforms_block(out, at, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
-    """64 uniform numbers of variance scale^2 and mean 0 of one block into ``out[at : at + 64]``."""
+def uniforms_block(out, at, stride, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
+    """64 uniform numbers of variance scale^2 and mean 0 of one block, placed as in
+    :func:`normals_block`."""
     words_block(buf, block, c1, network, key)
-    at = np.uint64(at)
-    for l in range(64):  # noqa: E741
-        centred = np.float32(np.int32(words[l])) + np.float32(0.5)
-        out[at + np.uint64(l)] = centred * np.float32(2.0**-31) * (_SQRT3 * scale)
+    at, step = np.uint64(at), np.uint64(stride)
+    factor = np.float32(2.0**-31) * (_SQRT3 * scale)
+    for w in range(4):
+        start = at + np.uint64(w) * step
+        for l in range(16):  # noqa: E741
+            centred = np.float32(np.int32(words[16 * w + l])) + np.float32(0.5)
+            out[start + np.uint64(l)] = centred * factor
 
 
 @njit(nogil=True, fastmath=_FASTMATH)
-def fill(out, buf, words, first_block, c1, network, key, scale, uniform):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (float32, size a multiple of 64) with consecutive blocks from ``first_block``."""
-    for b in range(out.size // BLOCK):
+def fill(out, blocks, buf, words, first_block, c1, network, key, scale, uniform):  # type: ignore[no-untyped-def]
+    """Fill ``out[0 : 64 blocks]`` (float32) with consecutive blocks from ``first_block``."""
+    for b in range(blocks):
         if uniform:
-            uniforms_block(out, b * BLOCK, buf, words, first_block + b, c1, network, key, scale)
+            uniforms_block(out, b * BLOCK, 16, buf, words, first_block + b, c1, network, key, scale)
         else:
-            normals_block(out, b * BLOCK, buf, words, first_block + b, c1, network, key, scale)
+            normals_block(out, b * BLOCK, 16, buf, words, first_block + b, c1, network, key, scale)

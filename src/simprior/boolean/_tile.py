@@ -153,19 +153,18 @@ def make_tile(epilogue: str, nt: int, nb: int = 1) -> Callable[..., Any]:
     """Numba intrinsic for one tile.
 
     Called as ``tile(w, h, idx, count, fan_in, out, stride) -> uint32`` with integer addresses and
-    sizes. ``stride`` is the byte distance of consecutive outputs for ``"sign"`` (outputs are units,
-    then blocks when ``nb > 1``) and, for ``nb > 1``, consecutive blocks of ``h`` are
-    ``fan_in * 64`` bytes apart. Returns the mask of alive units for ``"relu"``.
+    sizes. ``stride`` is the byte distance of consecutive outputs of ``"sign"``, or, when ``nb > 1``,
+    of consecutive blocks of ``h`` (the sign words of the blocks are then stored side by side).
+    Returns the mask of alive units for ``"relu"``.
     """
     finish = _EPILOGUES[epilogue]
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def tile(typingctx, w, h, idx, count, fan_in, out, stride):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             w_, h_, idx_, count_, fan_in_, out_, stride_ = args
-            block_bytes = builder.mul(fan_in_, ir.Constant(_I64, 4 * LANES))
-            acc = _accumulate(builder, nt, nb, (w_, h_, idx_, count_, fan_in_, block_bytes))
-            return finish(builder, acc, out_, stride_)
+            acc = _accumulate(builder, nt, nb, (w_, h_, idx_, count_, fan_in_, stride_))
+            return finish(builder, acc, out_, ir.Constant(_I64, 2) if nb > 1 else stride_)
 
         return _SIGNATURE, codegen
 
@@ -199,14 +198,14 @@ _S1, _S2, _S4, _S8 = (make_tile("sign", 1, nb) for nb in (1, 2, 4, 8))
 
 
 @njit(inline="never", nogil=True)
-def sign_one(nb, w, h, idx, count, fan_in, out):  # type: ignore[no-untyped-def]
+def sign_one(nb, w, h, idx, count, fan_in, out, h_stride):  # type: ignore[no-untyped-def]
     """Sign bits of a single head on ``nb`` (1, 2, 4 or 8) consecutive blocks, 2 bytes a block."""
     if nb == 8:
-        return _S8(w, h, idx, count, fan_in, out, 2)
+        return _S8(w, h, idx, count, fan_in, out, h_stride)
     if nb == 4:
-        return _S4(w, h, idx, count, fan_in, out, 2)
+        return _S4(w, h, idx, count, fan_in, out, h_stride)
     if nb == 2:
-        return _S2(w, h, idx, count, fan_in, out, 2)
+        return _S2(w, h, idx, count, fan_in, out, h_stride)
     return _S1(w, h, idx, count, fan_in, out, 2)
 
 

@@ -38,6 +38,7 @@ def good_turing(
     level: float = 0.95,
     dispersion: float = 1.0,
     fraction: float = 1.0,
+    multiplicity: np.ndarray | None = None,
 ) -> Unseen:
     """Estimate the unseen mass U of a run by U^ = sum_{K=1} k / N (Good 1953 for R = 1).
 
@@ -74,6 +75,10 @@ def good_turing(
         functions are divided by it; since (1{kept} / fraction)^2 has mean 1 / fraction and the
         terms with K = 1 and K = 0 exclude each other, so are both terms of the variance.
 
+    multiplicity : (F,) array, optional
+        How many functions share each row (k, K, q); 1 if not given. Tables of 1e8 functions have
+        few distinct rows.
+
     Raises
     ------
     InputError
@@ -81,12 +86,13 @@ def good_turing(
         ``fraction`` < 1, is less than it), or ``level`` or ``fraction`` is out of range.
     """
     k, c, q = _columns(count, clusters, sumsq)
-    _check_total(float(k.sum()), samples, fraction)
+    n = np.ones_like(k) if multiplicity is None else np.asarray(multiplicity, float)
+    _check_total(float((n * k).sum()), samples, fraction)
     independent = clusters is None and fraction == 1
     once, twice = c == 1, c == 2
-    singles = float(k[once].sum()) / fraction
-    second = float((k[twice] ** 2 - q[twice]).sum()) / fraction
-    scale = max(_burst(k, c, q), 1.0 if clusters is None else dispersion, 1.0) / fraction
+    singles = float((n * k)[once].sum()) / fraction
+    second = float((n * (k * k - q))[twice].sum()) / fraction
+    scale = max(_burst(n * k, c, n * q), 1.0 if clusters is None else dispersion, 1.0) / fraction
     low, high = _score_interval(singles / scale, second / scale**2, samples, independent, level)
     mass = min(1.0, singles / samples)
     first = singles * (1.0 - mass) if independent else scale * singles

@@ -1,0 +1,91 @@
+"""Forward pass of one random network on all inputs, for the compiled sampler (float32).
+
+Layout: activations are ``[block of 16 inputs][unit][16]`` float32; weights are made a panel of
+``nt`` units at a time, ``[fan_in + 1][nt]`` with the bias in the last row, from the counter-based
+stream ``(key, network, layer)``; input i sits in lane i % 16 of block i // 16. For every block a list
+of the units that are not identically zero on it is kept, and only these enter the next layer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from simprior.boolean._table import popcount
+from simprior.boolean._tile import relu_tile, store_tile
+from simprior.philox import BLOCK, fill
+from simprior.vecmath import erf_f32, sin_f32, tanh_f32
+
+RELU, TANH, ERF, GELU, SIN, LINEAR, STEP = range(7)
+_FASTMATH = {"contract", "nsz"}
+_SQRT_HALF = np.float32(np.sqrt(0.5))
+
+
+@njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+def activate(z, start, count, code):  # type: ignore[no-untyped-def]
+    """Apply activation ``code`` in place to ``z[start : start + count]`` (float32)."""
+    a = np.uint64(start)
+    n = np.uint64(count)
+    if code == RELU:
+        for i in range(a, a + n):
+            z[i] = z[i] if z[i] > np.float32(0.0) else np.float32(0.0)
+    elif code == TANH:
+        for i in range(a, a + n):
+            z[i] = tanh_f32(z[i])
+    elif code == ERF:
+        for i in range(a, a + n):
+            z[i] = erf_f32(z[i])
+    elif code == GELU:
+        for i in range(a, a + n):
+            z[i] = np.float32(0.5) * z[i] * (np.float32(1.0) + erf_f32(z[i] * _SQRT_HALF))
+    elif code == SIN:
+        for i in range(a, a + n):
+            z[i] = sin_f32(z[i])
+    elif code == STEP:
+        for i in range(a, a + n):
+            z[i] = np.float32(1.0) if z[i] > np.float32(0.0) else np.float32(0.0)
+
+
+@njit(nogil=True)
+def draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, bias_ratio, uniform):  # type: ignore[no-untyped-def]
+    """Weights of panel ``p``: ``w[j * nt + i]``, row ``fan_in`` the bias; all are float32."""
+    blocks = ((fan_in + 1) * nt + BLOCK - 1) // BLOCK
+    fill(w, blocks, buf, words, p * blocks, layer, network, key, scale, uniform)
+    last = np.uint64(fan_in * nt)
+    for i in range(nt):
+        w[last + np.uint64(i)] *= bias_ratio
+
+
+@njit(nogil=True)
+def _mark(mask, first, width, b, pad, idx, cnt, alive):  # type: ignore[no-untyped-def]
+    """Append the units of ``mask`` (bit i = unit first + i) to the list of block ``b``."""
+    c = cnt[b]
+    base = b * pad
+    while mask != 0:
+        low = mask & -mask
+        i = np.int64(popcount(np.uint64(low - 1)))
+        mask ^= low
+        if first + i < width:
+            idx[base + c] = first + i
+            alive[first + i] = 1
+            c += 1
+    cnt[b] = c
+
+
+@njit(nogil=True)
+def dense_layer(
+    w, p, fan_in, nt, code, width, h_in, pad_in, idx_in, cnt_in, pad, h, idx, cnt, alive
+):  # type: ignore[no-untyped-def]
+    """Panel ``p`` of a hidden layer from the activations of the layer below."""
+    first = p * nt
+    for b in range(cnt.size):
+        args_h = h_in.ctypes.data + b * pad_in * 64
+        args_idx = idx_in.ctypes.data + b * pad_in * 4
+        out = h.ctypes.data + (b * pad + first) * 64
+        if code == RELU:
+            mask = relu_tile(nt, w.ctypes.data, args_h, args_idx, cnt_in[b], fan_in, out, 0)
+            _mark(np.int64(mask), first, width, b, pad, idx, cnt, alive)
+        else:
+            store_tile(nt, w.ctypes.data, args_h, args_idx, cnt_in[b], fan_in, out, 0)
+            activate(h, (b * pad + first) * 16, nt * 16, code)
+            _mark(np.int64((1 << nt) - 1), first, width, b, pad, idx, cnt, alive)

@@ -1,0 +1,126 @@
+"""Everything the compiled sampler needs, prepared from a :class:`~simprior.network.Network`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean._kernel import GROUP
+from simprior.boolean._tile import LANES, tile_width
+from simprior.boolean.inputs import input_matrix
+from simprior.boolean.truthtable import n_words
+from simprior.errors import InputError
+from simprior.network import ACTIVATIONS, Network
+
+FLOAT32_SAFE = 1e30
+_TAIL = 6.7  # largest normal deviate that the generator can make
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Arguments of ``_kernel.run_clusters`` that do not change during a run."""
+
+    arch: tuple[Any, ...]
+    consts: tuple[Any, ...]
+    heads_arch: tuple[Any, ...]
+
+    @property
+    def n_words(self) -> int:
+        """Number of 64-bit words of a packed function."""
+        return int(self.heads_arch[1])
+
+
+def aligned(size: int, dtype: Any) -> np.ndarray:
+    """Zeroed 1-d array that starts at a cache line."""
+    width = np.dtype(dtype).itemsize
+    raw = np.zeros(size * width + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size * width].view(dtype)
+
+
+def make_plan(network: Network, heads: int, keep_shift: int = 0) -> Plan:
+    """Compile-time constants and layer geometry of ``network`` with ``heads`` a hidden draw.
+
+    Raises
+    ------
+    InputError
+        If the pre-activations could leave the range of float32.
+    """
+    check_range(network)
+    fan_ins, depth = network.fan_ins, network.depth
+    tiles = np.array([tile_width(w) for w in network.hidden], np.int64)
+    widths = np.array(network.hidden, np.int64)
+    pads = (widths + tiles - 1) // tiles * tiles if depth else widths
+    code = ACTIVATIONS.index(str(network.activation))
+    scales = np.array([s / math.sqrt(f) for s, f in zip(network.sigma_ws, fan_ins, strict=True)])
+    ratios = np.array(network.sigma_bs) / scales
+    arch = (widths, pads, tiles, code, network.weight_dist == "uniform")
+    consts = (scales.astype(np.float32), ratios.astype(np.float32), *_inputs(network), network.d)
+    words = n_words(network.m)
+    tail = np.uint64((1 << (network.m - 64 * (words - 1))) - 1)
+    iid = depth == 0 or heads == 1
+    ones = np.ones(network.d, np.uint8)
+    return Plan(arch, consts, (heads, words, network.m, tail, iid, keep_shift, ones))
+
+
+def make_scratch(plan: Plan) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Working memory of one worker: (scratch, output buffers)."""
+    widths, pads, _, _, _ = plan.arch
+    *_, cnt_inputs, d = plan.consts
+    blocks, words = cnt_inputs.size, plan.n_words
+    pad = int(max(pads, default=1))
+    fan = max(d, int(max(widths, default=1))) + 1
+    buf = aligned(32, np.uint64)
+    h = aligned(2 * blocks * pad * LANES, np.float32).reshape(2, -1)
+    lists = np.zeros((2, blocks * pad), np.int32)
+    counts, alive = np.zeros((2, blocks), np.int64), np.zeros((2, max(pad, d)), np.uint8)
+    scratch = (
+        aligned(fan * 24 + 64, np.float32),
+        buf,
+        buf.view(np.uint32),
+        h,
+        lists,
+        counts,
+        alive,
+    )
+    out16 = aligned(GROUP * words * 4, np.uint16).reshape(GROUP, words * 4)
+    heads = aligned(fan * GROUP + 128, np.float32)
+    live = np.zeros(fan + GROUP, np.int32)
+    return scratch, (heads, out16, out16.view(np.uint64), np.zeros(GROUP, np.uint64), live)
+
+
+def _inputs(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs as blocks [block][coordinate][16], with lists of the nonzero coordinates."""
+    x = input_matrix(network).astype(np.float32)
+    blocks = -(-network.m // LANES)
+    padded = np.zeros((blocks * LANES, network.d), np.float32)
+    padded[: network.m] = x
+    tiled = padded.reshape(blocks, LANES, network.d).transpose(0, 2, 1)
+    h = aligned(tiled.size, np.float32)
+    h[:] = tiled.ravel()
+    used = (tiled != 0).any(axis=2)
+    lists = np.zeros((blocks, network.d), np.int32)
+    for b in range(blocks):
+        found = np.flatnonzero(used[b])
+        lists[b, : found.size] = found
+    return h, lists.ravel(), used.sum(axis=1).astype(np.int64)
+
+
+def check_range(network: Network, limit: float = FLOAT32_SAFE) -> None:
+    """Raise :class:`InputError` if pre-activations could exceed ``limit`` (float32 overflow)."""
+    size = float(np.abs(input_matrix(network)).max())
+    for layer, (sw, sb, fan_in) in enumerate(
+        zip(network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True)
+    ):
+        size = _TAIL * (sb + sw * math.sqrt(fan_in) * size)
+        if not size < limit:
+            raise InputError(
+                f"sigma_w={network.sigma_w!r}, sigma_b={network.sigma_b!r}",
+                f"pre-activations below {limit:g} (layer {layer + 1} could reach {size:.1e})",
+                "scale both down together (relu functions do not change) or use dtype float64",
+            )
+        if network.activation in ("tanh", "erf", "sin", "step"):
+            size = 1.0

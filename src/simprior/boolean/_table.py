@@ -1,0 +1,197 @@
+"""Hash table that counts functions by their exact packed keys (open addressing, numba).
+
+One entry is a row of ``W + 3`` uint64: the W key words, then ``count | clusters << 32``,
+``sum of squares over clusters`` and ``(last cluster + 1) | (count in it) << 32``; the last is 0 for
+an empty row. ``sum of squares`` and ``clusters`` are what clustered standard errors need: they are
+updated on the fly because samples arrive cluster by cluster. Keys are compared in full, so distinct
+functions are never merged, whatever the hash does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+EXTRA = 3  # words an entry besides the key
+_ONE32 = np.uint64(1 << 32)
+_LOW32 = np.uint64(0xFFFFFFFF)
+
+
+@intrinsic
+def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
+    """Ask the processor to bring the cache line at ``address`` (an integer) for writing."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
+        name = "llvm.prefetch.p0"
+        fn = builder.module.globals.get(name)
+        if fn is None:
+            kind = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
+            fn = ir.Function(builder.module, kind, name)
+        pointer = builder.inttoptr(args[0], i8p)
+        builder.call(fn, [pointer, i32(1), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+@intrinsic
+def popcount(typingctx, x):  # type: ignore[no-untyped-def]
+    """Number of ones of a uint64."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@njit(inline="always")
+def mix(h):  # type: ignore[no-untyped-def]
+    """Full-avalanche permutation of 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
+    h = np.uint64(h)
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+@njit(inline="always")
+def hash_row(keys, r, n_words):  # type: ignore[no-untyped-def]
+    """64-bit hash of row ``r`` of ``keys``; every input bit moves every output bit."""
+    h = np.uint64(0x9E3779B97F4A7C15)
+    for w in range(n_words):
+        h = mix(h ^ keys[r, w]) + np.uint64(0x9E3779B97F4A7C15)
+    return h
+
+
+@njit(inline="always")
+def _same(table, slot, keys, r, n_words):  # type: ignore[no-untyped-def]
+    for w in range(n_words):  # noqa: SIM110
+        if table[slot, w] != keys[r, w]:
+            return False
+    return True
+
+
+@njit(nogil=True)
+def insert(table, keys, r, h, n_words, cluster):  # type: ignore[no-untyped-def]
+    """Count row ``r`` of ``keys`` once in ``cluster``; returns 1 if the function is new, else 0."""
+    mask = np.uint64(table.shape[0] - 1)
+    slot = h & mask
+    tag = np.uint64(cluster) + np.uint64(1)
+    while True:
+        state = table[slot, n_words + 2]
+        if state == 0:
+            for w in range(n_words):
+                table[slot, w] = keys[r, w]
+            table[slot, n_words] = np.uint64(1) | _ONE32
+            table[slot, n_words + 1] = np.uint64(1)
+            table[slot, n_words + 2] = tag | _ONE32
+            return 1
+        if _same(table, slot, keys, r, n_words):
+            if (state & _LOW32) == tag:
+                table[slot, n_words] += np.uint64(1)
+                table[slot, n_words + 1] += np.uint64(2) * (state >> np.uint64(32)) + np.uint64(1)
+                table[slot, n_words + 2] = state + _ONE32
+            else:
+                table[slot, n_words] += np.uint64(1) + _ONE32
+                table[slot, n_words + 1] += np.uint64(1)
+                table[slot, n_words + 2] = tag | _ONE32
+            return 0
+        slot = (slot + np.uint64(1)) & mask
+
+
+@njit(nogil=True, cache=True)
+def grow(old, new):  # type: ignore[no-untyped-def]
+    """Move every entry of ``old`` into the empty table ``new``."""
+    width = old.shape[1]
+    n_words = width - EXTRA
+    mask = np.uint64(new.shape[0] - 1)
+    for i in range(old.shape[0]):
+        if old[i, n_words + 2] != 0:
+            slot = hash_row(old, i, n_words) & mask
+            while new[slot, n_words + 2] != 0:
+                slot = (slot + np.uint64(1)) & mask
+            for w in range(width):
+                new[slot, w] = old[i, w]
+
+
+@njit(inline="always")
+def reverse64(x):  # type: ignore[no-untyped-def]
+    """Bit reversal: lane order (input 0 lowest) -> packed order (input 0 highest)."""
+    x = np.uint64(x)
+    m1, m2, m4 = (
+        np.uint64(0x5555555555555555),
+        np.uint64(0x3333333333333333),
+        np.uint64(0x0F0F0F0F0F0F0F0F),
+    )
+    x = ((x >> np.uint64(1)) & m1) | ((x & m1) << np.uint64(1))
+    x = ((x >> np.uint64(2)) & m2) | ((x & m2) << np.uint64(2))
+    x = ((x >> np.uint64(4)) & m4) | ((x & m4) << np.uint64(4))
+    m8, m16 = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF)
+    x = ((x >> np.uint64(8)) & m8) | ((x & m8) << np.uint64(8))
+    x = ((x >> np.uint64(16)) & m16) | ((x & m16) << np.uint64(16))
+    return (x >> np.uint64(32)) | (x << np.uint64(32))
+
+
+@njit(nogil=True, cache=True)
+def export(table, used):  # type: ignore[no-untyped-def]
+    """Entries as (words in packed order (F, W), count, clusters, sumsq, last cluster)."""
+    n_words = table.shape[1] - EXTRA
+    words = np.empty((used, n_words), np.uint64)
+    count = np.empty(used, np.int64)
+    clusters = np.empty(used, np.int64)
+    sumsq = np.empty(used, np.int64)
+    last = np.empty(used, np.int64)
+    k = 0
+    for i in range(table.shape[0]):
+        if table[i, n_words + 2] != 0:
+            for w in range(n_words):
+                words[k, w] = reverse64(table[i, w])
+            count[k] = np.int64(table[i, n_words] & _LOW32)
+            clusters[k] = np.int64(table[i, n_words] >> np.uint64(32))
+            sumsq[k] = np.int64(table[i, n_words + 1])
+            last[k] = np.int64(table[i, n_words + 2] & _LOW32) - 1
+            k += 1
+    return words, count, clusters, sumsq, last
+
+
+@njit(nogil=True, cache=True)
+def absorb(table, used, words, count, clusters, sumsq, start):  # type: ignore[no-untyped-def]
+    """Add rows ``start ...`` of (words, count, clusters, sumsq) into a merge table.
+
+    Rows of a merge table are the W key words, then count, clusters and sumsq as full 64-bit
+    numbers; count 0 marks an empty row. Stops when the table is half full. Returns (next row, used).
+    """
+    n_words = words.shape[1]
+    limit = table.shape[0] // 2
+    mask = np.uint64(table.shape[0] - 1)
+    r = start
+    while r < words.shape[0] and used <= limit:
+        slot = hash_row(words, r, n_words) & mask
+        while table[slot, n_words] != 0 and not _same(table, slot, words, r, n_words):
+            slot = (slot + np.uint64(1)) & mask
+        if table[slot, n_words] == 0:
+            for w in range(n_words):
+                table[slot, w] = words[r, w]
+            used += 1
+        table[slot, n_words] += np.uint64(count[r])
+        table[slot, n_words + 1] += np.uint64(clusters[r])
+        table[slot, n_words + 2] += np.uint64(sumsq[r])
+        r += 1
+    return r, used
+
+
+@njit(nogil=True, cache=True)
+def regrow(old, new):  # type: ignore[no-untyped-def]
+    """Move every entry of the merge table ``old`` into the empty, larger ``new``."""
+    width = old.shape[1]
+    n_words = width - EXTRA
+    mask = np.uint64(new.shape[0] - 1)
+    for i in range(old.shape[0]):
+        if old[i, n_words] != 0:
+            slot = hash_row(old, i, n_words) & mask
+            while new[slot, n_words] != 0:
+                slot = (slot + np.uint64(1)) & mask
+            for w in range(width):
+                new[slot, w] = old[i, w]

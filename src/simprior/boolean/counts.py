@@ -1,0 +1,344 @@
+"""Counts of functions and what follows from them: P(f) with intervals, unseen mass, totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.boolean._tasks import Job, Rows, Tally, symmetry_of
+from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
+from simprior.boolean.counts_io import ones_totals, read_counts, save_counts
+from simprior.boolean.merge import Profile
+from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
+from simprior.boolean.unseen import Unseen, good_turing
+from simprior.errors import InputError, StoreError
+from simprior.estimate import clopper_pearson, design_effect, korn_graubard
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class FunctionCounts:
+    """How often each function was met; rows by descending count, then ascending truth table.
+
+    Attributes
+    ----------
+    m, n : int
+        Number of inputs; number of bits (0 when the inputs are not all bit strings).
+    rows : Rows
+        ``words`` (F, W) packed tables, ``count``, ``clusters`` (hidden draws that gave the
+        function) and ``sumsq`` (sum over hidden draws of squared counts), (F,) int64. A run
+        loaded with ``top`` holds only its first rows.
+    profile : Profile
+        Distinct (count, clusters, sumsq) of the WHOLE table with multiplicities.
+    samples, draws, heads : int
+        Networks drawn, hidden draws among them, heads a hidden draw.
+    ones : (m + 1, 2) int64
+        Count and sum of squares over hidden draws, by number of ones t (all samples).
+    dispersion : float
+        See :func:`simprior.boolean.unseen.good_turing`.
+    keep : float
+        Share of functions kept by their hash (1: all).
+    orbit : (F,) float64 or None
+        Class sizes of a pooled table, whose rows are canonical forms; "draws" are then tasks.
+    """
+
+    m: int
+    n: int
+    rows: Rows
+    profile: Profile
+    samples: int
+    draws: int
+    heads: int = 1
+    ones: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    dispersion: float = 1.0
+    keep: float = 1.0
+    orbit: np.ndarray | None = None
+    pooled: FunctionCounts | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> np.ndarray:
+        """(F, W) packed truth tables."""
+        return self.rows.words
+
+    @property
+    def count(self) -> np.ndarray:
+        """(F,) counts."""
+        return self.rows.count
+
+    @property
+    def iid(self) -> bool:
+        """Whether the samples are independent (or pooled from independent ones)."""
+        return self.draws == self.samples or (self.orbit is not None and self.heads == 1)
+
+    @property
+    def functions(self) -> int:
+        """Number of distinct functions in the whole table."""
+        return self.profile.functions
+
+    def __len__(self) -> int:
+        return len(self.rows.count)
+
+    @property
+    def p(self) -> np.ndarray:
+        """(F,) estimate of P(f); for a pooled table of ONE member of the class."""
+        p = self.count / self.samples
+        return p if self.orbit is None else p / self.orbit
+
+    @cached_property
+    def design_effects(self) -> np.ndarray:
+        """(F,) variance of the estimate over that of as many independent networks."""
+        if self.iid:
+            return np.ones(len(self))
+        q = self.profile
+        effects = design_effect(
+            q.count, q.clusters, q.sumsq, self.samples, self.draws, multiplicity=q.multiplicity
+        )
+        known = np.stack([q.count, q.clusters, q.sumsq], axis=1)
+        mine = np.stack([self.rows.count, self.rows.clusters, self.rows.sumsq], axis=1)
+        return effects[_find_rows(known, mine)]
+
+    @property
+    def stderr(self) -> np.ndarray:
+        """(F,) standard error of ``p``, by cluster where hidden layers are shared."""
+        q = self.count / self.samples
+        error = np.sqrt(q * (1 - q) / self.samples * self.design_effects)
+        return error if self.orbit is None else error / self.orbit
+
+    def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """(low, high) of P(f): Clopper-Pearson, or Korn-Graubard where hidden layers are shared."""
+        if self.iid:
+            low, high = clopper_pearson(self.count, self.samples, level)
+        else:
+            low, high = korn_graubard(
+                self.count, self.samples, self.design_effects, level, clusters=self.draws
+            )
+        return (low, high) if self.orbit is None else (low / self.orbit, high / self.orbit)
+
+    @cached_property
+    def unseen(self) -> Unseen:
+        """Probability of all functions not met (Good-Turing, by cluster)."""
+        q = self.profile
+        args = (None, None) if self.iid and self.keep == 1 else (q.clusters, q.sumsq)
+        count, multiplicity = self._without_constants() if self.keep < 1 else (q.count, None)
+        weight = q.multiplicity if multiplicity is None else multiplicity
+        return good_turing(
+            count, *args, self.samples, dispersion=self.dispersion, fraction=self.keep,
+            multiplicity=weight,
+        )  # fmt: skip
+
+    def _without_constants(self) -> tuple[np.ndarray, np.ndarray]:
+        """Profile of a subsampled table less the two constants, which are always kept."""
+        weight = self.profile.multiplicity.copy()
+        for count, squares in self.ones[[0, self.m]]:
+            match = (self.profile.count == count) & (self.profile.sumsq == squares)
+            weight[np.flatnonzero(match)[:1]] -= 1
+        return self.profile.count, weight
+
+    def tables(self, top: int | None = None) -> np.ndarray:
+        """(F, m) uint8 truth tables of the first ``top`` rows (all loaded rows by default)."""
+        return unpack(self.words[: len(self) if top is None else top], self.m)
+
+    def find(self, functions: Any) -> np.ndarray:
+        """Row of each of ``functions`` (any accepted form), -1 where it was not met."""
+        wanted = pack(parse_functions(functions, self.m, self.n))
+        return _find_rows(self.words, wanted, missing=True)
+
+    def to_frame(self, top: int | None = 20, level: float = 0.95) -> pd.DataFrame:
+        """Table of the ``top`` most frequent functions (None: all loaded rows).
+
+        Columns: rank, function (hex), count, p, stderr, p_low, p_high (at ``level``),
+        design_effect, ones, lz76, entropy; pooled tables also have orbit (members of the class).
+        """
+        import pandas as pd
+
+        part = self if top is None else self.head(top)
+        low, high = part.intervals(level)
+        columns: dict[str, Any] = {
+            "rank": np.arange(1, len(part) + 1),
+            "function": to_hex(part.words, self.m),
+            "count": part.count,
+            "p": part.p, "stderr": part.stderr, "p_low": low, "p_high": high,
+            "design_effect": part.design_effects,
+            "ones": ones_packed(part.words, self.m),
+            "lz76": lz76_packed(part.words, self.m),
+            "entropy": entropy_packed(part.words, self.m),
+        }  # fmt: skip
+        if part.orbit is not None:
+            columns["orbit"] = part.orbit
+        return pd.DataFrame(columns)
+
+    def head(self, top: int) -> FunctionCounts:
+        """The same run with the first ``top`` rows only."""
+        r = self.rows
+        rows = Rows(r.words[:top], r.count[:top], r.clusters[:top], r.sumsq[:top])
+        return replace(self, rows=rows, orbit=None if self.orbit is None else self.orbit[:top])
+
+    def ones_frame(self, level: float = 0.95) -> pd.DataFrame:
+        """P(t) of the number of ones t: columns t, count, p, stderr, p_low, p_high."""
+        import pandas as pd
+
+        k, q = self.ones[:, 0].astype(float), self.ones[:, 1].astype(float)
+        p = k / self.samples
+        effect = np.ones(len(k))
+        if not self.iid and self.draws > 1:
+            between = (q - k * k / self.draws) * self.draws / (self.draws - 1)
+            binomial = k * (1 - p)
+            effect = np.divide(between, binomial, out=effect, where=binomial > 0)
+            effect = np.maximum(effect, 1.0)
+        low, high = korn_graubard(k, self.samples, effect, level)
+        error = np.sqrt(p * (1 - p) / self.samples * effect)
+        return pd.DataFrame(
+            {"t": np.arange(len(k)), "count": self.ones[:, 0], "p": p, "stderr": error,
+             "p_low": low, "p_high": high, "design_effect": effect}
+        )  # fmt: skip
+
+    def summary(self) -> dict[str, Any]:
+        """Totals of the run: samples, effective samples, distinct functions, unseen mass."""
+        effect = self.constant_design_effect()
+        out: dict[str, Any] = {
+            "samples": self.samples, "hidden_draws": self.draws, "heads": self.heads,
+            "design_effect_constant": effect, "effective_samples": self.samples / effect,
+            "functions": self.functions,
+        }  # fmt: skip
+        if self.keep < 1:
+            out["keep"] = self.keep
+        u = self.unseen
+        return {
+            **out, "unseen_mass": u.mass, "unseen_stderr": u.stderr,
+            "unseen_low": u.low, "unseen_high": u.high,
+        }  # fmt: skip
+
+    def constant_design_effect(self) -> float:
+        """Design effect of the constant functions (1 for independent networks)."""
+        if self.iid or not len(self.ones):
+            return 1.0
+        frame = self.ones_frame()
+        ends = frame.iloc[[0, self.m]]
+        weights = ends["count"].to_numpy(float)
+        if weights.sum() == 0:
+            return 1.0
+        return float(np.average(ends["design_effect"].to_numpy(float), weights=weights))
+
+    # -- construction -------------------------------------------------------------------------
+
+    @classmethod
+    def totals(cls, job: Job, tallies: Sequence[Tally], profile: Profile) -> dict[str, Any]:
+        """Run totals for the manifest, from the tallies of all tasks."""
+        ones = np.sum([t.ones for t in tallies], axis=0)
+        weights = [t.samples for t in tallies]
+        return {
+            "m": job.model.m,
+            "n": job.model.n if getattr(job.model, "inputs", None) is None else 0,
+            "samples": job.samples,
+            "heads": job.heads,
+            "draws": job.samples if job.iid else -(-job.samples // job.heads),
+            "keep": 2.0**-job.keep_shift,
+            "functions": profile.functions,
+            "dispersion": float(np.average([t.dispersion for t in tallies], weights=weights)),
+            "ones": ones_totals(ones),
+        }  # fmt: skip
+
+    @classmethod
+    def from_rows(cls, job: Job, rows: Rows, tallies: Sequence[Tally]) -> FunctionCounts:
+        """Counts of a job that was run in memory."""
+        profile = Profile.of(rows.count, rows.clusters, rows.sumsq)
+        info = {"model": job.model}
+        return cls._from_totals(cls.totals(job, tallies, profile), rows, profile, info)
+
+    @classmethod
+    def load(cls, path: Path | str, top: int | None = None) -> FunctionCounts:
+        """Counts of a complete run directory; only the ``top`` commonest rows if given.
+
+        Totals and statistics of the run are those of the whole table in either case.
+        Raises :class:`StoreError` if the run is not complete or a file is damaged.
+        """
+        found = read_counts(path, top)
+        info = {"model": found["model"], "config": found["config"]}
+        counts = cls._from_totals(found["totals"], found["rows"], found["profile"], info)
+        if "pooled" not in found:
+            return counts
+        tasks = found["totals"]["pooled"]["tasks"]
+        return counts.with_pool(found["pooled"], tasks, found["pooled_profile"])
+
+    def save(
+        self, path: Path | str, *, command: str = "import",
+        config: dict[str, Any] | None = None, overwrite: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the table as a complete run directory. Raises :class:`StoreError`."""
+        names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
+        totals = {name: getattr(self, name) for name in names}
+        totals["ones"] = ones_totals(self.ones)
+        save_counts(path, command, config or {}, self.rows, totals, overwrite=overwrite)
+
+    @classmethod
+    def _from_totals(
+        cls, totals: dict[str, Any], rows: Rows, profile: Profile, info: dict[str, Any]
+    ) -> FunctionCounts:
+        ones = np.zeros((totals["m"] + 1, 2), np.int64)
+        t = totals["ones"]["t"]
+        ones[t, 0], ones[t, 1] = totals["ones"]["count"], totals["ones"]["sumsq"]
+        names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep")
+        known = {name: totals[name] for name in names}
+        return cls(rows=rows, profile=profile, ones=ones, info=info, **known)
+
+    @classmethod
+    def from_counts(
+        cls, words: np.ndarray, count: np.ndarray, *, m: int, n: int = 0, samples: int | None = None
+    ) -> FunctionCounts:
+        """Counts of independent samples made elsewhere; equal functions are added up.
+
+        ``words`` (F, W) packed tables, ``count`` (F,) positive integers; ``samples`` defaults to
+        their sum and must equal it.
+        """
+        from simprior.boolean.merge import Merger
+
+        count = np.asarray(count, np.int64)
+        total = int(count.sum())
+        if (count < 1).any() or (samples is not None and samples != total):
+            raise InputError(
+                f"counts that add up to {total}", "positive counts that add up to the samples",
+                "drop functions with count 0 and leave samples out",
+            )  # fmt: skip
+        merger = Merger(m)
+        merger.add(Rows(np.ascontiguousarray(words, np.uint64), count, count, count))
+        rows = merger.rows()
+        ones = np.zeros((m + 1, 2), np.int64)
+        t = ones_packed(rows.words, m).astype(np.int64)
+        np.add.at(ones, t, np.stack([rows.count, rows.count], axis=1))
+        profile = Profile.of(rows.count, rows.clusters, rows.sumsq)
+        return cls(m, n, rows, profile, total, total, ones=ones)
+
+    def with_pool(self, rows: Rows, tasks: int, profile: Profile | None = None) -> FunctionCounts:
+        """The same counts with the pooled table made of ``rows``, counted in ``tasks`` replicates.
+
+        The class size of a canonical form is computed from the symmetries of the model.
+        """
+        from simprior.boolean.symmetry import canonical
+
+        symmetry = symmetry_of(self.info["model"])
+        _, orbit = canonical(rows.words, self.n, symmetry, self.m)
+        pooled = replace(
+            self, rows=rows, draws=tasks, orbit=orbit, ones=np.zeros((0, 2), np.int64),
+            profile=profile or Profile.of(rows.count, rows.clusters, rows.sumsq),
+        )  # fmt: skip
+        return replace(self, pooled=pooled)
+
+
+def _find_rows(known: np.ndarray, wanted: np.ndarray, missing: bool = False) -> np.ndarray:
+    """Index in ``known`` of every row of ``wanted`` (-1 if absent and ``missing``)."""
+    both, inverse = np.unique(np.concatenate([known, wanted]), axis=0, return_inverse=True)
+    where = np.full(len(both), -1, np.int64)
+    inverse = inverse.ravel()
+    where[inverse[: len(known)]] = np.arange(len(known))
+    found: np.ndarray = where[inverse[len(known) :]]
+    if not missing and (found < 0).any():
+        raise StoreError("the table and its profile do not belong together; run again")
+    return found

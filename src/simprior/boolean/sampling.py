@@ -1,0 +1,301 @@
+"""Function frequencies of random networks: P(f) by sampling.
+
+:func:`sample` draws networks from the prior, counts the functions they compute and returns
+:class:`~simprior.boolean.counts.FunctionCounts`. The samples are split into tasks (ranges of hidden
+draws); every random number is a function of (seed, hidden draw, position), so the result is bit
+for bit the same whatever the number of workers, the split, the order, or an interruption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean._tasks import Job, Result, Tally, Task, run_task
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.dnf import RandomDNF
+from simprior.boolean.heads import choose_heads
+from simprior.boolean.merge import Merger, merge_shards
+from simprior.engine import Progress, run_tasks
+from simprior.errors import DeviceError, InputError
+from simprior.network import Network
+from simprior.rng import check_seed
+from simprior.store import RunDir, Written
+
+DTYPES, DEVICES = ("float32", "float64"), ("cpu", "cuda", "auto")
+DEFAULT_MEMORY = 4 * 2**30
+MAX_HEADS = 1 << 16
+_TASK_WORK = 2e11  # multiply-adds a task: a few seconds
+_TASK_SAMPLES = 1 << 24
+_POOL_TASKS = 64  # pooled standard errors come from the spread over tasks
+ALIGN = 64  # tasks start at multiples of this many hidden draws (blocks of the torch engine)
+
+
+def sample(
+    network: Network | RandomDNF,
+    samples: int | float = 10**6,
+    seed: int = 0,
+    workers: int = 1,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    heads: int | str = "auto",
+    device: str = "cpu",
+    dtype: str = "float32",
+    pool: bool = False,
+    watch: Any = None,
+    keep: float = 1.0,
+    memory: int | None = None,
+    executor: str = "local",
+    executor_options: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """Draw random networks and count the Boolean functions they compute.
+
+    Parameters
+    ----------
+    network : Network or RandomDNF
+        The prior over parameters.
+    samples : int
+        Number of networks (a float such as 1e7 is accepted if it is whole).
+    seed : int
+        Root seed; same spec and seed, same result bit for bit on CPU.
+    workers, executor, executor_options
+        See :func:`simprior.engine.run_tasks`.
+    out : path, optional
+        Run directory; without it everything stays in memory.
+    resume, overwrite : bool
+        Continue or replace what is in ``out``.
+    heads : int or "auto"
+        Output layers on the same hidden layers (1: independent networks). Standard errors and
+        intervals account for the sharing (DESIGN; ``docs/sampling.md`` says when not to share).
+    device : str
+        ``cpu``, ``cuda`` or ``auto``.
+    dtype : str
+        ``float32``, or ``float64`` for the same parameters evaluated in double precision.
+    pool : bool
+        Also pool counts over the exact symmetries of the prior (``FunctionCounts.pooled``).
+    watch : functions, optional
+        Estimate only these functions, the last bias integrated out; returns a
+        :class:`~simprior.boolean.watch.WatchResult`. Constant memory.
+    keep : float
+        Count only the functions whose hash falls in this share (a power of 1/2) of all hashes; the
+        constants and the totals by number of ones are always complete.
+    memory : int
+        Bytes for tables and merging before work is spilled to disk (default 4 GiB).
+
+    Returns
+    -------
+    FunctionCounts
+
+    Raises
+    ------
+    InputError, StoreError, DeviceError, NumericalError, Interrupted
+    """
+    if watch is not None:
+        from simprior.boolean.watch import watch_functions
+
+        return watch_functions(
+            network, watch, samples=samples, seed=seed, workers=workers, out=out, resume=resume,
+            overwrite=overwrite, heads=heads, executor=executor,
+            executor_options=executor_options, progress=progress,
+        )  # fmt: skip
+    job = make_job(network, samples, seed, heads, device, dtype, pool, keep)
+    memory = check_memory(memory)
+    run = partial(
+        _run, workers=workers, memory=memory, executor=executor, options=executor_options,
+        progress=progress,
+    )  # fmt: skip
+    if out is None:
+        return run(job, None)
+    config = job_config(job, heads, memory)
+    with RunDir.open(
+        out, "sample", config, resume=resume, overwrite=overwrite,
+        options={"workers": workers, "executor": executor, "device": job.device},
+    ) as store:  # fmt: skip
+        if store.complete and store.has_file("counts.parquet"):
+            return FunctionCounts.load(store.path)
+        return run(replace(job, shards=store.path / "shards"), store)
+
+
+def make_job(
+    network: Network | RandomDNF, samples: int | float, seed: int, heads: int | str = "auto",
+    device: str = "cpu", dtype: str = "float32", pool: bool = False, keep: float = 1.0,
+) -> Job:  # fmt: skip
+    """Checked :class:`Job`, its device and number of heads resolved (the pilot runs here)."""
+    if not isinstance(network, Network | RandomDNF):
+        raise InputError(
+            f"network={network!r}", "a Network or a RandomDNF", "build one, e.g. Network(n=7)"
+        )
+    if dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r}", f"one of {', '.join(DTYPES)}", "pass dtype='float32'")
+    job = Job(
+        model=network, samples=check_samples(samples), seed=check_seed(seed), dtype=dtype,
+        device=resolve_device(device), keep_shift=keep_shift(keep), pool=pool,
+    )  # fmt: skip
+    if isinstance(network, RandomDNF):
+        if heads not in ("auto", 1):
+            raise InputError(f"heads={heads!r}", "1 or auto for a DNF network", "leave heads out")
+        return job
+    if heads == "auto":
+        chosen, _ = choose_heads(job)
+        return replace(job, heads=chosen)
+    if isinstance(heads, bool) or not isinstance(heads, int) or not 1 <= heads <= MAX_HEADS:
+        raise InputError(
+            f"heads={heads!r}", f"an integer from 1 to {MAX_HEADS} or auto", "pass heads='auto'"
+        )
+    return replace(job, heads=1 if network.depth == 0 else min(heads, job.samples))
+
+
+def job_config(job: Job, heads: int | str, memory: int) -> dict[str, Any]:
+    """What determines the result, for ``config.toml``; equal on resume."""
+    kind = "dnf" if isinstance(job.model, RandomDNF) else "network"
+    return {
+        "model": kind,
+        kind: {k: v for k, v in job.model.to_dict().items() if v is not None},
+        "samples": job.samples, "seed": job.seed, "heads": job.heads,
+        "heads_requested": heads, "dtype": job.dtype, "device": job.device,
+        "keep": 2.0**-job.keep_shift, "pool": job.pool, "memory": memory,
+    }  # fmt: skip
+
+
+def check_samples(samples: Any) -> int:
+    """A whole number >= 1 (1e7 is accepted) as int; else :class:`InputError`."""
+    whole = isinstance(samples, int | float | np.integer) and not isinstance(samples, bool)
+    if not whole or not samples == samples // 1 or not 1 <= samples < 2**53:
+        raise InputError(
+            f"samples={samples!r}", "a whole number from 1 to 9e15", "pass for example 1e7"
+        )
+    return int(samples)
+
+
+def check_memory(memory: int | None) -> int:
+    """Bytes to work in: the default, or the value if it is at least 64 MiB."""
+    if memory is None:
+        return DEFAULT_MEMORY
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 2**26:
+        raise InputError(f"memory={memory!r}", "at least 64 MiB", "pass for example --memory 2GB")
+    return memory
+
+
+def keep_shift(keep: float) -> int:
+    """k for keep = 2^-k, 0 <= k <= 40; else :class:`InputError`."""
+    shift = -np.log2(keep) if isinstance(keep, int | float) and 0 < keep <= 1 else -1.0
+    if not 0 <= shift <= 40 or shift != int(shift):
+        raise InputError(f"keep={keep!r}", "1, 1/2, 1/4, ... 2^-40", "pass for example --keep 1/64")
+    return int(shift)
+
+
+def resolve_device(device: str) -> str:
+    """``cpu`` or ``cuda``; :class:`DeviceError` when CUDA is asked for and there is none."""
+    if device not in DEVICES:
+        raise InputError(f"device={device!r}", f"one of {', '.join(DEVICES)}", "pass --device cpu")
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise DeviceError(
+            "device='cuda': expected a CUDA device that torch can use, found none; pass --device cpu"
+        )
+    return "cpu"
+
+
+def split(job: Job, memory: int, workers: int = 1) -> list[Task]:
+    """Tasks that cover the job: a few seconds each, and small enough for ``memory``.
+
+    The split does not influence the merged result (except pooled standard errors, which are
+    computed from the spread over tasks and therefore use a split that ignores ``workers``).
+    """
+    model = job.model
+    entry = 8 * (model.m // 64 + 1 + 3)
+    work = 1e4
+    if isinstance(model, Network):
+        layers = list(zip(model.fan_ins, (*model.hidden, 1), strict=True))
+        hidden = sum((f + 1) * w * (model.m + 8) for f, w in layers[:-1])
+        work = hidden / job.heads + (layers[-1][0] + 1) * (model.m + 8) + 500
+    size = min(_TASK_SAMPLES, _TASK_WORK / work, memory / (8 * 6 * entry))
+    if job.pool:
+        size = min(size, job.samples / _POOL_TASKS)
+    step = job.heads * ALIGN
+    draws = max(ALIGN, int(size) // step * ALIGN)
+    total = -(-job.samples // job.heads)
+    tasks = []
+    for index, first in enumerate(range(0, total, draws)):
+        stop = min(first + draws, total)
+        tasks.append(
+            Task(index, first, stop, min(stop * job.heads, job.samples) - first * job.heads)
+        )
+    return tasks
+
+
+def _run(
+    job: Job, store: RunDir | None, *, workers: int, memory: int, executor: str,
+    options: dict[str, Any] | None, progress: Progress | None,
+) -> FunctionCounts:  # fmt: skip
+    tasks = split(job, memory, workers)
+    todo = [t for t in tasks if store is None or not _finished(store, job, t)]
+    if progress is not None and len(todo) < len(tasks):
+        progress.update(job.samples - sum(t.samples for t in todo))
+    tallies: dict[int, Tally] = {}
+    main, pooled = Merger(job.model.m), Merger(job.model.m)
+
+    def receive(task: Task, result: Result) -> None:
+        tallies[task.index] = result.tally
+        if store is None:
+            assert result.rows is not None
+            main.add(result.rows)
+            if result.pooled is not None:
+                pooled.add(result.pooled)
+            return
+        if result.pooled_written is not None:
+            _register(store, f"pool-{task.name}", result.pooled_written, {})
+        assert result.written is not None
+        _register(store, task.name, result.written, result.tally.to_meta())
+
+    run_tasks(
+        partial(run_task, job), todo, on_result=receive, workers=min(workers, max(1, len(todo))),
+        executor=executor, executor_options=options, progress=progress, amount=lambda t: t.samples,
+    )  # fmt: skip
+    if store is None:
+        totals = [tallies[t.index] for t in tasks]
+        counts = FunctionCounts.from_rows(job, main.rows(), totals)
+        return counts.with_pool(pooled.rows(), len(tasks)) if job.pool else counts
+    metas = store.shards
+    totals = [Tally.from_meta(metas[t.name]["meta"], job.model.m) for t in tasks]
+    return _finish(store, job, tasks, totals, memory)
+
+
+def _register(store: RunDir, name: str, written: Written, meta: dict[str, Any]) -> None:
+    store.register_shard(name, written.sha256, written.rows, written.bytes, meta)
+
+
+def _finished(store: RunDir, job: Job, task: Task) -> bool:
+    return store.has_shard(task.name) and (not job.pool or store.has_shard(f"pool-{task.name}"))
+
+
+def _finish(
+    store: RunDir, job: Job, tasks: list[Task], totals: list[Tally], memory: int
+) -> FunctionCounts:
+    """Merge the shards into ``counts.parquet`` (and ``pooled.parquet``) and close the run."""
+    m = job.model.m
+    paths = [store.shard_path(t.name) for t in tasks]
+    merged = merge_shards(paths, store.path / "counts.parquet", m, memory)
+    store.add_file("counts.parquet", rows=merged.functions)
+    results = FunctionCounts.totals(job, totals, merged)
+    if job.pool:
+        paths = [store.shard_path(f"pool-{t.name}") for t in tasks]
+        classes = merge_shards(paths, store.path / "pooled.parquet", m, memory)
+        store.add_file("pooled.parquet", rows=classes.functions)
+        results["pooled"] = {"classes": classes.functions, "tasks": len(tasks)}
+    store.finish(results)
+    for name in list(store.shards):
+        store.remove_shard(name)
+    store.save()
+    return FunctionCounts.load(store.path)
