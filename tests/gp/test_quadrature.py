@@ -41,7 +41,7 @@ def relative(K, want):
 
 
 @pytest.mark.parametrize("name", sorted(NUMPY))
-@pytest.mark.parametrize("sigmas", [(1.0, 1.0), (3.0, 0.0)])
+@pytest.mark.parametrize("sigmas", [(1.0, 1.0), (3.0, 0.0), (30.0, 1.0)])
 def test_reaches_closed_forms_within_its_error(name, sigmas):
     sw, sb = sigmas
     want = nngp(net(name, sigma_w=sw, sigma_b=sb), X)

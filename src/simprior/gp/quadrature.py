@@ -7,7 +7,8 @@ Two rules, both applied to a whole layer of a kernel matrix:
   Gaussian integrals (composite Gauss-Legendre, split at 0); rho = +-1 is integrated directly.
 * ``Polar`` (phi smooth on each side of 0: kinks or jumps at 0, or very steep near it).
   E = 1/(2 pi) int dt int dr r exp(-r^2/2) phi(r sqrt(a) cos t) phi(r sqrt(b) cos(t - theta)),
-  the angle split where either argument changes sign, Gauss-Legendre on each piece.
+  the angle split where either argument changes sign, Gauss-Legendre on each piece after a
+  substitution that crowds the nodes at its ends (steep phi are steepest there).
 
 :func:`converge` runs the whole kernel recursion at rising resolution until two successive results
 agree, so that the error it reports is that of the final kernel, all layers included.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -28,7 +30,8 @@ from simprior.network import Network
 Run = Callable[[LayerMap, LayerMap | None], tuple[np.ndarray, np.ndarray]]
 
 SERIES = ((32, 12, 11), (64, 16, 12), (128, 20, 13), (256, 28, 14), (512, 40, 15))
-POLAR = (12, 24, 48, 96)
+RADII = (1.5, 4.0, 10.0)
+POLAR = (12, 24, 48, 96, 160)
 SLOW = 0.2
 CHUNK = 1 << 21
 
@@ -205,9 +208,8 @@ class Polar:
         """E[phi(u) phi(v)] for vectors of variances a, b and covariances c."""
         x, w = np.polynomial.legendre.leggauss(self.order)
         x, w = 0.5 * (x + 1.0), 0.5 * w
-        edges = np.array([0.0, 1.5, 4.0, 10.0])
-        r = (edges[:-1, None] + np.diff(edges)[:, None] * x).ravel()
-        radial = (np.diff(edges)[:, None] * w).ravel() * r * np.exp(-0.5 * r * r) / (2.0 * np.pi)
+        r, radial = _radial(x, w)
+        x, w = x * x * (3.0 - 2.0 * x), 6.0 * w * x * (1.0 - x)
         theta = angle(correlation(a, b, c)[0])[0]
         out = np.empty(len(a))
         rows = max(1, CHUNK // (4 * len(x) * len(r)))
@@ -220,6 +222,17 @@ class Polar:
                 inner = self.phi(u[..., None] * r) * self.phi(v[..., None] * r) @ radial
             out[s] = (inner * arc).sum(axis=1)
         return out
+
+
+def _radial(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes on [0, 10] and weights r exp(-r^2/2)/(2 pi); the first panel clusters them at 0."""
+    nodes = [RADII[0] * x**3]
+    weights = [RADII[0] * 3.0 * w * x**2]
+    for low, high in pairwise(RADII):
+        nodes.append(low + (high - low) * x)
+        weights.append((high - low) * w)
+    r = np.concatenate(nodes)
+    return r, np.concatenate(weights) * r * np.exp(-0.5 * r * r) / (2.0 * np.pi)
 
 
 def _arcs(theta: np.ndarray, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
