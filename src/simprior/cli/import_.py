@@ -110,9 +110,12 @@ def _read_chunk(
 
     from simprior.boolean.truthtable import n_words
 
+    parts = [[part for part in _SEPARATOR.split(text) if part] for _, text in chunk]
+    places = [_function_place(pair, m) for pair in parts]
+    usual = 1 if places.count(1) > places.count(0) else 0
     functions, counts = [], []
-    for number, text in chunk:
-        function, count = _split_line(path, number, text, m)
+    for line, part, place in zip(chunk, parts, places, strict=True):
+        function, count = _split_line(path, line, part, usual if place is None else place)
         functions.append(function)
         counts.append(count)
     words = np.empty((len(chunk), n_words(m)), dtype=np.uint64)
@@ -146,18 +149,26 @@ def _pack(
         raise
 
 
-def _split_line(path: Path, number: int, text: str, m: int) -> tuple[str, int]:
-    """(function, count) of one line; the longer-than-a-count part is the function."""
-    parts = [part for part in _SEPARATOR.split(text) if part]
+def _function_place(parts: list[str], m: int) -> int | None:
+    """Which part of a line is the function; None if both could be (count 1000 at m = 4)."""
+    if len(parts) != 2:
+        return 0
+    fits = [_is_function(part, m) for part in parts]
+    if fits[0] == fits[1]:
+        return None if fits[0] else int(len(parts[1]) > len(parts[0]))
+    return int(fits[1])
+
+
+def _split_line(path: Path, line: tuple[int, str], parts: list[str], place: int) -> tuple[str, int]:
+    """(function, count) of one line."""
     if len(parts) == 1:
         return parts[0], 1
     if len(parts) == 2:
-        function, count = parts if _is_function(parts[0], m) else reversed(parts)
+        function, count = parts[place], parts[1 - place]
         if count.isascii() and count.isdigit() and 1 <= int(count) < 2**63:
             return function, int(count)
-    raise _bad_line(
-        path, number, text, "a function of 0 and 1 (or hex) and a count", "correct or remove it"
-    )
+    expected = "a function of 0 and 1 (or hex) and a count"
+    raise _bad_line(path, *line, expected, "correct or remove it")
 
 
 def _is_function(text: str, m: int) -> bool:

@@ -13,14 +13,20 @@ from typing import Any
 def set_up_logging(quiet: bool) -> None:
     """Send the ``simprior`` logger to stderr; ``quiet`` leaves nothing but errors."""
     logger = logging.getLogger("simprior")
-    for handler in [h for h in logger.handlers if getattr(h, "of_simprior_cli", False)]:
-        logger.removeHandler(handler)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.of_simprior_cli = True  # type: ignore[attr-defined]
-    handler.setFormatter(logging.Formatter("simprior: %(message)s"))
-    logger.addHandler(handler)
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler())
     logger.setLevel(logging.ERROR if quiet else logging.INFO)
-    logger.propagate = False
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what ``sys.stderr`` is at the moment, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"simprior: {record.getMessage()}"
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

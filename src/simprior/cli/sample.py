@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -138,8 +139,10 @@ def load_inputs(text: str) -> np.ndarray:
         if path.suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
         if path.suffix == ".csv":
-            return np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2)
-    except (OSError, ValueError, TypeError, EOFError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # an empty file
+                return np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2)
+    except (OSError, ValueError, TypeError, EOFError, UserWarning) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"inputs={text}", expected, f"it cannot be read ({reason})") from None
     raise InputError(f"inputs={text}", expected, "save it in one of these two forms")

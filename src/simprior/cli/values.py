@@ -33,7 +33,7 @@ __all__ = [
     "choice",
 ]
 
-_COUNT = re.compile(r"(\d[\d_]*)(?:\.(\d+))?(?:e\+?(\d{1,3}))?\Z", re.IGNORECASE)
+_COUNT = re.compile(r"(\d+(?:_\d+)*)(?:\.(\d+))?(?:e\+?(\d{1,3}))?\Z", re.IGNORECASE | re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\Z", re.IGNORECASE)
 _SIZES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -81,7 +81,7 @@ def parse_count(text: str) -> int:
 
 def parse_integer(text: str) -> int:
     """A whole number >= 0 (the library checks the range)."""
-    if re.fullmatch(r"[+-]?\d[\d_]*", text.strip()):
+    if re.fullmatch(r"[+-]?\d+(?:_\d+)*", text.strip(), re.ASCII):
         return int(text)
     raise Refused("a whole number such as 7", "write it in digits")
 

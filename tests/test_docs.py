@@ -1,0 +1,157 @@
+"""Documents say what the program does: README runs, commands parse, reference is current."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from simprior.cli import COMMANDS, load
+from simprior.cli.helpdoc import document
+from simprior.cli.parse import parse
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+SHELL, PYTHON = {"bash", "console", "sh", "shell"}, {"python", "py"}
+FENCE = re.compile(
+    r"^( *)(```+|~~~+)[ \t]*(\w*)[^\n]*\n(.*?)^\1\2[ \t]*$", re.MULTILINE | re.DOTALL
+)
+SET_UP = ("pip install -e .", "pip install -e '.[test]' && pytest")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced code block: its language and its text."""
+
+    language: str
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Shell lines: continuations joined, prompts, comments and (console) output removed."""
+        joined = self.text.replace("\\\n", " ").splitlines()
+        if self.language == "console":
+            joined = [line.lstrip()[2:] for line in joined if line.lstrip().startswith("$ ")]
+        stripped = (line.strip().removeprefix("$ ") for line in joined)
+        return [line for line in stripped if line and not line.startswith("#")]
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """Arguments of each ``simprior ...`` on these lines."""
+        found = []
+        for line in self.lines:
+            words = shlex.split(line, comments=True)
+            for start in [i for i, word in enumerate(words) if word == "simprior"]:
+                if start and words[start - 1] not in {"&&", ";", "|"}:
+                    continue
+                end = start + 1
+                while end < len(words) and words[end] not in {"&&", ";", "|", ">", "2>"}:
+                    end += 1
+                found.append(words[start + 1 : end])
+        return found
+
+
+def blocks(path: Path) -> list[Block]:
+    if not path.exists() or not path.read_text().strip():
+        return []
+    text = path.read_text()
+    return [Block(m[3].lower(), re.sub(f"(?m)^{m[1]}", "", m[4])) for m in FENCE.finditer(text)]
+
+
+def documents() -> list[Path]:
+    return [README, *sorted((ROOT / "docs").glob("**/*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+needs_readme = pytest.mark.skipif(not blocks(README), reason="README.md has no code blocks yet")
+
+
+def test_blocks_are_found_in_every_form() -> None:
+    text = (
+        "```bash\n# a\nsimprior sample \\\n  --n 5 && simprior info 'a b'\nls\n```\n"
+        "  ```console\n  $ simprior table run  # top\n  simprior is not a command here\n  ```\n"
+        "~~~python\nx = 1\n~~~\n"
+    )
+    found = [Block(m[3], re.sub(f"(?m)^{m[1]}", "", m[4])) for m in FENCE.finditer(text)]
+    assert [block.language for block in found] == ["bash", "console", "python"]
+    assert found[0].commands == [["sample", "--n", "5"], ["info", "a b"]]
+    assert found[1].commands == [["table", "run"]]
+    assert found[2].text == "x = 1\n"
+
+
+def test_the_command_reference_is_current() -> None:
+    written = (ROOT / "docs" / "cli.md").read_text()
+    assert written == document(), "run: python -m simprior.cli.helpdoc > docs/cli.md"
+    for command in COMMANDS:
+        assert f"## simprior {command}\n" in written
+
+
+@needs_readme
+def test_readme_has_the_two_set_up_commands_and_an_example() -> None:
+    lines = [line for block in blocks(README) if block.language in SHELL for line in block.lines]
+    for command in SET_UP:
+        assert any(line.startswith(command) for line in lines), f"README lacks: {command}"
+    commands = [c for block in blocks(README) if block.language in SHELL for c in block.commands]
+    assert any(command[0] == "sample" for command in commands)
+    assert any(block.language in PYTHON for block in blocks(README))
+
+
+@pytest.mark.parametrize("path", [p for p in documents() if blocks(p)], ids=lambda p: p.name)
+def test_command_lines_of_the_documents_parse(path: Path) -> None:
+    for block in blocks(path):
+        for command in block.commands if block.language in SHELL else []:
+            if command and command[0].startswith("-"):
+                continue
+            assert command and command[0] in COMMANDS, f"{path.name}: simprior {command}"
+            if "--config" not in command and "--help" not in command:
+                parse(command[0], load(command[0]).SPEC, command[1:])
+
+
+@pytest.mark.parametrize("path", [p for p in documents() if blocks(p)], ids=lambda p: p.name)
+def test_python_blocks_of_the_documents_compile(path: Path) -> None:
+    for block in blocks(path):
+        if block.language in PYTHON:
+            compile(block.text, path.name, "exec")
+
+
+RUNNER = """
+import json, subprocess, sys
+if __name__ == "__main__":
+    names = {"__name__": "readme"}
+    for kind, content in json.load(open("steps.json")):
+        print("running:", content, flush=True)
+        if kind == "python":
+            exec(compile(content, "README.md", "exec"), names)
+        else:
+            subprocess.run([sys.executable, "-m", "simprior", *content], check=True)
+"""
+
+
+@pytest.mark.slow
+@needs_readme
+def test_readme_runs(tmp_path: Path) -> None:
+    """Every ``simprior`` command and every Python block, in order, in an empty directory."""
+    steps: list[tuple[str, object]] = []
+    for block in blocks(README):
+        if block.language in SHELL:
+            steps += [("command", command) for command in block.commands]
+        elif block.language in PYTHON:
+            steps.append(("python", block.text))
+    assert {kind for kind, _ in steps} == {"command", "python"}
+    (tmp_path / "steps.json").write_text(json.dumps(steps))
+    (tmp_path / "runner.py").write_text(RUNNER)
+    done = subprocess.run(
+        [sys.executable, "runner.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
