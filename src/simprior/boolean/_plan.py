@@ -41,15 +41,16 @@ def aligned(size: int, dtype: Any) -> np.ndarray:
     return raw[start : start + size * width].view(dtype)
 
 
-def make_plan(network: Network, heads: int, keep_shift: int = 0) -> Plan:
+def make_plan(network: Network, heads: int, keep_shift: int = 0, checked: bool = True) -> Plan:
     """Compile-time constants and layer geometry of ``network`` with ``heads`` a hidden draw.
 
     Raises
     ------
     InputError
-        If the pre-activations could leave the range of float32.
+        If ``checked`` and the pre-activations could leave the range of float32.
     """
-    check_range(network)
+    if checked:
+        check_range(network)
     fan_ins, depth = network.fan_ins, network.depth
     tiles = np.array([tile_width(w) for w in network.hidden], np.int64)
     widths = np.array(network.hidden, np.int64)

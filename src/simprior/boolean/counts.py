@@ -238,7 +238,7 @@ class FunctionCounts:
             "m": job.model.m,
             "n": job.model.n if getattr(job.model, "inputs", None) is None else 0,
             "samples": job.samples,
-            "heads": job.heads,
+            "heads": 1 if job.iid else job.heads,
             "draws": job.samples if job.iid else -(-job.samples // job.heads),
             "keep": 2.0**-job.keep_shift,
             "functions": profile.functions,

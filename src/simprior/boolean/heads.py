@@ -51,7 +51,7 @@ def choose_heads(job: Job) -> tuple[int, float]:
     network = job.model
     assert isinstance(network, Network)
     if network.depth == 0:
-        return 1, 0.0
+        return GROUP, 0.0
     seed = int.from_bytes(derive(job.seed, "pilot")[:7], "little")
     pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=_PILOT_HEADS * _PILOT_CLUSTERS)
     draws = _PILOT_CLUSTERS if _cost_hidden(network) < 1e8 else _PILOT_CLUSTERS // 8

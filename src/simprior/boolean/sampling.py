@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.boolean._kernel import GROUP
 from simprior.boolean._tasks import Job, Result, Tally, Task, run_task
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.dnf import RandomDNF
@@ -148,7 +149,7 @@ def make_job(
         raise InputError(
             f"heads={heads!r}", f"an integer from 1 to {MAX_HEADS} or auto", "pass heads='auto'"
         )
-    return replace(job, heads=1 if network.depth == 0 else min(heads, job.samples))
+    return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
 
 
 def job_config(job: Job, heads: int | str, memory: int) -> dict[str, Any]:
