@@ -142,7 +142,8 @@ class RunDir:
             remove_temporaries(path)
         run = cls(path, lock, manifest, resumed=True)
         run._index.repair()
-        run.log(f"resumed with {len(run.shards)} finished shards registered")
+        found = f"resumed, {len(run.shards):,} shards are registered"
+        run.log("resumed, the run is complete already" if run.complete else found)
         for line in run._index.damaged:
             run.log(
                 f"{SHARDS}/index.jsonl: unreadable entry ignored, its shard is recomputed: {line}"
