@@ -1,0 +1,199 @@
+"""Expectation propagation for orthant probabilities (Heaviside likelihood).
+
+The event is ``x_i > c_i`` for all i, ``x ~ N(0, K)``. Each constraint is replaced by a Gaussian
+site ``exp(-tau_i x_i^2 / 2 + nu_i x_i)`` whose moments match (Cunningham, Hennig & Lacoste-Julien
+2011; Rasmussen & Williams 2006, section 3.6). Sites are updated one after the other; parallel
+undamped updates diverge on simple functions. For large m the rank-1 updates of the posterior
+covariance are delayed and applied in blocks, which changes nothing but the speed
+(:mod:`simprior.gp.ep_sweeps`). No noise is added: ``ep-probit``, the usual classifier, is by
+definition the same algorithm on ``K + I``.
+
+EP is an approximation of unknown error (at n=7 it errs by -0.65 to +0.15 nats, by -2 at m=2048);
+``stderr`` of its results is therefore NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from simprior.estimate import LogProb
+from simprior.gp._normal import log_survival_array
+from simprior.gp.ep_sweeps import delayed_sweep, rank_one_sweep
+from simprior.gp.event import Event, feasible, impossible
+from simprior.gp.linalg import reverse_cholesky
+
+TOL = 1e-7
+MAX_SWEEPS = 200
+BLOCK_FROM = 200  # from this m on updates are delayed, BLOCK sites at a time
+BLOCK = 128
+SKIP = 1e-2  # sites that would move by less than SKIP * tol are left for a later sweep
+
+
+@dataclass(frozen=True)
+class Sites:
+    """A (hopefully) fixed point of EP for one event; all arrays have shape (m,).
+
+    ``tau >= 0`` and ``nu`` are the natural parameters of the sites, ``mean`` and ``variance`` the
+    marginals of the approximate posterior, ``z`` the cavity z-scores ``(mean - c)/sd``, ``logz``
+    the EP estimate of ln P in nats, ``delta`` the largest change of a marginal (in units of its
+    standard deviation, or relative for variances) in the last sweep.
+    """
+
+    tau: np.ndarray
+    nu: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    z: np.ndarray
+    logz: float
+    converged: bool
+    sweeps: int
+    delta: float
+
+
+def fit_sites(
+    K: np.ndarray,
+    A: np.ndarray,
+    lower: np.ndarray,
+    *,
+    tol: float = TOL,
+    max_sweeps: int = MAX_SWEEPS,
+    damping: float = 1.0,
+    block: int | None = None,
+) -> Sites:
+    """EP sites for ``x > lower``, ``x ~ N(0, K)``, ``K = A A^T``.
+
+    Parameters
+    ----------
+    K : (m, m) array
+        Covariance with the signs of the function already applied.
+    A : (m, r) array
+        Its factor, rows signed alike.
+    lower : (m,) array
+        Thresholds.
+    tol : float
+        Largest change of a marginal in the last sweep at which the result counts as converged.
+    damping : float
+        Share of each update applied; halved whenever a sweep fails to reduce the change.
+    block : int, optional
+        Size of the delayed updates; by default 1 (none) below m = 200 and 128 from there.
+
+    Notes
+    -----
+    After convergence the posterior is recomputed from the sites through ``I + A^T diag(tau) A``,
+    which is never ill conditioned from below, and one more sweep must agree.
+    """
+    m = K.shape[0]
+    block = (BLOCK if m >= BLOCK_FROM else 1) if block is None else block
+    tau, nu, mean = np.zeros(m), np.zeros(m), np.zeros(m)
+    cov = np.array(K, order="C")
+    delta, previous, sweeps, fresh = math.inf, math.inf, 0, False
+    while sweeps < max_sweeps:
+        if block > 1:
+            delta = delayed_sweep(cov, mean, tau, nu, lower, damping, SKIP * tol, block)
+        else:
+            delta = rank_one_sweep(cov, mean, tau, nu, lower, damping, SKIP * tol)
+        sweeps += 1
+        if delta < tol and (fresh or sweeps == max_sweeps):
+            break
+        fresh = delta < tol or not math.isfinite(delta) or sweeps % 25 == 0
+        if sweeps > 4 and delta > 0.9 * previous:
+            damping = max(0.5 * damping, 0.05)
+        previous = delta
+        if fresh:
+            if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
+                break
+            cov, mean = posterior(A, tau, nu)
+    return _finish(A, tau, nu, lower, delta < tol, sweeps, delta)
+
+
+def posterior(A: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance (m, m) and mean (m,) of ``x = A u`` under prior and sites."""
+    root, _ = _root(A, tau)
+    return root @ root.T, root @ (root.T @ nu)
+
+
+def _root(A: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, float]:
+    """R = A U^-T (m, r), the posterior covariance being R R^T, and ln det U.
+
+    U U^T = I + A^T diag(tau) A.
+    """
+    U = reverse_cholesky(information(A, tau))
+    root = solve_triangular(U, A.T, lower=False, check_finite=False).T
+    return root, float(np.log(np.diag(U)).sum())
+
+
+def information(A: np.ndarray, tau: np.ndarray) -> np.ndarray:
+    """I + A^T diag(tau) A, shape (r, r)."""
+    W = np.sqrt(tau)[:, None] * A
+    J = W.T @ W
+    J[np.diag_indices_from(J)] += 1.0
+    return J
+
+
+def _finish(
+    A: np.ndarray, tau: np.ndarray, nu: np.ndarray, lower: np.ndarray,
+    converged: bool, sweeps: int, delta: float,
+) -> Sites:  # fmt: skip
+    if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
+        nan = np.full_like(tau, math.nan)
+        return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)
+    root, logdet = _root(A, tau)
+    projected = root.T @ nu
+    variance, mean = np.einsum("ij,ij->i", root, root), root @ projected
+    t = 1.0 / variance - tau
+    cavity_mean = (mean / variance - nu) / t
+    z = (cavity_mean - lower) * np.sqrt(t)
+    site = log_survival_array(-z) + 0.5 * np.log1p(tau / t)
+    site += 0.5 * t * cavity_mean**2 - 0.5 * (t * cavity_mean + nu) ** 2 / (t + tau)
+    logz = -logdet + 0.5 * float(projected @ projected) + float(site.sum())
+    return Sites(tau, nu, mean, variance, z, logz, converged, sweeps, delta)
+
+
+def ep(
+    event: Event, *, site_tol: float = TOL, damping: float = 1.0, block: int | None = None
+) -> LogProb:
+    """Heaviside EP estimate of ln P; ``stderr`` is NaN, its error being unknown.
+
+    Diagnostics: ``converged`` (largest change of a marginal in the last sweep below ``site_tol``),
+    ``delta``, ``sweeps``, ``rcond``, ``seconds``. An event that EP finds impossible (rank-deficient
+    K) or that it did not converge on is returned as such, never silently.
+    """
+    began = perf_counter()
+    if event.rank < event.m and not feasible(event.A, event.lower):
+        return impossible("ep", began)
+    sites = fit_sites(event.K, event.A, event.lower, tol=site_tol, damping=damping, block=block)
+    return _approximation(sites, "ep", event.rcond, began)
+
+
+def ep_probit(
+    event: Event, *, site_tol: float = TOL, damping: float = 1.0, block: int | None = None
+) -> LogProb:
+    """EP with the probit link Phi(s z): Heaviside EP on ``K + I``.
+
+    The link is a step seen through unit noise, and moment matching of z + noise is moment matching
+    of z, so the two are the same algorithm. This is what GPy's default likelihood computes; at
+    sigma_w = 1, sigma_b = 0, n = 7 its ln P is 8 decades below that of the step.
+    """
+    began = perf_counter()
+    noisy = event.K + np.eye(event.m)
+    sites = fit_sites(
+        noisy, np.linalg.cholesky(noisy), event.lower, tol=site_tol, damping=damping, block=block
+    )
+    return _approximation(sites, "ep-probit", event.rcond, began)
+
+
+def _approximation(sites: Sites, method: str, rcond: float, began: float) -> LogProb:
+    diagnostics = {
+        "converged": sites.converged,
+        "reliable": False,
+        "delta": sites.delta,
+        "sweeps": sites.sweeps,
+        "rcond": rcond,
+        "seconds": perf_counter() - began,
+    }
+    return LogProb(sites.logz, math.nan, math.nan, method, diagnostics)

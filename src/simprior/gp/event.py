@@ -1,0 +1,108 @@
+"""An orthant event: the signs of a Gaussian vector at m inputs, in the form estimators work on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from simprior import rng
+from simprior.errors import InputError
+from simprior.estimate import LogProb
+from simprior.gp.linalg import Factor
+
+
+@dataclass(frozen=True)
+class Event:
+    """``sign z = f``, ``z ~ N(mean, K)``, as ``x > lower``, ``x ~ N(0, S K S)``, S = diag(signs).
+
+    ``K`` (m, m) and ``A`` (m, r), ``A A^T = K``, carry the signs; ``signs`` (m,) are +-1;
+    ``rcond`` estimates the reciprocal condition number of the correlation matrix. ``label``
+    identifies the function: random numbers depend on it and not on its place in a batch.
+    """
+
+    K: np.ndarray
+    A: np.ndarray
+    lower: np.ndarray
+    signs: np.ndarray
+    rcond: float
+    label: str
+
+    @property
+    def m(self) -> int:
+        """Number of constraints."""
+        return int(self.A.shape[0])
+
+    @property
+    def rank(self) -> int:
+        """Number of latent coordinates."""
+        return int(self.A.shape[1])
+
+    def generator(self, seed: int, method: str, index: int = 0) -> np.random.Generator:
+        """Random numbers of chunk ``index`` of one method on this function."""
+        return rng.generator(seed, f"{method}/{self.label}", index)
+
+
+def make_event(
+    bits: np.ndarray, K: np.ndarray, factor: Factor, mean: np.ndarray | None = None
+) -> Event:
+    """Event that the signs of z ~ N(mean, K) are those of ``bits`` ((m,) of 0/1)."""
+    signs = np.where(np.asarray(bits) > 0, 1.0, -1.0)
+    lower = np.zeros(len(signs)) if mean is None else -signs * mean
+    label = hashlib.sha256(np.packbits(signs > 0).tobytes()).hexdigest()[:32]
+    signed = K * signs
+    signed *= signs[:, None]
+    return Event(
+        signed, signs[:, None] * factor.A, lower + 0.0, signs, factor.rcond, f"{len(signs)}/{label}"
+    )
+
+
+def check_mean(mean: np.ndarray | None, m: int) -> np.ndarray | None:
+    """Validate the optional mean vector."""
+    if mean is None:
+        return None
+    array = np.asarray(mean, dtype=np.float64)
+    if array.shape != (m,) or not np.isfinite(array).all():
+        raise InputError(
+            f"mean of shape {array.shape}", f"{m} finite numbers", "give one mean an input"
+        )
+    return array
+
+
+def feasible(A: np.ndarray, lower: np.ndarray) -> bool:
+    """Whether some u satisfies ``A u > lower`` strictly (linear programme; for r < m).
+
+    Rows are scaled to norm 1; a margin below 1e-9 counts as none.
+    """
+    from scipy.optimize import linprog
+
+    norm = np.linalg.norm(A, axis=1)
+    rows, bound = A / norm[:, None], lower / norm
+    size = 1.0 + 10.0 * float(np.abs(bound).max())
+    r = A.shape[1]
+    cost = np.zeros(r + 1)
+    cost[r] = -1.0
+    left = np.hstack([-rows, np.ones((len(rows), 1))])
+    limits = [(None, None) if np.any(bound) else (-size, size)] * r + [(None, size)]
+    result = linprog(cost, A_ub=left, b_ub=-bound, bounds=limits, method="highs")
+    return result.status == 3 or (result.status == 0 and float(-(result.fun or 0.0)) > 1e-9)
+
+
+def impossible(method: str, began: float) -> LogProb:
+    """The exact result for an event that no weights realise."""
+    diagnostics = {
+        "reliable": True,
+        "converged": True,
+        "reason": "no weights realise this function",
+    }
+    diagnostics["seconds"] = perf_counter() - began
+    return LogProb(-math.inf, 0.0, math.inf, method, diagnostics)
+
+
+def check_draws(draws: int, strata: int = 1) -> None:
+    """Refuse a number of draws from which no standard error follows."""
+    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 8 * strata:
+        raise InputError(f"draws={draws!r}", f"an integer >= {8 * strata}", "pass draws=1024")

@@ -1,0 +1,158 @@
+"""ln P(f) of any functions under a Gaussian-process prior: one call, an explicit table of methods.
+
+P(f) = P(sign z = f), z ~ N(mean, K): a step likelihood, no noise. ``tilted`` is the default and
+comes with a standard error that holds; ``ep``, ``ep-probit`` and ``laplace`` are approximations of
+unknown error; the others check the default.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from simprior.errors import InputError
+from simprior.estimate import LogProb
+from simprior.gp.closed import closed
+from simprior.gp.degenerate import Reduction, check_symmetric, reduce_inputs
+from simprior.gp.ep import ep, ep_probit
+from simprior.gp.event import check_mean, make_event
+from simprior.gp.laplace import laplace
+from simprior.gp.linalg import factor
+from simprior.gp.liness import liness
+from simprior.gp.minimax import minimax
+from simprior.gp.montecarlo import montecarlo
+from simprior.gp.smc import smc
+from simprior.gp.tilted import tilted
+from simprior.rng import check_seed
+
+METHODS: dict[str, Callable[..., LogProb]] = {
+    "tilted": tilted,  # EP-tilted sequential importance sampling
+    "smc": smc,  # the same with resampling along the sequence, for structured functions, m large
+    "ep": ep,  # expectation propagation, step likelihood
+    "ep-probit": ep_probit,  # the same with the unit noise of a probit link
+    "laplace": laplace,  # Laplace approximation, probit link
+    "closed": closed,  # m <= 3 and special covariances
+    "minimax": minimax,  # Botev's exponential tilting
+    "liness": liness,  # splitting with linear elliptical slice sampling
+    "mc": montecarlo,  # plain Monte Carlo
+}
+
+
+def log_prior(
+    functions: Any,
+    K: np.ndarray,
+    method: str = "tilted",
+    *,
+    mean: np.ndarray | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> list[LogProb]:
+    """ln P(sign z = f) for each function, z ~ N(mean, K).
+
+    Parameters
+    ----------
+    functions : array or str or sequence
+        (F, m) or (m,) of 0/1, bit strings, hex strings or names.
+    K : (m, m) array
+        Covariance on the m inputs. Inputs of zero variance (output 0) and exact copies are taken
+        out first; nothing is ever added to the diagonal.
+    method : str
+        A name in ``METHODS``.
+    mean : (m,) array, optional
+        Mean of z, zero by default.
+    n : int, optional
+        Number of bits for named functions, as in ``parse_functions``.
+    seed : int
+        Randomness is a function of (seed, method, function): the order and size of the batch do
+        not matter.
+    options
+        ``draws`` and ``tol`` (wanted standard error, in nats) for the sampling methods, ignored by
+        the others, and what the method's own docstring lists.
+
+    Returns
+    -------
+    list of LogProb
+        One a function, in order, values in nats.
+
+    Raises
+    ------
+    InputError
+        Unknown method or option, K no covariance, functions of another length.
+    NumericalError
+        K is neither of full rank nor clearly rank-deficient in float64.
+    """
+    return list(iter_log_prior(functions, K, method, mean=mean, n=n, seed=seed, **options))
+
+
+def iter_log_prior(
+    functions: Any,
+    K: np.ndarray,
+    method: str = "tilted",
+    *,
+    mean: np.ndarray | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Iterator[LogProb]:
+    """As :func:`log_prior`, one result at a time as they are computed."""
+    from simprior.boolean.truthtable import parse_functions
+
+    estimator, chosen = _estimator(method, options)
+    check_seed(seed)
+    K = check_symmetric(K)
+    tables = parse_functions(functions, len(K), n)
+    mean = check_mean(mean, len(K))
+    if mean is None:
+        reduction = reduce_inputs(K)
+    else:  # copies with different means are no copies
+        reduction = reduce_inputs(K) if not mean.any() else _no_reduction(K)
+    if "seed" in inspect.signature(estimator).parameters:
+        chosen["seed"] = seed
+    kept, possible = reduction.reduce_labels(tables)
+    if len(reduction.keep) == 0:
+        return (_certain(method, bool(ok), reduction) for ok in possible)
+    small = np.ascontiguousarray(reduction.kernel(K))
+    matrix = factor(small)
+    shift = None if mean is None else mean[reduction.keep]
+    return (
+        estimator(make_event(bits, small, matrix, shift), **chosen)
+        if ok
+        else _certain(method, False, reduction)
+        for bits, ok in zip(kept, possible, strict=True)
+    )
+
+
+def _estimator(
+    method: str, options: dict[str, Any]
+) -> tuple[Callable[..., LogProb], dict[str, Any]]:
+    if method not in METHODS:
+        raise InputError(f"method={method!r}", f"one of {', '.join(METHODS)}", "check the spelling")
+    estimator = METHODS[method]
+    known = set(inspect.signature(estimator).parameters) - {"event", "seed"}
+    for name, value in options.items():
+        if name not in known | {"draws", "tol"}:
+            raise InputError(
+                f"option {name}={value!r}",
+                f"one of {', '.join(sorted(known))}",
+                "remove it",
+            )
+    return estimator, {k: v for k, v in options.items() if k in known and v is not None}
+
+
+def _no_reduction(K: np.ndarray) -> Reduction:
+    m = len(K)
+    return Reduction(np.arange(m), np.empty(0, np.intp), np.arange(m), np.ones(m, np.int64))
+
+
+def _certain(method: str, happens: bool, reduction: Reduction) -> LogProb:
+    """Exact result where the dropped inputs decide."""
+    value = 0.0 if happens else -math.inf
+    reason = f"decided by dropped inputs ({reduction.dropped})"
+    return LogProb(
+        value, 0.0, math.inf, method, {"reliable": True, "converged": True, "reason": reason}
+    )
