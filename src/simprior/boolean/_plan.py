@@ -16,6 +16,7 @@ from simprior.errors import InputError
 from simprior.network import ACTIVATIONS, Network
 
 FLOAT32_SAFE = 1e30
+_SINE_SAFE = 1e6  # the phase of a larger float32 is rounding error
 _TAIL = 6.7  # largest normal deviate that the generator can make
 
 
@@ -111,17 +112,32 @@ def _inputs(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def check_range(network: Network, limit: float = FLOAT32_SAFE) -> None:
-    """Raise :class:`InputError` if pre-activations could exceed ``limit`` (float32 overflow)."""
-    size = float(np.abs(input_matrix(network)).max())
+    """Raise :class:`InputError` if pre-activations could leave the range of the arithmetic.
+
+    ``limit`` is the largest size allowed; typical sizes below ``1 / limit`` are refused as well
+    (products would underflow, and functions would silently turn into constants).
+    """
+    floor, x = 1.0 / limit, np.abs(input_matrix(network))
+    size, low = float(x.max()), float(x[x > 0].min(initial=1.0))
+    sine = _SINE_SAFE if limit <= FLOAT32_SAFE else _SINE_SAFE**2
     for layer, (sw, sb, fan_in) in enumerate(
         zip(network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True)
     ):
+        scale, inner = sw / math.sqrt(fan_in), layer < network.depth
+        top = sine if network.activation == "sin" and inner else limit
         size = _TAIL * (sb + sw * math.sqrt(fan_in) * size)
-        if not size < limit:
-            raise InputError(
-                f"sigma_w={network.sigma_w!r}, sigma_b={network.sigma_b!r}",
-                f"pre-activations below {limit:g} (layer {layer + 1} could reach {size:.1e})",
-                "scale both down together (relu functions do not change) or use dtype float64",
-            )
+        if not size < top:
+            _refuse_range(network, f"below {top:g}", layer, size)
+        low = max(sb, scale * low if layer == 0 else sw / 2.0 * low)
+        if low < floor or scale < floor or 0 < sb < floor or sb > limit * scale:
+            _refuse_range(network, f"above {floor:g}", layer, min(low, scale))
         if network.activation in ("tanh", "erf", "sin", "step"):
-            size = 1.0
+            size, low = 1.0, 1.0 if network.activation == "step" else min(low, 1.0)
+
+
+def _refuse_range(network: Network, expected: str, layer: int, size: float) -> None:
+    raise InputError(
+        f"sigma_w={network.sigma_w!r}, sigma_b={network.sigma_b!r}",
+        f"pre-activations {expected} (layer {layer + 1} can reach {size:.1e})",
+        "scale both together (relu functions do not change) or use dtype float64",
+    )

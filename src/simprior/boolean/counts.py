@@ -125,22 +125,22 @@ class FunctionCounts:
     @cached_property
     def unseen(self) -> Unseen:
         """Probability of all functions not met (Good-Turing, by cluster)."""
-        q = self.profile
-        args = (None, None) if self.iid and self.keep == 1 else (q.clusters, q.sumsq)
-        count, multiplicity = self._without_constants() if self.keep < 1 else (q.count, None)
-        weight = q.multiplicity if multiplicity is None else multiplicity
+        q = self._without_constants() if self.keep < 1 else self.profile
+        plain = self.iid and self.keep == 1
         return good_turing(
-            count, *args, self.samples, dispersion=self.dispersion, fraction=self.keep,
-            multiplicity=weight,
+            q.count, None if plain else q.clusters, None if plain else q.sumsq, self.samples,
+            dispersion=self.dispersion, fraction=self.keep, multiplicity=q.multiplicity,
         )  # fmt: skip
 
-    def _without_constants(self) -> tuple[np.ndarray, np.ndarray]:
+    def _without_constants(self) -> Profile:
         """Profile of a subsampled table less the two constants, which are always kept."""
-        weight = self.profile.multiplicity.copy()
+        q = self.profile
+        weight = q.multiplicity.copy()
         for count, squares in self.ones[[0, self.m]]:
-            match = (self.profile.count == count) & (self.profile.sumsq == squares)
+            match = (q.count == count) & (q.sumsq == squares) & (weight > 0)
             weight[np.flatnonzero(match)[:1]] -= 1
-        return self.profile.count, weight
+        left = weight > 0
+        return Profile(q.count[left], q.clusters[left], q.sumsq[left], weight[left])
 
     def tables(self, top: int | None = None) -> np.ndarray:
         """(F, m) uint8 truth tables of the first ``top`` rows (all loaded rows by default)."""
@@ -187,7 +187,7 @@ class FunctionCounts:
 
         k, q = self.ones[:, 0].astype(float), self.ones[:, 1].astype(float)
         p = k / self.samples
-        effect = np.ones(len(k))
+        effect = np.full(len(k), self.samples / self.draws if self.draws == 1 else 1.0)
         if not self.iid and self.draws > 1:
             between = (q - k * k / self.draws) * self.draws / (self.draws - 1)
             binomial = k * (1 - p)
