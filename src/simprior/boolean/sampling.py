@@ -25,7 +25,8 @@ from simprior.engine import Progress, run_tasks
 from simprior.errors import DeviceError, InputError
 from simprior.network import Network
 from simprior.rng import check_seed
-from simprior.store import RunDir, Written
+from simprior.store import RunDir, Written, load_run
+from simprior.store_manifest import MANIFEST
 
 DTYPES, DEVICES = ("float32", "float64"), ("cpu", "cuda", "auto")
 DEFAULT_MEMORY = 4 * 2**30
@@ -87,7 +88,8 @@ def sample(
         Count only the functions whose hash falls in this share (a power of 1/2) of all hashes; the
         constants and the totals by number of ones are always complete.
     memory : int
-        Bytes for tables and merging before work is spilled to disk (default 4 GiB).
+        Bytes for tables and merging before work is spilled to disk (default 4 GiB). A resumed run
+        may merge with another amount.
 
     Returns
     -------
@@ -113,14 +115,24 @@ def sample(
     )  # fmt: skip
     if out is None:
         return run(job, None)
-    config = job_config(job, heads, memory)
+    part = _split_memory(Path(out), memory) if resume and not overwrite else memory
+    config = job_config(job, heads, part)
     with RunDir.open(
         out, "sample", config, resume=resume, overwrite=overwrite,
         options={"workers": workers, "executor": executor, "device": job.device},
     ) as store:  # fmt: skip
         if store.complete and store.has_file("counts.parquet"):
             return FunctionCounts.load(store.path)
-        return run(replace(job, shards=store.path / "shards"), store)
+        return run(replace(job, shards=store.path / "shards"), store, split_memory=part)
+
+
+def _split_memory(out: Path, memory: int) -> int:
+    """The memory that a run to be resumed was split for: its shards are found again only with the
+    same tasks. Merging may use more or less of it."""
+    if not (out / MANIFEST).exists():
+        return memory
+    stored = load_run(out).config.get("memory")
+    return stored if isinstance(stored, int) else memory
 
 
 def make_job(
@@ -203,7 +215,8 @@ def resolve_device(device: str) -> str:
         return "cuda"
     if device == "cuda":
         raise DeviceError(
-            "device='cuda': expected a CUDA device that torch can use, found none; pass --device cpu"
+            "device='cuda': expected a CUDA device that torch can use, found none; "
+            "pass --device cpu"
         )
     return "cpu"
 
@@ -238,9 +251,9 @@ def split(job: Job, memory: int, workers: int = 1) -> list[Task]:
 
 def _run(
     job: Job, store: RunDir | None, *, workers: int, memory: int, executor: str,
-    options: dict[str, Any] | None, progress: Progress | None,
+    options: dict[str, Any] | None, progress: Progress | None, split_memory: int | None = None,
 ) -> FunctionCounts:  # fmt: skip
-    tasks = split(job, memory, workers)
+    tasks = split(job, split_memory or memory, workers)
     todo = [t for t in tasks if store is None or not _finished(store, job, t)]
     if progress is not None and len(todo) < len(tasks):
         progress.update(job.samples - sum(t.samples for t in todo))
