@@ -24,6 +24,9 @@ class InputError(SimpriorError, ValueError):
         super().__init__(f"{what}: expected {expected}; {remedy}")
         self.what, self.expected, self.remedy = what, expected, remedy
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
+        return type(self), (self.what, self.expected, self.remedy)
+
 
 class NumericalError(SimpriorError, ArithmeticError):
     """A computation left the domain where its result can be trusted (NaN, not positive definite)."""

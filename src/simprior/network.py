@@ -143,7 +143,9 @@ class Network:
         known = {f.name for f in fields(cls)}
         for key in values:
             if key not in known:
-                raise InputError(f"network.{key}={values[key]!r}", f"one of {sorted(known)}", "remove it")
+                raise InputError(
+                    f"network.{key}={values[key]!r}", f"one of {sorted(known)}", "remove it"
+                )
         return cls(**values)
 
     def digest(self) -> str:
@@ -187,7 +189,8 @@ def _check_inputs(inputs: Any) -> np.ndarray:
         array = np.empty(0)
     if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
         raise InputError(
-            f"inputs of shape {array.shape}", "a finite (m, d) matrix with m, d >= 1",
+            f"inputs of shape {array.shape}",
+            "a finite (m, d) matrix with m, d >= 1",
             "one row an input, one column a coordinate",
         )
     array.setflags(write=False)
@@ -195,11 +198,16 @@ def _check_inputs(inputs: Any) -> np.ndarray:
 
 
 def _check_hidden(hidden: Any) -> tuple[int, ...]:
-    widths = tuple(hidden) if isinstance(hidden, Sequence | np.ndarray) and not isinstance(hidden, str) else (hidden,)
+    widths = (
+        tuple(hidden)
+        if isinstance(hidden, Sequence | np.ndarray) and not isinstance(hidden, str)
+        else (hidden,)
+    )
     for w in widths:
         if isinstance(w, bool) or not isinstance(w, int | np.integer) or w < 1:
             raise InputError(
-                f"hidden={hidden!r}", "positive integers, one a hidden layer",
+                f"hidden={hidden!r}",
+                "positive integers, one a hidden layer",
                 "pass for example hidden=(40, 40), or () for a perceptron",
             )
     return tuple(int(w) for w in widths)
@@ -211,29 +219,41 @@ def _check_activation(activation: Any) -> None:
             import_activation(activation)
     elif not callable(activation):
         raise InputError(
-            f"activation={activation!r}", f"one of {', '.join(ACTIVATIONS)} or a callable",
+            f"activation={activation!r}",
+            f"one of {', '.join(ACTIVATIONS)} or a callable",
             "pass a name or an elementwise function",
         )
 
 
 def _check_sigma(name: str, value: Any, layers: int) -> float | tuple[float, ...]:
-    values = tuple(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value,)
+    values = (
+        tuple(value)
+        if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+        else (value,)
+    )
     low = "> 0" if name == "sigma_w" else ">= 0"
     if len(values) not in (1, layers):
         raise InputError(
-            f"{name}={value!r}", f"one number or {layers} (one a layer, the output layer included)",
+            f"{name}={value!r}",
+            f"one number or {layers} (one a layer, the output layer included)",
             "give a single standard deviation or one for each layer",
         )
     for v in values:
         bad = isinstance(v, bool) or not isinstance(v, int | float | np.floating | np.integer)
         if bad or not math.isfinite(v) or v < 0 or (name == "sigma_w" and v == 0):
-            raise InputError(f"{name}={v!r}", f"a finite standard deviation {low}", f"pass for example {name}=1.0")
+            raise InputError(
+                f"{name}={v!r}",
+                f"a finite standard deviation {low}",
+                f"pass for example {name}=1.0",
+            )
     return float(values[0]) if len(values) == 1 else tuple(float(v) for v in values)
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise InputError(f"{name}={value!r}", f"one of {', '.join(choices)}", f"pass {name}={choices[0]!r}")
+        raise InputError(
+            f"{name}={value!r}", f"one of {', '.join(choices)}", f"pass {name}={choices[0]!r}"
+        )
 
 
 def _per_layer(value: float | tuple[float, ...], layers: int) -> tuple[float, ...]:

@@ -25,7 +25,9 @@ SEED_LIMIT = 2**63
 def check_seed(seed: int) -> int:
     """Return ``seed`` if it is an integer in [0, 2^63), else raise :class:`InputError`."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
-        raise InputError(f"seed={seed!r}", "an integer from 0 to 2^63 - 1", "pass for example --seed 0")
+        raise InputError(
+            f"seed={seed!r}", "an integer from 0 to 2^63 - 1", "pass for example --seed 0"
+        )
     return seed
 
 

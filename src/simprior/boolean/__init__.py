@@ -1,6 +1,7 @@
 """Boolean functions: inputs, truth tables, sampling, counting, symmetry, complexity.
 
-May import: errors, rng, estimate, network, engine, store, philox, vecmath. Never gp, training, analysis, cli.
+May import: errors, rng, estimate, network, engine, store, philox, vecmath. Never gp, training,
+analysis, cli.
 """
 
 from __future__ import annotations

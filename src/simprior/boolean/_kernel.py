@@ -67,7 +67,7 @@ def hidden_features(arch, consts, scratch, network, key):  # type: ignore[no-unt
 def draw_heads(
     v, group, fan_in, alive, buf, words, layer, network, key, scale, bias_scale, uniform
 ):  # type: ignore[no-untyped-def]
-    """Weights of 64 heads: four panels ``[fan_in + 1][16]``; units dead everywhere are not drawn."""
+    """Weights of 64 heads: four panels ``[fan_in + 1][16]``; units dead everywhere are left out."""
     stride = (fan_in + 1) * HEAD_TILE
     for j in range(fan_in + 1):
         if j < fan_in and alive[j] == 0:
@@ -147,7 +147,7 @@ def count_rows(
             ones += popcount(keys[r, w])
         t = np.int64(ones)
         c = cluster + r if iid else cluster
-        if t == 0 or t == full:
+        if t == 0 or t == full:  # noqa: PLR1714
             side = 0 if t == 0 else 1
             tally[side, 0] += 1
             if iid:
@@ -240,9 +240,9 @@ def run_clusters(
     ``total`` is the number of samples of the whole run: the last cluster may be cut short. In the
     table clusters are numbered from ``base`` (the first of the task), so that 32 bits are enough.
     """
-    widths, pads, tiles, code, uniform = arch
+    widths, pads, _tiles, _code, uniform = arch
     scales, ratios, h_inputs, idx_inputs, cnt_inputs, d = consts
-    w, buf, words, h, idx, cnt, alive = scratch
+    _w, buf, words, h, idx, cnt, alive = scratch
     heads, n_words, full, tail, iid, keep_shift, ones_list = heads_arch
     v, out16, keys, hashes, live = out_buffers
     depth = widths.size

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean._kernel import GROUP
+from simprior.boolean._table import EXTRA
 from simprior.boolean._tasks import Job, Result, Tally, Task, run_task
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.heads import choose_heads
 from simprior.boolean.merge import Merger, merge_shards
+from simprior.boolean.truthtable import n_words
 from simprior.engine import Progress, run_tasks
 from simprior.errors import DeviceError, InputError
 from simprior.network import Network
@@ -34,6 +36,7 @@ MAX_HEADS = 1 << 16
 _TASK_WORK = 2e11  # multiply-adds a task: a few seconds
 _TASK_SAMPLES = 1 << 24
 _POOL_TASKS = 64  # pooled standard errors come from the spread over tasks
+_TABLES_IN_MEMORY = 48  # half-full tables of eight workers, with room for the export
 ALIGN = 64  # tasks start at multiples of this many hidden draws (blocks of the torch engine)
 
 
@@ -102,9 +105,15 @@ def sample(
     if watch is not None:
         from simprior.boolean.watch import watch_functions
 
+        if dtype != "float32" or keep != 1 or resolve_device(device) != "cpu":
+            raise InputError(
+                f"watch with dtype={dtype!r}, keep={keep!r}, device={device!r}",
+                "dtype float32, keep 1 and device cpu",
+                "leave these options out, or sample without watch",
+            )
         return watch_functions(
             network, watch, samples=samples, seed=seed, workers=workers, out=out, resume=resume,
-            overwrite=overwrite, heads=heads, executor=executor,
+            overwrite=overwrite, heads=heads, pool=pool, executor=executor,
             executor_options=executor_options, progress=progress,
         )  # fmt: skip
     job = make_job(network, samples, seed, heads, device, dtype, pool, keep)
@@ -115,24 +124,24 @@ def sample(
     )  # fmt: skip
     if out is None:
         return run(job, None)
-    part = _split_memory(Path(out), memory) if resume and not overwrite else memory
-    config = job_config(job, heads, part)
+    draws = stored_task_draws(Path(out)) if resume and not overwrite else None
+    draws = draws or task_draws(job, memory)
     with RunDir.open(
-        out, "sample", config, resume=resume, overwrite=overwrite,
-        options={"workers": workers, "executor": executor, "device": job.device},
+        out, "sample", job_config(job), resume=resume, overwrite=overwrite,
+        options={"workers": workers, "executor": executor, "heads": heads, "memory": memory,
+                 "task_draws": draws},
     ) as store:  # fmt: skip
         if store.complete and store.has_file("counts.parquet"):
             return FunctionCounts.load(store.path)
-        return run(replace(job, shards=store.path / "shards"), store, split_memory=part)
+        return run(replace(job, shards=store.path / "shards"), store, draws=draws)
 
 
-def _split_memory(out: Path, memory: int) -> int:
-    """The memory that a run to be resumed was split for: its shards are found again only with the
-    same tasks. Merging may use more or less of it."""
+def stored_task_draws(out: Path) -> int | None:
+    """The split of a run to be resumed: its shards are found again only with the same tasks."""
     if not (out / MANIFEST).exists():
-        return memory
-    stored = load_run(out).config.get("memory")
-    return stored if isinstance(stored, int) else memory
+        return None
+    stored = load_run(out).manifest.get("options", {}).get("task_draws")
+    return stored if isinstance(stored, int) and stored > 0 else None
 
 
 def make_job(
@@ -164,15 +173,15 @@ def make_job(
     return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
 
 
-def job_config(job: Job, heads: int | str, memory: int) -> dict[str, Any]:
+def job_config(job: Job) -> dict[str, Any]:
     """What determines the result, for ``config.toml``; equal on resume."""
     kind = "dnf" if isinstance(job.model, RandomDNF) else "network"
     return {
         "model": kind,
         kind: {k: v for k, v in job.model.to_dict().items() if v is not None},
         "samples": job.samples, "seed": job.seed, "heads": job.heads,
-        "heads_requested": heads, "dtype": job.dtype, "device": job.device,
-        "keep": 2.0**-job.keep_shift, "pool": job.pool, "memory": memory,
+        "dtype": job.dtype, "device": job.device,
+        "keep": 2.0**-job.keep_shift, "pool": job.pool,
     }  # fmt: skip
 
 
@@ -221,39 +230,39 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
-def split(job: Job, memory: int, workers: int = 1) -> list[Task]:
-    """Tasks that cover the job: a few seconds each, and small enough for ``memory``.
+def task_draws(job: Job, memory: int) -> int:
+    """Hidden draws a task: a few seconds of work, and tables of all workers within ``memory``.
 
-    The split does not influence the merged result (except pooled standard errors, which are
-    computed from the spread over tasks and therefore use a split that ignores ``workers``).
+    It does not depend on the number of workers, and does not influence the merged result (pooled
+    standard errors are computed from the spread over tasks and do depend on it).
     """
     model = job.model
-    entry = 8 * (model.m // 64 + 1 + 3)
+    entry = 8 * (n_words(model.m) + EXTRA)
     work = 1e4
     if isinstance(model, Network):
         layers = list(zip(model.fan_ins, (*model.hidden, 1), strict=True))
         hidden = sum((f + 1) * w * (model.m + 8) for f, w in layers[:-1])
         work = hidden / job.heads + (layers[-1][0] + 1) * (model.m + 8) + 500
-    size = min(_TASK_SAMPLES, _TASK_WORK / work, memory / (8 * 6 * entry))
+    size = min(_TASK_SAMPLES, _TASK_WORK / work, memory / (_TABLES_IN_MEMORY * entry))
     if job.pool:
         size = min(size, job.samples / _POOL_TASKS)
-    step = job.heads * ALIGN
-    draws = max(ALIGN, int(size) // step * ALIGN)
+    return max(ALIGN, int(size) // (job.heads * ALIGN) * ALIGN)
+
+
+def split(job: Job, draws: int) -> list[Task]:
+    """Tasks of ``draws`` hidden draws each that cover the job."""
     total = -(-job.samples // job.heads)
-    tasks = []
-    for index, first in enumerate(range(0, total, draws)):
-        stop = min(first + draws, total)
-        tasks.append(
-            Task(index, first, stop, min(stop * job.heads, job.samples) - first * job.heads)
-        )
-    return tasks
+    return [
+        Task(i, a, min(a + draws, total), min((a + draws) * job.heads, job.samples) - a * job.heads)
+        for i, a in enumerate(range(0, total, draws))
+    ]
 
 
 def _run(
     job: Job, store: RunDir | None, *, workers: int, memory: int, executor: str,
-    options: dict[str, Any] | None, progress: Progress | None, split_memory: int | None = None,
+    options: dict[str, Any] | None, progress: Progress | None, draws: int | None = None,
 ) -> FunctionCounts:  # fmt: skip
-    tasks = split(job, split_memory or memory, workers)
+    tasks = split(job, draws or task_draws(job, memory))
     todo = [t for t in tasks if store is None or not _finished(store, job, t)]
     if progress is not None and len(todo) < len(tasks):
         progress.update(job.samples - sum(t.samples for t in todo))

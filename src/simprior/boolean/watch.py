@@ -1,0 +1,366 @@
+"""Watch mode: P(f) of given functions and P(t), the last bias integrated out; constant memory.
+
+Plain counting estimates a rare function from its few hits. Given everything but the last bias, its
+probability is known exactly (see ``_watch_kernel``); averaging that conditional probability is
+unbiased and has a far smaller variance (conditional Monte Carlo: Rao-Blackwell). Standard errors
+are by hidden draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from itertools import permutations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.boolean._bitperm import reverse64
+from simprior.boolean._plan import make_plan, make_scratch
+from simprior.boolean._tasks import STREAM, Job, Task, symmetry_of
+from simprior.boolean._watch_kernel import fill_slots, watch_block
+from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.boolean.inputs import bit_matrix
+from simprior.boolean.symmetry import Symmetry
+from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
+from simprior.engine import run_tasks
+from simprior.errors import InputError
+from simprior.estimate import LogProb
+from simprior.network import ACTIVATIONS, Network
+from simprior.rng import philox_key
+from simprior.store import RunDir, read_table, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK_DRAWS = 1024  # hidden draws summed in one fixed order; the unit of reproducible addition
+DEFAULT_HEADS = 16
+MAX_MEMBERS = 5_000_000
+_FIELDS = ("sums", "squares", "ones_sums", "ones_squares")
+
+
+@dataclass(frozen=True)
+class WatchJob:
+    """What determines the result of a watch run."""
+
+    job: Job
+    targets: np.ndarray  # (M, W) packed, every member of every class
+    group: np.ndarray  # (M,) class of each
+    classes: int
+
+
+@dataclass(frozen=True)
+class WatchResult:
+    """Estimates for the watched functions.
+
+    ``words`` (F, W) packed functions; ``members`` (F,) functions averaged over (class size when
+    pooled, else 1); ``p`` and ``stderr`` (F,) the estimate of P(f) of one function and its standard
+    error by hidden draw; ``ones_p`` and ``ones_stderr`` (m + 1,) those of P(t).
+    """
+
+    m: int
+    words: np.ndarray
+    members: np.ndarray
+    p: np.ndarray
+    stderr: np.ndarray
+    ones_p: np.ndarray
+    ones_stderr: np.ndarray
+    samples: int
+    draws: int
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def variance_reduction(self) -> np.ndarray:
+        """(F,) binomial variance of plain counting with as many samples over our variance."""
+        plain = self.p * (1 - self.p) / self.samples
+        return np.divide(plain, self.stderr**2, out=np.ones_like(plain), where=self.stderr > 0)
+
+    def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """(low, high): normal in ln P (delta method); [0, 3.7 / draws] where nothing was met."""
+        from scipy.special import ndtri
+
+        z = float(ndtri((1 + level) / 2))
+        relative = np.divide(self.stderr, self.p, out=np.zeros_like(self.p), where=self.p > 0)
+        none = -math.log((1 - level) / 2) / self.draws
+        high = np.where(self.p > 0, np.minimum(1.0, self.p * np.exp(z * relative)), none)
+        return self.p * np.exp(-z * relative), high
+
+    def log_probs(self) -> list[LogProb]:
+        """ln P(f) in nats with standard errors (delta method)."""
+        out = []
+        for p, error in zip(self.p, self.stderr, strict=True):
+            value = math.log(p) if p > 0 else -math.inf
+            relative = error / p if p > 0 else math.inf
+            ess = p * (1 - p) / error**2 if error > 0 else math.nan
+            out.append(LogProb(value, relative, ess, "bias-integrated"))
+        return out
+
+    def to_frame(self, top: int | None = None, level: float = 0.95) -> pd.DataFrame:
+        """Columns function, p, stderr, p_low, p_high, log10_p, variance_reduction, members, ..."""
+        import pandas as pd
+
+        low, high = self.intervals(level)
+        with np.errstate(divide="ignore"):
+            log10 = np.log10(self.p)
+        frame = pd.DataFrame({
+            "function": to_hex(self.words, self.m), "p": self.p, "stderr": self.stderr,
+            "p_low": low, "p_high": high, "log10_p": log10,
+            "variance_reduction": self.variance_reduction, "members": self.members,
+            "ones": ones_packed(self.words, self.m), "lz76": lz76_packed(self.words, self.m),
+        })  # fmt: skip
+        return frame if top is None else frame.head(top)
+
+    def ones_frame(self, level: float = 0.95) -> pd.DataFrame:
+        """P(t) of the number of ones t: columns t, p, stderr, p_low, p_high."""
+        import pandas as pd
+        from scipy.special import ndtri
+
+        half = float(ndtri((1 + level) / 2)) * self.ones_stderr
+        return pd.DataFrame({
+            "t": np.arange(self.m + 1), "p": self.ones_p, "stderr": self.ones_stderr,
+            "p_low": np.maximum(self.ones_p - half, 0.0), "p_high": self.ones_p + half,
+        })  # fmt: skip
+
+    def summary(self) -> dict[str, Any]:
+        """Totals of the run."""
+        reduction = self.variance_reduction
+        return {
+            "samples": self.samples, "hidden_draws": self.draws, "functions": len(self.p),
+            "median_variance_reduction": float(np.median(reduction)) if len(reduction) else 1.0,
+        }  # fmt: skip
+
+
+def watch_functions(
+    network: Any,
+    functions: Any,
+    samples: int | float = 10**6,
+    seed: int = 0,
+    workers: int = 1,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    heads: int | str = "auto",
+    pool: bool = False,
+    executor: str = "local",
+    executor_options: dict[str, Any] | None = None,
+    progress: Any = None,
+) -> WatchResult:
+    """Estimate P(f) of ``functions`` and P(t) from ``samples`` networks, last bias integrated out.
+
+    ``pool=True`` averages over all functions of the symmetry class of each watched one. Without a
+    last bias (sigma_b = 0 there) the conditional probabilities are 0 or 1 and nothing is gained.
+    Other parameters as in :func:`simprior.boolean.sampling.sample`; memory does not grow with
+    ``samples``.
+
+    Raises
+    ------
+    InputError, StoreError, Interrupted
+    """
+    from simprior.boolean.sampling import make_job
+
+    if not isinstance(network, Network) or network.activation not in ACTIVATIONS:
+        raise InputError(
+            f"watch with {getattr(network, 'activation', type(network).__name__)!r}",
+            f"a Network with one of the activations {', '.join(ACTIVATIONS)}",
+            "sample without watch and look the functions up in the counts",
+        )
+    job = make_job(network, samples, seed, DEFAULT_HEADS if heads == "auto" else heads)
+    words = pack(parse_functions(functions, network.m, network.n if network.inputs is None else 0))
+    work = _expand(job, words, pool)
+    run = partial(
+        _run, work, words, workers=workers, executor=executor, options=executor_options,
+        progress=progress,
+    )  # fmt: skip
+    if out is None:
+        return run(None)
+    config = {
+        "network": {k: v for k, v in network.to_dict().items() if v is not None},
+        "samples": job.samples, "seed": job.seed, "heads": job.heads, "pool": pool,
+        "watch": to_hex(words, network.m),
+    }  # fmt: skip
+    with RunDir.open(
+        out, "sample", config, resume=resume, overwrite=overwrite,
+        options={"workers": workers, "executor": executor},
+    ) as store:  # fmt: skip
+        result = run(store)
+        _write(store, result)
+        return result
+
+
+def _write(store: RunDir, result: WatchResult) -> None:
+    frames = {"watch": result.to_frame(), "ones": result.ones_frame()}
+    for name, frame in frames.items():
+        columns = {c: frame[c].to_numpy() for c in frame if c != "function"}
+        if "function" in frame:
+            columns = {"function": frame["function"].to_numpy(object), **columns}
+        write_table(store.path / f"{name}.parquet", columns)
+        store.add_file(f"{name}.parquet", rows=len(frame))
+        store.write_file(f"tables/{name}.csv", frame.to_csv(index=False))
+    store.finish({"watch": result.summary(), "m": result.m})
+
+
+def _expand(job: Job, words: np.ndarray, pool: bool) -> WatchJob:
+    """The functions to look up: those given, or all members of their classes."""
+    if not pool:
+        unique, _inverse = np.unique(words, axis=0, return_inverse=True)
+        if len(unique) < len(words):
+            raise InputError(
+                f"watch of {len(words)} functions", "distinct functions", "remove the repeats"
+            )
+        return WatchJob(job, words, np.arange(len(words)), len(words))
+    assert isinstance(job.model, Network)
+    symmetry = symmetry_of(job.model)
+    parts = [orbit_members(w, job.model.n, symmetry, job.model.m) for w in words]
+    members = np.concatenate(parts)
+    group = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+    if len(members) > MAX_MEMBERS or len(np.unique(members, axis=0)) < len(members):
+        raise InputError(
+            f"watch of {len(words)} functions with {len(members)} members of their classes",
+            f"at most {MAX_MEMBERS} members and no two functions of one class",
+            "watch fewer functions, one a class",
+        )
+    return WatchJob(job, members, group, len(words))
+
+
+def orbit_members(word: np.ndarray, n: int, symmetry: Symmetry, m: int) -> np.ndarray:
+    """All distinct functions of the class of one packed function: (orbit, W)."""
+    table = unpack(word[None], m)[0]
+    tables = table[None]
+    if symmetry.permute and n <= 8:
+        place = 1 << np.arange(n - 1, -1, -1)
+        bits = bit_matrix(n).astype(np.int64)
+        index = np.array([bits[:, list(p)] @ place for p in permutations(range(n))])
+        tables = table[index]
+    elif symmetry.permute:
+        raise InputError(f"pool with n={n}", "n <= 8 for watched classes", "watch without pool")
+    packed = np.unique(pack(tables), axis=0)
+    if symmetry.flip:
+        tables, at = unpack(packed, m), np.arange(m)
+        packed = np.unique(
+            np.concatenate([pack(tables[:, at ^ mask]) for mask in range(m)]), axis=0
+        )
+    if symmetry.negate:
+        packed = np.unique(np.concatenate([packed, pack(1 - unpack(packed, m))]), axis=0)
+    return packed
+
+
+@lru_cache(maxsize=1)
+def _prepared(network: Network, heads: int) -> tuple[Any, Any]:
+    plan = make_plan(network, heads)
+    return plan, make_scratch(plan)
+
+
+def run_watch_task(work: WatchJob, task: Task) -> dict[str, np.ndarray]:
+    """Sums of the blocks of ``task``: one row a block of ``BLOCK_DRAWS`` hidden draws."""
+    network, job = work.job.model, work.job
+    assert isinstance(network, Network)
+    plan, (scratch, buffers) = _prepared(network, job.heads)
+    slots = np.full(1 << max(4, (2 * len(work.targets)).bit_length()), -1, np.int64)
+    targets = _lane_order(work.targets)
+    fill_slots(slots, targets)
+    blocks = range(task.first, task.stop, BLOCK_DRAWS)
+    sizes = (work.classes, work.classes, network.m + 1, network.m + 1)
+    out = {k: np.zeros((len(blocks), s)) for k, s in zip(_FIELDS, sizes, strict=True)}
+    key = np.uint64(philox_key(job.seed, STREAM))
+    for row, first in enumerate(blocks):
+        watch_block(
+            plan.arch, plan.consts, scratch, plan.heads_arch, buffers, network.sigma_bs[-1], first,
+            min(first + BLOCK_DRAWS, task.stop), job.samples, key, slots, targets, work.group,
+            work.classes, *(out[k][row] for k in _FIELDS),
+        )  # fmt: skip
+    return out
+
+
+def _lane_order(words: np.ndarray) -> np.ndarray:
+    return np.array([[reverse64(x) for x in row] for row in words], np.uint64).reshape(words.shape)
+
+
+def _write_watch_task(work: WatchJob, task: Task) -> Any:
+    rows = run_watch_task(work, task)
+    assert work.job.shards is not None
+    flat = {f"{k}{i}": rows[k][:, i].copy() for k in _FIELDS for i in range(rows[k].shape[1])}
+    return write_table(work.job.shards / f"{task.name}.parquet", flat)
+
+
+def _tasks(job: Job) -> list[Task]:
+    """Tasks of whole blocks, some 1e6 heads each."""
+    total = -(-job.samples // job.heads)
+    draws = max(1, (1 << 20) // (job.heads * BLOCK_DRAWS)) * BLOCK_DRAWS
+    return [
+        Task(i, a, min(a + draws, total), min((a + draws) * job.heads, job.samples) - a * job.heads)
+        for i, a in enumerate(range(0, total, draws))
+    ]
+
+
+def _run(
+    work: WatchJob, words: np.ndarray, store: RunDir | None, *, workers: int, executor: str,
+    options: dict[str, Any] | None, progress: Any,
+) -> WatchResult:  # fmt: skip
+    tasks = _tasks(work.job)
+    found: dict[int, dict[str, np.ndarray]] = {}
+    todo = tasks
+    function: Any = partial(run_watch_task, work)
+    if store is not None:
+        todo = [t for t in tasks if not store.has_shard(t.name)]
+        shards = store.path / "shards"
+        function = partial(_write_watch_task, replace(work, job=replace(work.job, shards=shards)))
+        if progress is not None and len(todo) < len(tasks):
+            progress.update(sum(t.samples for t in tasks) - sum(t.samples for t in todo))
+
+    def receive(task: Task, result: Any) -> None:
+        if store is None:
+            found[task.index] = result
+        else:
+            store.register_shard(task.name, result.sha256, result.rows, result.bytes, {})
+
+    run_tasks(
+        function, todo, on_result=receive, workers=min(workers, max(1, len(todo))),
+        executor=executor, executor_options=options, progress=progress, amount=lambda t: t.samples,
+    )  # fmt: skip
+    if store is not None:
+        for task in tasks:
+            found[task.index] = _read_shard(store, task.name, work)
+    return _result(work, words, [found[t.index] for t in tasks])
+
+
+def _read_shard(store: RunDir, name: str, work: WatchJob) -> dict[str, np.ndarray]:
+    flat = read_table(store.shard_path(name))
+    sizes = (work.classes, work.classes, work.job.model.m + 1, work.job.model.m + 1)
+    return {
+        k: np.stack([flat[f"{k}{i}"] for i in range(s)], axis=1)
+        for k, s in zip(_FIELDS, sizes, strict=True)
+    }
+
+
+def _result(
+    work: WatchJob, words: np.ndarray, parts: Sequence[dict[str, np.ndarray]]
+) -> WatchResult:
+    totals = {k: _sum([p[k] for p in parts]) for k in _FIELDS}
+    job = work.job
+    draws = -(-job.samples // job.heads)
+    members = np.bincount(work.group, minlength=work.classes).astype(float)
+    p, error = _mean(totals["sums"], totals["squares"], job.samples, draws)
+    ones_p, ones_error = _mean(totals["ones_sums"], totals["ones_squares"], job.samples, draws)
+    return WatchResult(
+        job.model.m, words, members, p / members, error / members, ones_p, ones_error,
+        job.samples, draws, info={"model": job.model},
+    )  # fmt: skip
+
+
+def _sum(parts: list[np.ndarray]) -> np.ndarray:
+    """Sum of all block rows, one after the other: the same whatever the tasks were."""
+    total: np.ndarray = np.cumsum(np.concatenate(parts), axis=0)[-1]
+    return total
+
+
+def _mean(
+    sums: np.ndarray, squares: np.ndarray, samples: int, draws: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean a sample and its standard error from sums over hidden draws."""
+    if draws < 2:
+        return sums / samples, np.full_like(sums, np.inf)
+    between = np.maximum(squares - sums * sums / draws, 0.0) * draws / (draws - 1)
+    return sums / samples, np.sqrt(between) / samples
