@@ -97,12 +97,20 @@ def _apply(
     cov: np.ndarray, mean: np.ndarray, W: np.ndarray, part: slice,
     d_tau: np.ndarray, d_nu: np.ndarray,
 ) -> None:  # fmt: skip
-    """Rank-b update: Sigma -= W M W^T with M = (I + D S)^-1 D, and the mean likewise."""
-    S = W[part]
-    M = np.linalg.solve(np.eye(len(d_tau)) + d_tau[:, None] * S, np.diag(d_tau))
-    mean += W @ (d_nu - M @ (mean[part] + S @ d_nu))
-    V = W @ (0.5 * (M + M.T))
+    """Rank-b update: Sigma -= W M W^T with M = (I + D S)^-1 D, and the mean likewise.
+
+    Only the columns of sites that moved enter.
+    """
     block = part.stop - part.start
+    moved = np.flatnonzero((d_tau != 0.0) | (d_nu != 0.0))
+    if len(moved) == 0:
+        return
+    if len(moved) < block:
+        d_tau, d_nu, W = d_tau[moved], d_nu[moved], np.ascontiguousarray(W[:, moved])
+    S = W[part.start + moved]
+    M = np.linalg.solve(np.eye(len(d_tau)) + d_tau[:, None] * S, np.diag(d_tau))
+    mean += W @ (d_nu - M @ (mean[part.start + moved] + S @ d_nu))
+    V = W @ (0.5 * (M + M.T))
     panel = max(PANEL // block, 1) * block if block < PANEL else block
     for top in range(0, len(mean), panel):
         rows = slice(top, top + panel)

@@ -20,7 +20,7 @@ from simprior.errors import InputError
 from simprior.estimate import LogProb
 from simprior.gp.event import Event, check_draws, feasible, impossible
 
-MAX_LEVELS = 5000
+MAX_LEVELS = 1000
 TWO_PI = 2.0 * math.pi
 
 
@@ -41,7 +41,9 @@ def liness(
     Notes
     -----
     ``diagnostics["converged"]`` is True if the spread of ln P between the chains is below 1.5
-    nats and at most 3 times the spread expected of independent draws. ``ess`` is NaN.
+    nats and at most 3 times the spread expected of independent draws. Where the sampler mixes too
+    slowly to reach the event (complex functions) the value is NaN, the standard error infinite,
+    and ``diagnostics["reason"]`` says so. ``ess`` is NaN.
     """
     began = perf_counter()
     check_draws(draws, chains)
@@ -51,30 +53,44 @@ def liness(
         return impossible("liness", began)
     size = draws // chains
     levels = _levels(event, size * 2, thin, event.generator(seed, "liness", 0))
+    if levels is None:
+        return _failed("the nested events do not reach the orthant: slow mixing", began)
     values = np.array(
-        [_chain(event, levels, size, thin, event.generator(seed, "liness", 1 + k))
-         for k in range(chains)]
-    )  # fmt: skip
+        [
+            _chain(event, levels, size, thin, event.generator(seed, "liness", 1 + k))
+            for k in range(chains)
+        ]
+    )
     estimates = values.sum(1)
+    if not np.isfinite(estimates).all():
+        return _failed("a chain found no draw in the next event: slow mixing", began)
     top = float(estimates.max())
     value = top + math.log(float(np.exp(estimates - top).mean()))
     spread = float(estimates.std(ddof=1))
-    with np.errstate(over="ignore"):
-        expected = math.sqrt(float((np.expm1(-values.mean(0)) / size).sum()))
+    expected = math.sqrt(float((np.expm1(-values.mean(0)) / size).sum()))
+    converged = bool(spread < 1.5 and spread < 3.0 * expected + 1e-3)
     diagnostics = {
+        "converged": converged,
+        "reliable": converged,
         "levels": len(levels),
         "spread": spread,
         "expected_spread": expected,
-        "converged": bool(spread < 1.5 and spread < 3.0 * expected + 1e-3),
         "draws": draws * len(levels),
         "seconds": perf_counter() - began,
     }
-    diagnostics["reliable"] = diagnostics["converged"]
     return LogProb(value, spread / math.sqrt(chains), math.nan, "liness", diagnostics)
 
 
-def _levels(event: Event, size: int, thin: int, generator: np.random.Generator) -> np.ndarray:
-    """Shifts gamma_1 > ... > gamma_T = 0 with conditional probabilities near 1/2."""
+def _failed(reason: str, began: float) -> LogProb:
+    diagnostics = {"converged": False, "reliable": False, "reason": reason}
+    diagnostics["seconds"] = perf_counter() - began
+    return LogProb(math.nan, math.inf, math.nan, "liness", diagnostics)
+
+
+def _levels(
+    event: Event, size: int, thin: int, generator: np.random.Generator
+) -> np.ndarray | None:
+    """Shifts gamma_1 > ... > gamma_T = 0, conditional probabilities near 1/2; None if stuck."""
     batch = generator.standard_normal((size, event.rank)) @ event.A.T - event.lower
     levels: list[float] = []
     while len(levels) < MAX_LEVELS:
@@ -82,12 +98,14 @@ def _levels(event: Event, size: int, thin: int, generator: np.random.Generator) 
         gamma = float(np.median(need))
         if gamma <= 0.0:
             return np.array([*levels, 0.0])
-        levels.append(gamma)
         inside = batch[need < gamma]
+        if len(inside) == 0:
+            return None
+        levels.append(gamma)
         starts = inside[generator.integers(len(inside), size=16)]
         per = -(-size // 16)
         batch = np.concatenate([_walk(event, x, gamma, per, thin, generator) for x in starts])
-    raise InputError("liness", f"at most {MAX_LEVELS} levels", "use method='tilted'")
+    return None
 
 
 def _chain(

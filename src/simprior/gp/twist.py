@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from simprior.gp.ep import Sites
 from simprior.gp.linalg import reverse_cholesky
@@ -98,8 +98,9 @@ def _mean(rows: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> tuple[np.ndarray
     """EP mean from the sites (exactly stationary) and A^T diag(tau) A."""
     W = np.sqrt(tau)[:, None] * rows
     inner = W.T @ W
-    J = inner + np.eye(len(inner))
-    return rows @ np.linalg.solve(J, rows.T @ nu), inner
+    J = inner.copy()
+    J[np.diag_indices_from(J)] += 1.0
+    return rows @ cho_solve(cho_factor(J, overwrite_a=True), rows.T @ nu), inner
 
 
 def _pivots(A: np.ndarray, z: np.ndarray) -> np.ndarray:
