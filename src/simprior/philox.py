@@ -26,7 +26,7 @@ _FASTMATH = {"contract", "nsz"}
 
 
 @njit(inline="always")
-def _rounds(a0, a1, a2, a3, k0, k1):  # type: ignore[no-untyped-def]
+def _rounds(a0, a1, a2, a3, k0, k1):
     """Ten rounds on uint64 variables whose high halves are ignored (and hold rubbish)."""
     for _ in range(10):
         p0 = _M0 * (a0 & _LOW)
@@ -41,7 +41,7 @@ def _rounds(a0, a1, a2, a3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def philox4x32(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def philox4x32(c0, c1, c2, c3, k0, k1):
     """Philox4x32-10 of one counter: four counter words and two key words -> four uint32."""
     a0, a1, a2, a3 = _rounds(
         np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3), np.uint64(k0), np.uint64(k1)
@@ -50,7 +50,7 @@ def philox4x32(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def words_block(buf, block, c1, network, key):  # type: ignore[no-untyped-def]
+def words_block(buf, block, c1, network, key):
     """64 uint32 words of one block into ``buf`` ((32,) uint64; view it as (64,) uint32).
 
     Counter words: (16 block + lane, c1, low half of ``network``, high half of ``network``).
@@ -70,7 +70,7 @@ def words_block(buf, block, c1, network, key):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def normal_pair(u, v):  # type: ignore[no-untyped-def]
+def normal_pair(u, v):
     """Two independent standard normals (float32) from two uint32 words (Box-Muller)."""
     x = np.float32(np.float32(u) * np.float32(2.0**-32) + np.float32(2.0**-33))
     r = np.float32(np.sqrt(np.float32(np.float32(-2.0) * log_f32(min(x, np.float32(1.0))))))
@@ -79,7 +79,7 @@ def normal_pair(u, v):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def normals_block(out, at, stride, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
+def normals_block(out, at, stride, buf, words, block, c1, network, key, scale):
     """64 normals N(0, scale^2) of one block into ``out`` (float32): word w, lane l goes to
     ``out[at + w * stride + l]``.
 
@@ -98,7 +98,7 @@ def normals_block(out, at, stride, buf, words, block, c1, network, key, scale): 
 
 
 @njit(inline="always")
-def uniforms_block(out, at, stride, buf, words, block, c1, network, key, scale):  # type: ignore[no-untyped-def]
+def uniforms_block(out, at, stride, buf, words, block, c1, network, key, scale):
     """64 uniform numbers of variance scale^2 and mean 0 of one block, placed as in
     :func:`normals_block`."""
     words_block(buf, block, c1, network, key)
@@ -112,7 +112,7 @@ def uniforms_block(out, at, stride, buf, words, block, c1, network, key, scale):
 
 
 @njit(nogil=True, fastmath=_FASTMATH)
-def fill(out, blocks, buf, words, first_block, c1, network, key, scale, uniform):  # type: ignore[no-untyped-def]
+def fill(out, blocks, buf, words, first_block, c1, network, key, scale, uniform):
     """Fill ``out[0 : 64 blocks]`` (float32) with consecutive blocks from ``first_block``."""
     for b in range(blocks):
         if uniform:

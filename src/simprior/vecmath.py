@@ -18,10 +18,10 @@ _u = np.uint32
 TWO_OVER_SQRT_PI = np.float32(2.0 / math.sqrt(math.pi))
 
 
-def _reinterpret(source: types.Type, target: types.Type):  # type: ignore[no-untyped-def]
+def _reinterpret(source: types.Type, target: types.Type):
     @intrinsic
-    def cast(typingctx, x):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def cast(typingctx, x):
+        def codegen(context, builder, signature, args):
             return builder.bitcast(args[0], context.get_value_type(target))
 
         return target(source), codegen
@@ -34,7 +34,7 @@ float_to_bits = _reinterpret(types.float32, types.uint32)
 
 
 @njit(inline="always")
-def log_f32(x):  # type: ignore[no-untyped-def]
+def log_f32(x):
     """Natural logarithm of a positive, normal float32."""
     # x = 2^e f with f in [sqrt(1/2), sqrt(2)); ln f = t - t^2/2 + t^3 P(t), t = f - 1
     shifted = _u(float_to_bits(_f(x)) - _u(0x3F3504F3))
@@ -55,7 +55,7 @@ def log_f32(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def sincos_turn_f32(word):  # type: ignore[no-untyped-def]
+def sincos_turn_f32(word):
     """(sin, cos) of 2 pi word / 2^32 for a uint32 word: the angle is reduced in integers."""
     w = _u(word)
     quarter = _u(_u(w + _u(0x20000000)) >> _u(30))
@@ -77,7 +77,7 @@ def sincos_turn_f32(word):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def sin_f32(x):  # type: ignore[no-untyped-def]
+def sin_f32(x):
     """Sine of a float32; the range reduction is done in float64."""
     turns = np.float64(x) * 0.15915494309189535
     frac = turns - np.floor(turns)
@@ -90,7 +90,7 @@ def sin_f32(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def exp_f32(x):  # type: ignore[no-untyped-def]
+def exp_f32(x):
     """Exponential of a float32, clipped to [-87, 88]."""
     a = min(max(_f(x), _f(-87.0)), _f(88.0))
     n = _f(np.floor(_f(a * _f(1.4426950408889634) + _f(0.5))))
@@ -105,7 +105,7 @@ def exp_f32(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def tanh_f32(x):  # type: ignore[no-untyped-def]
+def tanh_f32(x):
     """Hyperbolic tangent of a float32 (odd, exactly 0 at 0)."""
     a = _f(x)
     z = _f(a * a)
@@ -122,7 +122,7 @@ def tanh_f32(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def erf_f32(x):  # type: ignore[no-untyped-def]
+def erf_f32(x):
     """Error function of a float32 (odd, exactly 0 at 0)."""
     a = _f(x)
     z = _f(a * a)

@@ -19,7 +19,7 @@ GROUP = 64  # heads whose weights come from one random block
 
 
 @njit(nogil=True)
-def hidden_features(arch, consts, scratch, network, key):  # type: ignore[no-untyped-def]
+def hidden_features(arch, consts, scratch, network, key):
     """Activations of the last hidden layer for hidden draw ``network``.
 
     Returns the index (0 or 1) of the ping-pong buffer that holds them.
@@ -66,7 +66,7 @@ def hidden_features(arch, consts, scratch, network, key):  # type: ignore[no-unt
 @njit(nogil=True)
 def draw_heads(
     v, group, fan_in, alive, buf, words, layer, network, key, scale, bias_scale, uniform
-):  # type: ignore[no-untyped-def]
+):
     """Weights of 64 heads: four panels ``[fan_in + 1][16]``; units dead everywhere are left out."""
     stride = (fan_in + 1) * HEAD_TILE
     for j in range(fan_in + 1):
@@ -81,7 +81,7 @@ def draw_heads(
 
 
 @njit(nogil=True)
-def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride):  # type: ignore[no-untyped-def]
+def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride):
     """Sign bits of one panel of 16 heads: row r of ``out`` gets two bytes a block of inputs."""
     w = v.ctypes.data + panel * (fan_in + 1) * HEAD_TILE * 4
     for b in range(cnt.size):
@@ -109,7 +109,7 @@ def single_head(
     scale,
     bias_ratio,
     uniform,
-):  # type: ignore[no-untyped-def]
+):
     """One head (independent networks): weights drawn flat, all blocks with one list of units."""
     fill(v, (fan_in + 1 + 63) // 64, buf, words, 0, layer, network, key, scale, uniform)
     v[fan_in] *= bias_ratio
@@ -131,7 +131,7 @@ def single_head(
 @njit(nogil=True)
 def count_rows(
     keys, rows, n_words, full, tail, cluster, iid, keep_shift, table, tally, t_table, hashes
-):  # type: ignore[no-untyped-def]
+):
     """Count ``rows`` functions of one cluster; returns the number of new entries in the table.
 
     ``tally`` (2, 4) holds count, clusters, sumsq, in-cluster count of the two constants;
@@ -178,7 +178,7 @@ def count_rows(
 
 
 @njit(nogil=True)
-def _close_cluster(tally):  # type: ignore[no-untyped-def]
+def _close_cluster(tally):
     for side in range(2):
         inside = tally[side, 3]
         if inside > 0:
@@ -188,7 +188,7 @@ def _close_cluster(tally):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def count_many(words, heads, full, tail, first_cluster, keep_shift, table, tally, t_table):  # type: ignore[no-untyped-def]
+def count_many(words, heads, full, tail, first_cluster, keep_shift, table, tally, t_table):
     """Count functions made elsewhere: (F, W) packed words, ``heads`` consecutive rows a cluster.
 
     The table must have room. Returns the number of new entries.
@@ -233,7 +233,7 @@ def run_clusters(
     limit,
     tally,
     t_table,
-):  # type: ignore[no-untyped-def]
+):
     """Sample the clusters ``at .. stop - 1`` and count their functions.
 
     Stops early when the table holds more than ``limit`` entries. Returns (next cluster, entries).
@@ -251,7 +251,6 @@ def run_clusters(
     out = out16.ctypes.data
     out_stride = out16.shape[1] * 2
     scale, ratio = scales[depth], ratios[depth]
-    group_words = (fan_in + 1) * HEAD_TILE
     cluster = at
     while cluster < stop and used <= limit:
         wanted = min(heads, total - cluster * heads)

@@ -2,8 +2,8 @@
 
 Layout: activations are ``[block of 16 inputs][unit][16]`` float32; weights are made a panel of
 ``nt`` units at a time, ``[fan_in + 1][nt]`` with the bias in the last row, from the counter-based
-stream ``(key, network, layer)``; input i sits in lane i % 16 of block i // 16. For every block a list
-of the units that are not identically zero on it is kept, and only these enter the next layer.
+stream ``(key, network, layer)``; input i sits in lane i % 16 of block i // 16. For every block a
+list of the units that are not identically zero on it is kept; only these enter the next layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SQRT_HALF = np.float32(np.sqrt(0.5))
 
 
 @njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
-def activate(z, start, count, code):  # type: ignore[no-untyped-def]
+def activate(z, start, count, code):
     """Apply activation ``code`` in place to ``z[start : start + count]`` (float32)."""
     a = np.uint64(start)
     n = np.uint64(count)
@@ -47,7 +47,7 @@ def activate(z, start, count, code):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, bias_ratio, uniform):  # type: ignore[no-untyped-def]
+def draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, bias_ratio, uniform):
     """Weights of panel ``p``: ``w[j * nt + i]``, row ``fan_in`` the bias; all are float32."""
     blocks = ((fan_in + 1) * nt + BLOCK - 1) // BLOCK
     fill(w, blocks, buf, words, p * blocks, layer, network, key, scale, uniform)
@@ -57,7 +57,7 @@ def draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, bias_ra
 
 
 @njit(nogil=True)
-def _mark(mask, first, width, b, pad, idx, cnt, alive):  # type: ignore[no-untyped-def]
+def _mark(mask, first, width, b, pad, idx, cnt, alive):
     """Append the units of ``mask`` (bit i = unit first + i) to the list of block ``b``."""
     c = cnt[b]
     base = b * pad
@@ -75,7 +75,7 @@ def _mark(mask, first, width, b, pad, idx, cnt, alive):  # type: ignore[no-untyp
 @njit(nogil=True)
 def dense_layer(
     w, p, fan_in, nt, code, width, h_in, pad_in, idx_in, cnt_in, pad, h, idx, cnt, alive
-):  # type: ignore[no-untyped-def]
+):
     """Panel ``p`` of a hidden layer from the activations of the layer below."""
     first = p * nt
     for b in range(cnt.size):

@@ -70,7 +70,7 @@ def draw_parameters(network: Network, seed: int, cluster: int, heads: int = 1) -
 
 
 @njit(nogil=True, cache=True)
-def _layer_matrix(out, w, buf, words, nt, layer, network, key, scale, ratio, uniform):  # type: ignore[no-untyped-def]
+def _layer_matrix(out, w, buf, words, nt, layer, network, key, scale, ratio, uniform):
     fan_in, width = out.shape[0] - 1, out.shape[1]
     for p in range((width + nt - 1) // nt):
         draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, ratio, uniform)
@@ -80,7 +80,7 @@ def _layer_matrix(out, w, buf, words, nt, layer, network, key, scale, ratio, uni
 
 
 @njit(nogil=True, cache=True)
-def _head_matrix(out, v, buf, words, layer, network, key, scale, ratio, uniform):  # type: ignore[no-untyped-def]
+def _head_matrix(out, v, buf, words, layer, network, key, scale, ratio, uniform):
     fan_in, heads = out.shape[0] - 1, out.shape[1]
     if heads == 1:
         fill(v, (fan_in + 64) // 64, buf, words, 0, layer, network, key, scale, uniform)

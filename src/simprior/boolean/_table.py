@@ -20,10 +20,10 @@ _LOW32 = np.uint64(0xFFFFFFFF)
 
 
 @intrinsic
-def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
+def prefetch(typingctx, address):
     """Ask the processor to bring the cache line at ``address`` (an integer) for writing."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
         name = "llvm.prefetch.p0"
         fn = builder.module.globals.get(name)
@@ -38,17 +38,17 @@ def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def popcount(typingctx, x):  # type: ignore[no-untyped-def]
+def popcount(typingctx, x):
     """Number of ones of a uint64."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
 
 
 @njit(inline="always")
-def mix(h):  # type: ignore[no-untyped-def]
+def mix(h):
     """Full-avalanche permutation of 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
     h = np.uint64(h)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -57,7 +57,7 @@ def mix(h):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def hash_row(keys, r, n_words):  # type: ignore[no-untyped-def]
+def hash_row(keys, r, n_words):
     """64-bit hash of row ``r`` of ``keys``; every input bit moves every output bit."""
     h = np.uint64(0x9E3779B97F4A7C15)
     for w in range(n_words):
@@ -66,7 +66,7 @@ def hash_row(keys, r, n_words):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _same(table, slot, keys, r, n_words):  # type: ignore[no-untyped-def]
+def _same(table, slot, keys, r, n_words):
     for w in range(n_words):  # noqa: SIM110
         if table[slot, w] != keys[r, w]:
             return False
@@ -74,7 +74,7 @@ def _same(table, slot, keys, r, n_words):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def insert(table, keys, r, h, n_words, cluster):  # type: ignore[no-untyped-def]
+def insert(table, keys, r, h, n_words, cluster):
     """Count row ``r`` of ``keys`` once in ``cluster``; returns 1 if the function is new, else 0."""
     mask = np.uint64(table.shape[0] - 1)
     slot = h & mask
@@ -102,7 +102,7 @@ def insert(table, keys, r, h, n_words, cluster):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def grow(old, new):  # type: ignore[no-untyped-def]
+def grow(old, new):
     """Move every entry of ``old`` into the empty table ``new``."""
     width = old.shape[1]
     n_words = width - EXTRA
@@ -117,7 +117,7 @@ def grow(old, new):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def reverse64(x):  # type: ignore[no-untyped-def]
+def reverse64(x):
     """Bit reversal: lane order (input 0 lowest) -> packed order (input 0 highest)."""
     x = np.uint64(x)
     m1, m2, m4 = (
@@ -135,7 +135,7 @@ def reverse64(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def export(table, used):  # type: ignore[no-untyped-def]
+def export(table, used):
     """Entries as (words in packed order (F, W), count, clusters, sumsq, last cluster)."""
     n_words = table.shape[1] - EXTRA
     words = np.empty((used, n_words), np.uint64)
@@ -157,11 +157,11 @@ def export(table, used):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def absorb(table, used, words, count, clusters, sumsq, start):  # type: ignore[no-untyped-def]
+def absorb(table, used, words, count, clusters, sumsq, start):
     """Add rows ``start ...`` of (words, count, clusters, sumsq) into a merge table.
 
     Rows of a merge table are the W key words, then count, clusters and sumsq as full 64-bit
-    numbers; count 0 marks an empty row. Stops when the table is half full. Returns (next row, used).
+    numbers; count 0 marks an empty row. Stops at a half-full table. Returns (next row, used).
     """
     n_words = words.shape[1]
     limit = table.shape[0] // 2
@@ -183,7 +183,7 @@ def absorb(table, used, words, count, clusters, sumsq, start):  # type: ignore[n
 
 
 @njit(nogil=True, cache=True)
-def regrow(old, new):  # type: ignore[no-untyped-def]
+def regrow(old, new):
     """Move every entry of the merge table ``old`` into the empty, larger ``new``."""
     width = old.shape[1]
     n_words = width - EXTRA

@@ -235,7 +235,8 @@ def run_task(job: Job, task: Task) -> Result:
     if job.shards is None:
         return Result(tally, rows, pooled)
     written = write_rows(job.shards / f"{task.name}.parquet", rows)
-    also = pooled and write_rows(job.shards / f"pool-{task.name}.parquet", pooled)
+    pool_path = job.shards / f"pool-{task.name}.parquet"
+    also = None if pooled is None else write_rows(pool_path, pooled)
     return Result(tally, written=written, pooled_written=also)
 
 

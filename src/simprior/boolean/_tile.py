@@ -8,7 +8,7 @@ with the ``NT`` accumulators held in vector registers, and then either stores re
 which units are alive on the block, or stores acc, or stores the sign bits. Units that are zero on
 the whole block are simply not in the list ``idx`` (exact: they contribute nothing).
 
-Memory layout (float32): ``W`` is one panel ``[fan_in + 1][NT]``, its last row the bias; ``H`` is one
+Memory layout (float32): ``W`` is a panel ``[fan_in + 1][NT]``, its last row the bias; ``H`` is one
 block ``[units][16]``; ``idx`` is int32. All addresses are plain integers (``array.ctypes.data``).
 """
 
@@ -153,15 +153,15 @@ def make_tile(epilogue: str, nt: int, nb: int = 1) -> Callable[..., Any]:
     """Numba intrinsic for one tile.
 
     Called as ``tile(w, h, idx, count, fan_in, out, stride) -> uint32`` with integer addresses and
-    sizes. ``stride`` is the byte distance of consecutive outputs of ``"sign"``, or, when ``nb > 1``,
+    sizes. ``stride`` is the byte distance of successive outputs of ``"sign"``, or, when ``nb > 1``,
     of consecutive blocks of ``h`` (the sign words of the blocks are then stored side by side).
     Returns the mask of alive units for ``"relu"``.
     """
     finish = _EPILOGUES[epilogue]
 
     @intrinsic
-    def tile(typingctx, w, h, idx, count, fan_in, out, stride):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def tile(typingctx, w, h, idx, count, fan_in, out, stride):
+        def codegen(context, builder, signature, args):
             w_, h_, idx_, count_, fan_in_, out_, stride_ = args
             acc = _accumulate(builder, nt, nb, (w_, h_, idx_, count_, fan_in_, stride_))
             return finish(builder, acc, out_, ir.Constant(_I64, 2) if nb > 1 else stride_)
@@ -177,7 +177,7 @@ def _dispatcher(epilogue: str, widths: tuple[int, ...]) -> Callable[..., Any]:
     n0, n1, n2, n3, _ = widths
 
     @njit(inline="never", nogil=True)
-    def run(nt, w, h, idx, count, fan_in, out, stride):  # type: ignore[no-untyped-def]
+    def run(nt, w, h, idx, count, fan_in, out, stride):
         if nt == n0:
             return t0(w, h, idx, count, fan_in, out, stride)
         if nt == n1:
@@ -198,7 +198,7 @@ _S1, _S2, _S4, _S8 = (make_tile("sign", 1, nb) for nb in (1, 2, 4, 8))
 
 
 @njit(inline="never", nogil=True)
-def sign_one(nb, w, h, idx, count, fan_in, out, h_stride):  # type: ignore[no-untyped-def]
+def sign_one(nb, w, h, idx, count, fan_in, out, h_stride):
     """Sign bits of a single head on ``nb`` (1, 2, 4 or 8) consecutive blocks, 2 bytes a block."""
     if nb == 8:
         return _S8(w, h, idx, count, fan_in, out, h_stride)

@@ -21,7 +21,7 @@ from simprior.vecmath import float_to_bits
 
 
 @njit(inline="always")
-def _sort_key(g, index):  # type: ignore[no-untyped-def]
+def _sort_key(g, index):
     """uint64 that sorts by falling g, ties by index."""
     bits = float_to_bits(np.float32(g) + np.float32(0.0))  # -0 becomes +0
     ordered = ~bits if (bits >> np.uint32(31)) != 0 else bits | np.uint32(0x80000000)
@@ -29,7 +29,7 @@ def _sort_key(g, index):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _between(low, high, uniform):  # type: ignore[no-untyped-def]
+def _between(low, high, uniform):
     """P(low < b <= high) for a standard normal b, or a uniform one of variance 1."""
     if not low < high:
         return 0.0
@@ -43,7 +43,7 @@ def _between(low, high, uniform):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _lookup(slots, targets, keys, row, n_words):  # type: ignore[no-untyped-def]
+def _lookup(slots, targets, keys, row, n_words):
     """Index of the watched function equal to ``keys[row]``, or -1."""
     mask = np.uint64(slots.size - 1)
     slot = hash_row(keys, row, n_words) & mask
@@ -60,7 +60,7 @@ def _lookup(slots, targets, keys, row, n_words):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def fill_slots(slots, targets):  # type: ignore[no-untyped-def]
+def fill_slots(slots, targets):
     """Hash index of the (F, W) watched functions; ``slots`` is -1 everywhere at the start."""
     mask = np.uint64(slots.size - 1)
     for i in range(targets.shape[0]):
@@ -71,7 +71,7 @@ def fill_slots(slots, targets):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _one_head(g, order, key, m, sigma, uniform, slots, targets, group, inside, ones):  # type: ignore[no-untyped-def]
+def _one_head(g, order, key, m, sigma, uniform, slots, targets, group, inside, ones):
     """Add the conditional probabilities of one head to ``inside`` (classes) and ``ones`` (t)."""
     n_words = key.shape[1]
     for i in range(m):
@@ -118,7 +118,7 @@ def watch_block(
     squares,
     ones_sums,
     ones_squares,
-):  # type: ignore[no-untyped-def]
+):
     """Sum conditional probabilities over the hidden draws ``first .. stop - 1``.
 
     ``sums`` and ``squares`` (classes,) get the sums over hidden draws of s and s^2, where s is the
