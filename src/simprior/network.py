@@ -75,6 +75,7 @@ class Network:
             object.__setattr__(self, "n", int(self.inputs.shape[1]))
         else:
             _check_bits(self.n)
+            object.__setattr__(self, "n", int(self.n))
         object.__setattr__(self, "hidden", _check_hidden(self.hidden))
         _check_activation(self.activation)
         for name in ("sigma_w", "sigma_b"):
