@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from simprior import rng
-from simprior.errors import InputError
+from simprior.errors import InputError, NumericalError
 from simprior.estimate import LogProb
 from simprior.gp.linalg import Factor
 
@@ -89,6 +89,10 @@ def feasible(A: np.ndarray, lower: np.ndarray) -> bool:
     limits = [(None, None) if np.any(bound) else (-size, size)] * r + [(None, size)]
     result = linprog(cost, A_ub=left, b_ub=-bound, bounds=limits, method="highs")
     return result.status == 3 or (result.status == 0 and float(-(result.fun or 0.0)) > 1e-9)
+
+
+class Infeasible(NumericalError):
+    """No point satisfies the constraints: the probability is exactly 0."""
 
 
 def impossible(method: str, began: float) -> LogProb:

@@ -6,9 +6,10 @@ weights against the partial target
 
     gamma_J(x_1..x_J) = N_1(x_1..x_J) / (sites of the constraints ended) 1[constraints],
 
-N_1 the EP posterior, are resampled if their effective size has fallen below half (Del Moral, Doucet & Jasra 2006). The
-temperature of a resampled particle is drawn anew from its posterior given the path, so that the
-sequential mixture keeps its density. The standard error comes from independent replicates.
+N_1 the EP posterior, are resampled if their effective size has fallen below half (Del Moral,
+Doucet & Jasra 2006). The temperature of a resampled particle is drawn anew from its posterior given
+the path, so that the sequential mixture keeps its density. The standard error comes from
+independent replicates.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from simprior.errors import NumericalError
 from simprior.estimate import LogProb
-from simprior.gp.event import Event, check_draws, feasible, impossible
+from simprior.gp.event import Event, Infeasible, check_draws, impossible
 from simprior.gp.sequence import BLOCK, Draws
 from simprior.gp.tilted import KAPPA, prepare
 from simprior.gp.twist import Twist
@@ -46,9 +47,10 @@ def smc(
     particles = draws // max(replicates, 1)
     check_draws(replicates)
     check_draws(particles, len(kappa))
-    if event.rank < event.m and not feasible(event.A, event.lower):
+    try:
+        sites, twist = prepare(event, kappa)
+    except Infeasible:
         return impossible("smc", began)
-    sites, twist = prepare(event, kappa)
     values, resampled = np.empty(replicates), 0
     for k in range(replicates):
         generator = event.generator(seed, "smc", k)

@@ -20,8 +20,10 @@ import numpy as np
 
 from simprior.errors import NumericalError
 from simprior.estimate import LogProb
+from simprior.gp.degenerate import check_symmetric
 from simprior.gp.ep import Sites, fit_sites
-from simprior.gp.event import Event, check_draws, feasible, impossible
+from simprior.gp.event import Event, Infeasible, check_draws, feasible, impossible, make_event
+from simprior.gp.linalg import factor
 from simprior.gp.sequence import Draws
 from simprior.gp.twist import Twist, make_twist
 from simprior.gp.weights import K_LIMIT, Summary, summarise
@@ -29,6 +31,7 @@ from simprior.gp.weights import K_LIMIT, Summary, summarise
 KAPPA = (1.0, 0.6, 0.3)
 DRAWS = 1024
 MAX_DRAWS = 1 << 20
+SITE_SWEEPS = 60
 SITE_TOL = 1e-2  # of EP when its sites only shape the proposal
 CHUNK = 1 << 18  # numbers (draws times coordinates) drawn at a time
 
@@ -36,9 +39,14 @@ CHUNK = 1 << 18  # numbers (draws times coordinates) drawn at a time
 def prepare(event: Event, kappa: tuple[float, ...] = KAPPA) -> tuple[Sites, Twist]:
     """EP sites of the event and the twisted Gaussians built from them.
 
-    Raises :class:`NumericalError` if EP found no finite sites.
+    Raises :class:`Infeasible` if the event has probability 0 (rank-deficient K) and
+    :class:`NumericalError` if EP found no finite sites.
     """
-    sites = fit_sites(event.K, event.A, event.lower, tol=SITE_TOL, verify=False)
+    sites = fit_sites(
+        event.K, event.A, event.lower, tol=SITE_TOL, max_sweeps=SITE_SWEEPS, verify=False
+    )
+    if not sites.converged and event.rank < event.m and not feasible(event.A, event.lower):
+        raise Infeasible("no weights realise this function: ln P = -inf")
     if not math.isfinite(sites.logz):
         raise NumericalError(
             f"EP diverged after {sites.sweeps} sweeps (reciprocal condition number of the kernel "
@@ -93,9 +101,10 @@ def tilted(
     """
     began = perf_counter()
     check_draws(draws, len(kappa))
-    if event.rank < event.m and not feasible(event.A, event.lower):
+    try:
+        sites, twist = prepare(event, kappa)
+    except Infeasible:
         return impossible("tilted", began)
-    sites, twist = prepare(event, kappa)
     logw, own, index = np.empty(0), np.empty(0, np.intp), 0
     wanted = draws
     while True:
@@ -105,7 +114,44 @@ def tilted(
         if tol is None or summary.stderr <= tol or 2 * wanted > max_draws:
             break
         wanted *= 2
+    if summary.value == -math.inf and not feasible(event.A, event.lower):
+        return impossible("tilted", began)
     return _result(event, sites, summary, len(logw), tol, began)
+
+
+def tilted_draws(
+    labels: np.ndarray, K: np.ndarray, draws: int = DRAWS, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted draws of z ~ N(0, K) given the signs ``labels`` (the truncated Gaussian).
+
+    Parameters
+    ----------
+    labels : (s,) array of 0/1
+        Signs of z on the training inputs.
+    K : (s, s) array
+        Their covariance, without zero variances.
+
+    Returns
+    -------
+    Z : (draws, s) array
+        Draws; every row has the signs asked for.
+    logw : (draws,) array
+        Log-weights (nats): expectations under the truncated Gaussian are weighted means, and
+        ``log(mean(exp(logw)))`` estimates ln P(sign z = labels).
+
+    Raises
+    ------
+    InputError
+        K is no covariance.
+    NumericalError
+        K is singular to working precision, or (as :class:`Infeasible`) the labels are impossible.
+    """
+    K = check_symmetric(K)
+    event = make_event(np.asarray(labels), K, factor(K))
+    check_draws(draws, len(KAPPA))
+    _, twist = prepare(event)
+    chunks, logw, _, _ = sample(event, twist, draws, seed, stream="tilted-draws")
+    return np.concatenate([c.points() for c in chunks]) * event.signs, logw
 
 
 def _result(

@@ -22,8 +22,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import lapack, solve_triangular
 
+from simprior.errors import NumericalError
 from simprior.gp.ep import Sites
 from simprior.gp.linalg import reverse_cholesky
 
@@ -70,7 +71,7 @@ def make_twist(
     m, r = A.shape
     if r == m:
         order, rest = np.argsort(sites.z, kind="stable"), np.empty(0, np.intp)
-        L = np.linalg.cholesky(K[np.ix_(order, order)])
+        L = _lower_factor(K[np.ix_(order, order)], A[order])
         B, last, rows = np.empty((0, r)), np.empty(0, np.intp), L
     else:
         order = _pivots(A, sites.z)
@@ -94,13 +95,25 @@ def make_twist(
     )  # fmt: skip
 
 
+def _lower_factor(K: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """Cholesky factor of K = A A^T, from A by rotations where K itself is too ill-conditioned."""
+    L, info = lapack.dpotrf(K, lower=1, clean=1)
+    if info == 0:
+        return L
+    R = np.asarray(np.linalg.qr(A.T, mode="r"))
+    return (R * np.where(np.diag(R) < 0.0, -1.0, 1.0)[:, None]).T
+
+
 def _mean(rows: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """EP mean from the sites (exactly stationary) and A^T diag(tau) A."""
     W = np.sqrt(tau)[:, None] * rows
     inner = W.T @ W
     J = inner.copy()
     J[np.diag_indices_from(J)] += 1.0
-    return rows @ cho_solve(cho_factor(J, overwrite_a=True), rows.T @ nu), inner
+    factor, info = lapack.dpotrf(J, lower=1)
+    if info != 0:
+        raise NumericalError("the information matrix of the sites is not positive definite")
+    return rows @ lapack.dpotrs(factor, rows.T @ nu, lower=1)[0], inner
 
 
 def _pivots(A: np.ndarray, z: np.ndarray) -> np.ndarray:
