@@ -1,0 +1,257 @@
+"""The Bayesian posterior over functions, P_B(f|S) = P(f)/P(C(S)) if f agrees with S, else 0.
+
+The likelihood is a step: S says sign z_S = labels, without noise. :func:`sample_posterior` draws
+z_S from the truncated Gaussian exactly (:mod:`simprior.gp.chain`), then the other inputs from the
+Gaussian conditional on z_S, and counts the functions. :func:`log_posterior` gives ln P_B(f|S) of
+any given function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from simprior import rng
+from simprior.boolean._tasks import Counter, Rows, Tally, count_words
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.merge import Merger, Profile
+from simprior.boolean.sampling import check_samples
+from simprior.boolean.truthtable import pack, parse_functions
+from simprior.engine import Progress, run_tasks
+from simprior.errors import InputError
+from simprior.estimate import LogProb
+from simprior.gp.chain import Chain
+from simprior.gp.conditional import Conditioned, condition, impossible, normals
+from simprior.gp.degenerate import check_symmetric
+from simprior.gp.log_prior import log_prior
+
+METHODS = ("exact", "ep")
+_BATCH = 128  # draws a batch of the chain
+_BATCHES = 200  # at least so many batches, if there are enough samples
+_TASK = 1 << 18  # draws a task
+_ROWS = 1 << 14  # draws held at a time
+
+
+@dataclass(frozen=True)
+class _Task:
+    index: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class _Done:
+    rows: Rows | None
+    tally: Tally
+    squares: int
+    violating: int
+
+
+def sample_posterior(
+    K: np.ndarray,
+    train_index: Sequence[int] | np.ndarray,
+    labels: Any,
+    samples: int | float = 10**5,
+    seed: int = 0,
+    method: str = "exact",
+    *,
+    n: int | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> FunctionCounts:
+    """Draw functions from P_B(f|S), z ~ N(0, K), and count them.
+
+    Parameters
+    ----------
+    K : (m, m) array
+        Covariance on all m inputs. Nothing is added to its diagonal; inputs of zero variance and
+        exact copies follow from the others, and so do inputs that a rank-deficient K ties to S.
+    train_index : (s,) integers
+        The inputs in S, 1 <= s < m, each once.
+    labels : (s,) of 0/1 or -1/+1
+        Their labels.
+    samples : int
+        Functions to draw.
+    seed : int
+        Same seed, same counts, whatever ``workers`` is.
+    method : str
+        ``"exact"``: all draws agree with S. ``"ep"``: the literature's approximation, the Gaussian
+        of expectation propagation in place of the truncated one, followed by signs at all inputs;
+        ``info["posterior"]["violating"]`` is the share of draws that disagree with S.
+    n : int, optional
+        Number of bits if the inputs are all bit strings (log2(m) if m is a power of 2).
+    workers, progress
+        See :func:`simprior.engine.run_tasks`.
+
+    Returns
+    -------
+    FunctionCounts
+        Functions on all m inputs. Exact draws come in batches (``heads`` draws each) that share
+        proposals, so ``stderr`` and ``intervals`` account for copies. ``info["posterior"]``:
+        ``ess`` (effective draws for a function that z_S decides; more for others), ``pareto_k`` of
+        the proposals (intervals are not to be trusted above 0.7), ``reliable``, ``log_evidence``
+        and ``log_evidence_stderr`` (ln P(C(S)), nats; EP's has no error), ``violating``.
+
+    Raises
+    ------
+    InputError
+        S is empty or everything, labels are not binary or are impossible under K, unknown method.
+    NumericalError
+        K is neither of full rank nor clearly rank-deficient, or EP diverged.
+    """
+    if method not in METHODS:
+        raise InputError(
+            f"method={method!r}", f"one of {', '.join(METHODS)}", "pass method='exact'"
+        )
+    K = check_symmetric(K)
+    samples, seed = check_samples(samples), rng.check_seed(seed)
+    index, bits = check_training_set(train_index, labels, len(K))
+    given = condition(K, index, bits, method, rng.generator(seed, "posterior/pilot"))
+    heads = 1 if given.source is None else max(1, min(_BATCH, samples // _BATCHES))
+    size = max(1, _TASK // heads) * heads
+    tasks = [_Task(i, min(size, samples - at)) for i, at in enumerate(range(0, samples, size))]
+    merger = Merger(len(K))
+    done: dict[int, _Done] = {}
+
+    def receive(task: _Task, result: _Done) -> None:
+        assert result.rows is not None
+        merger.add(result.rows)
+        done[task.index] = replace(result, rows=None)
+
+    run_tasks(
+        partial(_run, given, seed, heads), tasks, on_result=receive,
+        workers=min(workers, len(tasks)), progress=progress, amount=lambda t: t.samples,
+    )  # fmt: skip
+    bits_n = (len(K).bit_length() - 1 if len(K) & (len(K) - 1) == 0 else 0) if n is None else n
+    return _table(given, merger.rows(), [done[t.index] for t in tasks], samples, heads, bits_n)
+
+
+def check_training_set(train_index: Any, labels: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """(s,) distinct indices with 1 <= s < m and their (s,) uint8 labels, else InputError."""
+    index = np.atleast_1d(np.asarray(train_index))
+    if index.ndim != 1 or index.size == 0 or index.size >= m:
+        raise InputError(
+            f"a training set of {index.size} of the {m} inputs", f"1 to {m - 1} inputs",
+            "leave at least one input outside",
+        )  # fmt: skip
+    if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:
+        raise InputError(
+            f"train_index with values from {index.min()} to {index.max()}",
+            f"integers from 0 to {m - 1}", "number the inputs as the rows of K",
+        )  # fmt: skip
+    if np.unique(index).size < index.size:
+        raise InputError("train_index with repeated inputs", "each input once", "drop the repeats")
+    try:
+        bits = parse_functions(labels, index.size, 0)
+    except InputError as error:
+        raise InputError(f"labels ({error.what})", error.expected, error.remedy) from None
+    if len(bits) != 1:
+        raise InputError(f"labels of {len(bits)} functions", "one label an input", "pass one row")
+    return index.astype(np.intp), bits[0]
+
+
+def log_posterior(
+    functions: Any,
+    K: np.ndarray,
+    train_index: Sequence[int] | np.ndarray,
+    labels: Any,
+    *,
+    method: str = "tilted",
+    n: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> list[LogProb]:
+    """ln P_B(f|S) = ln P(f) - ln P(C(S)) if f agrees with S, else -inf.
+
+    Parameters
+    ----------
+    functions, K, method, n, seed, options
+        As in :func:`simprior.gp.log_prior.log_prior`.
+    train_index, labels
+        As in :func:`sample_posterior`.
+
+    Returns
+    -------
+    list of LogProb
+        The standard errors of the two terms, which are independent, are added in quadrature; that
+        of ln P(C(S)) is common to all functions. Diagnostics: ``log_prior``, ``log_evidence``,
+        ``log_evidence_stderr``, ``pareto_k`` (the larger of the two), ``reliable``.
+    """
+    K = check_symmetric(K)
+    index, bits = check_training_set(train_index, labels, len(K))
+    tables = parse_functions(functions, len(K), n)
+    evidence = log_prior(bits[None], K[np.ix_(index, index)], method, seed=seed, **options)[0]
+    if evidence.value == -math.inf:
+        raise impossible(len(index))
+    agree = (tables[:, index] == bits).all(axis=1)
+    found = iter(log_prior(tables[agree], K, method, seed=seed, **options) if agree.any() else [])
+    return [_ratio(next(found), evidence) if ok else _excluded(method) for ok in agree]
+
+
+def _excluded(method: str) -> LogProb:
+    reason = "disagrees with the training set"
+    return LogProb(-math.inf, 0.0, math.inf, method, {"reliable": True, "reason": reason})
+
+
+def _ratio(prior: LogProb, evidence: LogProb) -> LogProb:
+    ks = [p.diagnostics.get("pareto_k", math.nan) for p in (prior, evidence)]
+    reliable = [bool(p.diagnostics.get("reliable", False)) for p in (prior, evidence)]
+    diagnostics = {
+        "log_prior": prior.value,
+        "log_evidence": evidence.value,
+        "log_evidence_stderr": evidence.stderr,
+        "pareto_k": float(np.fmax(*ks)),
+        "reliable": all(reliable),
+    }
+    return LogProb(
+        prior.value - evidence.value, math.hypot(prior.stderr, evidence.stderr),
+        min(prior.ess, evidence.ess), prior.method, diagnostics,
+    )  # fmt: skip
+
+
+def _run(given: Conditioned, seed: int, heads: int, task: _Task) -> _Done:
+    """Draw and count ``task.samples`` functions; a function of (given, seed, heads, task)."""
+    source = rng.generator(seed, "posterior", task.index)
+    key = rng.philox_key(seed, f"posterior/{task.index}")
+    chain = None if given.source is None else Chain(given.source, heads, source)
+    step = (
+        _ROWS // heads * heads
+        if chain is None
+        else max(1, min(chain.chunk, _ROWS // heads)) * heads
+    )
+    counter = Counter(given.m, 0)
+    violating = 0
+    for at in range(0, task.samples, step):
+        count = min(step, task.samples - at)
+        if chain is not None:
+            z = chain.batches(-(-count // heads))[:count]
+            train = np.broadcast_to(given.bits, (count, len(given.bits)))
+        else:
+            z, train = given.approximate(count, source)
+            violating += int((train != given.bits).any(axis=1).sum())
+        noise = normals(count * given.free, key, at // step).reshape(count, given.free)
+        words = pack(given.complete(z, train, noise))
+        count_words(words, heads, at // heads, counter)
+    rows, tally = counter.result(task.samples, -(-task.samples // heads), heads == 1)
+    return _Done(rows, tally, 0 if chain is None else chain.squares, violating)
+
+
+def _table(
+    given: Conditioned, rows: Rows, done: list[_Done], samples: int, heads: int, n: int
+) -> FunctionCounts:
+    weights = [d.tally.samples for d in done]
+    squares = sum(d.squares for d in done)
+    info = given.report() | {
+        "ess": samples * min(1.0, samples / squares) if squares else float(samples),
+        "violating": sum(d.violating for d in done) / samples,
+    }
+    return FunctionCounts(
+        given.m, n, rows, Profile.of(rows.count, rows.clusters, rows.sumsq), samples,
+        -(-samples // heads), heads, ones=np.sum([d.tally.ones for d in done], axis=0),
+        dispersion=float(np.average([d.tally.dispersion for d in done], weights=weights)),
+        info={"posterior": info},
+    )  # fmt: skip
