@@ -1,0 +1,309 @@
+"""Figures of function counts: rank, complexity, number of ones, histogram of complexity.
+
+Each function takes counts and returns a matplotlib Figure; the tables drawn come from
+``rank_stats`` and ``complexity_stats``. Intervals are 95 %.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.analysis.complexity_stats import (
+    ENOUGH,
+    BoundFit,
+    ComplexityProfile,
+    complexity_profile,
+    envelope,
+    fit_bound,
+    prior_histogram,
+    uniform_histogram,
+)
+from simprior.analysis.rank_stats import rank_frame, zipf
+from simprior.analysis.style import (
+    SEQUENTIAL,
+    colours,
+    model_label,
+    new_figure,
+    plus_minus,
+    scientific,
+    style,
+)
+from simprior.boolean.counts import FunctionCounts
+from simprior.estimate import korn_graubard
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DASHED = (0, (2.5, 1.2))
+COMPLEXITY = r"LZ complexity $\tilde K$ (bits)"
+_MAX_POINTS, _MAX_BARS, _MAX_MAXIMA = 260, 64, 48
+
+
+def rank_figure(counts: FunctionCounts) -> Figure:
+    """Probability against rank with intervals, and Zipf's line 1 / (r ln N_O), N_O = 2^m.
+
+    Dashed: fewer than 10 counts a function, where chance bends the curve. With pooled counts, the
+    probabilities of single functions from the counts of their symmetry classes are added.
+    """
+    with style():
+        figure, axes = new_figure()
+        blue, orange = colours()[:2]
+        frames = [(rank_frame(counts), blue, "sampled functions")]
+        if counts.pooled is not None:
+            frames.append((rank_frame(counts.pooled), orange, "pooled over symmetries"))
+        for frame, colour, label in frames:
+            _draw_ranks(axes, frame, colour, label, 4.0 if colour == blue else 2.0)
+        ranks = np.geomspace(1, max(f["last"].iloc[-1] for f, _, _ in frames), 50)
+        label = rf"Zipf: $1/(r\,\ln N_O)$, $\ln N_O={counts.m}\,\ln 2$"
+        axes.plot(ranks, zipf(ranks, counts.m), color="0.25", ls=":", lw=1.0, label=label, zorder=1)
+        if any((f["count"] < ENOUGH).any() for f, _, _ in frames):
+            axes.plot([], [], color="0.4", ls=DASHED, label=f"fewer than {ENOUGH} counts")
+        lowest = min(f["p"].min() for f, _, _ in frames)
+        axes.set(
+            xscale="log", yscale="log", xlabel="rank $r$", ylabel="probability $P(f)$",
+            ylim=(lowest / 30, 2.0), title=_title(counts),
+        )  # fmt: skip
+        axes.legend()
+        _decades(axes)
+    return figure
+
+
+def _draw_ranks(axes: Axes, frame: pd.DataFrame, colour: Any, label: str, zorder: float) -> None:
+    rank, p, sure = frame["rank"], frame["p"], frame["count"] >= ENOUGH
+    axes.fill_between(
+        rank, frame["p_low"], frame["p_high"], color=colour, alpha=0.25, lw=0, zorder=zorder
+    )
+    axes.plot(rank, p.where(sure), color=colour, label=label, zorder=zorder + 1)
+    joined = ~sure | ~sure.shift(-1, fill_value=True)  # reaches back to the solid line
+    axes.plot(rank, p.where(joined), color=colour, ls=DASHED, zorder=zorder + 1)
+    head = frame["last"] <= 10
+    low, high = p - frame["p_low"], frame["p_high"] - p
+    axes.errorbar(
+        rank[head], p[head], yerr=np.stack([low[head], high[head]]).clip(min=0), fmt="o", ms=2.2,
+        color=colour, elinewidth=0.7, zorder=zorder + 2,
+    )  # fmt: skip
+
+
+def complexity_figure(counts: FunctionCounts, profile: ComplexityProfile | None = None) -> Figure:
+    """P(f) against LZ complexity: functions a cell in colour, maxima, and the fitted upper bound.
+
+    Filled circles: the most probable function of each complexity, met at least 10 times. Dashed:
+    the least-squares line through their log2 P; solid: the bound 2^(-a K - b) of the same slope
+    below which all of them lie (``complexity_stats.fit_bound``). Open circles: maxima met less
+    often, not used; of more than 48 evenly spaced ones are drawn.
+    """
+    from matplotlib.colors import LogNorm
+
+    profile = profile or complexity_profile(counts)
+    best = envelope(counts, profile)
+    fit = fit_bound(best)
+    with style():
+        figure, axes = new_figure()
+        x, y, cells = _cells(counts, profile)
+        norm = LogNorm(1, max(10.0, np.nanmax(cells)))
+        mesh = axes.pcolormesh(x, y, cells, norm=norm, cmap=SEQUENTIAL, rasterized=True)
+        _bar(figure, mesh, axes)
+        _draw_maxima(axes, best)
+        if fit is not None:
+            _draw_bound(axes, fit, np.array([best["lz76"].min(), best["lz76"].max()]))
+        margin = 0.02 * (x[-1] - x[0])
+        top = 3.0 * counts.samples**0.18  # room for the legend
+        axes.set(
+            yscale="log", xlabel=COMPLEXITY, ylabel="probability $P(f)$",
+            xlim=(x[0] - margin, x[-1] + margin), ylim=(0.4 / counts.samples, top),
+            title=_title(counts),
+        )  # fmt: skip
+        if profile.stride > 1:
+            note = (
+                rf"beyond rank ${scientific(profile.exact_rows)}$: 1 in {profile.stride} measured"
+            )
+            axes.text(0.98, 0.42, note, transform=axes.transAxes, ha="right", fontsize=6)
+        axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
+        _decades(axes, "y")
+    return figure
+
+
+def _cells(
+    counts: FunctionCounts, profile: ComplexityProfile
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges in bits and in probability, and functions a cell (NaN where there are none)."""
+    width = _steps_per_bin(profile.steps)
+    column = (profile.steps - profile.steps.min()) // width
+    edges = [0.5]
+    while edges[-1] < profile.count.max():
+        edges.append(max(edges[-1] + 1.0, math.ceil(edges[-1] * 1.3) + 0.5))
+    row = np.searchsorted(edges, profile.count) - 1
+    cells = np.zeros((len(edges) - 1, int(column.max()) + 1))
+    np.add.at(cells, (row, column), profile.functions)
+    left = profile.steps.min() - 0.5 + width * np.arange(cells.shape[1] + 1)
+    unit = profile.unit or 1.0
+    return left * unit, np.array(edges) / counts.samples, np.where(cells > 0, cells, np.nan)
+
+
+def _draw_bound(axes: Axes, fit: BoundFit, ends: np.ndarray) -> None:
+    red = colours()[3]
+    label = rf"bound $2^{{-a\,\tilde K-b}}$, $b={fit.b_bound:.2f}$,"
+    label += f"\n$a={plus_minus(fit.a, fit.a_stderr)}$"
+    axes.plot(ends, fit(ends, bound=True), color=red, label=label, zorder=3)
+    label = f"least squares, $b={plus_minus(fit.b, fit.b_stderr)}$"
+    axes.plot(ends, fit(ends), color=red, lw=0.8, ls=DASHED, label=label, zorder=3)
+
+
+def _draw_maxima(axes: Axes, best: pd.DataFrame) -> None:
+    sure = best["count"] >= ENOUGH
+    for rows, face, label in (
+        (sure, "black", "largest $P$"),
+        (~sure, "white", "(under 10 counts)"),
+    ):
+        part = best[rows]
+        if not len(part):
+            continue
+        part = part.iloc[:: -(-len(part) // _MAX_MAXIMA)]
+        error = np.stack([part["p"] - part["p_low"], part["p_high"] - part["p"]]).clip(min=0)
+        axes.errorbar(
+            part["lz76"], part["p"], yerr=error, fmt="o", ms=2.2, mfc=face, mec="black",
+            mew=0.5, ecolor="0.2", elinewidth=0.6, label=label, zorder=4,
+        )  # fmt: skip
+
+
+def _bar(figure: Figure, mesh: Any, axes: Axes) -> None:
+    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=25)
+    bar.set_label("functions a cell")
+    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+
+
+def ones_figure(counts: FunctionCounts) -> Figure:
+    """P(t) against the number of ones t, with clustered intervals; binomial law for comparison.
+
+    Of more than 260 values of t evenly spaced ones are drawn, 0 and m among them.
+    """
+    from matplotlib.ticker import MaxNLocator
+    from scipy.special import gammaln
+
+    frame = counts.ones_frame()
+    m = counts.m
+    every = -(-m // _MAX_POINTS)
+    shown = frame[(frame["t"] % every == 0) | (frame["t"] == m)]
+    seen, missed = shown[shown["count"] > 0], shown[shown["count"] == 0]
+    with style():
+        figure, axes = new_figure()
+        blue, orange = colours()[:2]
+        t = np.arange(m + 1)
+        log_binomial = gammaln(m + 1) - gammaln(t + 1) - gammaln(m - t + 1) - m * math.log(2)
+        axes.plot(
+            t, np.exp(np.maximum(log_binomial, -600)), color=orange, lw=0.9,
+            label="uniformly random functions", zorder=1,
+        )  # fmt: skip
+        error = np.stack([seen["p"] - seen["p_low"], seen["p_high"] - seen["p"]]).clip(min=0)
+        axes.errorbar(
+            seen["t"], seen["p"], yerr=error, fmt="o", ms=2.0, color=blue, elinewidth=0.7,
+            label="prior", zorder=3,
+        )  # fmt: skip
+        if len(missed):
+            axes.plot(
+                missed["t"], missed["p_high"], ls="none", marker=11, ms=2.5, color="0.55",
+                mew=0, label="none seen: 95 % upper limit", zorder=2,
+            )  # fmt: skip
+        low = max(seen["p_low"].min(), 0.3 / counts.samples)
+        if len(missed):
+            low = min(low, missed["p_high"].min())
+        axes.set(
+            yscale="log", xlabel="number of ones $t$", ylabel="probability $P(t)$",
+            xlim=(-0.03 * m, 1.03 * m), ylim=(low / 3, 3.0), title=_title(counts),
+        )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if every > 1:
+            axes.set_xlabel(f"number of ones $t$ (every {every}th)")
+        axes.legend(loc="upper center")
+        _decades(axes, "y")
+    return figure
+
+
+def histogram_figure(
+    counts: FunctionCounts, profile: ComplexityProfile | None = None, seed: int = 0
+) -> Figure:
+    """Density of LZ complexity under the prior and for uniformly random functions, per bit.
+
+    Intervals: Korn-Graubard at the effective number of samples (clustered) for the prior,
+    Clopper-Pearson for the random functions, none where all functions were measured.
+    """
+    profile = profile or complexity_profile(counts)
+    prior, uniform = prior_histogram(counts, profile, seed), uniform_histogram(counts.m, seed)
+    number = uniform.attrs["functions"]
+    whole = counts.m <= 16
+    which = "all" if whole else "uniformly random:"
+    both = np.concatenate([prior["steps"], uniform["steps"]])
+    width = _steps_per_bin(both)
+    with style():
+        figure, axes = new_figure()
+        names = ("prior (networks drawn)", rf"{which} ${scientific(number)}$ functions")
+        lowest = 1.0
+        for frame, colour, label, marker in zip(
+            (prior, uniform), colours(), names, "os", strict=False
+        ):
+            samples = counts.samples if marker == "o" else number
+            part = _binned(frame, int(both.min()), width, profile.unit or 1.0, samples)
+            x, p = part["x"], part["p"]
+            bars = (
+                None if marker == "s" and whole else np.stack([p - part["low"], part["high"] - p])
+            )
+            axes.errorbar(
+                x, p, yerr=bars, fmt=marker, ms=2.2, color=colour, elinewidth=0.7, label=label,
+                zorder=3,
+            )  # fmt: skip
+            axes.step(x, p, where="mid", color=colour, lw=0.6, alpha=0.6, zorder=2)
+            lowest = min(lowest, p[p > 0].min())
+        axes.set(
+            yscale="log", xlabel=COMPLEXITY, ylabel=r"density $p(\tilde K)$ (1/bit)",
+            ylim=(lowest / 4, 20.0), title=_title(counts),
+        )  # fmt: skip
+        axes.legend(loc="upper center")
+        _decades(axes, "y")
+    return figure
+
+
+def _binned(
+    frame: pd.DataFrame, start: int, width: int, unit: float, samples: int
+) -> dict[str, np.ndarray]:
+    """Centres x in bits, densities p per bit and their interval, in bins of ``width`` steps."""
+    index = (frame["steps"].to_numpy() - start) // width
+    used = np.unique(index)
+    p = np.minimum(np.bincount(index, frame["p"])[used], 1.0)
+    variance, binomial = np.bincount(index, frame["stderr"] ** 2)[used], p * (1 - p) / samples
+    effect = np.divide(variance, binomial, out=np.ones_like(p), where=binomial > 0)
+    low, high = korn_graubard(p * samples, samples, effect)
+    scale = width * unit
+    centre = (start + width * used + (width - 1) / 2) * unit
+    return {
+        "x": centre,
+        "p": p / scale,
+        "low": np.minimum(low, p) / scale,
+        "high": np.maximum(high, p) / scale,
+    }
+
+
+def _steps_per_bin(steps: np.ndarray) -> int:
+    """Complexities a bin, so that there are at most 64 bins."""
+    return int(-(-(steps.max() - steps.min() + 1) // _MAX_BARS))
+
+
+def _title(counts: FunctionCounts) -> str:
+    label = model_label(counts.info.get("model"))
+    part = f",\n1 in {1 / counts.keep:g} functions counted" if counts.keep < 1 else ""
+    return rf"{label}; $N={scientific(counts.samples)}${part}"
+
+
+def _decades(axes: Axes, which: str = "both") -> None:
+    """Readable ticks on log axes of many decades: at most 7 labels, and minor ticks between."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if which in ("both", name):
+            axis.set_major_locator(LogLocator(numticks=8))
+            axis.set_minor_locator(LogLocator(subs=(1.0,), numticks=99))
+            axis.set_minor_formatter(NullFormatter())
