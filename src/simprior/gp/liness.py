@@ -5,7 +5,7 @@ The event ``x > lower`` is reached through nested events ``x > lower - gamma_t``
 Conditional draws come from elliptical slice sampling, exact and without rejection in a domain
 cut out by half-spaces: on an ellipse the allowed angles are known in closed form. No EP, no
 importance weights: an independent check of the tilted estimator. Standard errors from independent
-chains; slow mixing shows as disagreement between them.
+runs; slow mixing shows as disagreement between them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TWO_PI = 2.0 * math.pi
 
 
 def liness(
-    event: Event, *, draws: int = 2000, seed: int = 0, chains: int = 8, thin: int = 2
+    event: Event, *, draws: int = 2000, seed: int = 0, chains: int = 8, thin: int = 5
 ) -> LogProb:
     """ln P by splitting at conditional probabilities of about 1/2.
 
@@ -36,7 +36,7 @@ def liness(
     chains : int
         Independent runs of the levels; the standard error is that of their mean.
     thin : int
-        Elliptical slice steps between draws.
+        Elliptical slice steps a draw makes at each level.
 
     Notes
     -----
@@ -102,9 +102,7 @@ def _levels(
         if len(inside) == 0:
             return None
         levels.append(gamma)
-        starts = inside[generator.integers(len(inside), size=16)]
-        per = -(-size // 16)
-        batch = np.concatenate([_walk(event, x, gamma, per, thin, generator) for x in starts])
+        batch = _walk(event, inside, gamma, size, thin, generator)
     return None
 
 
@@ -121,41 +119,43 @@ def _chain(
             break
         values[t] = math.log(len(inside) / len(batch))
         if t + 1 < len(levels):
-            start = inside[generator.integers(len(inside))]
-            batch = _walk(event, start, gamma, size, thin, generator)
+            batch = _walk(event, inside, gamma, size, thin, generator)
     return values
 
 
 def _walk(
-    event: Event, start: np.ndarray, gamma: float, size: int, thin: int,
+    event: Event, inside: np.ndarray, gamma: float, size: int, thin: int,
     generator: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """``size`` draws of x - lower given x - lower > -gamma, every ``thin`` steps."""
-    steps = size * thin
-    velocity = generator.standard_normal((steps, event.rank)) @ event.A.T
-    uniform = generator.random(steps)
-    return _steps(start, event.lower, gamma, velocity, uniform, thin)
+    """``size`` draws of x - lower above -gamma: random rows of ``inside``, moved ``thin`` steps."""
+    batch = inside[generator.integers(len(inside), size=size)]
+    for _ in range(thin):
+        velocity = generator.standard_normal((size, event.rank)) @ event.A.T
+        _move(batch, event.lower, gamma, velocity, generator.random(size))
+    return batch
 
 
 @numba.njit(cache=True, nogil=True)
-def _steps(
-    start: np.ndarray, lower: np.ndarray, gamma: float, velocity: np.ndarray,
-    uniform: np.ndarray, thin: int,
-) -> np.ndarray:  # fmt: skip
-    """Linear elliptical slice sampling (Gessner et al. 2020, algorithm 2), shifted by ``lower``."""
-    count, m = velocity.shape
-    out = np.empty((count // thin, m))
-    x = start + lower
+def _move(
+    batch: np.ndarray, lower: np.ndarray, gamma: float, velocity: np.ndarray, uniform: np.ndarray
+) -> None:
+    """One linear elliptical slice step of every row of ``batch`` = x - lower, in place.
+
+    Gessner et al. 2020, algorithm 2: on the ellipse x cos t + v sin t each constraint allows an
+    arc; the angle is uniform on the intersection.
+    """
+    count, m = batch.shape
     angles, change = np.empty(2 * m), np.empty(2 * m, np.int64)
+    moved = np.empty(m)
     for s in range(count):
         v = velocity[s]
         crossings = 0
         for i in range(m):
-            radius = math.sqrt(x[i] * x[i] + v[i] * v[i])
-            bound = lower[i] - gamma
+            x, bound = batch[s, i] + lower[i], lower[i] - gamma
+            radius = math.sqrt(x * x + v[i] * v[i])
             if radius <= abs(bound):
                 continue
-            phase, half = math.atan2(v[i], x[i]), math.acos(bound / radius)
+            phase, half = math.atan2(v[i], x), math.acos(bound / radius)
             angles[crossings] = (phase + half) % (2.0 * math.pi)
             change[crossings] = -1
             angles[crossings + 1] = (phase - half) % (2.0 * math.pi)
@@ -165,14 +165,11 @@ def _steps(
         c, w = math.cos(theta), math.sin(theta)
         inside = True
         for i in range(m):
-            if not x[i] * c + v[i] * w > lower[i] - gamma:
+            moved[i] = (batch[s, i] + lower[i]) * c + v[i] * w - lower[i]
+            if not moved[i] > -gamma:
                 inside = False
-        if inside:  # rounding at the edge of an arc: stay
-            for i in range(m):
-                x[i] = x[i] * c + v[i] * w
-        if (s + 1) % thin == 0:
-            out[s // thin] = x - lower
-    return out
+        if inside:  # else rounding at the edge of an arc: stay
+            batch[s] = moved
 
 
 @numba.njit(cache=True, nogil=True)
