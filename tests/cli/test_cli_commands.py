@@ -42,7 +42,7 @@ class FakeCounts:
         return {"samples": 10, "unseen_mass": float("nan")}
 
     @classmethod
-    def load(cls, path: Path) -> FakeCounts:
+    def load(cls, path: Path, top: int | None = None) -> FakeCounts:
         return cls(path=path)
 
     @classmethod
@@ -71,7 +71,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     members = {
         "simprior.boolean.counts": {"FunctionCounts": FakeCounts},
         "simprior.boolean.sampling": {"sample": sample},
-        "simprior.analysis": {},
         "simprior.analysis.plots": {"plot_run": plot_run},
     }
     for name, content in members.items():

@@ -14,7 +14,7 @@ import importlib
 from typing import Any
 
 _MODULES = (
-    "complexity_stats", "figures_counts", "plots", "rank_stats", "style", "tables",
+    "complexity_stats", "figures_counts", "numbers", "plots", "rank_stats", "style", "tables",
 )  # fmt: skip
 
 

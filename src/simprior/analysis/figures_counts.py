@@ -21,14 +21,13 @@ from simprior.analysis.complexity_stats import (
     prior_histogram,
     uniform_histogram,
 )
+from simprior.analysis.numbers import plus_minus, scientific
 from simprior.analysis.rank_stats import rank_frame, zipf
 from simprior.analysis.style import (
     SEQUENTIAL,
     colours,
     model_label,
     new_figure,
-    plus_minus,
-    scientific,
     style,
 )
 from simprior.boolean.counts import FunctionCounts

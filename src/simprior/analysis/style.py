@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,28 +77,6 @@ def save_figure(figure: Figure, path: Path, subject: str, title: str) -> None:
         metadata = {"Title": title, "Description": subject, "Software": "simprior"}
     with style(), atomic_path(path) as temporary:
         figure.savefig(temporary, format=form, dpi=DPI, metadata=metadata)
-
-
-def scientific(value: float, digits: int = 3) -> str:
-    """Mathtext without dollars: 2.15\\times10^{6}; small whole numbers and 10^k stay short."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    if value == int(value) and abs(value) < 1e6 and (abs(value) < 1e4 or value % 1000):
-        return f"{int(value):,}".replace(",", "{,}")
-    if 1e-2 <= abs(value) < 1e4:
-        return f"{value:.{digits}g}"
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    power = f"10^{{{int(exponent)}}}"
-    return power if mantissa == "1" else rf"{mantissa}\times{power}"
-
-
-def plus_minus(value: float, error: float) -> str:
-    """Mathtext without dollars, ``0.384\\pm0.066``: two significant digits of the error."""
-    if not error > 0 or not math.isfinite(error):
-        return f"{value:.4g}"
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{decimals}f}\\pm{error:.{decimals}f}"
 
 
 def model_label(model: Any) -> str:

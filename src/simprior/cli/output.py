@@ -6,8 +6,12 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from simprior.analysis.tables import markdown
+
+__all__ = ["human", "key_values", "markdown", "print_json", "set_up_logging"]
 
 
 def set_up_logging(quiet: bool) -> None:
@@ -65,45 +69,3 @@ def human(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {human(entry)}" for key, entry in value.items()) or "none"
     return str(value)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table: columns padded, numbers to the right, pipes escaped."""
-    cells = [[_cell(entry) for entry in row] for row in rows]
-    numeric = [
-        bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(header))
-    ]
-    heads = [_escape(name) for name in header]
-    widths = [
-        max([3, len(head), *(len(row[column]) for row in cells)])
-        for column, head in enumerate(heads)
-    ]
-
-    def line(entries: Sequence[str]) -> str:
-        padded = [
-            entry.rjust(width) if right else entry.ljust(width)
-            for entry, width, right in zip(entries, widths, numeric, strict=True)
-        ]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = [
-        "-" * (width - 1) + (":" if right else "-")
-        for width, right in zip(widths, numeric, strict=True)
-    ]
-    return "\n".join([line(heads), line(rule), *(line(row) for row in cells)])
-
-
-def _is_number(value: Any) -> bool:
-    return not isinstance(value, str | bool) and hasattr(value, "__float__")
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return _escape(value)
-    if _is_number(value) and not float(value).is_integer():
-        return f"{float(value):.6g}"
-    return _escape(str(int(value)) if _is_number(value) else str(value))
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,194 @@
+"""Tables of functions as text (CSV, LaTeX, Markdown, JSON) and as Parquet (``simprior table``)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simprior.analysis.numbers import plus_minus, scientific
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.boolean.counts import FunctionCounts
+
+TEXT_FORMS = ("csv", "latex", "markdown", "json")
+FORMS = (*TEXT_FORMS, "parquet")
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def function_table(
+    counts: FunctionCounts, top: int | None = 20, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """The ``top`` most frequent functions (all for None), with the named columns in that order.
+
+    See :meth:`FunctionCounts.to_frame` for the columns. Raises :class:`InputError` for a column
+    that does not exist.
+    """
+    frame = counts.to_frame(top=top)
+    for name in columns or ():
+        if name not in frame.columns:
+            raise InputError(
+                f"columns={name}", f"some of {', '.join(frame.columns)}", "check the spelling"
+            )
+    return frame if columns is None else frame[list(columns)]
+
+
+def render(
+    frame: pd.DataFrame,
+    form: str,
+    caption: str = "The most frequent functions.",
+    label: str = "tab:functions",
+    note: str | None = None,
+) -> str:
+    """The table as text that ends with a newline.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Any columns. CSV and JSON keep every digit; in LaTeX, columns ``p`` and ``stderr`` become
+        one column "value plus-minus error", and in Markdown numbers have six digits.
+    form : str
+        One of ``csv latex markdown json``.
+    caption, label : str
+        For LaTeX; special characters of the caption are escaped.
+    note : str, optional
+        How the table was made, kept as a comment: a line ``# note`` (CSV), ``% note`` (LaTeX),
+        ``<!-- note -->`` (Markdown); JSON becomes ``{"comment": note, "functions": [...]}``.
+
+    Raises
+    ------
+    InputError
+        Another ``form``.
+    """
+    note = None if note is None else " ".join(note.split())
+    if form == "csv":
+        return (f"# {note}\n" if note else "") + str(frame.to_csv(index=False))
+    if form == "latex":
+        return (f"% {note}\n" if note else "") + latex(frame, caption, label)
+    if form == "markdown":
+        text = markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()) + "\n"
+        return text + (f"\n<!-- {note.replace('--', '- -')} -->\n" if note else "")
+    if form == "json":
+        rows = [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+        value: Any = {"comment": note, "functions": rows} if note else rows
+        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    raise InputError(f"format={form!r}", f"one of {', '.join(TEXT_FORMS)}", "choose one of them")
+
+
+def write(
+    frame: pd.DataFrame, path: Path | str, form: str, note: str, **options: str
+) -> None:  # fmt: skip
+    """Write a table with the comment ``note`` to ``path``, atomically.
+
+    ``form`` is one of ``csv latex markdown json parquet``; ``options`` are those of
+    :func:`render`. In Parquet the note is the schema's metadata ``comment``. Raises
+    :class:`InputError` for another form, :class:`StoreError` if the file cannot be written.
+    """
+    from simprior.store_io import write_bytes, write_table
+
+    if form != "parquet":
+        write_bytes(path, render(frame, form, note=note, **options).encode())
+        return
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), b"comment": note.encode()}
+    write_table(path, table.replace_schema_metadata(metadata))
+
+
+def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
+    """A booktabs table: escaped text, numbers as mathematics, ``p`` merged with its error."""
+    import pandas as pd
+
+    columns: dict[str, list[str]] = {}
+    merged = {"p", "stderr"} <= set(frame.columns)
+    for name in frame.columns:
+        values = frame[name].tolist()
+        if merged and name == "stderr":
+            continue
+        if merged and name == "p":
+            pairs = zip(values, frame["stderr"].tolist(), strict=True)
+            columns[name] = [f"${plus_minus(p, error)}$" for p, error in pairs]
+        else:
+            columns[name] = [_latex_cell(value) for value in values]
+    kinds = ["l" if frame[name].dtype.kind in "OUT" else "r" for name in columns]
+    text = pd.DataFrame({escape_latex(k): v for k, v in columns.items()}).to_latex(
+        index=False,
+        escape=False,
+        caption=escape_latex(caption),
+        label=label,
+        column_format="".join(kinds),
+        position="htbp",
+    )
+    return str(text).rstrip() + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """``text`` with the ten special characters of LaTeX escaped."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex_cell(value: Any) -> str:
+    if isinstance(value, str):
+        escaped = escape_latex(value)
+        return rf"\texttt{{{escaped}}}" if value.startswith("0x") else escaped
+    if isinstance(value, float) and not math.isfinite(value):
+        return "--"
+    if isinstance(value, float) and (0 < abs(value) < 1e-4 or abs(value) >= 1e5):
+        return f"${scientific(value, 4)}$"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table: columns padded, numbers to the right, pipes escaped."""
+    cells = [[_cell(entry) for entry in row] for row in rows]
+    numeric = [
+        bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(header))
+    ]
+    heads = [_escape(name) for name in header]
+    widths = [
+        max([3, len(head), *(len(row[column]) for row in cells)])
+        for column, head in enumerate(heads)
+    ]
+
+    def line(entries: Sequence[str]) -> str:
+        padded = [
+            entry.rjust(width) if right else entry.ljust(width)
+            for entry, width, right in zip(entries, widths, numeric, strict=True)
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [
+        "-" * (width - 1) + (":" if right else "-")
+        for width, right in zip(widths, numeric, strict=True)
+    ]
+    return "\n".join([line(heads), line(rule), *(line(row) for row in cells)])
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, str | bool) and hasattr(value, "__float__")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return _escape(value)
+    if _is_number(value) and not float(value).is_integer():
+        return f"{float(value):.6g}"
+    return _escape(str(int(value)) if _is_number(value) else str(value))
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
