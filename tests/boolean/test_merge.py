@@ -1,0 +1,136 @@
+"""Adding up shards: hash table and DuckDB against a dictionary, row for row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simprior.boolean import merge
+from simprior.boolean._tasks import Rows, write_rows
+from simprior.boolean.merge import (
+    Merger,
+    Profile,
+    merge_in_memory,
+    merge_out_of_core,
+    merge_shards,
+    profile_of_file,
+    read_rows,
+)
+from simprior.boolean.truthtable import n_words
+from simprior.errors import StoreError
+
+COLUMNS = ("words", "count", "clusters", "sumsq")
+
+
+def make_shards(directory: Path, m: int, number: int = 5, rows: int = 800) -> list[Path]:
+    rng = np.random.default_rng(m)
+    pool = rng.integers(0, 2**64, (1000, n_words(m)), np.uint64)
+    pool[:, 0] |= np.uint64(1) << np.uint64(63)  # beyond the signed range
+    pool[:500, 0] &= np.uint64(2**63 - 1)
+    paths = []
+    for i in range(number):
+        words = pool[np.sort(rng.choice(1000, rows, replace=False))]
+        c = rng.geometric(0.5, rows)
+        k = c + rng.integers(0, 3, rows)
+        path = directory / f"it's-{i}.parquet"  # a quote, for SQL
+        write_rows(path, Rows(words, k, c, k * k))
+        paths.append(path)
+    return paths
+
+
+def by_dictionary(paths: list[Path], m: int) -> Rows:
+    total: dict[bytes, np.ndarray] = {}
+    for path in paths:
+        r = read_rows(path, m)
+        for w, *values in zip(r.words, r.count, r.clusters, r.sumsq, strict=True):
+            key = w.astype(">u8").tobytes()
+            total[key] = total.get(key, np.zeros(3, np.int64)) + values
+    order = sorted(total, key=lambda key: (-total[key][0], key))
+    words = np.array([np.frombuffer(key, ">u8") for key in order]).astype(np.uint64)
+    return Rows(words, *np.array([total[key] for key in order]).T)
+
+
+def same(a: Rows, b: Rows) -> None:
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+@pytest.mark.parametrize("m", [7, 64, 128, 130, 1024, 2048])
+def test_both_merges_equal_a_dictionary(tmp_path: Path, m: int) -> None:
+    directory = tmp_path / "ü b"
+    directory.mkdir()
+    paths = make_shards(directory, m)
+    expected = by_dictionary(paths, m)
+    first = merge_in_memory(paths, directory / "a.parquet", m)
+    second = merge_out_of_core(paths[::-1], directory / "b.parquet", m, 2**27)
+    for name in ("a", "b"):
+        same(read_rows(directory / f"{name}.parquet", m), expected)
+    for profile in (first, second, profile_of_file(directory / "a.parquet")):
+        wanted = Profile.of(expected.count, expected.clusters, expected.sumsq)
+        for name in ("count", "clusters", "sumsq", "multiplicity"):
+            np.testing.assert_array_equal(getattr(profile, name), getattr(wanted, name))
+        assert profile.functions == len(expected.count)
+    left = {p.name for p in directory.iterdir()} - {p.name for p in paths}
+    assert left == {"a.parquet", "b.parquet"}  # nothing temporary stays
+
+
+def test_the_choice_of_merge_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = make_shards(tmp_path, 128)
+    merge_shards(paths, tmp_path / "a.parquet", 128, 2**30)
+    monkeypatch.setattr(merge, "merge_in_memory", None)
+    monkeypatch.setattr(merge, "_ENTRY_OVERHEAD", 2**20)
+    merge_shards(paths, tmp_path / "b.parquet", 128, 2**27)
+    same(read_rows(tmp_path / "a.parquet", 128), read_rows(tmp_path / "b.parquet", 128))
+
+
+def test_top_rows_only(tmp_path: Path) -> None:
+    paths = make_shards(tmp_path, 128)
+    merge_in_memory(paths, tmp_path / "a.parquet", 128)
+    whole = read_rows(tmp_path / "a.parquet", 128)
+    for top in (1, 17, 10**6):
+        part = read_rows(tmp_path / "a.parquet", 128, top)
+        same(part, Rows(*(getattr(whole, name)[:top] for name in COLUMNS)))
+
+
+def test_merger_does_not_depend_on_order(tmp_path: Path) -> None:
+    parts = [read_rows(p, 128) for p in make_shards(tmp_path, 128, rows=900)]
+    results = []
+    for order in ((0, 1, 2, 3, 4), (4, 2, 0, 3, 1)):
+        merger = Merger(128)
+        for i in order:
+            merger.add(parts[i])
+        results.append(merger.rows())
+    same(*results)
+    empty = Merger(128).rows()
+    assert empty.words.shape == (0, 2) and len(empty.count) == 0
+
+
+def test_out_of_core_within_little_memory(tmp_path: Path) -> None:
+    """A million rows, 64 MiB."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(4):
+        words = rng.integers(0, 2**64, (250_000, 2), np.uint64)
+        words[::5] = [[7, i % 2]]
+        one = np.ones(len(words), np.int64)
+        paths.append(tmp_path / f"{i}.parquet")
+        write_rows(paths[-1], Rows(words, one, one, one))
+    profile = merge_out_of_core(paths, tmp_path / "out.parquet", 128, 2**26)
+    assert profile.functions == 800_002 and profile.count[0] == 100_000
+    assert int((profile.count * profile.multiplicity).sum()) == 10**6
+
+
+def test_damaged_tables_are_named(tmp_path: Path) -> None:
+    paths = make_shards(tmp_path, 128, number=2)
+    data = paths[1].read_bytes()
+    paths[1].write_bytes(data[: len(data) // 2])
+    for use in (
+        lambda: merge_in_memory(paths, tmp_path / "o.parquet", 128),
+        lambda: merge_out_of_core(paths, tmp_path / "o.parquet", 128, 2**27),
+    ):
+        with pytest.raises(StoreError, match=r"\.parquet: .*--resume$") as error:
+            use()
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "o.parquet").exists()
