@@ -29,7 +29,7 @@ class InputError(SimpriorError, ValueError):
 
 
 class NumericalError(SimpriorError, ArithmeticError):
-    """A computation left the domain where its result can be trusted (NaN, not positive definite)."""
+    """A computation left the domain where it can be trusted (NaN, not positive definite)."""
 
 
 class StoreError(SimpriorError, OSError):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 
 
-def scientific(value: float, digits: int = 3) -> str:
-    r"""``2.15\times10^{6}``; short where possible (``10^{5}``, ``50``)."""
+def scientific(value: float, digits: int = 3, trim: bool = True) -> str:
+    r"""``2.15\times10^{6}``; short (``10^{5}``, ``50``, no trailing zeros) if ``trim``."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    if value == int(value) and abs(value) < 1e6 and (abs(value) < 1e4 or value % 1000):
+    if trim and value == int(value) and abs(value) < 1e6 and (abs(value) < 1e4 or value % 1000):
         return f"{int(value):,}".replace(",", "{,}")
     if 1e-2 <= abs(value) < 1e4:
         return f"{value:.{digits}g}"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    if trim and "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
     power = f"10^{{{int(exponent)}}}"
-    return power if mantissa == "1" else rf"{mantissa} \times {power}"
+    return power if trim and mantissa == "1" else rf"{mantissa} \times {power}"
 
 
 def plus_minus(value: float, error: float) -> str:

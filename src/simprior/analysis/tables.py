@@ -75,7 +75,7 @@ def render(
         return (f"% {note}\n" if note else "") + latex(frame, caption, label)
     if form == "markdown":
         text = markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()) + "\n"
-        return text + (f"\n<!-- {note.replace('--', '- -')} -->\n" if note else "")
+        return text + (f"\n<!-- {note.replace('-->', '-- >')} -->\n" if note else "")
     if form == "json":
         rows = [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
         value: Any = {"comment": note, "functions": rows} if note else rows
@@ -118,7 +118,8 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
             pairs = zip(values, frame["stderr"].tolist(), strict=True)
             columns[name] = [f"${plus_minus(p, error)}$" for p, error in pairs]
         else:
-            columns[name] = [_latex_cell(value) for value in values]
+            trim = name not in ("p_low", "p_high")
+            columns[name] = [_latex_cell(value, trim) for value in values]
     kinds = ["l" if frame[name].dtype.kind in "OUT" else "r" for name in columns]
     text = pd.DataFrame({escape_latex(k): v for k, v in columns.items()}).to_latex(
         index=False,
@@ -136,15 +137,15 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _latex_cell(value: Any) -> str:
+def _latex_cell(value: Any, trim: bool) -> str:
     if isinstance(value, str):
         escaped = escape_latex(value)
         return rf"\texttt{{{escaped}}}" if value.startswith("0x") else escaped
     if isinstance(value, float) and not math.isfinite(value):
         return "--"
     if isinstance(value, float) and (0 < abs(value) < 1e-4 or abs(value) >= 1e5):
-        return f"${scientific(value, 4)}$"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return f"${scientific(value, 4, trim)}$"
+    return f"{value:{'' if trim else '#'}.4g}" if isinstance(value, float) else str(value)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -58,9 +58,8 @@ def count_with_torch(job: Job, first: int, stop: int, counter: Counter) -> None:
         for cluster, words in batches(job, first, stop):
             heads = 1 if job.iid else job.heads
             wanted = job.samples - cluster * job.heads
-            words = words[:wanted]
             at = (cluster - first) * (job.heads if job.iid else 1)
-            count_words(words, heads, at, counter)
+            count_words(words[:wanted], heads, at, counter)
 
 
 def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -60,7 +60,7 @@ def _check(path: Path, files: Mapping[str, Any], name: str) -> None:
     size = (path / name).stat().st_size if (path / name).exists() else -1
     if name not in files or size != files[name]["bytes"]:
         raise StoreError(
-            f"{path / name}: missing or not the file the manifest registers; run again with --resume"
+            f"{path / name}: missing or not the registered file; run again with --resume"
         )
 
 

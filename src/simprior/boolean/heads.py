@@ -3,7 +3,7 @@
 Sharing hidden layers is marginally exact, and cheap because drawing and evaluating the hidden
 layers is most of the work; samples of one hidden draw are correlated, with within-cluster
 correlation rho. At R heads a hidden draw the variance grows by 1 + (R - 1) rho and the cost a
-sample falls as c_hidden / R + c_head, so that the best R is sqrt(c_hidden / c_head (1 - rho) / rho).
+sample falls as c_hidden / R + c_head, so the best R is sqrt(c_hidden / c_head (1 - rho) / rho).
 rho is measured in a pilot run of its own random stream; the costs are counted, not timed, so that
 the choice is the same on every machine.
 """

@@ -10,9 +10,11 @@ import numpy as np
 from simprior.boolean._table import EXTRA, absorb, regrow
 from simprior.boolean._tasks import Rows, write_rows
 from simprior.boolean.truthtable import n_words
+from simprior.engine import available_cores
 from simprior.errors import StoreError
 
 _COUNTS = ("count", "clusters", "sumsq")
+_THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
 _ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
 
 
@@ -143,6 +145,7 @@ def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Prof
             "memory_limit": f"{memory // 2**20}MiB",
             "temp_directory": str(out.parent / ".merge"),
             "preserve_insertion_order": "false",
+            "threads": max(1, min(available_cores(), memory // _THREAD_MEMORY)),
         })  # fmt: skip
         try:
             names = ", ".join(_quoted(path) for path in paths)

@@ -37,6 +37,7 @@ _TASK_WORK = 2e11  # multiply-adds a task: a few seconds
 _TASK_SAMPLES = 1 << 24
 _POOL_TASKS = 64  # pooled standard errors come from the spread over tasks
 _TABLES_IN_MEMORY = 48  # half-full tables of eight workers, with room for the export
+_ROW_COPIES = 8  # loading holds a row several times for a moment
 ALIGN = 64  # tasks start at multiples of this many hidden draws (blocks of the torch engine)
 
 
@@ -97,6 +98,8 @@ def sample(
     Returns
     -------
     FunctionCounts
+        With ``out``, the rows that ``memory`` has room for, the commonest first (its totals are
+        those of all rows; the complete table is ``out/counts.parquet``).
 
     Raises
     ------
@@ -132,7 +135,7 @@ def sample(
                  "task_draws": draws},
     ) as store:  # fmt: skip
         if store.complete and store.has_file("counts.parquet"):
-            return FunctionCounts.load(store.path)
+            return FunctionCounts.load(store.path, top=loadable(job, memory))
         return run(replace(job, shards=store.path / "shards"), store, draws=draws)
 
 
@@ -321,4 +324,9 @@ def _finish(
     for name in list(store.shards):
         store.remove_shard(name)
     store.save()
-    return FunctionCounts.load(store.path)
+    return FunctionCounts.load(store.path, top=loadable(job, memory))
+
+
+def loadable(job: Job, memory: int) -> int:
+    """How many rows of the table a result keeps in memory: the commonest ones."""
+    return max(1000, memory // (_ROW_COPIES * 8 * (n_words(job.model.m) + EXTRA)))
