@@ -132,7 +132,8 @@ def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
 
 
 def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Profile:
-    """DuckDB merge of the shards within ``memory`` bytes, spilling next to ``out``."""
+    """DuckDB merge of the shards within ``memory`` bytes (256 MiB at least), spilling next to
+    ``out``."""
     import duckdb
 
     from simprior.store_io import atomic_path, translate_errors
@@ -142,7 +143,7 @@ def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Prof
     sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _COUNTS)
     with translate_errors(out), atomic_path(out) as temporary:
         connection = duckdb.connect(config={
-            "memory_limit": f"{memory // 2**20}MiB",
+            "memory_limit": f"{max(memory, _THREAD_MEMORY) // 2**20}MiB",
             "temp_directory": str(out.parent / ".merge"),
             "preserve_insertion_order": "false",
             "threads": max(1, min(available_cores(), memory // _THREAD_MEMORY)),
