@@ -86,7 +86,8 @@ def fit_sites(
     Notes
     -----
     After convergence the posterior is recomputed from the sites through ``I + A^T diag(tau) A``,
-    which is never ill conditioned from below, and one more sweep must agree (if ``verify``).
+    which is never ill conditioned from below, and one more sweep must agree. ``verify=False``
+    leaves that out: good for proposals, which need no exact fixed point.
     """
     m = K.shape[0]
     block = (BLOCK if m >= BLOCK_FROM else 1) if block is None else block
@@ -109,7 +110,17 @@ def fit_sites(
             if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
                 break
             cov, mean = posterior(A, tau, nu)
-    return _finish(A, tau, nu, lower, delta < tol, sweeps, delta)
+    if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
+        nan = np.full(m, math.nan)
+        return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)
+    if verify:
+        root, logdet = _root(A, tau)
+        mean, variance = root @ (root.T @ nu), np.einsum("ij,ij->i", root, root)
+    else:
+        variance = np.diag(cov).copy()
+        logdet = _logdet(reverse_cholesky(information(A, tau)))
+    z, logz = _value(tau, nu, mean, variance, lower, logdet)
+    return Sites(tau, nu, mean, variance, z, logz, delta < tol, sweeps, delta)
 
 
 def posterior(A: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +136,7 @@ def _root(A: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, float]:
     """
     U = reverse_cholesky(information(A, tau))
     root = solve_triangular(U, A.T, lower=False, check_finite=False).T
-    return root, float(np.log(np.diag(U)).sum())
+    return root, _logdet(U)
 
 
 def information(A: np.ndarray, tau: np.ndarray) -> np.ndarray:
@@ -136,23 +147,21 @@ def information(A: np.ndarray, tau: np.ndarray) -> np.ndarray:
     return J
 
 
-def _finish(
-    A: np.ndarray, tau: np.ndarray, nu: np.ndarray, lower: np.ndarray,
-    converged: bool, sweeps: int, delta: float,
-) -> Sites:  # fmt: skip
-    if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
-        nan = np.full_like(tau, math.nan)
-        return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)
-    root, logdet = _root(A, tau)
-    projected = root.T @ nu
-    variance, mean = np.einsum("ij,ij->i", root, root), root @ projected
+def _logdet(U: np.ndarray) -> float:
+    return float(np.log(np.diag(U)).sum())
+
+
+def _value(
+    tau: np.ndarray, nu: np.ndarray, mean: np.ndarray, variance: np.ndarray, lower: np.ndarray,
+    logdet: float,
+) -> tuple[np.ndarray, float]:  # fmt: skip
+    """Cavity z-scores and ln Z (Rasmussen & Williams 2006, eq. 3.65, in natural parameters)."""
     t = 1.0 / variance - tau
     cavity_mean = (mean / variance - nu) / t
     z = (cavity_mean - lower) * np.sqrt(t)
     site = log_survival_array(-z) + 0.5 * np.log1p(tau / t)
     site += 0.5 * t * cavity_mean**2 - 0.5 * (t * cavity_mean + nu) ** 2 / (t + tau)
-    logz = -logdet + 0.5 * float(projected @ projected) + float(site.sum())
-    return Sites(tau, nu, mean, variance, z, logz, converged, sweeps, delta)
+    return z, 0.5 * float(nu @ mean) - logdet + float(site.sum())
 
 
 def ep(

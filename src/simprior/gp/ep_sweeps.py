@@ -41,7 +41,11 @@ def rank_one_sweep(
     cov: np.ndarray, mean: np.ndarray, tau: np.ndarray, nu: np.ndarray, lower: np.ndarray,
     damping: float, threshold: float,
 ) -> float:  # fmt: skip
-    """One sequential sweep in place, rank-1 updates of ``cov`` and ``mean``; largest change."""
+    """One sequential sweep in place, rank-1 updates of ``cov`` and ``mean``; largest change.
+
+    Only the lower triangle of ``cov`` is read and kept up to date. Returns ``inf`` if a cavity
+    variance became negative.
+    """
     m = mean.shape[0]
     column = np.empty(m)
     largest = 0.0
@@ -58,13 +62,15 @@ def rank_one_sweep(
         denominator = 1.0 + d_tau * variance
         shift = (d_nu - d_tau * mean[i]) / denominator
         gain = d_tau / denominator
-        column[:] = cov[i]
+        column[: i + 1] = cov[i, : i + 1]
+        for r in range(i + 1, m):
+            column[r] = cov[r, i]
         for k in range(m):
             mean[k] += shift * column[k]
         for r in range(m):
             scaled = gain * column[r]
             row = cov[r]
-            for k in range(m):
+            for k in range(r + 1):
                 row[k] -= scaled * column[k]
     return largest
 
