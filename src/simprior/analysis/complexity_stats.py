@@ -165,8 +165,9 @@ def complexity_design_effects(
     for block in range(blocks):
         block_seed = int.from_bytes(derive(seed, "complexity blocks", block)[:7], "little")
         part = sample(model, samples=size, seed=block_seed, heads=counts.heads)
-        index = np.minimum(complexity_steps(part.words, part.m), top - 1)
-        found[block] = np.bincount(index, part.count, minlength=top)
+        index = complexity_steps(part.words, part.m)
+        known = index < top
+        found[block] = np.bincount(index[known], part.count[known], minlength=top)
     q = found[:, steps].mean(axis=0) / size
     between, binomial = found[:, steps].var(axis=0, ddof=1), size * q * (1 - q)
     pool = between.sum() / max(binomial.sum(), 1e-300)

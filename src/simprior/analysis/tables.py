@@ -109,24 +109,25 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     import pandas as pd
 
     columns: dict[str, list[str]] = {}
+    kinds = ""
     merged = {"p", "stderr"} <= set(frame.columns)
     for name in frame.columns:
         values = frame[name].tolist()
         if merged and name == "stderr":
             continue
+        kinds += "l" if frame[name].dtype.kind in "OUT" else "r"
         if merged and name == "p":
             pairs = zip(values, frame["stderr"].tolist(), strict=True)
-            columns[name] = [f"${plus_minus(p, error)}$" for p, error in pairs]
+            columns[r"p $\pm$ stderr"] = [f"${plus_minus(p, error)}$" for p, error in pairs]
         else:
             trim = name not in ("p_low", "p_high")
-            columns[name] = [_latex_cell(value, trim) for value in values]
-    kinds = ["l" if frame[name].dtype.kind in "OUT" else "r" for name in columns]
-    text = pd.DataFrame({escape_latex(k): v for k, v in columns.items()}).to_latex(
+            columns[escape_latex(name)] = [_latex_cell(value, trim) for value in values]
+    text = pd.DataFrame(columns).to_latex(
         index=False,
         escape=False,
         caption=escape_latex(caption),
         label=label,
-        column_format="".join(kinds),
+        column_format=kinds,
         position="htbp",
     )
     return str(text).rstrip() + "\n"
