@@ -1,4 +1,4 @@
-"""Same spec and seed, same counts bit for bit: workers, tasks, memory, disk or not, resumed or not."""
+"""Same spec and seed, same counts bit for bit: workers, tasks, memory, disk, interruption."""
 
 from __future__ import annotations
 
