@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EXACT_ROWS = 5_000_000  # rows whose complexity is always computed; beyond, a systematic sample
 ENOUGH = 10  # counts from which a single function's estimate is taken at face value
+MAX_BARS = 64  # columns of a figure
 _CALIBRATION_BLOCKS, _CALIBRATION_DRAWS = 32, 32
 
 
@@ -122,6 +123,26 @@ def _batches(counts: FunctionCounts, table: Path | None) -> Iterator[tuple[np.nd
             named = {n: batch.column(n).to_numpy(zero_copy_only=False) for n in wanted}
             words = words_from_columns(named, counts.m).reshape(-1, n_words(counts.m))
             yield np.ascontiguousarray(words), batch.column("count").to_numpy().astype(np.int64)
+
+
+def cells_of(profile: ComplexityProfile, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges in bits and in probability, and functions a cell (NaN where there are none)."""
+    width = steps_per_bin(profile.steps)
+    column = (profile.steps - profile.steps.min()) // width
+    edges = [0.5]
+    while edges[-1] < profile.count.max():
+        edges.append(max(edges[-1] + 1.0, math.ceil(edges[-1] * 1.3) + 0.5))
+    row = np.searchsorted(edges, profile.count) - 1
+    cells = np.zeros((len(edges) - 1, int(column.max()) + 1))
+    np.add.at(cells, (row, column), profile.functions)
+    left = profile.steps.min() - 0.5 + width * np.arange(cells.shape[1] + 1)
+    unit = profile.unit or 1.0
+    return left * unit, np.array(edges) / samples, np.where(cells > 0, cells, np.nan)
+
+
+def steps_per_bin(steps: np.ndarray) -> int:
+    """Complexities a bin, so that there are at most 64 bins."""
+    return int(-(-(steps.max() - steps.min() + 1) // MAX_BARS))
 
 
 def prior_histogram(

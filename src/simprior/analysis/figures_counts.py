@@ -15,10 +15,12 @@ from simprior.analysis.complexity_stats import (
     ENOUGH,
     BoundFit,
     ComplexityProfile,
+    cells_of,
     complexity_profile,
     envelope,
     fit_bound,
     prior_histogram,
+    steps_per_bin,
     uniform_histogram,
 )
 from simprior.analysis.numbers import plus_minus, scientific
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 DASHED = (0, (2.5, 1.2))
 COMPLEXITY = r"LZ complexity $\tilde K$ (bits)"
-_MAX_POINTS, _MAX_BARS, _MAX_MAXIMA = 260, 64, 48
+_MAX_POINTS, _MAX_MAXIMA = 260, 48
 
 
 def rank_figure(counts: FunctionCounts) -> Figure:
@@ -103,7 +105,7 @@ def complexity_figure(counts: FunctionCounts, profile: ComplexityProfile | None 
     fit = fit_bound(best)
     with style():
         figure, axes = new_figure()
-        x, y, cells = _cells(counts, profile)
+        x, y, cells = cells_of(profile, counts.samples)
         norm = LogNorm(1, max(10.0, np.nanmax(cells)))
         mesh = axes.pcolormesh(x, y, cells, norm=norm, cmap=SEQUENTIAL, rasterized=True)
         _bar(figure, mesh, axes)
@@ -125,23 +127,6 @@ def complexity_figure(counts: FunctionCounts, profile: ComplexityProfile | None 
         axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
         _decades(axes, "y")
     return figure
-
-
-def _cells(
-    counts: FunctionCounts, profile: ComplexityProfile
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Edges in bits and in probability, and functions a cell (NaN where there are none)."""
-    width = _steps_per_bin(profile.steps)
-    column = (profile.steps - profile.steps.min()) // width
-    edges = [0.5]
-    while edges[-1] < profile.count.max():
-        edges.append(max(edges[-1] + 1.0, math.ceil(edges[-1] * 1.3) + 0.5))
-    row = np.searchsorted(edges, profile.count) - 1
-    cells = np.zeros((len(edges) - 1, int(column.max()) + 1))
-    np.add.at(cells, (row, column), profile.functions)
-    left = profile.steps.min() - 0.5 + width * np.arange(cells.shape[1] + 1)
-    unit = profile.unit or 1.0
-    return left * unit, np.array(edges) / counts.samples, np.where(cells > 0, cells, np.nan)
 
 
 def _draw_bound(axes: Axes, fit: BoundFit, ends: np.ndarray) -> None:
@@ -237,7 +222,7 @@ def histogram_figure(
     whole = counts.m <= 16
     which = "all" if whole else "uniformly random:"
     both = np.concatenate([prior["steps"], uniform["steps"]])
-    width = _steps_per_bin(both)
+    width = steps_per_bin(both)
     with style():
         figure, axes = new_figure()
         names = ("prior (networks drawn)", rf"{which} ${scientific(number)}$ functions")
@@ -284,11 +269,6 @@ def _binned(
         "low": np.minimum(low, p) / scale,
         "high": np.maximum(high, p) / scale,
     }
-
-
-def _steps_per_bin(steps: np.ndarray) -> int:
-    """Complexities a bin, so that there are at most 64 bins."""
-    return int(-(-(steps.max() - steps.min() + 1) // _MAX_BARS))
 
 
 def _title(counts: FunctionCounts) -> str:
