@@ -101,7 +101,7 @@ def test_rank_figure_has_zipf_bands_and_few_points(counts: FunctionCounts) -> No
     np.testing.assert_allclose(sampled[:2, 1], counts.p[:2])
     assert np.isfinite(sampled[:, 1]).sum() < len(sampled)  # solid only where counts suffice
     assert counts.functions > 5000 and points_drawn(figure) <= 240
-    assert "pooled over symmetries" not in lines(rank_figure(counts.pooled))
+    assert "pooled over symmetries" in lines(figure)
 
 
 def test_complexity_figure_counts_every_function_once(counts: FunctionCounts) -> None:
@@ -250,6 +250,17 @@ def test_almost_no_functions(functions: int) -> None:
     for _, figure in count_figures(counts):
         figure.canvas.draw()
     assert not any(label.startswith("bound") for label in lines(complexity_figure(counts)))
+
+
+def test_one_input_has_no_complexity() -> None:
+    counts = sample(Network(inputs=np.ones((1, 2))), samples=100, seed=0)
+    assert [name for name, _ in count_figures(counts)] == ["rank", "ones"]
+
+
+def test_classes_with_missing_members_are_not_drawn() -> None:
+    counts = sample(Network(n=4), samples=2000, seed=0, pool=True, keep=1 / 2)
+    assert counts.pooled is not None
+    assert "pooled over symmetries" not in lines(rank_figure(counts))
 
 
 def test_the_callers_matplotlib_is_left_alone(counts: FunctionCounts) -> None:

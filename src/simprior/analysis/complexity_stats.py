@@ -136,8 +136,7 @@ def cells_of(profile: ComplexityProfile, samples: int) -> tuple[np.ndarray, np.n
     cells = np.zeros((len(edges) - 1, int(column.max()) + 1))
     np.add.at(cells, (row, column), profile.functions)
     left = profile.steps.min() - 0.5 + width * np.arange(cells.shape[1] + 1)
-    unit = profile.unit or 1.0
-    return left * unit, np.array(edges) / samples, np.where(cells > 0, cells, np.nan)
+    return left * profile.unit, np.array(edges) / samples, np.where(cells > 0, cells, np.nan)
 
 
 def steps_per_bin(steps: np.ndarray) -> int:

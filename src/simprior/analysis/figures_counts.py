@@ -55,7 +55,7 @@ def rank_figure(counts: FunctionCounts) -> Figure:
         figure, axes = new_figure()
         blue, orange = colours()[:2]
         frames = [(rank_frame(counts), blue, "sampled functions")]
-        if counts.pooled is not None:
+        if counts.pooled is not None and counts.keep == 1:  # else members of a class are missing
             frames.append((rank_frame(counts.pooled), orange, "pooled over symmetries"))
         for frame, colour, label in frames:
             _draw_ranks(axes, frame, colour, label, 4.0 if colour == blue else 2.0)
@@ -231,7 +231,7 @@ def histogram_figure(
             (prior, uniform), colours(), names, "os", strict=False
         ):
             samples = counts.samples if marker == "o" else number
-            part = _binned(frame, int(both.min()), width, profile.unit or 1.0, samples)
+            part = _binned(frame, int(both.min()), width, profile.unit, samples)
             x, p = part["x"], part["p"]
             bars = (
                 None if marker == "s" and whole else np.stack([p - part["low"], part["high"] - p])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simprior.analysis import figures_counts as draw
+from simprior.analysis import figures_gp
 from simprior.analysis.complexity_stats import EXACT_ROWS, complexity_profile
 from simprior.analysis.style import save_figure
 from simprior.boolean.counts import FunctionCounts
@@ -25,11 +26,12 @@ TITLES = {
     "complexity": "Probability against LZ complexity",
     "ones": "Probability of the number of ones",
     "complexity-histogram": "LZ complexity under the prior and of random functions",
+    **figures_gp.TITLES,
 }
 
 
 def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
-    """Draw all figures of a run with function counts, as PDF and PNG.
+    """Draw all figures of a run (function counts, or ln P by ``simprior logp``) as PDF and PNG.
 
     Files go to ``<path>/figures`` and are registered with their hashes in the manifest, or to the
     folder ``out``. Each is written under a temporary name and renamed. The same run gives the same
@@ -38,20 +40,18 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
     Returns
     -------
     list of Path
-        The files written, PDF before PNG, in the order rank, complexity, ones,
-        complexity-histogram.
+        The files written, PDF before PNG: rank, complexity, ones, complexity-histogram for
+        function counts; sampled-gp, or ep-complexity and ep-settings (a study of EP), for ln P.
 
     Raises
     ------
     StoreError
-        Not a complete run with function counts, a damaged file, another process is writing to the
+        Not a complete run with something to draw, a damaged file, another process is writing to the
         run, or a file cannot be written.
     """
     path = Path(path)
-    counts = FunctionCounts.load(path, top=EXACT_ROWS)
     run = load_run(path)
-    seed = run.manifest.get("seed")
-    figures = count_figures(counts, path / COUNTS, seed if isinstance(seed, int) else 0)
+    figures = _figures(path, run)
     subject = provenance(run)
     if out is not None:
         return _write(figures, Path(out), subject)
@@ -63,6 +63,15 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
     return files
 
 
+def _figures(path: Path, run: RunInfo) -> Iterator[tuple[str, Figure]]:
+    """The figures for the command that made the run."""
+    if run.command == "logp":
+        return figures_gp.gp_figures(run)
+    counts = FunctionCounts.load(path, top=EXACT_ROWS)
+    seed = run.manifest.get("seed")
+    return count_figures(counts, path / COUNTS, seed if isinstance(seed, int) else 0)
+
+
 def count_figures(
     counts: FunctionCounts, table: Path | None = None, seed: int = 0
 ) -> Iterator[tuple[str, Figure]]:
@@ -72,22 +81,25 @@ def count_figures(
     is for the uniformly random functions that the histogram compares with.
     """
     yield "rank", draw.rank_figure(counts)
-    profile = complexity_profile(counts, table)
-    yield "complexity", draw.complexity_figure(counts, profile)
+    if counts.m > 1:  # on a single input every function has complexity 0
+        profile = complexity_profile(counts, table)
+        yield "complexity", draw.complexity_figure(counts, profile)
     if counts.ones[:, 0].any():
         yield "ones", draw.ones_figure(counts)
-    yield "complexity-histogram", draw.histogram_figure(counts, profile, seed)
+    if counts.m > 1:
+        yield "complexity-histogram", draw.histogram_figure(counts, profile, seed)
 
 
 def provenance(run: RunInfo) -> str:
     """What made a run, in one line for the metadata of a figure or the comment of a table."""
     config = json.dumps(run.config, sort_keys=True)
-    digest = run.files.get(COUNTS, {}).get("sha256", "unknown")
+    table = figures_gp.TABLE if run.command == "logp" else COUNTS
+    digest = run.files.get(table, {}).get("sha256", "unknown")
     version = run.manifest["versions"].get("simprior", "unknown")
     commit = run.manifest.get("git_commit") or "unknown"
     return (
         f"simprior {run.command}, version {version}, commit {commit}, config {config}, "
-        f"{COUNTS} sha256 {digest}"
+        f"{table} sha256 {digest}"
     )
 
 
