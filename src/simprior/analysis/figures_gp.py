@@ -21,11 +21,12 @@ __all__ = ["TABLE", "TITLES", "ep_complexity_figure", "ep_settings_figure", "gp_
 
 TITLES = {
     "sampled-gp": "Sampled probability against the Gaussian-process value",
+    "sampled-gp-ratio": "Gaussian-process value over sampled probability",
     "ep-complexity": "Error of expectation propagation against complexity",
     "ep-settings": "Error of expectation propagation over priors",
 }
 _LABELS = {
-    "n": "$n={}$", "encoding": "{}", "depth": "$L={}$", "sigma_w": r"$\sigma_w={:g}$",
+    "n": "$n={:g}$", "encoding": "{}", "depth": "$L={:g}$", "sigma_w": r"$\sigma_w={:g}$",
     "source": "{}",
 }  # fmt: skip
 _ENCODINGS = {"01": r"$\{0,1\}$", "pm1": r"$\pm1$"}
@@ -42,8 +43,8 @@ def gp_figures(run: RunInfo) -> Iterator[tuple[str, Figure]]:
 
     if run.status != "complete" or TABLE not in run.files:
         raise StoreError(
-            f"{run.path}: expected a complete run of simprior logp, found one that is {run.status}; "
-            "finish it with --resume"
+            f"{run.path}: expected a complete run of simprior logp, found one that is "
+            f"{run.status}; finish it with --resume"
         )
     frame = pd.DataFrame(read_table(run.path / TABLE))
     if "difference" in frame:
@@ -62,7 +63,9 @@ def _study_figures(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 
 
 def _sampled_figures(frame: pd.DataFrame, run: RunInfo) -> Iterator[tuple[str, Figure]]:
-    yield "sampled-gp", sampled_figure(frame, _title(run))
+    title = _title(run)
+    yield "sampled-gp", sampled_figure(frame, title)
+    yield "sampled-gp-ratio", ratio_figure(frame, title)
 
 
 def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
@@ -73,9 +76,7 @@ def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """
     with style():
         figure, axes = new_figure()
-        palette = colours()
-        for colour, (method, part) in zip(palette, frame.groupby("method", sort=False)):
-            part = part[np.isfinite(part["logp"]) & (part["p"] > 0)]
+        for colour, method, part in _by_method(frame):
             y, error = np.exp(part["logp"]), _Z95 * part["stderr"].fillna(0.0)
             across = [part["p"] - part["p_low"], part["p_high"] - part["p"]]
             up = [y * -np.expm1(-error), y * np.expm1(error)]
@@ -91,6 +92,30 @@ def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
             ylabel="Gaussian-process $P(f)$", title=title,
         )  # fmt: skip
         axes.legend()
+    return figure
+
+
+def ratio_figure(frame: pd.DataFrame, title: str = "") -> Figure:
+    """Gaussian-process over sampled P(f), with the 95 % interval of both, against the sampled P(f).
+
+    What is left of 1 beyond the intervals is the finite width (tilted) or the method's own error.
+    """
+    with style():
+        figure, axes = new_figure()
+        for colour, method, part in _by_method(frame):
+            ratio = np.exp(part["logp"]) / part["p"]
+            error = _Z95 * np.hypot(part["stderr"].fillna(0.0), part["p_stderr"] / part["p"])
+            axes.errorbar(
+                part["p"], ratio, yerr=[ratio * -np.expm1(-error), ratio * np.expm1(error)],
+                fmt="o", ms=1.8, mew=0, lw=0.0, elinewidth=0.35, color=colour,
+                ecolor=(*colour, 0.35), label=method,
+            )  # fmt: skip
+        axes.axhline(1.0, color="0.25", ls=":", lw=1.0, zorder=1)
+        axes.set(
+            xscale="log", xlabel="sampled $P(f)$", ylabel="Gaussian-process / sampled $P(f)$",
+            ylim=(0.0, None), title=title,
+        )  # fmt: skip
+        axes.legend(loc="lower right")
     return figure
 
 
@@ -134,10 +159,10 @@ def ep_settings_figure(frame: pd.DataFrame) -> Figure:
     """EP minus exact by n, encoding, depth, sigma_w and source: median, 5-95 % and extremes."""
     rows: list[tuple[str, Any]] = []
     trusted = _trusted(frame)
-    for by in _LABELS:
+    for by, form in _LABELS.items():
         for _, row in summarise_study(trusted, by).iterrows():
             text = {"encoding": _ENCODINGS, "source": _SOURCES}.get(by, {}).get(row[by], row[by])
-            rows.append((_LABELS[by].format(text), row))
+            rows.append((form.format(text), row))
     with style():
         figure, axes = new_figure(height=3.2)
         axes.axvline(0.0, color="0.25", lw=0.6)
@@ -159,6 +184,13 @@ def ep_settings_figure(frame: pd.DataFrame) -> Figure:
             title="median, 5-95 %, extremes over all other settings",
         )
     return figure
+
+
+def _by_method(frame: pd.DataFrame) -> Iterator[tuple[Any, str, pd.DataFrame]]:
+    """(colour, method, rows with a frequency and a finite ln P)."""
+    usable = frame[np.isfinite(frame["logp"]) & (frame["p"] > 0)]
+    for colour, method in zip(colours(), frame["method"].unique(), strict=False):
+        yield colour, str(method), usable[usable["method"] == method]
 
 
 def _trusted(frame: pd.DataFrame) -> pd.DataFrame:

@@ -41,7 +41,8 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
     -------
     list of Path
         The files written, PDF before PNG: rank, complexity, ones, complexity-histogram for
-        function counts; sampled-gp, or ep-complexity and ep-settings (a study of EP), for ln P.
+        function counts; for ln P sampled-gp and sampled-gp-ratio, or (a study of EP) ep-complexity
+        and ep-settings.
 
     Raises
     ------

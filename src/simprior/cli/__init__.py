@@ -19,6 +19,9 @@ from simprior.errors import InputError, SimpriorError
 COMMANDS = {
     "sample": "draw random networks and count the functions they compute",
     "import": "turn a text file of functions and counts into a run directory",
+    "logp": "ln P of given functions under the infinite-width prior, with standard errors",
+    "posterior": "draw functions from the Bayesian posterior given a training set",
+    "bound": "marginal-likelihood PAC-Bayes bound of a training set",
     "table": "print the most frequent functions of a run",
     "plot": "draw the figures of a run",
     "info": "describe a run directory and verify its files",

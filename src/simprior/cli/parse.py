@@ -44,7 +44,7 @@ class Option:
     @property
     def flag(self) -> str:
         """``--sigma-w`` for ``sigma_w``; the metavar for a positional argument."""
-        return self.metavar if self.positional else "--" + self.name.replace("_", "-")
+        return self.metavar if self.positional else "--" + self.name.strip("_").replace("_", "-")
 
     @property
     def required(self) -> bool:
@@ -167,12 +167,17 @@ def _split(
 
 
 def _is_flag(known: Mapping[str, Option], token: str) -> bool:
-    name = token.partition("=")[0].removeprefix("--").replace("-", "_")
-    return name in known
+    return _field(known, token.partition("=")[0].removeprefix("--")) in known
+
+
+def _field(known: Mapping[str, Option], name: str) -> str:
+    """Field of a flag or key: ``sigma_w`` for ``sigma-w``, ``from_`` for the keyword ``from``."""
+    name = name.replace("-", "_")
+    return name if name in known or f"{name}_" not in known else f"{name}_"
 
 
 def _lookup(command: str, known: Mapping[str, Option], flag: str) -> Option:
-    option = known.get(flag.removeprefix("--").replace("-", "_")) if flag[:2] == "--" else None
+    option = known.get(_field(known, flag.removeprefix("--"))) if flag[:2] == "--" else None
     if option is None or option.positional:
         flags = [o.flag for o in known.values() if not o.positional]
         near = difflib.get_close_matches(flag, flags, 1)
@@ -192,7 +197,7 @@ def _read_config(path: Path, known: Mapping[str, Option]) -> dict[str, str | boo
         raise InputError(f"config={path}", f"TOML ({error})", "correct the file") from None
     tokens: dict[str, str | bool] = {}
     for key, value in _leaves(values, known):
-        name = key.replace("-", "_")
+        name = _field(known, key)
         option = known.get(name)
         if option is None or option.positional or name == "config":
             near = difflib.get_close_matches(name, known, 1)
@@ -213,7 +218,7 @@ def _read_config(path: Path, known: Mapping[str, Option]) -> dict[str, str | boo
 
 def _leaves(values: Mapping[str, Any], known: Mapping[str, Option]) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        if isinstance(value, Mapping) and key.replace("-", "_") not in known:
+        if isinstance(value, Mapping) and _field(known, key) not in known:
             yield from _leaves(value, known)
         else:
             yield key, value

@@ -1,0 +1,78 @@
+"""``simprior bound``: marginal-likelihood PAC-Bayes bound of a training set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from simprior.cli.gp_options import (
+    METHOD_HELP,
+    DataOptions,
+    build_network,
+    check_device,
+    kernel,
+    load_data,
+)
+from simprior.cli.output import key_values, markdown, print_json, set_up_logging
+from simprior.cli.values import MaybeCount, Number
+from simprior.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound(DataOptions):
+    """PAC-Bayes bounds on the error of the Bayesian posterior from ln P(C(S)), with its error.
+
+    gibbs bounds the error averaged over the posterior (Valle-Perez et al. 2019), single that of one
+    function drawn from it (Valle-Perez & Louis 2020).
+    """
+
+    delta: Annotated[Number, arg(help="the bound may fail with this probability over S")] = 0.01
+    gamma: Annotated[Number, arg(help="single: and with this one over the function")] = 0.01
+    method: Annotated[str, arg(help=METHOD_HELP)] = "tilted"
+    draws: Annotated[MaybeCount, arg(help="draws, for the sampling methods")] = None
+
+
+SPEC = Bound
+
+
+def run(spec: Bound) -> int:
+    """Estimate ln P(C(S)) and print both bounds."""
+    set_up_logging(spec.quiet)
+    check_device(spec)
+    if spec.data is None:
+        raise InputError("no data", "a training set", "pass for example --data digits")
+    if spec.out is not None:
+        raise InputError(f"out={spec.out}", "no run directory", "bound only prints; use --json")
+    from simprior.gp.bounds import FORMS, marginal_likelihood_bound
+    from simprior.gp.log_prior import log_prior
+
+    data = load_data(spec)
+    network = build_network(spec, data.X_train)
+    options: dict[str, Any] = {} if spec.draws is None else {"draws": spec.draws}
+    evidence = log_prior(
+        data.y_train, kernel(network), spec.method, n=0, seed=spec.seed, **options
+    )[0]  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for form in FORMS:
+        gamma = {"gamma": spec.gamma} if form == "single" else {}
+        bound = marginal_likelihood_bound(evidence, data.m, spec.delta, form=form, **gamma)
+        rows.append(
+            {"form": form, "error_below": bound.error, "low": bound.low, "high": bound.high,
+             "exponent": bound.exponent, "confidence": bound.confidence}
+        )  # fmt: skip
+    summary = data.describe() | {
+        "method": evidence.method, "log_evidence": evidence.value,
+        "log_evidence_stderr": evidence.stderr, "ess": evidence.ess,
+        "pareto_k": evidence.diagnostics.get("pareto_k"),
+        "reliable": evidence.diagnostics.get("reliable"),
+        "seconds": evidence.diagnostics.get("seconds"),
+    }  # fmt: skip
+    if spec.json:
+        print_json({"summary": summary, "bounds": rows})
+        return 0
+    print(markdown(list(rows[0]), [list(row.values()) for row in rows]))
+    print()
+    print(key_values(summary))
+    return 0

@@ -1,0 +1,133 @@
+"""Options shared by the commands on infinite-width networks, and the kernel they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from simprior.cli.common import RunOptions
+from simprior.cli.values import Integer, MaybeCount, MaybeText, Number, Numbers, Widths, choice
+from simprior.errors import DeviceError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from simprior.network import Network
+    from simprior.training.datasets import Dataset
+
+METHOD_HELP = (
+    "tilted (exact, with a standard error), smc, ep, ep-probit, laplace, closed, minimax, "
+)
+METHOD_HELP += "liness, mc"
+SPLIT_KEYS = ("data", "classes", "train", "corrupt", "scale", "balanced")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorOptions(RunOptions):
+    """The infinitely wide network and its inputs."""
+
+    n: Annotated[Integer, arg(help="input bits, 1 to 16")] = 7
+    hidden: Annotated[
+        Widths, arg(help='hidden layers; the widths do not matter here; "" is a perceptron')
+    ] = (40, 40)
+    activation: Annotated[
+        str, arg(help="relu, tanh, erf, gelu, sin, linear, step, or package.module:function")
+    ] = "relu"
+    sigma_w: Annotated[
+        Numbers, arg(help="standard deviation of weights times sqrt(fan-in), one or one a layer")
+    ] = 1.0
+    sigma_b: Annotated[Numbers, arg(help="standard deviation of biases, one or one a layer")] = 1.0
+    encoding: Annotated[str, choice("01", "pm1"), arg(help="bits as 0 and 1, or as -1 and 1")] = (
+        "01"
+    )
+    inputs: Annotated[
+        MaybeText, arg(help="explicit inputs in place of all bit strings: .npy or .csv, one a row")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(PriorOptions):
+    """Real data in place of bit strings."""
+
+    data: Annotated[MaybeText, arg(help="digits or breast-cancer: inputs and labels")] = None
+    classes: Annotated[MaybeText, arg(help="label 0 and label 1: 3,8 or 0-4:5-9 or even:odd")] = (
+        None
+    )
+    corrupt: Annotated[Number, arg(help="share of training labels replaced by coin flips")] = 0.0
+    scale: Annotated[
+        MaybeText, arg(help="range (pixel/16) or standard (mean and deviation of the training set)")
+    ] = None
+    balanced: Annotated[bool, arg(help="as many training examples of either label")] = False
+    train: Annotated[MaybeCount, arg(help="training examples (default: all)")] = None
+
+
+def check_device(spec: RunOptions) -> None:
+    """The estimators run on the CPU: refuse ``--device cuda`` in place of ignoring it."""
+    if spec.device == "cuda":
+        raise DeviceError(
+            f"device={spec.device!r}: expected auto or cpu, the Gaussian-process estimators run on "
+            "the CPU; leave --device out"
+        )
+
+
+def build_network(spec: PriorOptions, inputs: np.ndarray | None = None) -> Network:
+    """The network that the flags describe, on ``inputs`` if given."""
+    from simprior.cli.sample import load_inputs
+    from simprior.network import Network
+
+    if inputs is None and spec.inputs is not None:
+        inputs = load_inputs(spec.inputs)
+    return Network(
+        n=spec.n, hidden=spec.hidden, activation=spec.activation, sigma_w=spec.sigma_w,
+        sigma_b=spec.sigma_b, encoding=spec.encoding, inputs=inputs,
+    )  # fmt: skip
+
+
+def kernel(network: Network, workers: int = 1) -> np.ndarray:
+    """(m, m) covariance on the network's inputs, after checking that its size fits in memory."""
+    from simprior.boolean.inputs import input_matrix
+    from simprior.gp.kernels import nngp
+    from simprior.gp.memory import check_memory
+
+    check_memory(network.m, workers)
+    return nngp(network, input_matrix(network))
+
+
+def load_data(spec: DataOptions) -> Dataset:
+    """The data set that the flags describe."""
+    from simprior.training.datasets import load_dataset
+
+    assert spec.data is not None
+    if spec.inputs is not None:
+        raise InputError(f"inputs={spec.inputs} and data={spec.data}", "one of the two", "drop one")
+    return load_dataset(
+        spec.data, classes=spec.classes, train=spec.train, seed=spec.seed, corrupt=spec.corrupt,
+        scale=spec.scale, balanced=spec.balanced,
+    )  # fmt: skip
+
+
+def check_no_data(spec: DataOptions) -> None:
+    """Refuse options that only mean something together with ``--data``."""
+    given: dict[str, Any] = {"classes": spec.classes, "scale": spec.scale, "train": spec.train}
+    given |= {"balanced": spec.balanced or None, "corrupt": spec.corrupt or None}
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name}={value}", "data to apply it to", "add --data digits")
+
+
+def prior_config(spec: PriorOptions, network: Network) -> dict[str, Any]:
+    """What determines the prior, with the names of the flags; a valid ``--config`` again."""
+    found = network.to_dict()
+    keys = ["n", "hidden", "activation", "sigma_w", "sigma_b", "encoding"]
+    if network.inputs is None or spec.inputs is not None:
+        keys.append("inputs")
+    return {key: found[key] for key in keys if found[key] is not None}
+
+
+def data_config(spec: DataOptions) -> dict[str, Any]:
+    """What determines the data set, with the names of the flags; empty without ``--data``."""
+    if spec.data is None:
+        return {}
+    return {key: getattr(spec, key) for key in SPLIT_KEYS if getattr(spec, key) is not None}

@@ -1,0 +1,207 @@
+"""``simprior logp``: ln P of given functions under the infinite-width prior."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from simprior.cli.gp_options import (
+    METHOD_HELP,
+    DataOptions,
+    build_network,
+    check_device,
+    check_no_data,
+    data_config,
+    kernel,
+    load_data,
+    prior_config,
+)
+from simprior.cli.output import key_values, markdown, print_json, set_up_logging
+from simprior.cli.values import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.gp.table import Request
+
+SHOWN = ("name", "method", "logp", "log10", "stderr", "ess", "pareto_k", "reliable", "seconds")
+_NAME_WIDTH = 36
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogP(DataOptions):
+    """ln P(f) of given functions under the prior of an infinitely wide network, in nats.
+
+    The functions are given (--functions), taken from a run of simprior sample (--from), or are the
+    labels of real data (--data). P(f) is the probability that the signs are those of f: a step
+    likelihood, no noise. --study runs a comparison of EP with the exact value over many settings.
+    """
+
+    functions: Annotated[
+        FunctionList, arg(help="functions: bits, hex or names, with commas between")
+    ] = None
+    from_: Annotated[
+        MaybePath, arg(name="from", help="run of simprior sample: its commonest functions")
+    ] = None
+    top: Annotated[Count, arg(help="functions to take from the run")] = 1000
+    study: Annotated[
+        MaybePath, arg(help="TOML file of a study of EP's error, see examples/how-wrong-is-ep.toml")
+    ] = None
+    method: Annotated[Texts, arg(help=METHOD_HELP)] = ("tilted",)
+    draws: Annotated[MaybeCount, arg(help="draws a function, for the sampling methods")] = None
+    tol: Annotated[
+        MaybeText, arg(help="wanted standard error in nats; draws are doubled until it is reached")
+    ] = None
+    show: Annotated[Count, arg(help="rows to print")] = 20
+
+
+SPEC = LogP
+
+
+def run(spec: LogP) -> int:
+    """Compute, print the table and the totals."""
+    set_up_logging(spec.quiet)
+    check_device(spec)
+    sources = {"functions": spec.functions, "from": spec.from_, "data": spec.data}
+    given = [name for name, value in (sources | {"study": spec.study}).items() if value]
+    if len(given) != 1:
+        raise InputError(
+            f"functions from {' and '.join(given) or 'nowhere'}",
+            "one of --functions, --from, --data, --study", "pass for example --functions x1,parity",
+        )  # fmt: skip
+    frame = _study(spec) if spec.study is not None else _table(spec)
+    _show(frame, spec)
+    if spec.out is not None:
+        logging.getLogger("simprior").info("written to %s", spec.out)
+    return 0
+
+
+def _table(spec: LogP) -> pd.DataFrame:
+    from simprior.engine import progress_bar
+    from simprior.gp.table import log_prior_table
+
+    request, config = _request(spec)
+    total = len(request.tables) * len(request.methods)
+    with progress_bar(total, "estimate", quiet=spec.quiet) as progress:
+        return log_prior_table(request, config=config, progress=progress, **_run_options(spec))
+
+
+def _request(spec: LogP) -> tuple[Request, dict[str, Any]]:
+    """What to compute, and the configuration that determines it."""
+    from simprior.boolean.truthtable import parse_functions
+    from simprior.gp.table import Request
+
+    options = _estimator_options(spec)
+    common: dict[str, Any] = {
+        "methods": spec.method or (), "seed": spec.seed, "options": options,
+    }  # fmt: skip
+    config: dict[str, Any] = {"method": list(common["methods"]), "seed": spec.seed, **options}
+    if spec.data is not None:
+        data = load_data(spec)
+        network = build_network(spec, data.X_train)
+        logging.getLogger("simprior").info(
+            "%s, classes %s: %d training examples, %d test examples",
+            data.name, data.classes, data.m, len(data.y_test),
+        )  # fmt: skip
+        name = f"{data.name} {data.classes} ({data.m} labels)"
+        request = Request(kernel(network), data.y_train[None], names=(name,), **common)
+        return request, {"network": prior_config(spec, network), **data_config(spec), **config}
+    check_no_data(spec)
+    if spec.from_ is not None:
+        return _from_run(spec, common, config)
+    network = build_network(spec)
+    names = spec.functions or ()
+    tables = parse_functions(list(names), network.m, None if network.inputs is None else 0)
+    request = Request(kernel(network, spec.worker_count()), tables, names=tuple(names), **common)
+    config = {"network": prior_config(spec, network), "functions": list(names), **config}
+    return request, config
+
+
+def _from_run(
+    spec: LogP, common: dict[str, Any], config: dict[str, Any]
+) -> tuple[Request, dict[str, Any]]:
+    from simprior.boolean.counts import FunctionCounts
+    from simprior.gp.table import Request
+    from simprior.network import Network
+
+    assert spec.from_ is not None
+    counts = FunctionCounts.load(spec.from_, top=spec.top)
+    network = counts.info.get("model")
+    if not isinstance(network, Network):
+        raise InputError(
+            f"from={spec.from_}", "a run of simprior sample on networks",
+            "imported counts and DNF networks have no kernel: pass --functions and the network",
+        )  # fmt: skip
+    low, high = counts.intervals()
+    joined = {
+        "rank": 1 + _arange(len(counts)), "count": counts.count, "p": counts.p,
+        "p_stderr": counts.stderr, "p_low": low, "p_high": high,
+    }  # fmt: skip
+    request = Request(
+        kernel(network, spec.worker_count()), counts.tables(), joined=joined, **common
+    )
+    return request, {"from": str(spec.from_), "top": spec.top, **config}
+
+
+def _arange(count: int) -> Any:
+    import numpy as np
+
+    return np.arange(count)
+
+
+def _study(spec: LogP) -> pd.DataFrame:
+    from simprior.engine import progress_bar
+    from simprior.gp.study_ep import load_study, run_study
+
+    assert spec.study is not None
+    study = load_study(Path(spec.study))
+    with progress_bar(len(study.settings()), "setting", quiet=spec.quiet) as progress:
+        return run_study(study, progress=progress, **_run_options(spec))
+
+
+def _run_options(spec: LogP) -> dict[str, Any]:
+    names = ("out", "resume", "overwrite", "executor", "executor_options")
+    return {name: getattr(spec, name) for name in names} | {"workers": spec.worker_count()}
+
+
+def _estimator_options(spec: LogP) -> dict[str, Any]:
+    options: dict[str, Any] = {} if spec.draws is None else {"draws": spec.draws}
+    if spec.tol is not None:
+        try:
+            options["tol"] = float(spec.tol)
+        except ValueError:
+            options["tol"] = -1.0
+        if not options["tol"] > 0:
+            raise InputError(f"tol={spec.tol}", "a standard error > 0 in nats", "pass --tol 0.01")
+    return options
+
+
+def _show(frame: pd.DataFrame, spec: LogP) -> None:
+    from simprior.gp.table import summarise
+
+    totals = summarise({str(name): frame[name].to_numpy() for name in frame})
+    shown: list[Any] = [
+        name for name in (*SHOWN, "rank", "count", "p", "p_low", "p_high") if name in frame
+    ]
+    if spec.study is not None:
+        shown = [name for name in frame if name != "function"]
+    if spec.json:
+        print_json({"summary": totals, "table": frame.to_dict(orient="records")})
+        return
+    part = frame[shown].head(spec.show).copy()
+    if "name" in part:
+        part["name"] = [_short(name) for name in part["name"]]
+    print(markdown(list(part.columns), part.to_numpy(dtype=object).tolist()))
+    if len(frame) > spec.show:
+        print(f"... {len(frame) - spec.show} rows more")
+    print()
+    print(key_values(totals))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 3] + "..."

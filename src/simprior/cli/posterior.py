@@ -1,0 +1,158 @@
+"""``simprior posterior``: draw functions from the Bayesian posterior given a training set."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from simprior.cli.gp_options import PriorOptions, build_network, check_device, kernel, prior_config
+from simprior.cli.output import key_values, markdown, print_json, set_up_logging
+from simprior.cli.values import Count, MaybeText, choice
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from simprior.boolean.counts import FunctionCounts
+
+REPORT = "posterior.json"
+_METHODS = {"gp": "exact", "ep": "ep"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior(PriorOptions):
+    """Draw functions from P_B(f|S): the prior of an infinitely wide network, given that its signs
+    on a random training set S are those of the target.
+
+    gp: exact draws from the truncated Gaussian, all of which agree with S. ep: the Gaussian
+    approximation used in the literature, which violates S; the share that does is reported.
+    """
+
+    target: Annotated[MaybeText, arg(help="the target function: bits, hex or a name")] = None
+    train: Annotated[Count, arg(help="size of the training set, drawn by --seed")] = 64
+    method: Annotated[str, choice("gp", "ep"), arg(help="exact draws, or EP's Gaussian")] = "gp"
+    samples: Annotated[Count, arg(help="functions to draw, e.g. 1e5")] = 10**5
+    top: Annotated[Count, arg(help="functions to print")] = 20
+
+
+SPEC = Posterior
+
+
+def run(spec: Posterior) -> int:
+    """Draw, print the most frequent functions and what is known about the draws."""
+    set_up_logging(spec.quiet)
+    check_device(spec)
+    if spec.target is None:
+        raise InputError("no target", "a function", "pass for example --target x1")
+    counts = _counts(spec)
+    report = counts.info["posterior"]
+    if spec.json:
+        records = counts.to_frame(top=spec.top).to_dict(orient="records")
+        print_json({"summary": counts.summary() | report, "functions": records})
+    else:
+        frame = counts.to_frame(top=spec.top)
+        print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
+        print()
+        print(key_values(counts.summary() | report))
+    if spec.out is not None:
+        logging.getLogger("simprior").info("written to %s", spec.out)
+    return 0
+
+
+def training_set(spec: Posterior, m: int) -> np.ndarray:
+    """Sorted inputs of the training set: ``--train`` of m, without replacement, by ``--seed``."""
+    import numpy as np
+
+    from simprior import rng
+
+    if not 1 <= spec.train < m:
+        raise InputError(
+            f"train={spec.train}", f"1 to {m - 1} of the {m} inputs", "leave some inputs outside"
+        )
+    order = rng.generator(spec.seed, "posterior/training-set").permutation(m)
+    return np.sort(order[: spec.train])
+
+
+def _counts(spec: Posterior) -> FunctionCounts:
+    from simprior.boolean.truthtable import parse_functions
+    from simprior.engine import progress_bar
+    from simprior.gp.posterior import sample_posterior
+
+    network = build_network(spec)
+    bits = 0 if network.inputs is not None else None
+    target = parse_functions(spec.target, network.m, bits)[0]
+    index = training_set(spec, network.m)
+    config = {
+        "network": prior_config(spec, network), "target": spec.target, "train": spec.train,
+        "method": spec.method, "samples": spec.samples, "seed": spec.seed,
+    }  # fmt: skip
+    if spec.resume and spec.out is not None and _finished(spec.out, config):
+        return _load(spec.out)
+    _check_free(spec)
+    with progress_bar(spec.samples, "function", quiet=spec.quiet) as progress:
+        counts = sample_posterior(
+            kernel(network), index, target[index], spec.samples, spec.seed, _METHODS[spec.method],
+            n=bits, workers=spec.worker_count(), progress=progress,
+        )  # fmt: skip
+    report = counts.info["posterior"]
+    report["target"], report["train"] = spec.target, spec.train
+    row = int(counts.find(target[None])[0])
+    report["target_p"] = float(counts.p[row]) if row >= 0 else 0.0
+    if spec.out is not None:
+        counts.save(
+            spec.out, command="posterior", config=config, overwrite=spec.overwrite or spec.resume
+        )
+        _write_report(spec.out, report | {"train_index": index.tolist()})
+    return counts
+
+
+def _check_free(spec: Posterior) -> None:
+    """Refuse an occupied ``--out`` before the work, not after it."""
+    if spec.out is not None:
+        from simprior.store_wipe import check_occupied
+
+        check_occupied(spec.out, resume=spec.resume, overwrite=spec.overwrite)
+
+
+def _finished(out: Path, config: dict[str, Any]) -> bool:
+    from simprior.errors import StoreError
+    from simprior.store import load_run
+    from simprior.store_manifest import check_same_run
+
+    try:
+        found = load_run(out)
+    except StoreError:
+        return False
+    check_same_run(out, found.manifest, "posterior", config)
+    return found.status == "complete" and REPORT in found.files
+
+
+def _load(out: Path) -> FunctionCounts:
+    import json
+
+    from simprior.boolean.counts import FunctionCounts
+
+    counts = FunctionCounts.load(out)
+    report = json.loads((out / REPORT).read_text())
+    report.pop("train_index", None)
+    counts.info["posterior"] = report
+    return counts
+
+
+def _write_report(out: Path, report: dict[str, Any]) -> None:
+    import json
+    import math
+
+    from simprior.store import RunDir
+
+    plain = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in report.items()
+    }
+    with RunDir.attach(out) as store:
+        store.write_file(REPORT, json.dumps(plain, indent=1) + "\n")
+        store.save()
