@@ -26,7 +26,6 @@ TITLES = {
     "complexity": "Probability against LZ complexity",
     "ones": "Probability of the number of ones",
     "complexity-histogram": "LZ complexity under the prior and of random functions",
-    **figures_gp.TITLES,
 }
 
 
@@ -111,5 +110,5 @@ def _write(figures: Iterator[tuple[str, Figure]], folder: Path, subject: str) ->
     for name, figure in figures:
         for form in FORMS:
             files.append(folder / f"{name}.{form}")
-            save_figure(figure, files[-1], subject, TITLES[name])
+            save_figure(figure, files[-1], subject, (TITLES | figures_gp.TITLES)[name])
     return files
