@@ -23,7 +23,7 @@ from scipy.linalg import solve_triangular
 
 from simprior.estimate import LogProb
 from simprior.gp._normal import log_survival_array
-from simprior.gp.ep_sweeps import delayed_sweep, rank_one_sweep
+from simprior.gp.ep_sweeps import delayed_sweep, rank_one_sweep, weight_sweep
 from simprior.gp.event import Event, feasible, impossible
 from simprior.gp.linalg import reverse_cholesky
 
@@ -31,6 +31,8 @@ TOL = 1e-7
 MAX_SWEEPS = 200
 BLOCK_FROM = 200  # from this m on updates are delayed, BLOCK sites at a time
 BLOCK = 128
+WEIGHT_SPACE = 0.7  # ranks below this share of m are swept in weight space
+EMPTY = np.empty((1, 0))
 SKIP = 0.1  # sites that would move by less than SKIP * tol are left for a later sweep
 
 
@@ -89,16 +91,21 @@ def fit_sites(
     which is never ill conditioned from below, and one more sweep must agree. ``verify=False``
     leaves that out: good for proposals, which need no exact fixed point.
     """
-    m = K.shape[0]
+    m, r = A.shape
+    weights = r <= WEIGHT_SPACE * m
     block = (BLOCK if m >= BLOCK_FROM else 1) if block is None else block
-    tau, nu, mean = np.zeros(m), np.zeros(m), np.zeros(m)
-    cov = np.array(K, order="C")
+    tau, nu = np.zeros(m), np.zeros(m)
+    cov, mean = (np.eye(r), np.zeros(r)) if weights else (np.array(K, order="C"), np.zeros(m))
     delta, previous, sweeps, fresh = math.inf, math.inf, 0, False
     while sweeps < max_sweeps:
-        if block > 1:
+        if weights:
+            delta = weight_sweep(cov, mean, A, tau, nu, lower, damping, SKIP * tol)
+        elif block > 1:
             delta = delayed_sweep(cov, mean, tau, nu, lower, damping, SKIP * tol, block)
         else:
-            delta = rank_one_sweep(cov, mean, tau, nu, lower, damping, SKIP * tol)
+            delta = rank_one_sweep(
+                cov, mean, tau, nu, lower, damping, SKIP * tol, EMPTY, EMPTY[0], EMPTY[0]
+            )
         sweeps += 1
         if delta < tol and (fresh or not verify or sweeps == max_sweeps):
             break
@@ -109,12 +116,12 @@ def fit_sites(
         if fresh:
             if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
                 break
-            cov, mean = posterior(A, tau, nu)
+            cov, mean = posterior(np.eye(r) if weights else A, A, tau, nu)
     if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
         nan = np.full(m, math.nan)
         return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)
-    if verify:
-        root, logdet = _root(A, tau)
+    if verify or weights:
+        root, logdet = _root(A, A, tau)
         mean, variance = root @ (root.T @ nu), np.einsum("ij,ij->i", root, root)
     else:
         variance = np.diag(cov).copy()
@@ -123,19 +130,22 @@ def fit_sites(
     return Sites(tau, nu, mean, variance, z, logz, delta < tol, sweeps, delta)
 
 
-def posterior(A: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance (m, m) and mean (m,) of ``x = A u`` under prior and sites."""
-    root, _ = _root(A, tau)
-    return root @ root.T, root @ (root.T @ nu)
+def posterior(
+    rows: np.ndarray, A: np.ndarray, tau: np.ndarray, nu: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance and mean of ``rows @ u`` under the prior u ~ N(0, I) and sites on ``A u``."""
+    root, _ = _root(rows, A, tau)
+    root_data, _ = (root, 0.0) if rows is A else _root(A, A, tau)
+    return root @ root.T, root @ (root_data.T @ nu)
 
 
-def _root(A: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, float]:
-    """R = A U^-T (m, r), the posterior covariance being R R^T, and ln det U.
+def _root(rows: np.ndarray, A: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, float]:
+    """R = rows U^-T, the posterior covariance of rows @ u being R R^T, and ln det U.
 
     U U^T = I + A^T diag(tau) A.
     """
     U = reverse_cholesky(information(A, tau))
-    root = solve_triangular(U, A.T, lower=False, check_finite=False).T
+    root = solve_triangular(U, rows.T, lower=False, check_finite=False).T
     return root, _logdet(U)
 
 

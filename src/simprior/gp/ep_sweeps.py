@@ -1,6 +1,6 @@
-"""One sweep of expectation propagation over all sites: rank-1 updates, or delayed by blocks.
+"""One sweep of expectation propagation: rank-1 updates, delayed by blocks, or in weight space.
 
-Both visit the sites in the same order and give the same result up to rounding. The delayed form
+All visit the sites in the same order and give the same result up to rounding. The delayed form
 keeps a small copy of the covariance of the current block up to date and brings the (m, m) matrix
 up to date once a block, by matrix products (the delayed updates of quantum Monte Carlo codes).
 """
@@ -11,6 +11,7 @@ import math
 
 import numba
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from simprior.gp._normal import OPTIONS, hazard, truncated_variance
 
@@ -39,10 +40,12 @@ def site_update(
 @numba.njit(**OPTIONS)
 def rank_one_sweep(
     cov: np.ndarray, mean: np.ndarray, tau: np.ndarray, nu: np.ndarray, lower: np.ndarray,
-    damping: float, threshold: float,
+    damping: float, threshold: float, columns: np.ndarray, gains: np.ndarray, shifts: np.ndarray,
 ) -> float:  # fmt: skip
     """One sequential sweep in place, rank-1 updates of ``cov`` and ``mean``; largest change.
 
+    Update i is ``cov -= gain_i c_i c_i^T``, ``mean += shift_i c_i``, c_i the column i at that time;
+    it is recorded in ``columns`` (m, m), ``gains`` and ``shifts`` (m,) unless they have size 0.
     Only the lower triangle of ``cov`` is read and kept up to date. Returns ``inf`` if a cavity
     variance became negative.
     """
@@ -51,7 +54,7 @@ def rank_one_sweep(
     largest = 0.0
     for i in range(m):
         variance = cov[i, i]
-        if not variance * tau[i] < 1.0:
+        if not (variance > 0.0 and variance * tau[i] < 1.0):
             return math.inf
         new_tau, new_nu, delta = site_update(mean[i], variance, tau[i], nu[i], lower[i], damping)
         largest = max(largest, delta)
@@ -65,6 +68,9 @@ def rank_one_sweep(
         column[: i + 1] = cov[i, : i + 1]
         for r in range(i + 1, m):
             column[r] = cov[r, i]
+        if gains.shape[0] > 0:
+            columns[i] = column
+            gains[i], shifts[i] = gain, shift
         for k in range(m):
             mean[k] += shift * column[k]
         for r in range(m):
@@ -75,49 +81,91 @@ def rank_one_sweep(
     return largest
 
 
+@numba.njit(**OPTIONS)
+def weight_sweep(
+    cov: np.ndarray, mean: np.ndarray, A: np.ndarray, tau: np.ndarray, nu: np.ndarray,
+    lower: np.ndarray, damping: float, threshold: float,
+) -> float:  # fmt: skip
+    """The same on r < m weights u, x = A u: ``cov`` (r, r) and ``mean`` (r,) are those of u."""
+    r = mean.shape[0]
+    column = np.empty(r)
+    largest = 0.0
+    for i in range(A.shape[0]):
+        variance, center = 0.0, 0.0
+        for j in range(r):
+            row, total = cov[j], 0.0
+            for k in range(r):
+                total += row[k] * A[i, k]
+            column[j] = total
+            variance += total * A[i, j]
+            center += mean[j] * A[i, j]
+        if not (variance > 0.0 and variance * tau[i] < 1.0):
+            return math.inf
+        new_tau, new_nu, delta = site_update(center, variance, tau[i], nu[i], lower[i], damping)
+        largest = max(largest, delta)
+        if delta < threshold:
+            continue
+        d_tau, d_nu = new_tau - tau[i], new_nu - nu[i]
+        tau[i], nu[i] = new_tau, new_nu
+        denominator = 1.0 + d_tau * variance
+        shift = (d_nu - d_tau * center) / denominator
+        gain = d_tau / denominator
+        for j in range(r):
+            mean[j] += shift * column[j]
+            scaled = gain * column[j]
+            row = cov[j]
+            for k in range(r):
+                row[k] -= scaled * column[k]
+    return largest
+
+
 def delayed_sweep(
     cov: np.ndarray, mean: np.ndarray, tau: np.ndarray, nu: np.ndarray, lower: np.ndarray,
     damping: float, threshold: float, block: int,
 ) -> float:  # fmt: skip
-    """One sweep in place, ``block`` sites at a time; ``cov`` keeps only its lower triangle.
+    """:func:`rank_one_sweep` with its updates applied ``block`` sites at a time.
 
-    Returns the largest change of a marginal, ``inf`` if a cavity variance became negative.
+    ``cov`` keeps only its lower block triangle.
     """
     m = mean.shape[0]
     largest = 0.0
     for start in range(0, m, block):
         part = slice(start, min(start + block, m))
         W = np.concatenate([cov[part, :start].T, cov[start:, part]])
-        S = np.array(W[part])
-        old_tau, old_nu, local_mean = tau[part].copy(), nu[part].copy(), mean[part].copy()
-        change = rank_one_sweep(S, local_mean, tau[part], nu[part], lower[part], damping, threshold)
+        size = W.shape[1]
+        columns, gains, shifts = np.zeros((size, size)), np.zeros(size), np.zeros(size)
+        change = rank_one_sweep(
+            np.array(W[part]), mean[part].copy(), tau[part], nu[part], lower[part],
+            damping, threshold, columns, gains, shifts,
+        )  # fmt: skip
         largest = max(largest, change)
         if not math.isfinite(largest):
             return math.inf
-        d_tau, d_nu = tau[part] - old_tau, nu[part] - old_nu
-        _apply(cov, mean, W, part, d_tau, d_nu)
+        _apply(cov, mean, W, columns, gains, shifts)
     return largest
 
 
 def _apply(
-    cov: np.ndarray, mean: np.ndarray, W: np.ndarray, part: slice,
-    d_tau: np.ndarray, d_nu: np.ndarray,
+    cov: np.ndarray, mean: np.ndarray, W: np.ndarray, columns: np.ndarray, gains: np.ndarray,
+    shifts: np.ndarray,
 ) -> None:  # fmt: skip
-    """Rank-b update: Sigma -= W M W^T with M = (I + D S)^-1 D, and the mean likewise.
+    """Apply the recorded updates to all rows.
 
-    Only the columns of sites that moved enter.
+    The columns at the time of their updates, c_i = W_i - sum_{k<i} gain_k (c_k)_i c_k, follow from
+    those at the start, W, by a triangular system: as stable as updating one by one, which solving
+    the Woodbury identity with I + D S is not where the block is nearly singular.
     """
-    block = part.stop - part.start
-    moved = np.flatnonzero((d_tau != 0.0) | (d_nu != 0.0))
+    moved = np.flatnonzero((gains != 0.0) | (shifts != 0.0))
     if len(moved) == 0:
         return
-    if len(moved) < block:
-        d_tau, d_nu, W = d_tau[moved], d_nu[moved], np.ascontiguousarray(W[:, moved])
-    S = W[part.start + moved]
-    M = np.linalg.solve(np.eye(len(d_tau)) + d_tau[:, None] * S, np.diag(d_tau))
-    mean += W @ (d_nu - M @ (mean[part.start + moved] + S @ d_nu))
-    V = W @ (0.5 * (M + M.T))
-    panel = max(PANEL // block, 1) * block if block < PANEL else block
+    gains, shifts = gains[moved], shifts[moved]
+    N = np.triu(gains[:, None] * columns[np.ix_(moved, moved)], 1)
+    N[np.diag_indices_from(N)] = 1.0
+    C = solve_triangular(N, W[:, moved].T, trans="T", unit_diagonal=True, check_finite=False).T
+    mean += C @ shifts
+    V = C * gains
+    block = W.shape[1]
+    panel = max(PANEL // block, 1) * block
     for top in range(0, len(mean), panel):
         rows = slice(top, top + panel)
-        cov[rows, : top + panel] -= V[rows] @ W[: top + panel].T
+        cov[rows, : top + panel] -= V[rows] @ C[: top + panel].T

@@ -75,20 +75,21 @@ def check_mean(mean: np.ndarray | None, m: int) -> np.ndarray | None:
 def feasible(A: np.ndarray, lower: np.ndarray) -> bool:
     """Whether some u satisfies ``A u > lower`` strictly (linear programme; for r < m).
 
-    Rows are scaled to norm 1; a margin below 1e-9 counts as none.
+    Homogenised and in an orthonormal basis: u and s >= 0 with ``A u - s lower >= 1`` exist if and
+    only if the constraints can be met. Rows are scaled to norm 1.
     """
     from scipy.optimize import linprog
 
     norm = np.linalg.norm(A, axis=1)
-    rows, bound = A / norm[:, None], lower / norm
-    size = 1.0 + 10.0 * float(np.abs(bound).max())
+    basis = np.linalg.qr(A / norm[:, None])[0]
+    rows = np.hstack([basis, -(lower / norm)[:, None]])
+    rows /= np.linalg.norm(rows, axis=1)[:, None]
     r = A.shape[1]
-    cost = np.zeros(r + 1)
-    cost[r] = -1.0
-    left = np.hstack([-rows, np.ones((len(rows), 1))])
-    limits = [(None, None) if np.any(bound) else (-size, size)] * r + [(None, size)]
-    result = linprog(cost, A_ub=left, b_ub=-bound, bounds=limits, method="highs")
-    return result.status == 3 or (result.status == 0 and float(-(result.fun or 0.0)) > 1e-9)
+    limits = [(None, None)] * r + [(0.0, None)]
+    result = linprog(
+        np.zeros(r + 1), A_ub=-rows, b_ub=-np.ones(len(rows)), bounds=limits, method="highs"
+    )
+    return bool(result.status == 0 and (rows @ result.x).min() > 0.0)
 
 
 class Infeasible(NumericalError):

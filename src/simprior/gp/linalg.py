@@ -18,7 +18,8 @@ from simprior.errors import NumericalError
 
 EPS = float(np.finfo(np.float64).eps)
 MIN_RCOND = 1e-14  # of the correlation matrix; below it Cholesky factors are not trusted
-MIN_RCOND_DEFICIENT = 1e-8  # the pivots of a rank-deficient matrix must be this well conditioned
+RESIDUAL = 32.0 * EPS  # what may be left of a correlation matrix outside its rank: rounding only
+GAP = 100.0  # the smallest pivot of a rank-deficient matrix, in units of the rounding level
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def _pivoted(R: np.ndarray, scale: np.ndarray) -> Factor:
     if smallest < -10.0 * level or residual > 10.0 * level:
         raise _not_psd(smallest, level)
     rcond = float(np.linalg.cond(L[:rank])) ** -2
-    if rank == m or rcond < MIN_RCOND_DEFICIENT or residual > 0.5 * level or _confused(R):
+    gap = float(L[rank - 1, rank - 1]) ** 2 > GAP * level
+    if rank == m or not gap or residual > RESIDUAL or rcond < MIN_RCOND or _confused(R):
         raise _singular(smallest, level)
     A = np.empty((m, rank))
     A[order] = L
