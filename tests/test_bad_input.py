@@ -1,4 +1,4 @@
-"""Bad input through the command line: exit status 2, one line that says what to do, no traceback."""
+"""Bad input through the command line: exit status 2, one line with the remedy, no traceback."""
 
 from __future__ import annotations
 

@@ -1,0 +1,276 @@
+"""Tables of counts: rows, look-up, disk, and whether standard errors and intervals are true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simprior import Network
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.dnf import RandomDNF, exact_probabilities
+from simprior.boolean.sampling import sample
+from simprior.boolean.truthtable import pack, to_hex
+from simprior.errors import InputError, StoreError
+
+SMALL = Network(n=3, hidden=(10,))
+MEDIUM = Network(n=4, hidden=(20, 20))
+
+
+# ------------------------------------------------ rows and frames
+
+
+def test_rows_are_ordered_and_add_up() -> None:
+    c = sample(MEDIUM, samples=30_000, seed=0, heads=32)
+    key = list(zip(-c.count, c.words[:, 0], strict=True))
+    assert key == sorted(key) and len(np.unique(c.words, axis=0)) == len(c) == c.functions
+    assert c.count.sum() == c.samples == c.ones[:, 0].sum() == 30_000
+    t = c.tables().sum(1)
+    np.testing.assert_array_equal(np.bincount(t, c.count, 17), c.ones[:, 0])
+    assert (c.rows.clusters <= c.count).all() and (c.count <= c.rows.sumsq).all()
+    assert (c.count**2 <= c.rows.sumsq * c.rows.clusters).all()  # Cauchy-Schwarz
+    assert (c.count <= c.rows.clusters * c.heads).all()
+    assert c.draws == 938 and not c.iid
+
+
+def test_find_accepts_every_form() -> None:
+    c = sample(SMALL, samples=20_000, seed=0)
+    assert c.find([to_hex(c.words, 8)[5]]).tolist() == [5]
+    table = c.tables()[7]
+    assert c.find(["".join(map(str, table))]).tolist() == [7]
+    np.testing.assert_array_equal(c.find(c.tables()), np.arange(len(c)))
+    few = sample(MEDIUM, samples=100, seed=0)
+    parity = few.find("parity")
+    assert parity.tolist() == [-1]
+    with pytest.raises(InputError):
+        c.find("0101")
+
+
+def test_frame_and_head() -> None:
+    c = sample(MEDIUM, samples=20_000, seed=0, heads=64)
+    frame = c.to_frame(top=10)
+    assert list(frame["rank"]) == list(range(1, 11)) and len(c.to_frame(top=None)) == len(c)
+    np.testing.assert_array_equal(frame["p"], c.p[:10])
+    np.testing.assert_array_equal(frame["stderr"], c.stderr[:10])
+    assert ((frame.p_low < frame.p) & (frame.p < frame.p_high)).all()
+    assert (frame.ones == c.tables(10).sum(1)).all() and (frame.design_effect >= 1).all()
+    wide = c.to_frame(top=10, level=0.99)
+    assert (wide.p_low < frame.p_low).all() and (wide.p_high > frame.p_high).all()
+    part = c.head(10)
+    assert len(part) == 10 and part.functions == c.functions and part.unseen == c.unseen
+    ones = c.ones_frame()
+    assert ones["count"].sum() == c.samples and ones.p.sum() == pytest.approx(1)
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    c = sample(MEDIUM, samples=20_000, seed=0, heads=64)
+    c.save(tmp_path / "a")
+    back = FunctionCounts.load(tmp_path / "a")
+    assert back.summary() == c.summary()
+    np.testing.assert_array_equal(back.words, c.words)
+    np.testing.assert_array_equal(back.stderr, c.stderr)
+    top = FunctionCounts.load(tmp_path / "a", top=5)
+    assert len(top) == 5 and top.summary() == c.summary()
+    np.testing.assert_array_equal(top.stderr, c.stderr[:5])  # the pool is the whole table
+    with pytest.raises(StoreError, match="not empty"):
+        c.save(tmp_path / "a")
+
+
+def test_counts_made_elsewhere() -> None:
+    words = pack(np.array([[0, 0], [0, 1], [0, 1], [1, 1]], np.uint8))
+    c = FunctionCounts.from_counts(words, np.array([3, 1, 1, 5]), m=2, n=1)
+    assert c.count.tolist() == [5, 3, 2] and c.samples == 10 and c.iid
+    assert c.tables().tolist() == [[1, 1], [0, 0], [0, 1]]
+    np.testing.assert_array_equal(c.ones[:, 0], [3, 2, 5])
+    for counts, samples in (([1, 0, 1, 1], None), ([1, 1, 1, 1], 5)):
+        with pytest.raises(InputError):
+            FunctionCounts.from_counts(words, np.array(counts), m=2, samples=samples)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 63, 65])
+@pytest.mark.parametrize("network", [Network(), Network(n=1, hidden=(1,)), Network(n=2, hidden=())])
+def test_a_handful_of_samples(network: Network, samples: int) -> None:
+    for heads in ("auto", 1, 64):
+        c = sample(network, samples=samples, seed=1, heads=heads)
+        s = c.summary()
+        assert c.count.sum() == samples and 0 <= s["unseen_low"] <= s["unseen_mass"] <= 1
+        assert np.isfinite(c.to_frame().select_dtypes("number").to_numpy()).all()
+        assert np.isfinite(c.ones_frame().to_numpy(float)).all()
+
+
+def test_one_cluster_says_nothing_about_its_own_spread() -> None:
+    """All heads on one hidden draw: worth one sample, not as many as there are heads."""
+    c = sample(Network(), samples=64, seed=1, heads=64)
+    assert c.draws == 1 and (c.design_effects == 64).all()
+    assert c.constant_design_effect() == 64 and c.summary()["effective_samples"] == 1
+
+
+def test_a_kept_table_with_nothing_but_constants() -> None:
+    for heads in (1, 16):
+        c = sample(SMALL, samples=5000, seed=1, heads=heads, keep=2.0**-40)
+        assert set(c.tables().sum(1)) == {0, 8} and c.functions == 2
+        u = c.unseen
+        assert u.mass == 0 and u.high == 1  # nothing is known about the rest
+
+
+# ------------------------------------------------ subsampling of functions
+
+
+def test_kept_functions_are_counted_exactly_and_totals_are_unbiased() -> None:
+    net = Network(n=6, hidden=(20,))
+    whole = sample(net, samples=300_000, seed=1, heads=32)
+    constant = np.isin(whole.tables().sum(1), (0, net.m))
+    k = whole.count[~constant]
+    inner, before = None, None
+    for keep in (1 / 2, 1 / 8, 1 / 64):
+        part = sample(net, samples=300_000, seed=1, heads=32, keep=keep)
+        np.testing.assert_array_equal(part.ones, whole.ones)  # always complete
+        where = whole.find(part.tables())
+        assert (where >= 0).all()
+        for name in ("count", "clusters", "sumsq"):
+            np.testing.assert_array_equal(
+                getattr(part.rows, name), getattr(whole.rows, name)[where]
+            )
+        ours = ~np.isin(part.tables().sum(1), (0, net.m))
+        # each function is kept with probability keep: z of both Horvitz-Thompson totals, |z| < 5
+        for mine, all_ in ((part.count[ours], k), (np.ones(ours.sum()), np.ones(len(k)))):
+            error = np.sqrt((all_.astype(float) ** 2).sum() * (1 - keep) / keep)
+            assert abs(mine.sum() / keep - all_.sum()) < 5 * error
+        inner = {w.tobytes() for w in part.words}
+        assert before is None or inner < before
+        before = inner
+        u, v = part.unseen, whole.unseen
+        assert abs(u.mass - v.mass) < 5 * np.hypot(u.stderr, v.stderr)
+    # another seed keeps the same functions
+    other = sample(net, samples=300_000, seed=2, heads=32, keep=1 / 64)
+    both = np.flatnonzero(whole.find(other.tables()) >= 0)
+    assert len(both) > 20 and inner is not None
+    assert {other.words[i].tobytes() for i in both} <= inner
+
+
+# ------------------------------------------------ are the errors true? (slow)
+
+REPEATS = 400
+
+
+@pytest.fixture(scope="module")
+def truth() -> FunctionCounts:
+    return sample(MEDIUM, samples=10**8, seed=99)
+
+
+def small_runs(network: Network, samples: int, **options: object) -> list[FunctionCounts]:
+    return [
+        sample(network, samples=samples, seed=1000 + i, **options)  # type: ignore[arg-type]
+        for i in range(REPEATS)
+    ]
+
+
+def spread_is_one(z: np.ndarray, sd: float = 5 / np.sqrt(2 * REPEATS)) -> None:
+    """``z`` (REPEATS,): mean 0 and standard deviation 1 within 5 of their standard errors
+    (0.05 and 0.035 for 400 repeats): false alarm 1e-6 for normal scores."""
+    assert abs(z.mean()) < 5 / np.sqrt(len(z))
+    assert abs(z.std(ddof=1) - 1) < sd
+
+
+@pytest.mark.slow
+def test_standard_errors_of_shared_heads(truth: FunctionCounts) -> None:
+    """200 clusters of 64 heads: scores of P(const), P(t) and common functions have spread 1."""
+    runs = small_runs(MEDIUM, 64 * 200, heads=64)
+    frames = [r.ones_frame() for r in runs]
+    exact = truth.ones_frame()
+    for t in (0, 1, 2, 4, 8, 15, 16):
+        z = np.array([(f.p[t] - exact.p[t]) / f.stderr[t] for f in frames])
+        assert exact.stderr[t] < 0.05 * frames[0].stderr[t]
+        spread_is_one(z)
+    for row in range(12):
+        name = truth.tables(row + 1)[row : row + 1]
+        z = []
+        for r in runs:
+            at = int(r.find(name)[0])
+            assert at >= 0
+            z.append((r.p[at] - truth.p[row]) / r.stderr[at])
+        # counts of about 25 make the scores skew; the shrunken design effect is slightly wide
+        spread_is_one(np.array(z), sd=0.18 if truth.p[row] > 0.01 else 0.3)
+    effect = np.mean([r.constant_design_effect() for r in runs])
+    between = np.var([f.p[0] for f in frames], ddof=1)
+    p = exact.p[0]
+    found = between / (p * (1 - p) / (64 * 200))
+    assert effect > 1.2 and abs(found / effect - 1) < 5 * np.sqrt(2 / REPEATS)
+
+
+@pytest.mark.slow
+def test_intervals_of_shared_heads_cover(truth: FunctionCounts) -> None:
+    """95 % Korn-Graubard intervals of functions expected 5 times or more: they are conservative
+    by design (exact binomial at real counts), never below 94 % on average."""
+    runs = small_runs(MEDIUM, 64 * 200, heads=64)
+    rows = np.flatnonzero(truth.p * 64 * 200 > 5)
+    inside, total = 0, 0
+    for r in runs:
+        at = r.find(truth.tables(int(rows[-1]) + 1)[rows])
+        p = truth.p[rows][at >= 0]
+        at = at[at >= 0]
+        low, high = r.intervals()
+        inside += int(((low[at] <= p) & (p <= high[at])).sum())
+        total += len(rows)  # functions that were missed count as not covered
+    # about 400 x 30 intervals, correlated within a run: standard error below 0.005
+    assert 0.94 < inside / total < 0.99
+
+
+@pytest.mark.slow
+def test_unseen_mass_of_shared_heads_covers(truth: FunctionCounts) -> None:
+    """Good-Turing under shared heads: the true unseen mass of each run is known from 1e8 samples
+    (to 1e-4). Coverage of 95 % intervals over 400 runs; 0.905 is 4 standard errors below."""
+    z, inside = [], 0
+    for r in small_runs(MEDIUM, 64 * 100, heads=64):
+        at = truth.find(r.tables())
+        mass = 1 - float(truth.p[at[at >= 0]].sum())
+        u = r.unseen
+        inside += u.low - 1e-4 <= mass <= u.high + 1e-4
+        z.append((u.mass - mass) / u.stderr)
+    assert inside / REPEATS > 0.905
+    assert abs(np.mean(z)) < 0.25 and 0.7 < np.std(z) < 1.2
+
+
+@pytest.mark.slow
+def test_unseen_mass_of_independent_samples_covers() -> None:
+    """Random DNF networks at n = 4, all probabilities exact: 95 % within 4 standard errors."""
+    model = RandomDNF(n=4)
+    exact = exact_probabilities(model)
+    inside = 0
+    for r in small_runs(model, 20_000):  # type: ignore[arg-type]
+        index = (r.words[:, 0] >> np.uint64(48)).astype(np.int64)
+        mass = 1 - exact[index].sum()
+        inside += r.unseen.low <= mass <= r.unseen.high
+    assert abs(inside / REPEATS - 0.95) < 4 * np.sqrt(0.95 * 0.05 / REPEATS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heads", [1, 64])
+def test_pooled_and_plain_estimates_agree_and_pooled_errors_are_true(
+    heads: int, truth: FunctionCounts
+) -> None:
+    """P of one member of a class: pooled against 1e8 plain samples, and its spread over repeats."""
+    runs = small_runs(MEDIUM, 64 * 320, heads=heads, pool=True)
+    pooled = [r.pooled for r in runs]
+    first = pooled[0]
+    assert first is not None
+    # class truth: mean of the members' plain estimates, by pooling the truth itself
+    big = sample(MEDIUM, samples=2 * 10**7, seed=5, heads=64, pool=True).pooled
+    assert big is not None
+    at = truth.find(big.tables(40))
+    z = (truth.p[at] - big.p[:40]) / np.hypot(truth.stderr[at], big.stderr[:40])
+    assert (np.abs(z) < 5).all()
+    for row in range(0, 20, 2):
+        name = big.tables(row + 1)[row : row + 1]
+        scores, errors = [], []
+        for p in pooled:
+            assert p is not None
+            i = int(p.find(name)[0])
+            scores.append((p.p[i] if i >= 0 else 0.0) - big.p[row])
+            errors.append(p.stderr[i] if i >= 0 else np.nan)
+        # root mean square of the stated errors against the spread: 64 tasks a run give each
+        # error a relative standard error of 9 %
+        stated = np.sqrt(np.nanmean(np.square(errors)))
+        assert abs(np.std(scores, ddof=1) / stated - 1) < 5 / np.sqrt(2 * REPEATS) + 0.03
+        assert abs(np.mean(scores)) < 5 * np.hypot(stated / np.sqrt(REPEATS), big.stderr[row])
