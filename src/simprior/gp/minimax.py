@@ -25,15 +25,16 @@ CHUNK = 4096
 def minimax(event: Event, *, draws: int = 10_000, seed: int = 0) -> LogProb:
     """ln P by minimax tilting; diagnostics: ``converged`` (of the saddle point), ``bound``.
 
-    ``bound`` = psi(x*, mu*) is an upper bound on ln P (Botev 2017, section 3). The standard error
-    is that of the mean weight by the delta method.
+    ``bound`` = psi(x*, mu*) is an upper bound on ln P (Botev 2017, section 3), NaN where the saddle
+    point was only approached: the estimate needs it only as a proposal. The standard error is that
+    of the mean weight by the delta method; with fewer than 100 effective draws it is not trusted.
 
     Raises
     ------
     InputError
         K is rank-deficient.
     NumericalError
-        The saddle point was not found.
+        No finite shift was found.
     """
     began = perf_counter()
     check_draws(draws)
@@ -46,10 +47,9 @@ def minimax(event: Event, *, draws: int = 10_000, seed: int = 0) -> LogProb:
     L, lower = L / scale[:, None] - np.eye(event.m), lower / scale
     x, mu, residual = _saddle(L, lower)
     bound = float(_psi(x, mu, L, lower))
-    if not residual < 1e-6:
-        raise NumericalError(
-            f"minimax tilting found no saddle point (residual {residual:.2g}): use method='tilted'"
-        )
+    if not math.isfinite(bound):
+        raise NumericalError("minimax tilting found no finite saddle point: use method='tilted'")
+    converged = residual < 1e-6
     logw, done, index = np.empty(draws), 0, 0
     while done < draws:
         size = min(CHUNK, draws - done)
@@ -62,9 +62,10 @@ def minimax(event: Event, *, draws: int = 10_000, seed: int = 0) -> LogProb:
     relative = float(w.std(ddof=1)) / mean / math.sqrt(draws)
     ess = float(w.sum()) ** 2 / float(w @ w)
     diagnostics = {
-        "converged": True,
+        "converged": converged,
         "reliable": ess > 100.0,
-        "bound": bound,
+        "bound": bound if converged else math.nan,
+        "residual": residual,
         "draws": draws,
         "seconds": perf_counter() - began,
     }
