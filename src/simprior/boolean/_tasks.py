@@ -39,6 +39,7 @@ class Job:
     device: str = "cpu"
     keep_shift: int = 0
     pool: bool = False
+    replicate: int = 0  # samples of a full task: pooled standard errors compare tasks
     shards: Path | None = None
 
     @property
@@ -231,7 +232,7 @@ def run_task(job: Job, task: Task) -> Result:
     rows, tally = count_range(job, task.first, task.stop).result(
         task.samples, task.stop - task.first, job.iid
     )
-    pooled = pool_rows(rows, job.model) if job.pool else None
+    pooled = pool_rows(rows, job, task.samples) if job.pool else None
     if job.shards is None:
         return Result(tally, rows, pooled)
     written = write_rows(job.shards / f"{task.name}.parquet", rows)
@@ -248,8 +249,13 @@ def symmetry_of(model: Network | RandomDNF) -> Symmetry:
     return symmetries(model)
 
 
-def pool_rows(rows: Rows, model: Network | RandomDNF) -> Rows:
-    """Rows of symmetry classes by canonical form; the task is the cluster (sumsq = count^2)."""
+def pool_rows(rows: Rows, job: Job, samples: int) -> Rows:
+    """Rows of symmetry classes by canonical form; the task of ``samples`` samples is the cluster.
+
+    sumsq is count^2 (full task / this task): tasks differ in size, and the variance between them
+    is that of count / sqrt(samples).
+    """
+    model = job.model
     canon, _ = canonical(rows.words, model.n, symmetry_of(model), model.m)
     order = np.lexsort(canon.T[::-1])
     canon = canon[order]
@@ -257,7 +263,9 @@ def pool_rows(rows: Rows, model: Network | RandomDNF) -> Rows:
     new[1:] = (canon[1:] != canon[:-1]).any(axis=1)
     starts = np.flatnonzero(new)
     count = np.add.reduceat(rows.count[order], starts)
-    return Rows(canon[starts], count, np.ones(len(starts), np.int64), count * count)
+    squares = np.rint(count.astype(float) ** 2 * (job.replicate / samples)).astype(np.int64)
+    ones = np.ones(len(starts), np.int64)
+    return Rows(canon[starts], count, ones, np.maximum(squares, count))
 
 
 def write_rows(path: Path, rows: Rows) -> Written:

@@ -54,7 +54,7 @@ class FunctionCounts:
     rows: Rows
     profile: Profile
     samples: int
-    draws: int
+    draws: float
     heads: int = 1
     ones: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     dispersion: float = 1.0
@@ -265,8 +265,8 @@ class FunctionCounts:
         counts = cls._from_totals(found["totals"], found["rows"], found["profile"], info)
         if "pooled" not in found:
             return counts
-        tasks = found["totals"]["pooled"]["tasks"]
-        return counts.with_pool(found["pooled"], tasks, found["pooled_profile"])
+        replicates = found["totals"]["pooled"]["replicates"]
+        return counts.with_pool(found["pooled"], replicates, found["pooled_profile"])
 
     def save(
         self, path: Path | str, *, command: str = "import",
@@ -316,8 +316,10 @@ class FunctionCounts:
         profile = Profile.of(rows.count, rows.clusters, rows.sumsq)
         return cls(m, n, rows, profile, total, total, ones=ones)
 
-    def with_pool(self, rows: Rows, tasks: int, profile: Profile | None = None) -> FunctionCounts:
-        """The same counts with the pooled table made of ``rows``, counted in ``tasks`` replicates.
+    def with_pool(
+        self, rows: Rows, replicates: float, profile: Profile | None = None
+    ) -> FunctionCounts:
+        """The same counts with the pooled table made of ``rows``, counted in ``replicates`` tasks.
 
         The class size of a canonical form is computed from the symmetries of the model.
         """
@@ -326,7 +328,7 @@ class FunctionCounts:
         symmetry = symmetry_of(self.info["model"])
         _, orbit = canonical(rows.words, self.n, symmetry, self.m)
         pooled = replace(
-            self, rows=rows, draws=tasks, orbit=orbit, ones=np.zeros((0, 2), np.int64),
+            self, rows=rows, draws=replicates, orbit=orbit, ones=np.zeros((0, 2), np.int64),
             profile=profile or Profile.of(rows.count, rows.clusters, rows.sumsq),
         )  # fmt: skip
         return replace(self, pooled=pooled)

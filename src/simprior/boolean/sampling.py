@@ -158,6 +158,12 @@ def make_job(
         )
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r}", f"one of {', '.join(DTYPES)}", "pass dtype='float32'")
+    if pool and keep != 1:
+        raise InputError(
+            f"pool with keep={keep!r}",
+            "keep 1: classes need all their members",
+            "leave one of the two out",
+        )
     job = Job(
         model=network, samples=check_samples(samples), seed=check_seed(seed), dtype=dtype,
         device=resolve_device(device), keep_shift=keep_shift(keep), pool=pool,
@@ -241,6 +247,7 @@ def task_draws(job: Job, memory: int) -> int:
     """
     model = job.model
     entry = 8 * (n_words(model.m) + EXTRA)
+    total = -(-job.samples // job.heads)
     work = 1e4
     if isinstance(model, Network):
         layers = list(zip(model.fan_ins, (*model.hidden, 1), strict=True))
@@ -249,7 +256,9 @@ def task_draws(job: Job, memory: int) -> int:
     size = min(_TASK_SAMPLES, _TASK_WORK / work, memory / (_TABLES_IN_MEMORY * entry))
     if job.pool:
         size = min(size, job.samples / _POOL_TASKS)
-    return max(ALIGN, int(size) // (job.heads * ALIGN) * ALIGN)
+    most = max(ALIGN, int(size) // (job.heads * ALIGN) * ALIGN)
+    tasks = -(-total // most)
+    return -(-total // (tasks * ALIGN)) * ALIGN
 
 
 def split(job: Job, draws: int) -> list[Task]:
@@ -265,7 +274,9 @@ def _run(
     job: Job, store: RunDir | None, *, workers: int, memory: int, executor: str,
     options: dict[str, Any] | None, progress: Progress | None, draws: int | None = None,
 ) -> FunctionCounts:  # fmt: skip
-    tasks = split(job, draws or task_draws(job, memory))
+    draws = draws or task_draws(job, memory)
+    tasks = split(job, draws)
+    job = replace(job, replicate=draws * job.heads)
     todo = [t for t in tasks if store is None or not _finished(store, job, t)]
     if progress is not None and len(todo) < len(tasks):
         progress.update(job.samples - sum(t.samples for t in todo))
@@ -292,7 +303,7 @@ def _run(
     if store is None:
         totals = [tallies[t.index] for t in tasks]
         counts = FunctionCounts.from_rows(job, main.rows(), totals)
-        return counts.with_pool(pooled.rows(), len(tasks)) if job.pool else counts
+        return counts.with_pool(pooled.rows(), job.samples / job.replicate) if job.pool else counts
     metas = store.shards
     totals = [Tally.from_meta(metas[t.name]["meta"], job.model.m) for t in tasks]
     return _finish(store, job, tasks, totals, memory)
@@ -319,7 +330,8 @@ def _finish(
         paths = [store.shard_path(f"pool-{t.name}") for t in tasks]
         classes = merge_shards(paths, store.path / "pooled.parquet", m, memory)
         store.add_file("pooled.parquet", rows=classes.functions)
-        results["pooled"] = {"classes": classes.functions, "tasks": len(tasks)}
+        replicates = job.samples / job.replicate
+        results["pooled"] = {"classes": classes.functions, "replicates": replicates}
     store.finish(results)
     for name in list(store.shards):
         store.remove_shard(name)
