@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from orthants import event, kernel, table
 
-from simprior.gp.tilted import KAPPA, prepare, sample, tilted
+from simprior.gp.tilted import prepare, sample, tilted
 from simprior.gp.twist import make_twist
 from simprior.gp.weights import pareto_k, summarise
 
@@ -24,12 +24,12 @@ CASES = [
 @pytest.mark.parametrize(("n", "depth", "name"), CASES)
 def test_standardised_errors(n: int, depth: int, name: str) -> None:
     e = event(table(name, n), kernel(n, depth=depth))
-    _, twist = prepare(e)
+    _, twist = prepare(e, None)
     truth = tilted(e, draws=400_000, seed=10**6)
     values = []
     for repeat in range(REPEATS):
         _, logw, own, _ = sample(e, twist, 1024, seed=repeat)
-        values.append(summarise(logw, own, len(KAPPA)))
+        values.append(summarise(logw, own, len(twist.kappa)))
     z = np.array([(s.value - truth.value) / np.hypot(s.stderr, truth.stderr) for s in values])
     assert abs(z.mean()) < 0.2
     assert 0.8 < z.std(ddof=1) < 1.25
@@ -47,6 +47,17 @@ def test_single_temperature_is_worse_and_flagged() -> None:
         flagged += summarise(logw, own, 1).pareto_k > 0.7
     mixture = [tilted(e, draws=2048, seed=s).diagnostics["pareto_k"] for s in range(20)]
     assert flagged > sum(k > 0.7 for k in mixture)
+
+
+def test_common_functions_have_bounded_weights() -> None:
+    """kappa = 0 joins the mixture: weights at most 4/P times the mean, k-hat far below 0.7."""
+    e = event(table("const1", 7), kernel(7))
+    results = [tilted(e, draws=512, seed=s) for s in range(40)]
+    assert max(r.diagnostics["pareto_k"] for r in results) < 0.5
+    assert max(r.stderr for r in results) < 0.05
+    spread = np.std([r.value for r in results], ddof=1)
+    mean_error = np.mean([r.stderr for r in results])
+    assert 0.6 < spread / mean_error < 1.5  # sd of the ratio 0.11
 
 
 @pytest.mark.parametrize("shape", [0.2, 0.5, 1.0])

@@ -6,6 +6,7 @@ of the constraints to come. Here the conditionals are those of the Gaussian twis
 of expectation propagation (:mod:`simprior.gp.twist`), truncated exactly, so the weight of a draw is
 a product of one-dimensional normalisers. The sites are tempered about the EP mean, kappa = 1, 0.6,
 0.3, and the draws weighted by the balance heuristic: a single kappa = 1 has unbounded weights.
+For common functions (ln P above about -5) kappa = 0 joins them, which bounds the weights.
 
 No jitter is added. With a rank-deficient K the r < m coordinates of the weight space are drawn and
 constraints that end on the same coordinate give an interval.
@@ -29,6 +30,7 @@ from simprior.gp.twist import Twist, make_twist
 from simprior.gp.weights import K_LIMIT, Summary, summarise
 
 KAPPA = (1.0, 0.6, 0.3)
+COMMON = -5.0  # EP value in nats above which untilted draws (kappa = 0) join the mixture
 DRAWS = 1024
 MAX_DRAWS = 1 << 20
 SITE_SWEEPS = 60
@@ -36,8 +38,11 @@ SITE_TOL = 1e-2  # of EP when its sites only shape the proposal
 CHUNK = 1 << 18  # numbers (draws times coordinates) drawn at a time
 
 
-def prepare(event: Event, kappa: tuple[float, ...] = KAPPA) -> tuple[Sites, Twist]:
+def prepare(event: Event, kappa: tuple[float, ...] | None = KAPPA) -> tuple[Sites, Twist]:
     """EP sites of the event and the twisted Gaussians built from them.
+
+    ``kappa=None`` chooses: the usual mixture, and for common functions also kappa = 0, whose
+    weights are bounded (by 1 before mixing) where those of tilted draws have a heavy tail.
 
     Raises :class:`Infeasible` if the event has probability 0 (rank-deficient K) and
     :class:`NumericalError` if EP found no finite sites.
@@ -52,6 +57,8 @@ def prepare(event: Event, kappa: tuple[float, ...] = KAPPA) -> tuple[Sites, Twis
             f"EP diverged after {sites.sweeps} sweeps (reciprocal condition number of the kernel "
             f"{event.rcond:.2g}): expected finite sites; use fewer layers or less similar inputs"
         )
+    if kappa is None:
+        kappa = (*KAPPA, 0.0) if sites.logz > COMMON else KAPPA
     return sites, make_twist(event.K, event.A, event.lower, sites, np.array(kappa))
 
 
@@ -82,7 +89,7 @@ def tilted(
     seed: int = 0,
     tol: float | None = None,
     max_draws: int = MAX_DRAWS,
-    kappa: tuple[float, ...] = KAPPA,
+    kappa: tuple[float, ...] | None = None,
 ) -> LogProb:
     """ln P of an event by EP-tilted sequential importance sampling.
 
@@ -92,6 +99,8 @@ def tilted(
         Number of draws (the first round, if ``tol`` is given).
     tol : float, optional
         Wanted standard error in nats: draws are doubled until it is reached or ``max_draws`` spent.
+    kappa : tuple of float, optional
+        Temperatures of the mixture; by default (1, 0.6, 0.3), and 0 too for common functions.
 
     Returns
     -------
@@ -100,7 +109,7 @@ def tilted(
         ``converged`` (of EP), ``draws``, ``ep`` (the EP value), ``rank``, ``rcond``, ``seconds``.
     """
     began = perf_counter()
-    check_draws(draws, len(kappa))
+    check_draws(draws, len(KAPPA) + 1 if kappa is None else len(kappa))
     try:
         sites, twist = prepare(event, kappa)
     except Infeasible:
@@ -110,7 +119,7 @@ def tilted(
     while True:
         _, more, labels, index = sample(event, twist, wanted - len(logw), seed, index)
         logw, own = np.concatenate([logw, more]), np.concatenate([own, labels])
-        summary = summarise(logw, own, len(kappa))
+        summary = summarise(logw, own, len(twist.kappa))
         if tol is None or summary.stderr <= tol or 2 * wanted > max_draws:
             break
         wanted *= 2
