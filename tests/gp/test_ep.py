@@ -101,3 +101,23 @@ def test_laplace_is_the_textbook_newton_solution() -> None:
     result = laplace(e)
     assert result.diagnostics["converged"]
     assert result.value == pytest.approx(ep_probit(e).value, abs=1.0)
+
+
+def test_delayed_updates_are_stable_on_a_nearly_singular_block() -> None:
+    """The posterior shrinks 1e6-fold within one block: Woodbury with I + D S lost this."""
+    m = 256
+    bits = np.random.default_rng(0).integers(0, 2, m)
+    e = event(bits, equicorrelated(m, 1.0 - 1e-7))
+    plain = fit_sites(e.K, e.A, e.lower, block=1)
+    delayed = fit_sites(e.K, e.A, e.lower, block=128)
+    assert plain.converged and delayed.converged
+    assert delayed.logz == pytest.approx(plain.logz, abs=1e-4)
+
+
+def test_weight_space_and_function_space_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    e = event(table("majority", 6), kernel(6, depth=0))
+    weights = fit_sites(e.K, e.A, e.lower)
+    monkeypatch.setattr("simprior.gp.ep.WEIGHT_SPACE", 0.0)
+    functions = fit_sites(e.K, e.A, e.lower)
+    assert weights.converged and functions.converged
+    assert weights.logz == pytest.approx(functions.logz, abs=1e-6)
