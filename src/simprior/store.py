@@ -259,7 +259,7 @@ class RunDir:
         with translate_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, data.encode() if isinstance(data, str) else data)
-        self.add_file(path)
+        self.add_file(name)
         return path
 
     def save(self) -> None:

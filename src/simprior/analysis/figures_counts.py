@@ -33,6 +33,7 @@ from simprior.analysis.style import (
     style,
 )
 from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.watch import WatchResult
 from simprior.estimate import korn_graubard
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _bar(figure: Figure, mesh: Any, axes: Axes) -> None:
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
 
 
-def ones_figure(counts: FunctionCounts) -> Figure:
+def ones_figure(counts: FunctionCounts | WatchResult) -> Figure:
     """P(t) against the number of ones t, with clustered intervals; binomial law for comparison.
 
     Of more than 260 values of t evenly spaced ones are drawn, 0 and m among them.
@@ -173,7 +174,7 @@ def ones_figure(counts: FunctionCounts) -> Figure:
     m = counts.m
     every = -(-m // _MAX_POINTS)
     shown = frame[(frame["t"] % every == 0) | (frame["t"] == m)]
-    seen, missed = shown[shown["count"] > 0], shown[shown["count"] == 0]
+    seen, missed = shown[shown["p"] > 0], shown[shown["p"] == 0]
     with style():
         figure, axes = new_figure()
         blue, orange = colours()[:2]
@@ -271,7 +272,7 @@ def _binned(
     }
 
 
-def _title(counts: FunctionCounts) -> str:
+def _title(counts: FunctionCounts | WatchResult) -> str:
     label = model_label(counts.info.get("model"))
     part = f",\n1 in {1 / counts.keep:g} functions counted" if counts.keep < 1 else ""
     return rf"{label}; $N={scientific(counts.samples)}${part}"

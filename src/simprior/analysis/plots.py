@@ -13,6 +13,8 @@ from simprior.analysis.complexity_stats import EXACT_ROWS, complexity_profile
 from simprior.analysis.style import save_figure
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.counts_io import COUNTS
+from simprior.boolean.results import load_result
+from simprior.boolean.watch import WatchResult
 from simprior.store import RunDir, RunInfo, load_run
 from simprior.store_io import translate_errors
 
@@ -67,7 +69,9 @@ def _figures(path: Path, run: RunInfo) -> Iterator[tuple[str, Figure]]:
     """The figures for the command that made the run."""
     if run.command == "logp":
         return figures_gp.gp_figures(run)
-    counts = FunctionCounts.load(path, top=EXACT_ROWS)
+    counts = load_result(path, top=EXACT_ROWS)
+    if isinstance(counts, WatchResult):
+        return iter([("ones", draw.ones_figure(counts))])
     seed = run.manifest.get("seed")
     return count_figures(counts, path / COUNTS, seed if isinstance(seed, int) else 0)
 

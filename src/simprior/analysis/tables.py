@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from simprior.boolean.counts import FunctionCounts
+    from simprior.boolean.watch import WatchResult
 
 TEXT_FORMS = ("csv", "latex", "markdown", "json")
 FORMS = (*TEXT_FORMS, "parquet")
@@ -25,7 +26,7 @@ _LATEX = {
 
 
 def function_table(
-    counts: FunctionCounts, top: int | None = 20, columns: Sequence[str] | None = None
+    counts: FunctionCounts | WatchResult, top: int | None = 20, columns: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """The ``top`` most frequent functions (all for None), with the named columns in that order.
 

@@ -25,13 +25,13 @@ from simprior.boolean._watch_kernel import fill_slots, watch_block
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.inputs import bit_matrix
 from simprior.boolean.symmetry import Symmetry
-from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
+from simprior.boolean.truthtable import from_hex, pack, parse_functions, to_hex, unpack
 from simprior.engine import run_tasks
 from simprior.errors import InputError
 from simprior.estimate import LogProb
 from simprior.network import ACTIVATIONS, Network
 from simprior.rng import philox_key
-from simprior.store import RunDir, read_table, write_table
+from simprior.store import RunDir, load_run, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,11 @@ class WatchResult:
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def keep(self) -> float:
+        """Share of functions kept by their hash: all of them."""
+        return 1.0
+
+    @property
     def variance_reduction(self) -> np.ndarray:
         """(F,) binomial variance of plain counting with as many samples over our variance."""
         plain = self.p * (1 - self.p) / self.samples
@@ -87,6 +92,20 @@ class WatchResult:
         none = -math.log((1 - level) / 2) / self.draws
         high = np.where(self.p > 0, np.minimum(1.0, self.p * np.exp(z * relative)), none)
         return self.p * np.exp(-z * relative), high
+
+    @classmethod
+    def load(cls, path: Path | str) -> WatchResult:
+        """Result of a complete watch run. Raises :class:`StoreError` if it is damaged."""
+        run = load_run(path)
+        model = Network.from_dict(run.config["network"])
+        watch = read_table(Path(path) / "watch.parquet")
+        ones = read_table(Path(path) / "ones.parquet")
+        m, totals = run.results["m"], run.results["watch"]
+        return cls(
+            m, from_hex([str(f) for f in watch["function"]], m), watch["members"], watch["p"],
+            watch["stderr"], ones["p"], ones["stderr"], totals["samples"], totals["hidden_draws"],
+            info={"model": model, "config": run.config},
+        )  # fmt: skip
 
     def log_probs(self) -> list[LogProb]:
         """ln P(f) in nats with standard errors (delta method)."""

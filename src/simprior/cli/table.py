@@ -38,12 +38,12 @@ def run(spec: Table) -> int:
     """Load the counts, choose columns, print or write the table."""
     set_up_logging(spec.quiet)
     from simprior.analysis import tables
-    from simprior.boolean.counts import FunctionCounts
+    from simprior.boolean.results import load_result
 
     form = "json" if spec.json else spec.format
     if form == "parquet" and spec.out is None:
         raise InputError("format=parquet", "a file to write to", "add --out table.parquet")
-    counts = FunctionCounts.load(spec.path, top=spec.top)
+    counts = load_result(spec.path, top=spec.top)
     frame = tables.function_table(counts, spec.top, spec.columns)
     words = {"caption": spec.caption or f"The {len(frame)} most frequent functions.",
              "label": spec.label}  # fmt: skip
