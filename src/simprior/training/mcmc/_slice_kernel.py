@@ -1,0 +1,293 @@
+"""Compiled part of elliptical slice sampling: one chain, all its state in arrays.
+
+State of a chain on a training set of s inputs, for L hidden layers (arrays padded to the largest
+layer; see ``slice_sampling.State``):
+
+* ``w`` (L + 1, widest, 1 + widest fan-in): row i of layer l holds the weights into unit i, scales
+  included, and its bias last (position fan_in);
+* ``h`` (L + 1, widest, s): inputs (h[0]) and activations; ``pre`` (L, widest, s): pre-activations;
+* ``z`` (s,): output.
+
+Given that the label of every active input is right, an update keeps it right.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+RELU, TANH, ERF, GELU, SIN, LINEAR, STEP = range(7)
+_HALF_PI = math.pi / 2
+_MAX_TRIES = 200  # a bracket of 2 pi shrinks below 1e-16 long before
+
+
+@njit(nogil=True)
+def act(z, code):
+    """The activation, in double precision."""
+    if code == RELU:
+        return max(z, 0.0)
+    if code == TANH:
+        return math.tanh(z)
+    if code == ERF:
+        return math.erf(z)
+    if code == GELU:
+        return 0.5 * z * (1.0 + math.erf(z * math.sqrt(0.5)))
+    if code == SIN:
+        return math.sin(z)
+    if code == STEP:
+        return 1.0 if z > 0.0 else 0.0
+    return z
+
+
+@njit(nogil=True)
+def affine(row, fan_in, below, out):
+    """out[j] = bias + sum over k of row[k] below[k, j]."""
+    for j in range(out.size):
+        out[j] = row[fan_in]
+    for k in range(fan_in):
+        r = row[k]
+        if r != 0.0:
+            source = below[k]
+            for j in range(out.size):
+                out[j] += r * source[j]
+
+
+@njit(nogil=True)
+def apply(source, out, code):
+    """out[j] = activation(source[j])."""
+    if code == RELU:
+        for j in range(out.size):
+            out[j] = max(source[j], 0.0)
+    else:
+        for j in range(out.size):
+            out[j] = act(source[j], code)
+
+
+@njit(nogil=True, cache=True)
+def forward(w, fans, widths, code, h, pre, z):
+    """Fill pre, h[1:] and z from w and the inputs h[0]."""
+    depth = widths.size
+    for layer in range(depth):
+        for i in range(widths[layer]):
+            affine(w[layer, i], fans[layer], h[layer], pre[layer, i])
+            apply(pre[layer, i], h[layer + 1, i], code)
+    affine(w[depth, 0], fans[depth], h[depth], z)
+
+
+@njit(nogil=True)
+def agrees(z, bits, active):
+    """Whether z > 0 exactly on the active inputs with label 1, and nowhere else among them."""
+    for j in range(z.size):
+        if active[j] and (z[j] > 0.0) != (bits[j] != 0):
+            return False
+    return True
+
+
+@njit(nogil=True)
+def fresh_row(row, fan_in, scale, bias_scale, rng):
+    """A row of weights and its bias from the prior."""
+    for k in range(fan_in):
+        row[k] = scale * rng.standard_normal()
+    row[fan_in] = bias_scale * rng.standard_normal() if bias_scale > 0.0 else 0.0
+
+
+@njit(nogil=True)
+def output_update(w, fans, scales, bias_scales, h, z, q, nu, bits, active, rng):
+    """Exact draw on an ellipse through the output weights, given the features.
+
+    z(phi) = z cos phi + q sin phi agrees with the label of input j on a half circle around phi = 0;
+    the intersection is one arc, from which phi is drawn uniformly: the slice without rejections
+    (Gessner, Kanagawa & Hennig 2020, section 2).
+    """
+    last = fans.size - 1
+    fan_in = fans[last]
+    fresh_row(nu, fan_in, scales[last], bias_scales[last], rng)
+    affine(nu, fan_in, h[last], q)
+    low, high = -math.pi, math.pi
+    for j in range(z.size):
+        if not active[j] or (z[j] == 0.0 and q[j] == 0.0):
+            continue
+        if bits[j] != 0:
+            middle = math.atan2(q[j], z[j])
+        else:
+            middle = math.atan2(-q[j], -z[j])
+        low = max(low, middle - _HALF_PI)
+        high = min(high, middle + _HALF_PI)
+    phi = low + (high - low) * rng.random()
+    c, s = math.cos(phi), math.sin(phi)
+    for j in range(z.size):
+        q[j] = c * z[j] + s * q[j]
+    if not agrees(q, bits, active):
+        return  # phi fell on the end of the arc, within rounding
+    row = w[last, 0]
+    for k in range(fan_in + 1):
+        row[k] = c * row[k] + s * nu[k]
+    z[:] = q
+
+
+@njit(nogil=True)
+def _propose(
+    first, stop, layer, w, fans, widths, code, h, pre, z, delta, q, phi, h_new, pre_new, z_new
+):  # fmt: skip
+    """Network with units first .. stop - 1 of ``layer`` at angle phi; outputs in z_new."""
+    depth = widths.size
+    s = z.size
+    c, sn = math.cos(phi), math.sin(phi)
+    last = layer == depth - 1
+    if last:
+        z_new[:] = z
+    else:
+        for i in range(widths[layer + 1]):
+            pre_new[layer + 1, i, :] = pre[layer + 1, i]
+    for u in range(first, stop):
+        old, direction = pre[layer, u], q[u - first]
+        target = pre_new[layer, u]
+        for j in range(s):
+            target[j] = c * old[j] + sn * direction[j]
+        apply(target, h_new[layer + 1, u], code)
+        moved = False
+        for j in range(s):
+            delta[j] = h_new[layer + 1, u, j] - h[layer + 1, u, j]
+            moved |= delta[j] != 0.0
+        if not moved:
+            continue
+        if last:
+            weight = w[depth, 0, u]
+            for j in range(s):
+                z_new[j] += weight * delta[j]
+        else:
+            for i in range(widths[layer + 1]):
+                weight = w[layer + 1, i, u]
+                row = pre_new[layer + 1, i]
+                for j in range(s):
+                    row[j] += weight * delta[j]
+    if last:
+        return
+    for above in range(layer + 1, depth):
+        for i in range(widths[above]):
+            if above > layer + 1:
+                affine(w[above, i], fans[above], h_new[above], pre_new[above, i])
+            apply(pre_new[above, i], h_new[above + 1, i], code)
+    affine(w[depth, 0], fans[depth], h_new[depth], z_new)
+
+
+@njit(nogil=True)
+def block_update(
+    layer, first, stop, w, fans, widths, scales, bias_scales, code, h, pre, z,
+    delta, q, nu, h_new, pre_new, z_new, bits, active, rng,
+):  # fmt: skip
+    """Elliptical slice update of the weights into units first .. stop - 1 of a hidden layer.
+
+    Murray, Adams & MacKay 2010, figure 2, with a likelihood of 0 or 1 (the slice is the set that
+    agrees). Pre-activations are linear on the ellipse, so that a try costs no product with the
+    layer below. Returns the number of tries.
+    """
+    fan_in = fans[layer]
+    for u in range(first, stop):
+        fresh_row(nu[u - first], fan_in, scales[layer], bias_scales[layer], rng)
+        affine(nu[u - first], fan_in, h[layer], q[u - first])
+    phi = 2.0 * math.pi * rng.random()
+    low, high = phi - 2.0 * math.pi, phi
+    tries = 0
+    while True:
+        tries += 1
+        _propose(
+            first, stop, layer, w, fans, widths, code, h, pre, z, delta, q, phi,
+            h_new, pre_new, z_new,
+        )  # fmt: skip
+        if agrees(z_new, bits, active):
+            break
+        if tries >= _MAX_TRIES:
+            return tries
+        if phi < 0.0:
+            low = phi
+        else:
+            high = phi
+        phi = low + (high - low) * rng.random()
+    c, sn = math.cos(phi), math.sin(phi)
+    for u in range(first, stop):
+        row, extra = w[layer, u], nu[u - first]
+        for k in range(fan_in + 1):
+            row[k] = c * row[k] + sn * extra[k]
+        pre[layer, u, :] = pre_new[layer, u]
+        h[layer + 1, u, :] = h_new[layer + 1, u]
+    for above in range(layer + 1, widths.size):
+        for i in range(widths[above]):
+            pre[above, i, :] = pre_new[above, i]
+            h[above + 1, i, :] = h_new[above + 1, i]
+    z[:] = z_new
+    return tries
+
+
+@njit(nogil=True, cache=True)
+def sweep(spec, state, work, blocks, bits, active, rng):
+    """Update every parameter once: each hidden layer in blocks of units, the output after each.
+
+    The block size of a layer is drawn from ``blocks[layer]`` (units), the same at every state, so
+    that the sweep leaves the posterior invariant. Returns (updates of blocks, tries). Inputs whose
+    label is right become active (in a chain that has started, all of them are).
+    """
+    fans, widths, scales, bias_scales, code = spec
+    w, h, pre, z = state
+    delta, q, nu, h_new, pre_new, z_new = work
+    updates, tries = 0, 0
+    output_update(w, fans, scales, bias_scales, h, z, q[0], nu[0], bits, active, rng)
+    for layer in range(widths.size):
+        size = blocks[layer, int(rng.random() * blocks.shape[1])]
+        first = 0
+        while first < widths[layer]:
+            stop = min(first + size, widths[layer])
+            tries += block_update(
+                layer, first, stop, w, fans, widths, scales, bias_scales, code, h, pre, z,
+                delta, q, nu, h_new, pre_new, z_new, bits, active, rng,
+            )  # fmt: skip
+            output_update(w, fans, scales, bias_scales, h, z, q[0], nu[0], bits, active, rng)
+            updates += 1
+            first = stop
+            for j in range(z.size):
+                if (z[j] > 0.0) == (bits[j] != 0):
+                    active[j] = True
+    return updates, tries
+
+
+@njit(nogil=True, cache=True)
+def run_chain(spec, state, work, blocks, bits, active, rng, thin, full, tables):
+    """Record the function on all inputs after every ``thin`` sweeps: (T, m) uint8 ``tables``.
+
+    ``full`` = (h, pre, z) on all m inputs. The activations on S are computed afresh before each
+    record, so that rounding does not build up. Returns (updates, tries).
+    """
+    fans, widths, _scales, _bias_scales, code = spec
+    w, h, pre, z = state
+    h_all, pre_all, z_all = full
+    updates, tries = 0, 0
+    for t in range(tables.shape[0]):
+        forward(w, fans, widths, code, h, pre, z)
+        for _ in range(thin):
+            u, n = sweep(spec, state, work, blocks, bits, active, rng)
+            updates += u
+            tries += n
+        forward(w, fans, widths, code, h_all, pre_all, z_all)
+        for j in range(z_all.size):
+            tables[t, j] = np.uint8(z_all[j] > 0.0)
+    return updates, tries
+
+
+@njit(nogil=True, cache=True)
+def settle(spec, state, work, blocks, bits, active, rng, limit):
+    """Sweep with the labels that are right so far as constraints, until all are; sweeps done.
+
+    -1 if ``limit`` sweeps do not suffice.
+    """
+    fans, widths, _scales, _bias_scales, code = spec
+    w, h, pre, z = state
+    for done in range(limit):
+        forward(w, fans, widths, code, h, pre, z)
+        for j in range(z.size):
+            active[j] = active[j] or (z[j] > 0.0) == (bits[j] != 0)
+        if active.all() and agrees(z, bits, active):
+            return done
+        sweep(spec, state, work, blocks, bits, active, rng)
+    return -1

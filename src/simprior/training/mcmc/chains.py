@@ -1,0 +1,203 @@
+"""From Markov chains over networks to a table of functions, with an honest word on convergence.
+
+Every chain is a cluster of the table (``heads`` = draws a chain, ``draws`` = chains): its standard
+errors and intervals come from the spread between independent chains and so contain the
+autocorrelation within them. R-hat and the effective sample sizes (Vehtari, Gelman, Simpson,
+Carpenter & Buerkner 2021; computed by arviz-stats) are those of statistics of the FUNCTIONS: network
+parameters have symmetries that no chain needs to explore.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.boolean._tasks import Counter, Rows, Tally, count_words
+from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.merge import Profile
+from simprior.boolean.truthtable import pack, unpack
+from simprior.training.mcmc.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+R_HAT_LIMIT = 1.01
+MIN_ESS = 400.0  # Vehtari et al. 2021, section 4: below it R-hat itself is not to be trusted
+_TOP = 5
+_MAX_TRACE = 1000  # draws a chain used for LZ complexity
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """R-hat and ESS of every statistic; ``converged`` and, if not, why."""
+
+    table: dict[str, dict[str, float]]
+    converged: bool
+    reason: str
+
+    @property
+    def rhat(self) -> float:
+        """The largest R-hat (nan if no statistic varies)."""
+        values = [row["rhat"] for row in self.table.values() if np.isfinite(row["rhat"])]
+        return max(values, default=float("nan"))
+
+    @property
+    def ess(self) -> float:
+        """The smallest bulk ESS (nan if no statistic varies)."""
+        values = [row["ess"] for row in self.table.values() if np.isfinite(row["ess"])]
+        return min(values, default=float("nan"))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns statistic, mean, stderr, rhat, ess."""
+        import pandas as pd
+
+        return pd.DataFrame([{"statistic": k, **v} for k, v in self.table.items()])
+
+
+def rhat(draws: np.ndarray) -> float:
+    """Rank-normalised split R-hat of (chains, draws), the larger of bulk and tail.
+
+    nan if nothing varies; inf if chains are stuck at different values.
+    """
+    return _diagnose(draws)[0]
+
+
+def ess(draws: np.ndarray) -> float:
+    """Bulk effective sample size of (chains, draws); nan if nothing varies."""
+    return _diagnose(draws)[1]
+
+
+def _diagnose(draws: np.ndarray) -> tuple[float, float]:
+    from arviz_stats.base import array_stats
+
+    x = np.asarray(draws, float)
+    if x.shape[1] < 4 or (x == x.flat[0]).all():
+        return float("nan"), float("nan")
+    if (x == x[:, :1]).all():
+        return float("inf"), float(len(x))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        r = float(array_stats.rhat(x, chain_axis=0, draw_axis=1, method="rank"))
+        n = float(array_stats.ess(x, chain_axis=0, draw_axis=1, method="bulk"))
+    return r, n
+
+
+def convergence(statistics: dict[str, np.ndarray]) -> Convergence:
+    """Diagnostics of named (chains, draws) statistics.
+
+    Converged means: R-hat below 1.01 and bulk ESS of at least 400 for every statistic that varies,
+    from at least two chains of at least four draws.
+    """
+    table, worst = {}, []
+    for name, x in statistics.items():
+        r, n = _diagnose(x)
+        x = np.asarray(x, float)
+        error = float(x.std() / np.sqrt(n)) if n > 0 else 0.0
+        table[name] = {"mean": float(x.mean()), "stderr": error, "rhat": r, "ess": n}
+        if r >= R_HAT_LIMIT:
+            worst.append(f"R-hat of {name} {r:.3f}")
+        if n < MIN_ESS:
+            worst.append(f"ESS of {name} {n:.0f}")
+    shape = next(iter(statistics.values())).shape
+    if shape[0] < 2 or shape[1] < 4:
+        worst.append(f"{shape[0]} chains of {shape[1]} draws")
+    return Convergence(table, not worst, "; ".join(worst))
+
+
+def function_statistics(
+    words: np.ndarray, given: TrainingSet, top: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Statistics of (C, T, W) packed functions, each (C, T).
+
+    ``ones`` number of ones; ``lz76`` complexity (every so manieth draw, 1000 a chain); ``error``
+    share of inputs outside S where the target differs (with a target); ``f1`` ... indicator of each
+    of the ``top`` (k, W) functions; ``agrees`` whether the draw agrees with S, if not all do.
+    """
+    chains, draws, width = words.shape
+    flat = words.reshape(-1, width)
+    out = {"ones": ones_packed(flat, given.m).reshape(chains, draws).astype(float)}
+    step = -(-draws // _MAX_TRACE)
+    part = np.ascontiguousarray(words[:, ::step])
+    out["lz76"] = lz76_packed(part.reshape(-1, width), given.m).reshape(part.shape[:2])
+    if given.target is not None:
+        outside = np.zeros(given.m, np.uint8)
+        outside[given.outside] = 1
+        wrong = (flat ^ pack(given.target)[0]) & pack(outside)[0]
+        share = ones_packed(wrong, given.m) / len(given.outside)
+        out["error"] = share.reshape(chains, draws)
+    for i, word in enumerate(top):
+        out[f"f{i + 1}"] = (words == word).all(axis=2).astype(float)
+    agree = violations(words, given)
+    if agree.any() and not agree.all():
+        out["agrees"] = 1.0 - agree
+    return out
+
+
+def violations(words: np.ndarray, given: TrainingSet) -> np.ndarray:
+    """(C, T) of 0/1: which of (C, T, W) packed functions disagree with S."""
+    mask, want = np.zeros((2, given.m), np.uint8)
+    mask[given.index], want[given.index] = 1, given.bits
+    packed = pack(np.stack([mask, want]))
+    wrong: np.ndarray = ((words & packed[0]) != packed[1]).any(axis=2).astype(np.uint8)
+    return wrong
+
+
+def counts_of_chains(
+    words: np.ndarray, given: TrainingSet, n: int, info: dict[str, Any]
+) -> FunctionCounts:
+    """Table of (C, T, W) packed functions, chains the clusters.
+
+    ``info`` is completed with ``rhat``, ``ess``, ``converged``, ``reason`` (why not),
+    ``statistics`` (name -> mean, stderr, rhat, ess), ``chains``, ``draws_per_chain``,
+    ``violating`` (share of draws that disagree with S) and becomes ``info["posterior"]``.
+    """
+    chains, draws, width = words.shape
+    samples = chains * draws
+    counter = Counter(given.m, 0)
+    step = max(1, (1 << 16) // draws)
+    for at in range(0, chains, step):
+        flat = np.ascontiguousarray(words[at : at + step]).reshape(-1, width)
+        count_words(flat, draws, at, counter)
+    rows, tally = counter.result(samples, chains, draws == 1)
+    rows = _sorted(rows)
+    found = convergence(function_statistics(words, given, rows.words[:_TOP]))
+    report = info | {
+        "chains": chains, "draws_per_chain": draws, "rhat": found.rhat, "ess": found.ess,
+        "converged": found.converged, "reliable": found.converged, "reason": found.reason,
+        "violating": float(violations(words, given).mean()), "statistics": found.table,
+    }  # fmt: skip
+    return _table(given.m, n, rows, tally, chains, draws, report)
+
+
+def _sorted(rows: Rows) -> Rows:
+    """By descending count, then ascending table."""
+    order = np.lexsort((*rows.words.T[::-1], -rows.count))
+    return Rows(rows.words[order], rows.count[order], rows.clusters[order], rows.sumsq[order])
+
+
+def _table(
+    m: int, n: int, rows: Rows, tally: Tally, chains: int, draws: int, report: dict[str, Any]
+) -> FunctionCounts:
+    return FunctionCounts(
+        m, n, rows, Profile.of(rows.count, rows.clusters, rows.sumsq), chains * draws, chains,
+        draws, ones=tally.ones, dispersion=tally.dispersion, info={"posterior": report},
+    )  # fmt: skip
+
+
+def mean_error(counts: FunctionCounts, given: TrainingSet) -> tuple[float, float]:
+    """Mean over the draws of the share of inputs outside S where ``given.target`` differs.
+
+    Returns (mean, standard error); the error treats each row's count with its own clustered
+    variance as independent of the others, so that :class:`Convergence` is better for chains.
+    """
+    assert given.target is not None
+    outside = given.outside
+    wrong = (unpack(counts.words, given.m)[:, outside] != given.target[outside]).mean(axis=1)
+    mean = float((counts.p * wrong).sum())
+    effect = counts.design_effects
+    variance = (counts.p * effect * (wrong - mean) ** 2).sum() / counts.samples
+    return mean, float(np.sqrt(variance))

@@ -1,0 +1,257 @@
+"""Elliptical slice sampling of a network's parameters under the 0-1 likelihood.
+
+The prior of the parameters is Gaussian and the likelihood is 1 if the network agrees with S and 0
+if not, so a move along an ellipse through the present point and a fresh prior draw (Murray, Adams
+& MacKay 2010) needs no step size and has no rejected draws; S holds at every step. Updating all
+parameters at once shrinks the bracket to almost nothing, hence blocks: the weights into a few units
+(sizes drawn at random, up to a whole layer), and after each the output layer, exactly.
+
+Start: a draw from the prior, swept with only those labels as constraints that it has right so far,
+until it has all of them. That is not a draw from the posterior; ``burn_in`` sweeps follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from simprior import rng
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.inputs import input_matrix
+from simprior.boolean.sampling import check_samples
+from simprior.boolean.truthtable import pack
+from simprior.engine import Progress, run_tasks
+from simprior.errors import InputError, NumericalError
+from simprior.network import ACTIVATIONS, Network
+from simprior.training.mcmc import _slice_kernel as kernel
+from simprior.training.mcmc.chains import counts_of_chains
+from simprior.training.mcmc.training_set import TrainingSet, make_training_set
+
+SETTLE_LIMIT = 20_000  # sweeps to find a network that agrees with S
+_CHUNK = 1 << 12  # records unpacked at a time
+
+
+@dataclass(frozen=True)
+class Options:
+    """Length of the chains: ``draws`` records a chain, ``thin`` sweeps apart, after ``burn_in``."""
+
+    draws: int
+    thin: int
+    burn_in: int
+    settle: int = SETTLE_LIMIT
+
+
+@dataclass
+class State:
+    """Arrays of one chain (layout in :mod:`simprior.training.mcmc._slice_kernel`)."""
+
+    spec: tuple[Any, ...]
+    arrays: tuple[np.ndarray, ...]  # w, h, pre, z on S
+    full: tuple[np.ndarray, ...]  # h, pre, z on all inputs
+    work: tuple[np.ndarray, ...]
+    blocks: np.ndarray
+    active: np.ndarray
+
+    def function(self) -> np.ndarray:
+        """(m,) uint8 function of the present parameters."""
+        fans, widths, _, _, code = self.spec
+        kernel.forward(self.arrays[0], fans, widths, code, *self.full)
+        return (self.full[2] > 0).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Done:
+    words: np.ndarray
+    settled: int
+    updates: int
+    tries: int
+
+
+def slice_posterior(
+    network: Network,
+    train_index: Sequence[int] | np.ndarray,
+    labels: Any = None,
+    samples: int | float = 10**5,
+    seed: int = 0,
+    *,
+    target: Any = None,
+    chains: int = 32,
+    thin: int = 1,
+    burn_in: int | None = None,
+    settle_limit: int = SETTLE_LIMIT,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> FunctionCounts:
+    """Draw functions from P_B(f|S) of a finite network by elliptical slice sampling.
+
+    Parameters
+    ----------
+    network : Network
+        Gaussian weights and a built-in activation.
+    train_index, labels, target
+        See :func:`simprior.training.mcmc.training_set.make_training_set`.
+    samples : int
+        Functions to record, rounded up to as many for each chain.
+    seed : int
+        Chain c is a function of (seed, c) and the options: not of ``workers``.
+    chains : int
+        Independent chains; the error bars come from their spread.
+    thin : int
+        Sweeps between records.
+    burn_in : int, optional
+        Sweeps before the first record, after S holds; half of the recorded sweeps by default.
+    settle_limit : int
+        Sweeps in which a chain must find a network that agrees with S.
+    workers, progress
+        See :func:`simprior.engine.run_tasks`; progress counts records.
+
+    Returns
+    -------
+    FunctionCounts
+        Each chain is a cluster. ``info["posterior"]``: ``method``, ``rhat`` (largest over the
+        statistics of the functions), ``ess`` (smallest), ``converged`` (R-hat < 1.01 and ESS >=
+        400), ``reason`` (why not), ``statistics``, ``violating`` (0), ``acceptance`` (accepted over
+        tried points of the ellipses of hidden layers), ``settle_sweeps`` (most of all chains),
+        ``chains``, ``draws_per_chain``, ``thin``, ``burn_in``.
+
+    Raises
+    ------
+    InputError
+        Bad training set or option, weights that are not Gaussian, a user's own activation.
+    NumericalError
+        A chain found no network that agrees with S.
+    """
+    given = make_training_set(network.m, train_index, labels, target)
+    _check_network(network)
+    samples, seed = check_samples(samples), rng.check_seed(seed)
+    for name, value, low in (("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)):
+        check_at_least(name, value, low)
+    draws = -(-samples // chains)
+    burn = thin * draws // 2 if burn_in is None else burn_in
+    options = Options(draws, thin, burn, settle_limit)
+    done: dict[int, _Done] = {}
+    run_tasks(
+        partial(run_chain, network, given, options, seed), range(chains),
+        on_result=done.__setitem__, workers=min(workers, chains), progress=progress,
+        amount=lambda _: draws,
+    )  # fmt: skip
+    parts = [done[c] for c in range(chains)]
+    tries = sum(p.tries for p in parts)
+    info = {
+        "method": "slice", "thin": thin, "burn_in": burn,
+        "acceptance": sum(p.updates for p in parts) / tries if tries else 1.0,
+        "settle_sweeps": max(p.settled for p in parts),
+    }  # fmt: skip
+    bits = 0 if network.inputs is not None else network.n
+    return counts_of_chains(np.stack([p.words for p in parts]), given, bits, info)
+
+
+def check_at_least(name: str, value: Any, low: int) -> None:
+    """Refuse anything but None or a whole number of at least ``low``."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if value is not None and (not whole or value < low):
+        raise InputError(f"{name}={value!r}", f"an integer >= {low}", f"pass for example {name}=32")
+
+
+def run_chain(
+    network: Network, given: TrainingSet, options: Options, seed: int, chain: int
+) -> _Done:
+    """Chain number ``chain``: start, burn-in, records. Raises :class:`NumericalError`."""
+    source = rng.generator(seed, "slice", chain)
+    state = start(network, given, source)
+    settled = settle(state, given, source, options.settle)
+    advance(state, given, source, options.burn_in)
+    words, updates, tries = [], 0, 0
+    for at in range(0, options.draws, _CHUNK):
+        tables = np.empty((min(_CHUNK, options.draws - at), network.m), np.uint8)
+        u, n = kernel.run_chain(
+            state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source,
+            options.thin, state.full, tables,
+        )  # fmt: skip
+        words.append(pack(tables))
+        updates, tries = updates + u, tries + n
+    return _Done(np.concatenate(words), settled, updates, tries)
+
+
+def start(network: Network, given: TrainingSet, source: np.random.Generator) -> State:
+    """A chain at a draw from the prior; nothing holds yet."""
+    widths = np.array(network.hidden, np.int64)
+    fans = np.array(network.fan_ins, np.int64)
+    depth, s, m = network.depth, given.index.size, network.m
+    widest, fan = max((*network.hidden, 1)), int(fans.max())
+    rows = max(widest, network.d)
+    scales = np.array(network.sigma_ws) / np.sqrt(fans)
+    biases = np.array(network.sigma_bs, float)
+    w = np.zeros((depth + 1, widest, fan + 1))
+    for layer, units in enumerate((*network.hidden, 1)):
+        f = fans[layer]
+        w[layer, :units, :f] = scales[layer] * source.standard_normal((units, f))
+        w[layer, :units, f] = biases[layer] * source.standard_normal(units)
+    x = np.ascontiguousarray(input_matrix(network).T)
+
+    def activations(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        h = np.zeros((depth + 1, rows, inputs.shape[1]))
+        h[0, : network.d] = inputs
+        return h, np.zeros((depth, rows, inputs.shape[1])), np.zeros(inputs.shape[1])
+
+    h, pre, z = activations(np.ascontiguousarray(x[:, given.index]))
+    h_new, pre_new, z_new = activations(np.ascontiguousarray(x[:, given.index]))
+    work = (np.zeros(s), np.zeros((widest, s)), np.zeros((widest, fan + 1)), h_new, pre_new, z_new)
+    spec = (fans, widths, scales, biases, ACTIVATIONS.index(str(network.activation)))
+    state = State(
+        spec, (w, h, pre, z), activations(x), work, block_sizes(network), np.zeros(s, np.bool_)
+    )
+    kernel.forward(w, fans, widths, spec[4], h, pre, z)
+    assert state.full[2].size == m
+    return state
+
+
+def block_sizes(network: Network) -> np.ndarray:
+    """(L, 4) numbers of units updated together: one of them is drawn for each sweep of a layer."""
+    sizes = [[max(1, w // 16), max(1, w // 8), max(1, w // 4), w] for w in network.hidden]
+    return np.array(sizes or np.zeros((0, 4)), np.int64).reshape(-1, 4)
+
+
+def settle(state: State, given: TrainingSet, source: np.random.Generator, limit: int) -> int:
+    """Bring a chain to agree with S; sweeps needed. :class:`NumericalError` if it does not."""
+    done = kernel.settle(
+        state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source, limit
+    )
+    if done < 0:
+        raise NumericalError(
+            f"slice sampling: {int(state.active.sum())} of {given.index.size} training labels "
+            f"fitted after {limit} sweeps: expected all; check that the network can represent "
+            "them, or raise settle_limit"
+        )
+    return int(done)
+
+
+def advance(state: State, given: TrainingSet, source: np.random.Generator, sweeps: int) -> None:
+    """``sweeps`` sweeps without a record."""
+    empty = np.empty((min(sweeps, 1), len(state.full[2])), np.uint8)
+    kernel.run_chain(
+        state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source,
+        sweeps, state.full, empty,
+    )  # fmt: skip
+
+
+def with_labels(given: TrainingSet, table: np.ndarray) -> TrainingSet:
+    """The same inputs, labelled by another function (m,)."""
+    return replace(given, bits=np.ascontiguousarray(table[given.index]), target=None)
+
+
+def _check_network(network: Network) -> None:
+    if network.weight_dist != "gaussian":
+        raise InputError(
+            f"weight_dist={network.weight_dist!r}", "gaussian (the ellipse needs a Gaussian prior)",
+            "use rejection",
+        )  # fmt: skip
+    if network.activation not in ACTIVATIONS:
+        raise InputError(
+            f"activation={network.activation_name!r}", f"one of {', '.join(ACTIVATIONS)}",
+            "use rejection for other activations",
+        )  # fmt: skip
