@@ -1,0 +1,250 @@
+# mypy: disable-error-code="no-untyped-def"
+"""Train members of an ensemble, one after the other, each inside the first-level cache.
+
+Arguments come in tuples, made by :mod:`simprior.training._plan`:
+
+* ``net``: geometry of the network (``_step``); ``law``: scales, bias ratios, uniform, mask;
+* ``data``: x (flat padded inputs of the training set), y (labels 0/1), sizes, all inputs, m;
+* ``rule``: int64 values at the ``R_*`` positions; ``c``: scalars of the optimiser, float64;
+* ``keys``: uint64 keys at the ``K_*`` positions; ``s``: scratch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from simprior.training._random import (
+    STAGE,
+    draw_noise,
+    draw_parameters,
+    draw_weighted,
+    random_labels,
+    shuffle,
+)
+from simprior.training._step import (
+    BLOCK_ROWS,
+    MSE01,
+    backward,
+    forward,
+    loss_gradient,
+    loss_values,
+    transpose_weights,
+)
+from simprior.training._update import ENTROPY, SGLD, prepare, update
+
+FIRST_FIT, EPOCHS, LOSS, STEPS = range(4)
+R_OPTIMIZER, R_LOSS, R_BATCH, R_STOP, R_STOP_N, R_MAX_STEPS, R_CHECK, R_ADVERSARIAL, R_PRETRAIN = (
+    range(9)
+)
+K_INIT, K_ORDER, K_NOISE, K_LABELS = range(4)
+
+
+@njit(nogil=True)
+def outputs(P, net, x, rows, s, z):
+    """Pre-activations z[0:rows] of the ``rows`` inputs in the flat padded array ``x``."""
+    H, D, part = s[2], s[3], s[7]
+    pad = net[1][0]
+    for first in range(0, rows, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, rows - first)
+        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, part)
+        for i in range(n):
+            z[first + i] = part[i]
+
+
+@njit(nogil=True)
+def count_errors(P, net, x, y, rows, threshold, all_of_them, s):
+    """Number of misclassified samples; stops after the first block with one unless told not to.
+
+    A pre-activation that is not a number is an error whatever the label.
+    """
+    H, D, z = s[2], s[3], s[7]
+    pad = net[1][0]
+    errors = 0
+    for first in range(0, rows, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, rows - first)
+        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
+        for i in range(n):
+            one = z[i] > threshold
+            if one != (y[first + i] > np.float32(0.5)) or z[i] != z[i]:
+                errors += 1
+        if errors and not all_of_them:
+            return errors
+    return errors
+
+
+@njit(nogil=True)
+def mean_loss(P, net, x, y, rows, loss, s, each):
+    """Mean loss over all samples; ``each`` gets the loss of every one."""
+    outputs(P, net, x, rows, s, each)
+    loss_values(each, y, each, rows, loss)
+    total = 0.0
+    for i in range(rows):
+        total += each[i]
+    return total / rows
+
+
+@njit(nogil=True)
+def function_of(P, net, x, m, threshold, s, packed):
+    """Truth table on the m inputs in ``x``, packed (input 0 in the top bit of word 0)."""
+    H, D, z = s[2], s[3], s[7]
+    pad = net[1][0]
+    packed[:] = np.uint64(0)
+    for first in range(0, m, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, m - first)
+        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
+        for i in range(n):
+            j = first + i
+            if z[i] > threshold:
+                packed[j >> 6] |= np.uint64(1) << np.uint64(63 - (j & 63))
+
+
+@njit(nogil=True)
+def gradient(P, G, net, x, y, chosen, first, count, loss, s):
+    """Mean-loss gradient over ``chosen[first : first + count]`` into G (all rows if not shuffled:
+    ``chosen`` is then the identity)."""
+    _, _, H, D, Z, T, dz, z, xb, yb = s[:10]
+    pad = net[1][0]
+    G[:] = np.float32(0.0)
+    transpose_weights(P, net, T)
+    scale = np.float32(1.0) / np.float32(count)
+    width = np.uint64(pad)
+    for start in range(0, count, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, count - start)
+        rows = (n + 3) // 4 * 4
+        for i in range(n):
+            j = chosen[first + start + i]
+            yb[i] = y[j]
+            source, target = np.uint64(j * pad), np.uint64(i * pad)
+            for k in range(width):
+                xb[target + k] = x[source + k]
+        for k in range(n * pad, rows * pad):
+            xb[k] = np.float32(0.0)
+        forward(P, net, xb.ctypes.data, 4 * pad, rows, H, D, z)
+        loss_gradient(z, yb, dz, n, rows, scale, loss)
+        backward(P, G, net, xb, 0, rows, H, D, Z, T, dz)
+
+
+@njit(nogil=True)
+def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
+    """Train from P until the rule says stop; the trained parameters are left in P.
+
+    Returns (steps, step of the first fit or -1). ``watch`` is (steps at which to record, tables,
+    errors, losses): row k is filled at step ``watch[0][k]`` if it is reached.
+    """
+    G, a, b, e, noise, perm, chosen, each, cumulative, buf, words = s[10:]
+    x, _, size, everything, m = data
+    code, loss, batch = rule[R_OPTIMIZER], rule[R_LOSS], rule[R_BATCH]
+    adversarial, stop, stop_n = rule[R_ADVERSARIAL], rule[R_STOP], rule[R_STOP_N]
+    noisy = code in (SGLD, ENTROPY)
+    threshold = np.float32(0.5) if loss == MSE01 else np.float32(0.0)
+    epoch_steps = (size + batch - 1) // batch
+    check = rule[R_CHECK] if rule[R_CHECK] > 0 else epoch_steps
+    prepare(code, P, a, b, e, c)
+    shown = a if code == ENTROPY else P
+    step, first_fit, at = 0, np.int64(-1), 0
+    watch_steps, watch_tables, watch_errors, watch_losses = watch
+    for i in range(size):
+        perm[i] = i
+    while True:
+        last = step >= rule[R_MAX_STEPS]
+        while at < watch_steps.size and watch_steps[at] <= step:
+            function_of(shown, net, everything, m, threshold, s, watch_tables[at])
+            watch_errors[at] = count_errors(shown, net, x, y, size, threshold, True, s)
+            watch_losses[at] = mean_loss(shown, net, x, y, size, loss, s, each)
+            at += 1
+        if step % check == 0 or last:
+            errors = 1
+            if stop != STEPS or first_fit < 0 or last:
+                errors = count_errors(shown, net, x, y, size, threshold, False, s)
+            if errors == 0:
+                if first_fit < 0:
+                    first_fit = np.int64(step)
+                if stop == FIRST_FIT:
+                    break
+                if stop == EPOCHS and step >= first_fit + stop_n * epoch_steps:
+                    break
+                if stop == LOSS and mean_loss(shown, net, x, y, size, loss, s, each) <= stop_loss:
+                    break
+        if last:
+            break
+        start = step % epoch_steps * batch
+        count = min(batch, size - start)
+        if adversarial > 0:
+            start, count = 0, min(batch, size)
+            mean_loss(P, net, x, y, size, loss, s, each)
+            for i in range(size):
+                each[i] = max(each[i], np.float32(1e-12)) ** np.float32(adversarial * 0.001)
+            draw_weighted(
+                chosen[:count], each, cumulative, step, member, keys[K_ORDER], buf, words
+            )
+            gradient(P, G, net, x, y, chosen, 0, count, loss, s)
+        else:
+            if start == 0 and batch < size:
+                shuffle(perm, step // epoch_steps, member, keys[K_ORDER], buf, words)
+            gradient(P, G, net, x, y, perm, start, count, loss, s)
+        step += 1
+        if noisy:
+            draw_noise(noise, step, member, keys[K_NOISE], buf, words)
+        update(code, P, G, a, b, e, noise, law[3], c, step)
+    if code == ENTROPY:
+        P[:] = a
+    return step, first_fit
+
+
+@njit(nogil=True)
+def start_member(P, member, net, law, data, rule, c, keys, s, watch):
+    """Initial parameters of ``member``; with pre-training, those that fit random labels."""
+    scales, ratios, uniform, _ = law
+    draw_parameters(P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20])
+    if rule[R_PRETRAIN] > 0:
+        labels, first = s[1], rule.copy()
+        size, batch = data[2], rule[R_BATCH]
+        random_labels(labels, member, keys[K_LABELS], s[19], s[20])
+        first[R_STOP] = FIRST_FIT
+        first[R_MAX_STEPS] = rule[R_PRETRAIN] * ((size + batch - 1) // batch)
+        none = (watch[0][:0], watch[1], watch[2], watch[3])
+        fit(P, np.uint64(member) + STAGE, net, law, data, labels, first, 0.0, c, keys, s, none)
+
+
+@njit(nogil=True, cache=True)
+def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, out, watch):
+    """Train members ``first .. first + count - 1``; row i of each array of ``out`` is member i's:
+    (packed table, steps, first fit, errors, loss). ``watch`` as in :func:`fit`, a row a member."""
+    x, y, size, everything, m = data
+    tables, steps, fits, errors, losses = out
+    loss = rule[R_LOSS]
+    threshold = np.float32(0.5) if loss == MSE01 else np.float32(0.0)
+    for i in range(count):
+        mine = (watch[0], watch[1][i], watch[2][i], watch[3][i])
+        start_member(P, first + i, net, law, data, rule, c, keys, s, mine)
+        steps[i], fits[i] = fit(
+            P, first + i, net, law, data, y, rule, stop_loss, c, keys, s, mine
+        )
+        errors[i] = count_errors(P, net, x, y, size, threshold, True, s)
+        losses[i] = mean_loss(P, net, x, y, size, loss, s, s[17])
+        function_of(P, net, everything, m, threshold, s, tables[i])
+
+
+@njit(nogil=True, cache=True)
+def guess_and_check(P, first, count, net, law, data, rule, keys, s, out):
+    """Draw networks until one fits (Chiang et al. 2023); member i's draw j is network
+    2^32 i + j of the initialisation stream. ``steps`` is the number of draws."""
+    x, y, size, everything, m = data
+    tables, steps, fits, errors, losses = out
+    scales, ratios, uniform, _ = law
+    threshold = np.float32(0.5) if rule[R_LOSS] == MSE01 else np.float32(0.0)
+    for i in range(count):
+        base = np.uint64(first + i) << np.uint64(32)
+        steps[i], fits[i] = 0, -1
+        while steps[i] < rule[R_MAX_STEPS]:
+            member = base + np.uint64(steps[i])
+            draw_parameters(P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20])
+            steps[i] += 1
+            if count_errors(P, net, x, y, size, threshold, False, s) == 0:
+                fits[i] = steps[i]
+                break
+        errors[i] = count_errors(P, net, x, y, size, threshold, True, s)
+        losses[i] = mean_loss(P, net, x, y, size, rule[R_LOSS], s, s[17])
+        function_of(P, net, everything, m, threshold, s, tables[i])
+

@@ -1,0 +1,148 @@
+"""Arguments of the compiled training kernel, prepared from a spec and a problem."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean._plan import aligned
+from simprior.boolean.truthtable import n_words
+from simprior.network import ACTIVATIONS, Network
+from simprior.philox import BLOCK
+from simprior.rng import philox_key
+from simprior.training import _member as kernel
+from simprior.training._gemm import pad4, pad16
+from simprior.training._random import flat_size
+from simprior.training._step import BLOCK_ROWS
+from simprior.training.losses import LOSSES
+from simprior.training.optimizers import CODES
+from simprior.training.spec import STOPS, TrainSpec
+from simprior.training.targets import Problem
+
+STREAMS = ("train/init", "train/order", "train/noise", "train/labels")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tuples for ``_member.train_members``; see the docstring there."""
+
+    net: tuple[Any, ...]
+    law: tuple[Any, ...]
+    data: tuple[Any, ...]
+    rule: np.ndarray
+    stop_loss: float
+    scalars: np.ndarray
+    keys: np.ndarray
+    length: int
+
+    @property
+    def words(self) -> int:
+        """64-bit words of a packed function."""
+        return n_words(self.data[4])
+
+
+def geometry(network: Network) -> tuple[tuple[Any, ...], int]:
+    """The ``net`` tuple of ``_step`` and the length of a parameter vector (multiple of 64)."""
+    widths = np.array([network.d, *network.hidden], np.int64)
+    pads = np.array([pad16(int(w)) for w in widths], np.int64)
+    depth = len(network.hidden)
+    off, boff = np.zeros(depth + 1, np.int64), np.zeros(depth + 1, np.int64)
+    hoff, toff = np.zeros(depth + 1, np.int64), np.zeros(depth + 1, np.int64)
+    at = back = 0
+    for l in range(depth):  # noqa: E741
+        off[l], boff[l] = at, at + pad4(int(widths[l])) * pads[l + 1]
+        at = int(boff[l] + pads[l + 1])
+        hoff[l + 1] = hoff[l] + (BLOCK_ROWS * pads[l] if l else 0)
+        toff[l] = back
+        back += int(pads[l + 1] * pads[l]) if l else 0
+    off[depth], boff[depth] = at, at + pads[depth]
+    length = -(-int(boff[depth] + 16) // BLOCK) * BLOCK
+    code = ACTIVATIONS.index(str(network.activation)) if network.activation in ACTIVATIONS else 0
+    return (widths, pads, off, boff, hoff, toff, code), length
+
+
+def padded_inputs(x: np.ndarray) -> np.ndarray:
+    """(m, d) inputs as one flat float32 array: rows padded to vectors, rows of zeros to a block."""
+    m, d = x.shape
+    pad = pad16(d)
+    out = aligned(-(-m // BLOCK_ROWS) * BLOCK_ROWS * pad + 16, np.float32)
+    out[: m * pad].reshape(m, pad)[:, :d] = x
+    return out
+
+
+def make_plan(spec: TrainSpec, problem: Problem) -> Plan:
+    """Everything the kernel needs except scratch."""
+    network = spec.network
+    net, length = geometry(network)
+    scales = np.array(
+        [s / math.sqrt(f) for s, f in zip(network.sigma_ws, network.fan_ins, strict=True)],
+        np.float32,
+    )
+    ratios = np.array(
+        [b * math.sqrt(f) / s for s, b, f in zip(
+            network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True
+        )],
+        np.float32,
+    )  # fmt: skip
+    mask = np.zeros(length, np.float32)
+    for index in parameter_slices(network):
+        mask[index] = 1.0
+    size = problem.size
+    y = np.zeros(size + 16, np.float32)
+    y[:size] = problem.labels
+    data = (
+        padded_inputs(problem.train_inputs), y, size, padded_inputs(problem.inputs), problem.m,
+    )  # fmt: skip
+    keys = np.array([philox_key(spec.seed, name) for name in STREAMS], np.uint64)
+    law = (scales, ratios, network.weight_dist == "uniform", mask)
+    stop_loss = spec.stop.value if spec.stop.kind == "loss" else 0.0
+    return Plan(net, law, data, _rule(spec, size), stop_loss, spec.optimizer.scalars(), keys, length)
+
+
+def _rule(spec: TrainSpec, size: int) -> np.ndarray:
+    rule = np.zeros(9, np.int64)
+    name = spec.optimizer.rule
+    rule[kernel.R_OPTIMIZER] = CODES.index(name) if name in CODES else 0
+    rule[kernel.R_LOSS] = LOSSES.index(spec.loss)
+    rule[kernel.R_BATCH] = spec.batch(size)
+    rule[kernel.R_STOP] = STOPS.index(spec.stop.kind)
+    rule[kernel.R_STOP_N] = int(spec.stop.value) if spec.stop.kind == "epochs" else 0
+    rule[kernel.R_MAX_STEPS] = spec.max_steps(size)
+    rule[kernel.R_CHECK] = spec.check
+    rule[kernel.R_ADVERSARIAL] = round(1000 * spec.optimizer.power)
+    rule[kernel.R_PRETRAIN] = spec.pretrain
+    return rule
+
+
+def make_scratch(plan: Plan) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """(P, scratch) for one worker; the order of the tuple is fixed in ``_member``."""
+    widths, pads, *_ = plan.net
+    size, batch = plan.data[2], int(plan.rule[kernel.R_BATCH])
+    f32 = lambda n: aligned(int(n), np.float32)  # noqa: E731
+    units = int(BLOCK_ROWS * pads[1:].sum()) + 16
+    back = int(sum(pads[l] * pads[l + 1] for l in range(1, len(pads) - 1))) + 16
+    slack = 16 * int(pads.max())  # blocks of 16 rows are read for transposition
+    P = f32(plan.length + slack)[: plan.length]
+    buf = np.zeros(32, np.uint64)
+    scratch = (
+        f32(flat_size(widths)), f32(size + 16), f32(units), f32(units), f32(units), f32(back),
+        f32(BLOCK_ROWS), f32(BLOCK_ROWS), f32(BLOCK_ROWS * pads[0] + 16), f32(BLOCK_ROWS),
+        *(f32(plan.length) for _ in range(5)),
+        np.zeros(size, np.int64), np.zeros(max(batch, 1), np.int64), f32(size),
+        np.zeros(size), buf, buf.view(np.uint32),
+    )  # fmt: skip
+    return P, scratch
+
+
+def parameter_slices(network: Network) -> list[np.ndarray]:
+    """Positions in P of: weights (fan_in, width), bias (width,) of every layer in turn."""
+    (_, pads, off, boff, *_), _ = geometry(network)
+    depth, out = len(network.hidden), []
+    for l, (fan_in, width) in enumerate(zip(network.fan_ins, (*network.hidden, 1), strict=True)):
+        stride = int(pads[l + 1]) if l < depth else 1
+        out.append(off[l] + np.arange(fan_in)[:, None] * stride + np.arange(width))
+        out.append(boff[l] + np.arange(width))
+    return out

@@ -1,0 +1,213 @@
+# mypy: disable-error-code="no-untyped-def"
+"""Forward and backward pass of one small network, float32, everything in the first-level cache.
+
+Layout of a parameter vector P (float32): for hidden layer l the weights ``[pad4(fan_in)]
+[pad16(width)]`` at ``off[l]``, then its bias row at ``boff[l]``; the output layer is one row of
+``pad16(fan_in)`` at ``off[L]`` and its bias at ``boff[L]``. Padding is zero and stays zero (its
+gradient is zero), and padded units output f(0) = 0. Activations, their derivatives and the deltas
+are ``[rows][pad16(width)]`` at ``hoff[l]`` of H, D, Z. ``net`` is the tuple of ``_net.Net``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from simprior.boolean._layers import ERF, GELU, RELU, SIN, TANH
+from simprior.training._gemm import dot16, gemm, transpose16
+from simprior.vecmath import erf_f32, exp_f32, log_f32, sincos_turn_f32, tanh_f32
+
+BLOCK_ROWS = 32
+CE, MSE01, MSEPM, HINGE = range(4)
+
+_FAST = {"contract", "nsz"}
+_f = np.float32
+_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
+_SQRT_HALF = np.float32(math.sqrt(0.5))
+_TWO_PI_HALF = np.float32(2.0 / math.sqrt(math.pi))
+_DENSITY = np.float32(1.0 / math.sqrt(2.0 * math.pi))
+
+
+@njit(inline="always")
+def _sincos(x):
+    turns = np.float64(x) * 0.15915494309189535
+    frac = turns - np.floor(turns)
+    word = np.uint32(np.uint64(np.int64(frac * 4294967296.0 + 0.5)) & np.uint64(0xFFFFFFFF))
+    return sincos_turn_f32(word)
+
+
+@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def activate(h, d, start, count, code):
+    """h <- f(h) and d <- f'(h) on ``[start : start + count]``, f the activation ``code``."""
+    a, n = np.uint64(start), np.uint64(count)
+    if code == RELU:
+        for i in range(a, a + n):
+            x = h[i]
+            h[i] = x if x > _ZERO else _ZERO
+            d[i] = _ONE if x > _ZERO else _ZERO
+    elif code == TANH:
+        for i in range(a, a + n):
+            y = tanh_f32(h[i])
+            h[i] = y
+            d[i] = _ONE - y * y
+    elif code == ERF:
+        for i in range(a, a + n):
+            x = h[i]
+            h[i] = erf_f32(x)
+            d[i] = _TWO_PI_HALF * exp_f32(-x * x)
+    elif code == GELU:
+        for i in range(a, a + n):
+            x = h[i]
+            phi = _HALF * (_ONE + erf_f32(x * _SQRT_HALF))
+            h[i] = x * phi
+            d[i] = phi + x * _DENSITY * exp_f32(-_HALF * x * x)
+    elif code == SIN:
+        for i in range(a, a + n):
+            s, c = _sincos(h[i])
+            h[i] = s
+            d[i] = c
+    else:
+        for i in range(a, a + n):
+            d[i] = _ONE
+
+
+@njit(nogil=True)
+def forward(P, net, x, x_row, rows, H, D, z):
+    """Pre-activations of the output, z[0:rows], from ``rows`` (a multiple of 4) inputs at ``x``."""
+    widths, pads, off, boff, hoff, _, code = net
+    depth = widths.size - 1
+    p, source, source_row = P.ctypes.data, x, x_row
+    for l in range(depth):  # noqa: E741
+        cols = pads[l + 1]
+        target = H.ctypes.data + 4 * hoff[l + 1]
+        gemm(
+            source, source_row, 4, p + 4 * off[l], 4 * cols, target, 4 * cols, p + 4 * boff[l], 0,
+            rows, cols, widths[l],
+        )  # fmt: skip
+        activate(H, D, hoff[l + 1], rows * cols, code)
+        source, source_row = target, 4 * cols
+    bias = P[boff[depth]]
+    for s in range(rows):
+        z[s] = dot16(source + s * source_row, p + 4 * off[depth], pads[depth] // 16) + bias
+
+
+@njit(nogil=True)
+def transpose_weights(P, net, T):
+    """Transposes of the weight matrices that deltas pass through, into T (layer l at toff[l])."""
+    widths, pads, off, _, _, toff, _ = net
+    for l in range(1, widths.size - 1):  # noqa: E741
+        cols, back = pads[l + 1], pads[l]
+        for i in range(0, back, 16):
+            for j in range(0, cols, 16):
+                source = P.ctypes.data + 4 * (off[l] + i * cols + j)
+                transpose16(source, 4 * cols, T.ctypes.data + 4 * (toff[l] + j * back + i), 4 * back)
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _scaled(Z, D, start, rows, width, pad):
+    """Delta = dL/dh times f', zero on padded units (whose dL/dh is rubbish)."""
+    for s in range(rows):
+        at = np.uint64(start + s * pad)
+        for i in range(at, at + np.uint64(width)):
+            Z[i] *= D[i]
+        for i in range(at + np.uint64(width), at + np.uint64(pad)):
+            Z[i] = _ZERO
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _add_rows(G, at, Z, start, rows, pad):
+    a, n = np.uint64(at), np.uint64(pad)
+    for s in range(rows):
+        b = np.uint64(start + s * pad)
+        for i in range(n):
+            G[a + i] += Z[b + i]
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _output_layer(P, G, net, x, rows, H, D, Z, dz):
+    widths, pads, off, boff, hoff, _, _ = net
+    depth = widths.size - 1
+    pad, v, h = np.uint64(pads[depth]), np.uint64(off[depth]), np.uint64(hoff[depth])
+    for s in range(np.uint64(rows)):
+        g = dz[s]
+        G[boff[depth]] += g
+        if depth:
+            a = h + s * pad
+            for i in range(pad):
+                G[v + i] += g * H[a + i]
+                Z[a + i] = g * P[v + i] * D[a + i]
+        else:
+            a = s * pad
+            for i in range(pad):
+                G[v + i] += g * x[a + i]
+
+
+@njit(nogil=True)
+def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
+    """Add the gradient of sum_s dz[s] z[s] to G, after :func:`forward` of the same rows.
+
+    ``x`` is the flat array of padded inputs, the rows start at element ``first``.
+    """
+    widths, pads, off, boff, hoff, toff, _ = net
+    depth = widths.size - 1
+    _output_layer(P, G, net, x[first:], rows, H, D, Z, dz)
+    g, z = G.ctypes.data, Z.ctypes.data
+    for l in range(depth - 1, -1, -1):  # noqa: E741
+        cols, back = pads[l + 1], pads[l]
+        source = H.ctypes.data + 4 * hoff[l] if l else x.ctypes.data + 4 * first
+        delta = z + 4 * hoff[l + 1]
+        place = g + 4 * off[l]
+        gemm(
+            source, 4, 4 * back, delta, 4 * cols, place, 4 * cols, place, 4 * cols,
+            (widths[l] + 3) // 4 * 4, cols, rows,
+        )  # fmt: skip
+        _add_rows(G, boff[l], Z, hoff[l + 1], rows, cols)
+        if l:
+            for i in range(hoff[l], hoff[l] + rows * back):
+                Z[i] = _ZERO
+            target = z + 4 * hoff[l]
+            gemm(
+                delta, 4 * cols, 4, T.ctypes.data + 4 * toff[l], 4 * back, target, 4 * back,
+                target, 4 * back, rows, back, widths[l + 1],
+            )  # fmt: skip
+            _scaled(Z, D, hoff[l], rows, widths[l], back)
+
+
+@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def loss_gradient(z, y, dz, rows, padded, scale, loss):
+    """dz[s] = scale d loss / d z of ``rows`` samples with labels y (0 or 1); 0 up to ``padded``."""
+    n = np.uint64(rows)
+    if loss == CE:
+        for s in range(n):
+            dz[s] = scale * (_ONE / (_ONE + exp_f32(-z[s])) - y[s])
+    elif loss == MSE01:
+        for s in range(n):
+            dz[s] = scale * _f(2.0) * (z[s] - y[s])
+    elif loss == MSEPM:
+        for s in range(n):
+            dz[s] = scale * _f(2.0) * (z[s] - (_f(2.0) * y[s] - _ONE))
+    else:
+        for s in range(n):
+            t = _f(2.0) * y[s] - _ONE
+            dz[s] = -scale * t if t * z[s] < _ONE else _ZERO
+    for s in range(n, np.uint64(padded)):
+        dz[s] = _ZERO
+
+
+@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def loss_values(z, y, out, rows, loss):
+    """Loss of each sample (float32), label y 0 or 1."""
+    for s in range(np.uint64(rows)):
+        a, t = z[s], _f(2.0) * y[s] - _ONE
+        if loss == CE:
+            # -ln sigmoid(t a), without overflow
+            b = -t * a
+            out[s] = max(b, _ZERO) + log_f32(_ONE + exp_f32(-abs(b)))
+        elif loss == MSE01:
+            out[s] = (a - y[s]) * (a - y[s])
+        elif loss == MSEPM:
+            out[s] = (a - t) * (a - t)
+        else:
+            out[s] = max(_ONE - t * a, _ZERO)
