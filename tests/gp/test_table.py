@@ -56,6 +56,7 @@ def test_memory_is_refused_before_it_is_taken(caplog: pytest.LogCaptureFixture) 
     check_memory(10_922, available=2**34)
     with pytest.raises(InputError, match="2 at a time"):
         check_memory(10_922, copies=2, available=2**34)
+    caplog.clear()
     with caplog.at_level(logging.WARNING, "simprior"):
         check_memory(2048, available=2**34)
         assert caplog.records == []

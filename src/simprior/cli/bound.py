@@ -47,13 +47,14 @@ def run(spec: Bound) -> int:
         raise InputError(f"out={spec.out}", "no run directory", "bound only prints; use --json")
     from simprior.gp.bounds import FORMS, marginal_likelihood_bound
     from simprior.gp.log_prior import log_prior
+    from simprior.gp.threads import one_thread
 
     data = load_data(spec)
     network = build_network(spec, data.X_train)
     options: dict[str, Any] = {} if spec.draws is None else {"draws": spec.draws}
-    evidence = log_prior(
-        data.y_train, kernel(network), spec.method, n=0, seed=spec.seed, **options
-    )[0]  # fmt: skip
+    K = kernel(network)
+    with one_thread():
+        evidence = log_prior(data.y_train, K, spec.method, n=0, seed=spec.seed, **options)[0]
     rows: list[dict[str, Any]] = []
     for form in FORMS:
         gamma = {"gamma": spec.gamma} if form == "single" else {}

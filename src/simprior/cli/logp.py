@@ -185,11 +185,17 @@ def _show(frame: pd.DataFrame, spec: LogP) -> None:
     from simprior.gp.table import summarise
 
     totals = summarise({str(name): frame[name].to_numpy() for name in frame})
+    if spec.study is not None and not spec.json:
+        from simprior.gp.study_ep import overview
+
+        frame = overview(frame)
+        print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
+        print()
+        print(key_values(totals))
+        return
     shown: list[Any] = [
         name for name in (*SHOWN, "rank", "count", "p", "p_low", "p_high") if name in frame
     ]
-    if spec.study is not None:
-        shown = [name for name in frame if name != "function"]
     if spec.json:
         print_json({"summary": totals, "table": frame.to_dict(orient="records")})
         return

@@ -29,6 +29,7 @@ from simprior.gp.chain import Chain
 from simprior.gp.conditional import Conditioned, condition, impossible, normals
 from simprior.gp.degenerate import check_symmetric
 from simprior.gp.log_prior import log_prior
+from simprior.gp.threads import one_thread
 
 METHODS = ("exact", "ep")
 _BATCH = 128  # draws a batch of the chain
@@ -110,7 +111,8 @@ def sample_posterior(
     K = check_symmetric(K)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     index, bits = check_training_set(train_index, labels, len(K))
-    given = condition(K, index, bits, method, rng.generator(seed, "posterior/pilot"))
+    with one_thread():
+        given = condition(K, index, bits, method, rng.generator(seed, "posterior/pilot"))
     heads = 1 if given.source is None else max(1, min(_BATCH, samples // _BATCHES))
     size = max(1, _TASK // heads) * heads
     tasks = [_Task(i, min(size, samples - at)) for i, at in enumerate(range(0, samples, size))]
@@ -215,6 +217,11 @@ def _ratio(prior: LogProb, evidence: LogProb) -> LogProb:
 
 def _run(given: Conditioned, seed: int, heads: int, task: _Task) -> _Done:
     """Draw and count ``task.samples`` functions; a function of (given, seed, heads, task)."""
+    with one_thread():
+        return _draw(given, seed, heads, task)
+
+
+def _draw(given: Conditioned, seed: int, heads: int, task: _Task) -> _Done:
     source = rng.generator(seed, "posterior", task.index)
     key = rng.philox_key(seed, f"posterior/{task.index}")
     chain = None if given.source is None else Chain(given.source, heads, source)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -26,6 +27,7 @@ from simprior.boolean.names import named
 from simprior.boolean.truthtable import pack, to_hex
 from simprior.engine import Progress
 from simprior.errors import InputError
+from simprior.estimate import LogProb
 from simprior.gp.degenerate import root
 from simprior.gp.kernels import nngp
 from simprior.gp.log_prior import log_prior
@@ -35,7 +37,7 @@ from simprior.network import Network
 if TYPE_CHECKING:
     import pandas as pd
 
-ENOUGH = 0.02  # nats: standard errors of the exact value above this are reported
+COMMON = -6.0  # ln P above which plain Monte Carlo reaches the wanted error in seconds
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,9 @@ def run_study(
     """EP against the exact value for every setting and function; a shard a setting.
 
     Columns: n, encoding, depth, sigma_w, sigma_b, source (named, prior, flipped), name, function,
-    ones, lz76, exact (ln P of ``tilted``), exact_stderr, pareto_k, reliable, ep, ep_converged,
-    difference (EP minus exact, nats).
+    ones, lz76, exact (ln P of ``tilted``, or of plain Monte Carlo, ``exact_method``, where the
+    Pareto k-hat of a common function says not to trust it), exact_stderr, pareto_k, reliable, ep,
+    ep_converged, difference (EP minus exact, nats).
     """
     columns = run_batches(
         "logp", partial(run_setting, study), study.settings(), partial(_digest, study), out=out,
@@ -140,7 +143,7 @@ def run_setting(study: EpStudy, setting: Setting) -> Columns:
     network = setting.network()
     K = nngp(network, bit_matrix(setting.n, setting.encoding))
     names, sources, tables = functions_of(study, setting, K)
-    exact = log_prior(tables, K, "tilted", n=0, seed=study.seed, tol=study.tol)
+    exact = _exact(study, tables, K)
     ep = log_prior(tables, K, "ep", n=0)
     words = pack(tables)
     count = len(tables)
@@ -151,14 +154,24 @@ def run_setting(study: EpStudy, setting: Setting) -> Columns:
         "function": np.array(to_hex(words, tables.shape[1]), object),
         "ones": ones_packed(words, tables.shape[1]),
         "lz76": lz76_packed(words, tables.shape[1]),
+        "exact_method": np.array([e.method for e in exact], object),
         "exact": np.array([e.value for e in exact]),
         "exact_stderr": np.array([e.stderr for e in exact]),
-        "pareto_k": np.array([e.diagnostics["pareto_k"] for e in exact], float),
+        "pareto_k": np.array([e.diagnostics.get("pareto_k", math.nan) for e in exact], float),
         "reliable": np.array([e.diagnostics["reliable"] for e in exact], bool),
         "ep": np.array([e.value for e in ep]),
         "ep_converged": np.array([e.diagnostics["converged"] for e in ep], bool),
         "difference": np.array([a.value - e.value for a, e in zip(ep, exact, strict=True)]),
     }
+
+
+def _exact(study: EpStudy, tables: np.ndarray, K: np.ndarray) -> list[LogProb]:
+    found = log_prior(tables, K, "tilted", n=0, seed=study.seed, tol=study.tol)
+    for i, result in enumerate(found):
+        if not result.diagnostics["reliable"] and result.value > COMMON:
+            draws = int(math.exp(-result.value) / study.tol**2) + 1
+            found[i] = log_prior(tables[i], K, "mc", n=0, seed=study.seed, draws=draws)[0]
+    return found
 
 
 def functions_of(
@@ -191,6 +204,26 @@ def summarise_study(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     table.columns = ["least", "q05", "median", "q95", "greatest"]
     table.insert(0, "functions", groups.size())
     return table.reset_index()
+
+
+def overview(frame: pd.DataFrame) -> pd.DataFrame:
+    """:func:`summarise_study` by n, and at the largest n by every axis, source and named function.
+
+    Only rows whose exact value is reliable and whose EP converged.
+    """
+    import pandas as pd
+
+    good = frame[frame["reliable"].astype(bool) & frame["ep_converged"].astype(bool)]
+    largest = good[good["n"] == good["n"].max()]
+    parts = [("n", good)]
+    parts += [(by, largest) for by in ("encoding", "depth", "sigma_w", "sigma_b", "source")]
+    parts.append(("name", largest[largest["source"] == "named"]))
+    tables = []
+    for by, rows in parts:
+        table = summarise_study(rows, by).rename(columns={by: "value"})
+        table.insert(0, "by", by)
+        tables.append(table.astype({"value": object}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _digest(study: EpStudy, setting: Setting) -> str:

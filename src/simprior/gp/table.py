@@ -25,6 +25,7 @@ from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.gp.log_prior import METHODS, iter_log_prior
 from simprior.gp.memory import check_memory
+from simprior.gp.threads import one_thread
 from simprior.store import RunDir, read_table, write_table
 
 if TYPE_CHECKING:
@@ -217,7 +218,8 @@ def summarise(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _numbered(function: Callable[[Any], Columns], task: tuple[int, Any]) -> Columns:
-    return function(task[1])
+    with one_thread():
+        return function(task[1])
 
 
 def _concatenate(parts: list[Columns]) -> Columns:
