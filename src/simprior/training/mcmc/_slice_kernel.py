@@ -79,7 +79,7 @@ def forward(w, fans, widths, code, h, pre, z):
 @njit(nogil=True)
 def agrees(z, bits, active):
     """Whether z > 0 exactly on the active inputs with label 1, and nowhere else among them."""
-    for j in range(z.size):
+    for j in range(z.size):  # noqa: SIM110
         if active[j] and (z[j] > 0.0) != (bits[j] != 0):
             return False
     return True
@@ -128,7 +128,7 @@ def output_update(w, fans, scales, bias_scales, h, z, q, nu, bits, active, rng):
 
 
 @njit(nogil=True)
-def _propose(
+def _propose(  # noqa: PLR0912
     first, stop, layer, w, fans, widths, code, h, pre, z, delta, q, phi, h_new, pre_new, z_new
 ):  # fmt: skip
     """Network with units first .. stop - 1 of ``layer`` at angle phi; outputs in z_new."""

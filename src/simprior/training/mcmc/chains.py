@@ -3,7 +3,7 @@
 Every chain is a cluster of the table (``heads`` = draws a chain, ``draws`` = chains): its standard
 errors and intervals come from the spread between independent chains and so contain the
 autocorrelation within them. R-hat and the effective sample sizes (Vehtari, Gelman, Simpson,
-Carpenter & Buerkner 2021; computed by arviz-stats) are those of statistics of the FUNCTIONS: network
+Carpenter & Buerkner 2021; computed by arviz-stats) are those of statistics of the FUNCTIONS:
 parameters have symmetries that no chain needs to explore.
 """
 
@@ -19,7 +19,7 @@ from simprior.boolean._tasks import Counter, Rows, Tally, count_words
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.merge import Profile
-from simprior.boolean.truthtable import pack, unpack
+from simprior.boolean.truthtable import pack
 from simprior.training.mcmc.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ def convergence(statistics: dict[str, np.ndarray]) -> Convergence:
     from at least two chains of at least four draws.
     """
     table, worst = {}, []
-    for name, x in statistics.items():
+    for name, values in statistics.items():
+        x = np.asarray(values, float)
         r, n = _diagnose(x)
-        x = np.asarray(x, float)
         error = float(x.std() / np.sqrt(n)) if n > 0 else 0.0
         table[name] = {"mean": float(x.mean()), "stderr": error, "rhat": r, "ess": n}
         if r >= R_HAT_LIMIT:
@@ -124,10 +124,7 @@ def function_statistics(
     part = np.ascontiguousarray(words[:, ::step])
     out["lz76"] = lz76_packed(part.reshape(-1, width), given.m).reshape(part.shape[:2])
     if given.target is not None:
-        outside = np.zeros(given.m, np.uint8)
-        outside[given.outside] = 1
-        wrong = (flat ^ pack(given.target)[0]) & pack(outside)[0]
-        share = ones_packed(wrong, given.m) / len(given.outside)
+        share = given.wrong(flat) / len(given.outside)
         out["error"] = share.reshape(chains, draws)
     for i, word in enumerate(top):
         out[f"f{i + 1}"] = (words == word).all(axis=2).astype(float)
@@ -142,7 +139,7 @@ def violations(words: np.ndarray, given: TrainingSet) -> np.ndarray:
     mask, want = np.zeros((2, given.m), np.uint8)
     mask[given.index], want[given.index] = 1, given.bits
     packed = pack(np.stack([mask, want]))
-    wrong: np.ndarray = ((words & packed[0]) != packed[1]).any(axis=2).astype(np.uint8)
+    wrong: Any = ((words & packed[0]) != packed[1]).any(axis=2).astype(np.uint8)
     return wrong
 
 
@@ -153,7 +150,9 @@ def counts_of_chains(
 
     ``info`` is completed with ``rhat``, ``ess``, ``converged``, ``reason`` (why not),
     ``statistics`` (name -> mean, stderr, rhat, ess), ``chains``, ``draws_per_chain``,
-    ``violating`` (share of draws that disagree with S) and becomes ``info["posterior"]``.
+    ``violating`` (share of draws that disagree with S), with a target ``error`` and
+    ``error_stderr`` (mean share of inputs outside S where a draw differs from it), and becomes
+    ``info["posterior"]``.
     """
     chains, draws, width = words.shape
     samples = chains * draws
@@ -165,6 +164,9 @@ def counts_of_chains(
     rows, tally = counter.result(samples, chains, draws == 1)
     rows = _sorted(rows)
     found = convergence(function_statistics(words, given, rows.words[:_TOP]))
+    error = found.table.get("error")
+    if error is not None:
+        info = info | {"error": error["mean"], "error_stderr": error["stderr"]}
     report = info | {
         "chains": chains, "draws_per_chain": draws, "rhat": found.rhat, "ess": found.ess,
         "converged": found.converged, "reliable": found.converged, "reason": found.reason,
@@ -186,18 +188,3 @@ def _table(
         m, n, rows, Profile.of(rows.count, rows.clusters, rows.sumsq), chains * draws, chains,
         draws, ones=tally.ones, dispersion=tally.dispersion, info={"posterior": report},
     )  # fmt: skip
-
-
-def mean_error(counts: FunctionCounts, given: TrainingSet) -> tuple[float, float]:
-    """Mean over the draws of the share of inputs outside S where ``given.target`` differs.
-
-    Returns (mean, standard error); the error treats each row's count with its own clustered
-    variance as independent of the others, so that :class:`Convergence` is better for chains.
-    """
-    assert given.target is not None
-    outside = given.outside
-    wrong = (unpack(counts.words, given.m)[:, outside] != given.target[outside]).mean(axis=1)
-    mean = float((counts.p * wrong).sum())
-    effect = counts.design_effects
-    variance = (counts.p * effect * (wrong - mean) ** 2).sum() / counts.samples
-    return mean, float(np.sqrt(variance))

@@ -40,6 +40,7 @@ _FIRST_TASK = 1 << 16  # prior draws of the first task; each task doubles ...
 _TASK_WORK = 1e11  # ... up to so many multiply-adds
 _BUFFER = 1 << 15
 _CHUNK = 1 << 16
+_NONE = np.zeros(3, np.int64)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class _Sums:
     """Kept functions of a range of hidden draws: sums over clusters, by function and in total.
 
     ``rows.sumsq`` is sum n_cf^2 and ``cross`` sum n_cf a_c; ``ones`` (m + 1, 3) the same three by
-    number of ones; ``accepted`` = sum a_c, ``clusters`` those with a_c > 0, ``squares`` sum a_c^2.
+    number of ones; ``accepted`` = sum a_c, ``clusters`` those with a_c > 0, ``squares`` sum a_c^2; ``wrong`` (3,)
+    sum e_c, sum e_c^2, sum e_c a_c of the errors outside S of the kept functions of a cluster.
     """
 
     rows: Rows
@@ -64,6 +66,7 @@ class _Sums:
     accepted: int
     clusters: int
     squares: int
+    wrong: np.ndarray
 
 
 def rejection_posterior(
@@ -105,7 +108,8 @@ def rejection_posterior(
     FunctionCounts
         All draws agree with S. ``info["posterior"]``: ``method``, ``wanted``, ``prior_draws``,
         ``accepted``, ``acceptance`` (= P(C(S))) with ``acceptance_low`` and ``acceptance_high``
-        (95 %), ``log_evidence`` and ``log_evidence_stderr`` (nats), ``ess`` (effective draws for a
+        (95 %), ``error`` and ``error_stderr`` (mean share of inputs outside S where a draw differs
+        from the target, if there is one), ``log_evidence`` and ``log_evidence_stderr`` (nats), ``ess`` (effective draws for a
         function that is decided by the hidden layers: (sum a_c)^2 / sum a_c^2), ``violating`` (0),
         ``converged`` (at least the draws that were wanted).
 
@@ -119,7 +123,7 @@ def rejection_posterior(
     samples, budget = check_samples(samples), check_samples(max_draws)
     job = make_job(network, budget, seed, heads)
     given = make_training_set(network.m, train_index, labels, target)
-    total = _Total(network.m, samples)
+    total = _Total(given, samples)
     size = min(_task_draws(job), -(-_FIRST_TASK // job.heads))
 
     def tasks() -> Iterator[_Task]:
@@ -146,13 +150,14 @@ def rejection_posterior(
 class _Total:
     """Adds up the tasks in order until enough functions are kept; later tasks are dropped."""
 
-    def __init__(self, m: int, wanted: int) -> None:
+    def __init__(self, given: TrainingSet, wanted: int) -> None:
+        self.given, m = given, given.m
         self.m, self.wanted, self.networks, self.draws = m, wanted, 0, 0
         self._next, self._waiting = 0, dict[int, tuple[_Task, _Sums]]()
         self._main, self._cross = Merger(m), Merger(m)
         none = np.zeros(0, np.int64)
         rows = Rows(np.zeros((0, n_words(m)), np.uint64), none, none, none)
-        self.sums = _Sums(rows, none, np.zeros((m + 1, 3), np.int64), 0, 0, 0)
+        self.sums = _Sums(rows, none, np.zeros((m + 1, 3), np.int64), 0, 0, 0, _NONE)
 
     @property
     def full(self) -> bool:
@@ -169,6 +174,7 @@ class _Total:
             self._main.add(rows)
             self._cross.add(Rows(rows.words, rows.count, rows.clusters, part.cross))
             mine.ones += part.ones
+            mine.wrong = mine.wrong + part.wrong
             mine.accepted += part.accepted
             mine.clusters += part.clusters
             mine.squares += part.squares
@@ -189,6 +195,20 @@ class _Total:
             info={"model": job.model, "posterior": self._report(job)},
         )  # fmt: skip
 
+    def _error(self) -> dict[str, float]:
+        """Mean error outside S and its standard error, by cluster as a ratio."""
+        if self.given.target is None:
+            return {}
+        s, inputs = self.sums, len(self.given.outside)
+        total, squares, cross = (float(v) for v in s.wrong)
+        mean = total / s.accepted
+        residual = squares - 2 * mean * cross + mean**2 * s.squares
+        variance = residual * s.clusters / max(s.clusters - 1, 1)
+        return {
+            "error": mean / inputs,
+            "error_stderr": math.sqrt(max(variance, 0.0)) / s.accepted / inputs,
+        }
+
     def _report(self, job: Job) -> dict[str, Any]:
         s = self.sums
         clusters = self.networks if job.iid else self.draws
@@ -198,7 +218,7 @@ class _Total:
         binomial = s.accepted * (1 - p)
         effect = max(1.0, variance / binomial) if binomial > 0 else 1.0
         low, high = korn_graubard(np.array(s.accepted), self.networks, effect, clusters=clusters)
-        return {
+        return self._error() | {
             "method": "rejection", "wanted": self.wanted, "prior_draws": self.networks,
             "hidden_draws": self.draws, "accepted": s.accepted, "acceptance": p,
             "acceptance_low": float(low), "acceptance_high": float(high),
@@ -233,13 +253,16 @@ def _run(job: Job, given: TrainingSet, task: _Task) -> _Sums:
     """Kept functions of a task; a function of (job, given, task)."""
     m = given.m
     main, cross = Merger(m), Merger(m)
-    total = _Sums(main.rows(), np.zeros(0, np.int64), np.zeros((m + 1, 3), np.int64), 0, 0, 0)
+    total = _Sums(
+        main.rows(), np.zeros(0, np.int64), np.zeros((m + 1, 3), np.int64), 0, 0, 0, _NONE
+    )
     for words, owner in _kept(job, given, task):
-        part = _aggregate(words, owner, m)
+        part = _aggregate(words, owner, given)
         main.add(part.rows)
         rows = part.rows
         cross.add(Rows(rows.words, rows.count, rows.clusters, part.cross))
         total.ones += part.ones
+        total.wrong = total.wrong + part.wrong
         total.accepted += part.accepted
         total.clusters += part.clusters
         total.squares += part.squares
@@ -314,17 +337,21 @@ def _kept_torch(
                 yield kept, np.full(len(kept), cluster)
 
 
-def _aggregate(words: np.ndarray, owner: np.ndarray, m: int) -> _Sums:
+def _aggregate(words: np.ndarray, owner: np.ndarray, given: TrainingSet) -> _Sums:
     """Sums over clusters of the kept functions ``words`` (B, W) with clusters ``owner`` (B,)."""
     _, where, sizes = np.unique(owner, return_inverse=True, return_counts=True)
     a = sizes.astype(np.int64)
+    m, wrong = given.m, _NONE
+    if given.target is not None:
+        e = np.bincount(where, given.wrong(words), minlength=len(a)).astype(np.int64)
+        wrong = np.array([e.sum(), (e * e).sum(), (e * a).sum()])
     t = ones_packed(words, m).astype(np.int64)
     ones = np.zeros((m + 1, 3), np.int64)
     for group, values in zip(*_sums_by(t[:, None].astype(np.uint64), where, a), strict=True):
         ones[int(group[0])] = values[[0, 2, 3]]
     keys, sums = _sums_by(words, where, a)
     rows = Rows(keys, *(np.ascontiguousarray(sums[:, i]) for i in range(3)))
-    return _Sums(rows, sums[:, 3].copy(), ones, len(words), len(a), int((a * a).sum()))
+    return _Sums(rows, sums[:, 3].copy(), ones, len(words), len(a), int((a * a).sum()), wrong)
 
 
 def _sums_by(keys: np.ndarray, where: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -211,9 +211,10 @@ def start(network: Network, given: TrainingSet, source: np.random.Generator) -> 
 
 
 def block_sizes(network: Network) -> np.ndarray:
-    """(L, 4) numbers of units updated together: one of them is drawn for each sweep of a layer."""
-    sizes = [[max(1, w // 16), max(1, w // 8), max(1, w // 4), w] for w in network.hidden]
-    return np.array(sizes or np.zeros((0, 4)), np.int64).reshape(-1, 4)
+    """(L, 6) numbers of units updated together: one of them is drawn for each sweep of a layer."""
+    parts = (16, 8, 8, 8, 4, 1)
+    sizes = [[max(1, w // part) for part in parts] for w in network.hidden]
+    return np.array(sizes or np.zeros((0, 6)), np.int64).reshape(-1, 6)
 
 
 def settle(state: State, given: TrainingSet, source: np.random.Generator, limit: int) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean.truthtable import parse_functions
+from simprior.boolean.complexity import ones_packed
+from simprior.boolean.truthtable import pack, parse_functions
 from simprior.errors import InputError
 
 
@@ -29,6 +30,14 @@ class TrainingSet:
     def outside(self) -> np.ndarray:
         """(m - s,) inputs outside S."""
         return np.setdiff1d(np.arange(self.m), self.index)
+
+    def wrong(self, words: np.ndarray) -> np.ndarray:
+        """(F,) numbers of inputs outside S where (F, W) packed functions differ from the target."""
+        assert self.target is not None
+        outside = np.zeros(self.m, np.uint8)
+        outside[self.outside] = 1
+        different = (words ^ pack(self.target)[0]) & pack(outside)[0]
+        return ones_packed(different, self.m).astype(np.int64)
 
     def agree(self, tables: np.ndarray) -> np.ndarray:
         """(F,) bool: which of the (F, m) ``tables`` agree with S."""

@@ -1,0 +1,147 @@
+"""The No-U-Turn sampler of pyro (extra ``[bayes]``) on the soft posterior, to check HMC against."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from simprior import rng
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.sampling import check_samples
+from simprior.engine import Progress, run_tasks
+from simprior.errors import InputError
+from simprior.network import Network
+from simprior.training.mcmc.chains import counts_of_chains
+from simprior.training.mcmc.slice_sampling import check_at_least
+from simprior.training.mcmc.soft import BETA, SoftTarget, check_beta
+from simprior.training.mcmc.training_set import TrainingSet, make_training_set
+
+
+def nuts_posterior(
+    network: Network,
+    train_index: Sequence[int] | np.ndarray,
+    labels: Any = None,
+    samples: int | float = 10**3,
+    seed: int = 0,
+    *,
+    target: Any = None,
+    beta: float = BETA,
+    chains: int = 4,
+    thin: int = 1,
+    burn_in: int | None = None,
+    accept: float = 0.8,
+    max_depth: int = 10,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> FunctionCounts:
+    """Draw functions from the posterior under the soft likelihood by pyro's NUTS.
+
+    Parameters as in :func:`simprior.training.mcmc.soft.hmc_posterior`; trajectories have up to
+    2^``max_depth`` leapfrog steps (Hoffman & Gelman 2014). Chains run one after the other, each a
+    task, and adapt a diagonal mass matrix in ``burn_in`` iterations.
+
+    Returns
+    -------
+    FunctionCounts
+        As of ``hmc_posterior``; ``acceptance`` and ``divergent`` are pyro's.
+
+    Raises
+    ------
+    InputError
+        Also if pyro is not installed.
+    """
+    _import_pyro()
+    given = make_training_set(network.m, train_index, labels, target)
+    samples, seed = check_samples(samples), rng.check_seed(seed)
+    check_beta(beta)
+    for name, value, low in (
+        ("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0),
+        ("max_depth", max_depth, 1),
+    ):  # fmt: skip
+        check_at_least(name, value, low)
+    draws = -(-samples // chains)
+    warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
+    done: dict[int, tuple[np.ndarray, float, int]] = {}
+    run_tasks(
+        partial(_run, network, given, beta, seed, draws, warmup, thin, accept, max_depth),
+        range(chains), on_result=done.__setitem__, workers=min(workers, chains), progress=progress,
+        amount=lambda _: draws,
+    )  # fmt: skip
+    parts = [done[c] for c in range(chains)]
+    info = {
+        "method": "nuts", "beta": float(beta), "thin": thin, "burn_in": warmup,
+        "acceptance": float(np.mean([p[1] for p in parts])),
+        "divergent": sum(p[2] for p in parts),
+    }  # fmt: skip
+    words = np.stack([p[0] for p in parts])
+    return counts_of_chains(words, given, 0 if network.inputs is not None else network.n, info)
+
+
+def run_nuts(
+    potential: Any, start: np.ndarray, draws: int, warmup: int, seed: int, *,
+    accept: float = 0.8, max_depth: int = 10,
+) -> tuple[np.ndarray, float, int]:  # fmt: skip
+    """One chain: (draws, D) positions, mean acceptance, number of divergences.
+
+    ``potential`` maps a (D,) tensor to minus the log-density. torch's global generator, which pyro
+    uses, is left as it was.
+    """
+    import torch
+
+    pyro = _import_pyro()
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pyro.set_rng_seed(seed % 2**32)
+        nuts = pyro.infer.NUTS(
+            potential_fn=lambda sites: potential(sites["u"]), target_accept_prob=accept,
+            max_tree_depth=max_depth,
+        )  # fmt: skip
+        run = pyro.infer.MCMC(
+            nuts, num_samples=draws, warmup_steps=warmup, num_chains=1, disable_progbar=True,
+            initial_params={"u": torch.from_numpy(np.array(start, float))},
+        )  # fmt: skip
+        run.run()
+        found = run.get_samples()["u"].numpy()
+        diagnostics = run.diagnostics()
+    rate = float(np.mean(list(diagnostics["acceptance rate"].values())))
+    return found, rate, sum(len(v) for v in diagnostics["divergences"].values())
+
+
+def _import_pyro() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pyro
+            import pyro.infer
+    except ImportError:
+        raise InputError(
+            "method='nuts'", "pyro to be installed", "pip install 'simprior[bayes]', or use hmc"
+        ) from None
+    return pyro
+
+
+def _run(
+    network: Network, given: TrainingSet, beta: float, seed: int, draws: int, warmup: int,
+    thin: int, accept: float, max_depth: int, chain: int,
+) -> tuple[np.ndarray, float, int]:  # fmt: skip
+    """((T, W) functions, acceptance, divergences) of chain number ``chain``."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        target = SoftTarget(network, given, beta)
+        source = rng.generator(seed, "nuts", chain)
+        start = source.standard_normal(target.size)
+        found, rate, divergent = run_nuts(
+            lambda u: -target.log_density(u[None])[0], start, draws * thin, warmup,
+            int(source.integers(2**32)), accept=accept, max_depth=max_depth,
+        )  # fmt: skip
+        words = target.functions(found[thin - 1 :: thin])
+    finally:
+        torch.set_num_threads(threads)
+    return words, rate, divergent

@@ -1,0 +1,222 @@
+"""HMC over a network's parameters under a soft likelihood.
+
+Gradients need a likelihood that is not a step. Here the label y_j = +-1 of input j has probability
+sigmoid(beta y_j z_j), z the output of the network and beta the inverse temperature: as beta grows
+this tends to the 0-1 likelihood, and so does the posterior over functions; at any finite beta some
+draws disagree with S (``violating``) and large margins are favoured a little. Parameters are
+sampled as standard normals u; weights are sigma_w u / sqrt(fan-in), biases sigma_b u.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior import rng
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.inputs import input_matrix
+from simprior.boolean.sampling import check_samples
+from simprior.boolean.truthtable import pack
+from simprior.engine import Progress, run_tasks
+from simprior.errors import InputError
+from simprior.network import Network
+from simprior.training.mcmc.chains import counts_of_chains
+from simprior.training.mcmc.hmc import chain_major, run_hmc
+from simprior.training.mcmc.slice_sampling import check_at_least
+from simprior.training.mcmc.training_set import TrainingSet, make_training_set
+
+if TYPE_CHECKING:
+    import torch
+
+BETA = 10.0
+GROUP = 8  # chains integrated together; a constant, so that results do not depend on workers
+
+
+class SoftTarget:
+    """Log-density of u (C, D) given S, its gradient, and the functions of u.
+
+    ln p(u|S) = -|u|^2 / 2 + sum over S of ln sigmoid(beta y_j z_j(u)), up to a constant.
+    """
+
+    def __init__(self, network: Network, given: TrainingSet, beta: float) -> None:
+        import torch
+
+        from simprior.boolean._torch_engine import activation_of
+
+        if network.weight_dist != "gaussian":
+            raise InputError(
+                f"weight_dist={network.weight_dist!r}", "gaussian", "use rejection for other laws"
+            )
+        if network.activation == "step":
+            raise InputError(
+                "activation='step'", "an activation with a gradient", "use slice sampling"
+            )
+        self.beta = check_beta(beta)
+        x = torch.from_numpy(input_matrix(network))
+        self._all, self._train = x, x[torch.from_numpy(given.index)]
+        self._sign = torch.from_numpy(2.0 * given.bits.astype(float) - 1.0)
+        self._act = activation_of(network)
+        self._layers = [
+            (fan_in, width, sw / math.sqrt(fan_in), sb)
+            for fan_in, width, sw, sb in zip(
+                network.fan_ins, (*network.hidden, 1), network.sigma_ws, network.sigma_bs,
+                strict=True,
+            )
+        ]  # fmt: skip
+        self.size = sum((f + 1) * k for f, k, _, _ in self._layers)
+
+    def output(self, u: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """z (C, rows of x) of the networks u (C, D)."""
+        import torch
+
+        h, at = x.expand(len(u), *x.shape), 0
+        for layer, (fan_in, width, weight, bias) in enumerate(self._layers):
+            w = u[:, at : at + fan_in * width].view(-1, fan_in, width) * weight
+            at += fan_in * width
+            b = u[:, at : at + width].unsqueeze(1) * bias
+            at += width
+            h = torch.baddbmm(b, h, w)
+            if layer < len(self._layers) - 1:
+                h = self._act(h)
+        return h.squeeze(2)
+
+    def log_density(self, u: torch.Tensor) -> torch.Tensor:
+        """(C,) log-densities, differentiable."""
+        import torch
+
+        margins = self.beta * self._sign * self.output(u, self._train)
+        return torch.nn.functional.logsigmoid(margins).sum(dim=1) - 0.5 * (u * u).sum(dim=1)
+
+    def __call__(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log-densities (C,) and gradients (C, D), the form that ``hmc.run_hmc`` takes."""
+        import torch
+
+        leaf = torch.from_numpy(np.ascontiguousarray(u)).requires_grad_(True)
+        value = self.log_density(leaf)
+        (grad,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach().numpy(), grad.numpy()
+
+    def functions(self, u: np.ndarray) -> np.ndarray:
+        """(C, W) packed functions on all inputs."""
+        import torch
+
+        with torch.no_grad():
+            z = self.output(torch.from_numpy(np.ascontiguousarray(u)), self._all)
+        return pack((z > 0).numpy().astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Chains ``first .. stop - 1``, integrated together."""
+
+    first: int
+    stop: int
+
+
+def hmc_posterior(
+    network: Network,
+    train_index: Sequence[int] | np.ndarray,
+    labels: Any = None,
+    samples: int | float = 10**4,
+    seed: int = 0,
+    *,
+    target: Any = None,
+    beta: float = BETA,
+    chains: int = 32,
+    thin: int = 1,
+    burn_in: int | None = None,
+    leapfrog: int = 16,
+    accept: float = 0.8,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> FunctionCounts:
+    """Draw functions from the posterior under the soft likelihood by HMC.
+
+    Parameters
+    ----------
+    network : Network
+        Gaussian weights; any activation that torch can differentiate.
+    train_index, labels, target, samples, seed, chains, thin, workers, progress
+        As in :func:`simprior.training.mcmc.slice_sampling.slice_posterior`.
+    beta : float
+        Inverse temperature of the likelihood, in units of 1 / output.
+    burn_in : int, optional
+        Iterations of the warm-up, in which step sizes adapt; by default half of those recorded, and
+        at least 200. Chains start at draws from the prior.
+    leapfrog, accept
+        See :func:`simprior.training.mcmc.hmc.run_hmc`.
+
+    Returns
+    -------
+    FunctionCounts
+        As of ``slice_posterior``; ``info["posterior"]`` also has ``beta``, ``violating`` (share of
+        draws that disagree with S), ``acceptance``, ``step`` and ``divergent``.
+
+    Raises
+    ------
+    InputError, NumericalError
+    """
+    given = make_training_set(network.m, train_index, labels, target)
+    samples, seed = check_samples(samples), rng.check_seed(seed)
+    check_beta(beta)
+    for name, value, low in (
+        ("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0), ("leapfrog", leapfrog, 1)
+    ):  # fmt: skip
+        check_at_least(name, value, low)
+    draws = -(-samples // chains)
+    warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
+    groups = [_Group(c, min(c + GROUP, chains)) for c in range(0, chains, GROUP)]
+    done: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, int]] = {}
+
+    def receive(group: _Group, result: tuple[np.ndarray, np.ndarray, np.ndarray, int]) -> None:
+        done[group.first] = result
+
+    run_tasks(
+        partial(_run, network, given, beta, seed, draws, warmup, thin, leapfrog, accept), groups,
+        on_result=receive, workers=min(workers, len(groups)), progress=progress,
+        amount=lambda g: draws * (g.stop - g.first),
+    )  # fmt: skip
+    parts = [done[g.first] for g in groups]
+    info = {
+        "method": "hmc", "beta": float(beta), "thin": thin, "burn_in": warmup,
+        "leapfrog": leapfrog, "acceptance": float(np.concatenate([p[1] for p in parts]).mean()),
+        "step": float(np.concatenate([p[2] for p in parts]).mean()),
+        "divergent": sum(p[3] for p in parts),
+    }  # fmt: skip
+    words = np.concatenate([p[0] for p in parts])
+    return counts_of_chains(words, given, 0 if network.inputs is not None else network.n, info)
+
+
+def check_beta(beta: Any) -> float:
+    """A finite inverse temperature > 0, else :class:`InputError`."""
+    number = isinstance(beta, int | float | np.floating) and not isinstance(beta, bool)
+    if not number or not 0 < beta < math.inf:
+        raise InputError(f"beta={beta!r}", "a finite number > 0", "pass for example beta=10")
+    return float(beta)
+
+
+def _run(
+    network: Network, given: TrainingSet, beta: float, seed: int, draws: int, warmup: int,
+    thin: int, leapfrog: int, accept: float, group: _Group,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:  # fmt: skip
+    """((C, T, W) functions, acceptance, step sizes, divergences) of a group of chains."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        target = SoftTarget(network, given, beta)
+        sources = [rng.generator(seed, "hmc", c) for c in range(group.first, group.stop)]
+        start = np.stack([source.standard_normal(target.size) for source in sources])
+        found = run_hmc(
+            target, start, draws, warmup, sources, leapfrog=leapfrog, accept=accept, thin=thin,
+            record=target.functions,
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+    return chain_major(found.records), found.acceptance, found.step, int(found.divergent.sum())
