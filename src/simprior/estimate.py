@@ -112,6 +112,7 @@ def design_effect(
     total_clusters: float,
     pseudo: float = 16.0,
     multiplicity: np.ndarray | None = None,
+    sizes_squared: float | None = None,
 ) -> np.ndarray:
     """Design effect of every function of a run with shared hidden layers, never below 1.
 
@@ -139,6 +140,9 @@ def design_effect(
         Weight of the pool, in clusters.
     multiplicity : (F,) array, optional
         How many functions share each row (k, K, q); 1 if not given.
+    sizes_squared : float, optional
+        Sum over clusters of their squared numbers of heads, if they are not all equal (the last one
+        is cut short): k^2 / C becomes (k / N)^2 times this, its value when n_c follows the sizes.
 
     Returns
     -------
@@ -164,7 +168,8 @@ def design_effect(
         )
     if total_clusters < 2 or total_clusters == samples:
         return np.full(k.shape, max(1.0, samples / total_clusters))
-    between = (q - k * k / total_clusters) * (total_clusters / (total_clusters - 1.0))
+    equal = samples * samples / total_clusters if sizes_squared is None else sizes_squared
+    between = (q - (k / samples) ** 2 * equal) * (total_clusters / (total_clusters - 1.0))
     binomial = k * (1.0 - k / samples)
     own = np.divide(between, binomial, out=np.ones_like(k), where=binomial > 0)
     group = np.ceil(np.log2(np.maximum(c, 1.0))).astype(np.int64)

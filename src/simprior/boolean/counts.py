@@ -99,11 +99,20 @@ class FunctionCounts:
             return np.ones(len(self))
         q = self.profile
         effects = design_effect(
-            q.count, q.clusters, q.sumsq, self.samples, self.draws, multiplicity=q.multiplicity
-        )
+            q.count, q.clusters, q.sumsq, self.samples, self.draws, multiplicity=q.multiplicity,
+            sizes_squared=self._sizes_squared,
+        )  # fmt: skip
         known = np.stack([q.count, q.clusters, q.sumsq], axis=1)
         mine = np.stack([self.rows.count, self.rows.clusters, self.rows.sumsq], axis=1)
         return effects[_find_rows(known, mine)]
+
+    @property
+    def _sizes_squared(self) -> float:
+        """Sum of the squared cluster sizes: the last cluster may be cut short."""
+        if self.orbit is not None:  # clusters are tasks, of about equal size
+            return self.samples**2 / self.draws
+        last = self.samples - (self.draws - 1) * self.heads
+        return float((self.draws - 1) * self.heads**2 + last**2)
 
     @property
     def stderr(self) -> np.ndarray:
@@ -189,7 +198,7 @@ class FunctionCounts:
         p = k / self.samples
         effect = np.full(len(k), self.samples / self.draws if self.draws == 1 else 1.0)
         if not self.iid and self.draws > 1:
-            between = (q - k * k / self.draws) * self.draws / (self.draws - 1)
+            between = (q - p * p * self._sizes_squared) * self.draws / (self.draws - 1)
             binomial = k * (1 - p)
             effect = np.divide(between, binomial, out=effect, where=binomial > 0)
             effect = np.maximum(effect, 1.0)
