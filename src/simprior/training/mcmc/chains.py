@@ -119,7 +119,8 @@ def function_statistics(
     """
     chains, draws, width = words.shape
     flat = words.reshape(-1, width)
-    out = {"ones": ones_packed(flat, given.m).reshape(chains, draws).astype(float)}
+    out: dict[str, np.ndarray] = {}
+    out["ones"] = ones_packed(flat, given.m).reshape(chains, draws).astype(float)
     step = -(-draws // _MAX_TRACE)
     part = np.ascontiguousarray(words[:, ::step])
     out["lz76"] = lz76_packed(part.reshape(-1, width), given.m).reshape(part.shape[:2])

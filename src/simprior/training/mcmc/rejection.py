@@ -22,7 +22,6 @@ import numpy as np
 
 from simprior.boolean._plan import make_plan, make_scratch
 from simprior.boolean._tasks import STREAM, Job, Rows
-from simprior.boolean.complexity import ones_packed
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.dnf import RandomDNF, sample_dnf_chunk
 from simprior.boolean.merge import Merger, Profile
@@ -34,13 +33,13 @@ from simprior.estimate import korn_graubard
 from simprior.network import Network
 from simprior.rng import philox_key
 from simprior.training.mcmc._accept import accept_clusters
+from simprior.training.mcmc._clusters import NONE, ClusterSums, aggregate, ratio_squares
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
 
 _FIRST_TASK = 1 << 16  # prior draws of the first task; each task doubles ...
 _TASK_WORK = 1e11  # ... up to so many multiply-adds
 _BUFFER = 1 << 15
 _CHUNK = 1 << 16
-_NONE = np.zeros(3, np.int64)
 
 
 @dataclass(frozen=True)
@@ -49,24 +48,6 @@ class _Task:
     first: int
     stop: int  # hidden draws first .. stop - 1
     networks: int
-
-
-@dataclass
-class _Sums:
-    """Kept functions of a range of hidden draws: sums over clusters, by function and in total.
-
-    ``rows.sumsq`` is sum n_cf^2 and ``cross`` sum n_cf a_c; ``ones`` (m + 1, 3) the same three by
-    number of ones; ``accepted`` = sum a_c, ``clusters`` those with a_c > 0, ``squares`` sum a_c^2; ``wrong`` (3,)
-    sum e_c, sum e_c^2, sum e_c a_c of the errors outside S of the kept functions of a cluster.
-    """
-
-    rows: Rows
-    cross: np.ndarray
-    ones: np.ndarray
-    accepted: int
-    clusters: int
-    squares: int
-    wrong: np.ndarray
 
 
 def rejection_posterior(
@@ -109,8 +90,9 @@ def rejection_posterior(
         All draws agree with S. ``info["posterior"]``: ``method``, ``wanted``, ``prior_draws``,
         ``accepted``, ``acceptance`` (= P(C(S))) with ``acceptance_low`` and ``acceptance_high``
         (95 %), ``error`` and ``error_stderr`` (mean share of inputs outside S where a draw differs
-        from the target, if there is one), ``log_evidence`` and ``log_evidence_stderr`` (nats), ``ess`` (effective draws for a
-        function that is decided by the hidden layers: (sum a_c)^2 / sum a_c^2), ``violating`` (0),
+        from the target, if there is one), ``log_evidence`` and
+        ``log_evidence_stderr`` (nats), ``ess`` (effective draws for a function that is decided by
+        the hidden layers: (sum a_c)^2 / sum a_c^2), ``violating`` (0),
         ``converged`` (at least the draws that were wanted).
 
     Raises
@@ -153,17 +135,17 @@ class _Total:
     def __init__(self, given: TrainingSet, wanted: int) -> None:
         self.given, m = given, given.m
         self.m, self.wanted, self.networks, self.draws = m, wanted, 0, 0
-        self._next, self._waiting = 0, dict[int, tuple[_Task, _Sums]]()
+        self._next, self._waiting = 0, dict[int, tuple[_Task, ClusterSums]]()
         self._main, self._cross = Merger(m), Merger(m)
         none = np.zeros(0, np.int64)
         rows = Rows(np.zeros((0, n_words(m)), np.uint64), none, none, none)
-        self.sums = _Sums(rows, none, np.zeros((m + 1, 3), np.int64), 0, 0, 0, _NONE)
+        self.sums = ClusterSums(rows, none, np.zeros((m + 1, 3), np.int64), 0, 0, 0, NONE)
 
     @property
     def full(self) -> bool:
         return self.sums.accepted >= self.wanted
 
-    def receive(self, task: _Task, result: _Sums) -> None:
+    def receive(self, task: _Task, result: ClusterSums) -> None:
         self._waiting[task.index] = task, result
         while self._next in self._waiting and not self.full:
             done, part = self._waiting.pop(self._next)
@@ -183,10 +165,10 @@ class _Total:
         rows, cross, s = self._main.rows(), self._cross.rows().sumsq, self.sums
         iid = s.clusters == s.accepted
         if not iid:
-            rows.sumsq = _ratio_squares(rows.count, rows.sumsq, cross, s)
+            rows.sumsq = ratio_squares(rows.count, rows.sumsq, cross, s)
         ones = s.ones[:, :2].copy()
         if not iid:
-            ones[:, 1] = _ratio_squares(ones[:, 0], ones[:, 1], s.ones[:, 2], s)
+            ones[:, 1] = ratio_squares(ones[:, 0], ones[:, 1], s.ones[:, 2], s)
         known = isinstance(job.model, RandomDNF) or job.model.inputs is None
         return FunctionCounts(
             self.m, job.model.n if known else 0, rows,
@@ -229,16 +211,6 @@ class _Total:
         }  # fmt: skip
 
 
-def _ratio_squares(
-    count: np.ndarray, squares: np.ndarray, cross: np.ndarray, s: _Sums
-) -> np.ndarray:
-    """Sum over clusters of (n_cf - p a_c)^2 + k^2 / C, as whole numbers of at least k."""
-    k = count.astype(float)
-    p = k / s.accepted
-    residual = squares - 2 * p * cross + p * p * s.squares
-    return np.maximum(np.rint(residual + k * k / s.clusters).astype(np.int64), count)
-
-
 def _task_draws(job: Job) -> int:
     """Hidden draws of the largest task: a few seconds of work."""
     model = job.model
@@ -249,15 +221,15 @@ def _task_draws(job: Job) -> int:
     return max(64, int(_TASK_WORK / work))
 
 
-def _run(job: Job, given: TrainingSet, task: _Task) -> _Sums:
+def _run(job: Job, given: TrainingSet, task: _Task) -> ClusterSums:
     """Kept functions of a task; a function of (job, given, task)."""
     m = given.m
     main, cross = Merger(m), Merger(m)
-    total = _Sums(
-        main.rows(), np.zeros(0, np.int64), np.zeros((m + 1, 3), np.int64), 0, 0, 0, _NONE
+    total = ClusterSums(
+        main.rows(), np.zeros(0, np.int64), np.zeros((m + 1, 3), np.int64), 0, 0, 0, NONE
     )
     for words, owner in _kept(job, given, task):
-        part = _aggregate(words, owner, given)
+        part = aggregate(words, owner, given)
         main.add(part.rows)
         rows = part.rows
         cross.add(Rows(rows.words, rows.count, rows.clusters, part.cross))
@@ -335,37 +307,3 @@ def _kept_torch(
                 yield kept, np.arange(len(kept))
             else:
                 yield kept, np.full(len(kept), cluster)
-
-
-def _aggregate(words: np.ndarray, owner: np.ndarray, given: TrainingSet) -> _Sums:
-    """Sums over clusters of the kept functions ``words`` (B, W) with clusters ``owner`` (B,)."""
-    _, where, sizes = np.unique(owner, return_inverse=True, return_counts=True)
-    a = sizes.astype(np.int64)
-    m, wrong = given.m, _NONE
-    if given.target is not None:
-        e = np.bincount(where, given.wrong(words), minlength=len(a)).astype(np.int64)
-        wrong = np.array([e.sum(), (e * e).sum(), (e * a).sum()])
-    t = ones_packed(words, m).astype(np.int64)
-    ones = np.zeros((m + 1, 3), np.int64)
-    for group, values in zip(*_sums_by(t[:, None].astype(np.uint64), where, a), strict=True):
-        ones[int(group[0])] = values[[0, 2, 3]]
-    keys, sums = _sums_by(words, where, a)
-    rows = Rows(keys, *(np.ascontiguousarray(sums[:, i]) for i in range(3)))
-    return _Sums(rows, sums[:, 3].copy(), ones, len(words), len(a), int((a * a).sum()), wrong)
-
-
-def _sums_by(keys: np.ndarray, where: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct keys (F, W) and (F, 4): count, clusters, sum n^2, sum n a over the clusters."""
-    order = np.lexsort((where, *keys.T[::-1]))
-    keys, where = keys[order], where[order]
-    if not len(keys):
-        return keys, np.zeros((0, 4), np.int64)
-    new_key = np.ones(len(keys), bool)
-    new_key[1:] = (keys[1:] != keys[:-1]).any(axis=1)
-    new_pair = new_key.copy()
-    new_pair[1:] |= where[1:] != where[:-1]
-    pair = np.flatnonzero(new_pair)
-    n = np.diff(np.append(pair, len(keys)))
-    per_pair = np.stack([n, np.ones_like(n), n * n, n * a[where[pair]]], axis=1)
-    first = np.searchsorted(pair, np.flatnonzero(new_key))
-    return keys[new_key], np.add.reduceat(per_pair, first, axis=0)

@@ -1,0 +1,76 @@
+"""Sums over clusters of kept draws: what a ratio estimate and its standard error need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simprior.boolean._tasks import Rows
+from simprior.boolean.complexity import ones_packed
+from simprior.training.mcmc.training_set import TrainingSet
+
+NONE = np.zeros(3, np.int64)
+
+
+@dataclass
+class ClusterSums:
+    """Kept functions of a range of hidden draws: sums over clusters, by function and in total.
+
+    ``rows.sumsq`` is sum n_cf^2 and ``cross`` sum n_cf a_c; ``ones`` (m + 1, 3) the same three by
+    number of ones; ``accepted`` = sum a_c, ``clusters`` those with a_c > 0, ``squares`` sum a_c^2;
+    ``wrong`` (3,) sum e_c, sum e_c^2, sum e_c a_c, e_c the errors outside S of the kept functions
+    of a cluster.
+    """
+
+    rows: Rows
+    cross: np.ndarray
+    ones: np.ndarray
+    accepted: int
+    clusters: int
+    squares: int
+    wrong: np.ndarray
+
+
+def ratio_squares(
+    count: np.ndarray, squares: np.ndarray, cross: np.ndarray, s: ClusterSums
+) -> np.ndarray:
+    """Sum over clusters of (n_cf - p a_c)^2 + k^2 / C, as whole numbers of at least k."""
+    k = count.astype(float)
+    p = k / s.accepted
+    residual = squares - 2 * p * cross + p * p * s.squares
+    return np.maximum(np.rint(residual + k * k / s.clusters).astype(np.int64), count)
+
+
+def aggregate(words: np.ndarray, owner: np.ndarray, given: TrainingSet) -> ClusterSums:
+    """Sums over clusters of the kept functions ``words`` (B, W) with clusters ``owner`` (B,)."""
+    _, where, sizes = np.unique(owner, return_inverse=True, return_counts=True)
+    a = sizes.astype(np.int64)
+    m, wrong = given.m, NONE
+    if given.target is not None:
+        e = np.bincount(where, given.wrong(words), minlength=len(a)).astype(np.int64)
+        wrong = np.array([e.sum(), (e * e).sum(), (e * a).sum()])
+    t = ones_packed(words, m).astype(np.int64)
+    ones = np.zeros((m + 1, 3), np.int64)
+    for group, values in zip(*_sums_by(t[:, None].astype(np.uint64), where, a), strict=True):
+        ones[int(group[0])] = values[[0, 2, 3]]
+    keys, sums = _sums_by(words, where, a)
+    rows = Rows(keys, *(np.ascontiguousarray(sums[:, i]) for i in range(3)))
+    return ClusterSums(rows, sums[:, 3].copy(), ones, len(words), len(a), int((a * a).sum()), wrong)
+
+
+def _sums_by(keys: np.ndarray, where: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct keys (F, W) and (F, 4): count, clusters, sum n^2, sum n a over the clusters."""
+    order = np.lexsort((where, *keys.T[::-1]))
+    keys, where = keys[order], where[order]
+    if not len(keys):
+        return keys, np.zeros((0, 4), np.int64)
+    new_key = np.ones(len(keys), bool)
+    new_key[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+    new_pair = new_key.copy()
+    new_pair[1:] |= where[1:] != where[:-1]
+    pair = np.flatnonzero(new_pair)
+    n = np.diff(np.append(pair, len(keys)))
+    per_pair = np.stack([n, np.ones_like(n), n * n, n * a[where[pair]]], axis=1)
+    first = np.searchsorted(pair, np.flatnonzero(new_key))
+    return keys[new_key], np.add.reduceat(per_pair, first, axis=0)
