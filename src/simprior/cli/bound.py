@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -70,6 +71,10 @@ def run(spec: Bound) -> int:
         "reliable": evidence.diagnostics.get("reliable"),
         "seconds": evidence.diagnostics.get("seconds"),
     }  # fmt: skip
+    if summary["pareto_k"] is not None and not summary["reliable"]:
+        logging.getLogger("simprior").warning(
+            "ln P(C(S)) is not reliable (Pareto k-hat %.2f): raise --draws", summary["pareto_k"]
+        )
     if spec.json:
         print_json({"summary": summary, "bounds": rows})
         return 0

@@ -76,6 +76,7 @@ def run(spec: LogP) -> int:
         )  # fmt: skip
     frame = _study(spec) if spec.study is not None else _table(spec)
     _show(frame, spec)
+    warn_unreliable(frame)
     if spec.out is not None:
         logging.getLogger("simprior").info("written to %s", spec.out)
     return 0
@@ -179,6 +180,18 @@ def _estimator_options(spec: LogP) -> dict[str, Any]:
         if not options["tol"] > 0:
             raise InputError(f"tol={spec.tol}", "a standard error > 0 in nats", "pass --tol 0.01")
     return options
+
+
+def warn_unreliable(frame: pd.DataFrame) -> None:
+    """Say on stderr how many standard errors are not to be trusted."""
+    sampled = frame["exact_stderr" if "exact_stderr" in frame else "stderr"].notna()
+    count = int((sampled & ~frame["reliable"].astype(bool)).sum())
+    if count:
+        logging.getLogger("simprior").warning(
+            "%d of %d estimates are not reliable (Pareto k-hat above 0.7, EP not converged, or "
+            "--tol not reached): raise --draws, or check them with --method smc or minimax",
+            count, len(frame),
+        )  # fmt: skip
 
 
 def _show(frame: pd.DataFrame, spec: LogP) -> None:

@@ -58,6 +58,11 @@ def run(spec: Posterior) -> int:
         print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
         print()
         print(key_values(counts.summary() | report))
+    if spec.method == "gp" and not report["reliable"]:
+        logging.getLogger("simprior").warning(
+            "the intervals are not reliable: Pareto k-hat of the proposals is %.2f, above 0.7",
+            report["pareto_k"] if report["pareto_k"] is not None else float("nan"),
+        )
     if spec.out is not None:
         logging.getLogger("simprior").info("written to %s", spec.out)
     return 0

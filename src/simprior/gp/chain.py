@@ -54,6 +54,10 @@ class Source:
         The temperature of each proposal is drawn, not allotted, so that they are independent and
         identically distributed from the mixture.
         """
+        size = max(CHUNK // self.twist.rank, 256)
+        if count > size:
+            parts = [self.propose(min(size, count - at), rng) for at in range(0, count, size)]
+            return np.concatenate([z for z, _ in parts]), np.concatenate([w for _, w in parts])
         uniform = 1.0 - rng.random((self.twist.rank, count))
         done = Draws(self.twist, uniform, rng.integers(len(KAPPA), size=count)).run()
         z = done.points()[:, self.columns] * self.signs[self.columns]
