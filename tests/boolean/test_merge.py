@@ -108,7 +108,7 @@ def test_merger_does_not_depend_on_order(tmp_path: Path) -> None:
 
 
 def test_out_of_core_within_little_memory(tmp_path: Path) -> None:
-    """A million rows, 64 MiB."""
+    """A million rows, 64 MiB asked for."""
     rng = np.random.default_rng(0)
     paths = []
     for i in range(4):
