@@ -160,19 +160,21 @@ def _check_whole(counts: FunctionCounts, name: str) -> None:
 def _effects(counts: FunctionCounts) -> tuple[np.ndarray, float, float]:
     """Design effects of single functions, of sets of functions, of functions not met.
 
-    A table has no sums over hidden draws for sets. Their effect is taken as the larger of the mean
-    over functions (by mass) and that of the constants. A chain of dependent samples that reports
-    ``info["posterior"]["ess"]`` has samples / ess throughout.
+    A table has no sums over hidden draws for sets. Their effect is taken as the largest of the mean
+    over functions (by mass), that of the constants, and samples / ess if the run reports an
+    effective sample size in ``info["posterior"]["ess"]``. Samples without clusters have
+    samples / ess throughout.
     """
+    ess = (counts.info.get("posterior") or {}).get("ess")
+    known = isinstance(ess, int | float) and 0 < ess < counts.samples
+    effect = counts.samples / float(ess) if known and ess is not None else 1.0
     if counts.iid:
-        ess = (counts.info.get("posterior") or {}).get("ess")
-        known = isinstance(ess, int | float) and 0 < ess < counts.samples
-        effect = counts.samples / float(ess) if known and ess is not None else 1.0
         return np.full(len(counts), effect), effect, effect
     effects = counts.design_effects
     mean = float(np.average(effects, weights=counts.count))
     rare = effects[counts.rows.clusters == counts.rows.clusters.min()]
-    return effects, max(mean, counts.constant_design_effect()), float(rare.mean())
+    largest = max(mean, counts.constant_design_effect(), effect)
+    return effects, largest, float(rare.mean())
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ COMMANDS = {
     "logp": "ln P of given functions under the infinite-width prior, with standard errors",
     "posterior": "draw functions from the Bayesian posterior given a training set",
     "bound": "marginal-likelihood PAC-Bayes bound of a training set",
+    "compare": "how alike two runs are: distances, correlations, test errors, noise ceilings",
     "table": "print the most frequent functions of a run",
     "plot": "draw the figures of a run",
     "info": "describe a run directory and verify its files",

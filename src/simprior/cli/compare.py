@@ -1,0 +1,239 @@
+"""``simprior compare``: how alike two runs' distributions over functions are."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from simprior.cli.common import Output
+from simprior.cli.output import markdown, print_json, set_up_logging
+from simprior.cli.values import Count, Integer, MaybePath, MaybeText, Number
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from simprior.analysis.compare import Comparison
+    from simprior.boolean.counts import FunctionCounts
+
+TABLE, PAIRS, ERRORS = "compare.csv", "pairs.parquet", "errors.csv"
+_COLUMNS = (
+    "name", "value", "stderr", "low", "high", "matched", "noise_ceiling_a", "noise_ceiling_b",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Output):
+    """Compare the distributions over functions of two runs: distances, correlations, test errors.
+
+    Every number has an interval and, beside it, what parts of one and the same run show at the same
+    size (noise ceiling). The same run twice is dealt out in two halves. The target and the training
+    set are read from the runs where they record them.
+    """
+
+    a: Annotated[Positional[Path], arg(help="a run directory")]
+    b: Annotated[Positional[Path], arg(help="another one, on the same inputs")]
+    min_count: Annotated[
+        Count, arg(help="effective count on both sides from which log-probabilities are used")
+    ] = 10
+    bootstrap: Annotated[Count, arg(help="bootstrap replicates")] = 200
+    splits: Annotated[Count, arg(help="random divisions for the noise ceilings")] = 16
+    level: Annotated[Number, arg(help="confidence level")] = 0.95
+    target: Annotated[MaybeText, arg(help="target function: bits, hex or a name")] = None
+    train_index: Annotated[
+        MaybeText, arg(help="inputs trained on, with commas; the others are the test set")
+    ] = None
+    seed: Annotated[Integer, arg(help="root of all random numbers, 0 to 2^63 - 1")] = 0
+    plot: Annotated[bool, arg(help="draw figures into OUT/figures, or A/figures")] = False
+    out: Annotated[MaybePath, arg(help="run directory for tables and figures")] = None
+    overwrite: Annotated[bool, arg(help="remove an earlier run in --out first")] = False
+
+
+SPEC = Compare
+
+
+def run(spec: Compare) -> int:
+    """Load, compare, print the table, write what was asked for."""
+    set_up_logging(spec.quiet)
+    if spec.out is not None:
+        from simprior.store_wipe import check_occupied
+
+        check_occupied(spec.out, resume=False, overwrite=spec.overwrite)
+    comparison = _compare(spec)
+    frame = comparison.to_frame()
+    if spec.json:
+        print_json({
+            "a": str(spec.a), "b": str(spec.b), "split": comparison.split,
+            "min_count": spec.min_count, "level": spec.level, "part_size": comparison.part_size,
+            "statistics": frame.to_dict(orient="records"),
+        })  # fmt: skip
+    else:
+        rows = [[_shown(value) for value in row] for row in frame[list(_COLUMNS)].to_numpy()]
+        print(markdown(_COLUMNS, rows))
+    for path in _write(spec, comparison):
+        logging.getLogger("simprior").info("written: %s", path)
+    return 0
+
+
+def _shown(value: Any) -> Any:
+    import math
+
+    return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _compare(spec: Compare) -> Comparison:
+    from simprior.analysis.compare import compare
+
+    a = _load(spec.a)
+    b = a if spec.a.resolve() == spec.b.resolve() else _load(spec.b)
+    if b.m != a.m:
+        raise InputError(
+            f"{spec.b}: functions on m={b.m} inputs", f"m={a.m}, as in {spec.a}",
+            "compare runs on the same inputs",
+        )  # fmt: skip
+    target, mask = _task(spec, a.m)
+    return compare(
+        a, b, min_count=spec.min_count, bootstrap=spec.bootstrap, splits=spec.splits,
+        seed=spec.seed, level=spec.level, target=target, test_mask=mask,
+    )  # fmt: skip
+
+
+def _load(path: Path) -> FunctionCounts:
+    from simprior.boolean.counts import FunctionCounts
+
+    counts = FunctionCounts.load(path)
+    recorded = _recorded(path)
+    if "ess" in recorded:
+        counts.info["posterior"] = {"ess": recorded["ess"], **(counts.info.get("posterior") or {})}
+    return counts
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """What a run says about its target and training set, and its effective sample size.
+
+    From its configuration, its results and ``posterior.json``, the later over the earlier.
+    """
+    import json
+
+    from simprior.store import load_run
+
+    run = load_run(path)
+    found: dict[str, Any] = {}
+    sources = [run.config, run.results]
+    if "posterior.json" in run.files and (path / "posterior.json").exists():
+        sources.append(json.loads((path / "posterior.json").read_text()))
+    for source in sources:
+        found |= {key: source[key] for key in ("target", "train_index", "ess") if key in source}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _task(spec: Compare, m: int) -> tuple[Any, np.ndarray | None]:
+    """Target and mask of the test inputs: from the flags, else as the runs recorded them."""
+    known = [_recorded(spec.a), _recorded(spec.b)]
+    target: Any = spec.target
+    index: Any = None if spec.train_index is None else _parse_index(spec.train_index)
+    if target is None:
+        targets = [entry["target"] for entry in known if isinstance(entry.get("target"), str)]
+        target = targets[0] if targets else None
+        if len(set(targets)) > 1:
+            logging.getLogger("simprior").warning(
+                "the runs record different targets; errors are against %s", targets[0]
+            )
+    if target is None:
+        if index is not None:
+            raise InputError("train_index without a target", "both", "pass --target too")
+        return None, None
+    if index is None:
+        sets = [entry["train_index"] for entry in known if "train_index" in entry]
+        index = sets[0] if sets else None
+        if any(sorted(other) != sorted(index) for other in sets):
+            logging.getLogger("simprior").warning(
+                "the runs record different training sets; the first is left out of the errors"
+            )
+    return target, None if index is None else _mask(index, m)
+
+
+def _parse_index(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InputError(
+            f"train_index={text[:40]!r}", "whole numbers with commas between", "check the commas"
+        ) from None
+
+
+def _mask(index: list[int], m: int) -> np.ndarray:
+    import numpy as np
+
+    wrong = [i for i in index if not 0 <= i < m]
+    if wrong:
+        raise InputError(
+            f"train_index={wrong[0]}", f"inputs from 0 to {m - 1}", "check the training set"
+        )
+    mask = np.ones(m, bool)
+    mask[index] = False
+    return mask
+
+
+def _write(spec: Compare, comparison: Comparison) -> list[Path]:
+    """Tables into ``--out``; figures there or into the first run."""
+    if spec.out is None and not spec.plot:
+        return []
+    from simprior.analysis.figures_compare import write_figures
+    from simprior.store import RunDir
+
+    labels = (spec.a.name or "A", spec.b.name or "B")
+    labels = (f"{labels[0]} (1)", f"{labels[1]} (2)") if comparison.split else labels
+    subject = command_line(spec)
+    if spec.out is None:
+        with RunDir.attach(spec.a) as store:
+            files = write_figures(
+                comparison, spec.a / "figures", labels, subject, f"compare-{spec.b.name}-"
+            )
+            for file in files:
+                store.add_file(file.relative_to(spec.a))
+            store.save()
+        return files
+    config = {
+        "a": str(spec.a), "b": str(spec.b), "min_count": spec.min_count,
+        "bootstrap": spec.bootstrap, "splits": spec.splits, "level": spec.level, "seed": spec.seed,
+    }  # fmt: skip
+    if spec.target is not None:
+        config["target"] = spec.target
+    with RunDir.open(spec.out, "compare", config, overwrite=spec.overwrite) as store:
+        files = _tables(spec.out, comparison, subject)
+        if spec.plot:
+            files += write_figures(comparison, spec.out / "figures", labels, subject)
+        for file in files:
+            store.add_file(file.relative_to(spec.out))
+        tv = comparison["total_variation"]
+        store.finish({"total_variation_low": tv.low, "total_variation_high": tv.high})
+        store.save()
+    return files
+
+
+def _tables(folder: Path, comparison: Comparison, note: str) -> list[Path]:
+    from simprior.analysis.tables import write
+
+    files = [folder / TABLE, folder / PAIRS]
+    write(comparison.to_frame(), files[0], "csv", note)
+    write(comparison.pairs(), files[1], "parquet", note)
+    if comparison.errors is not None:
+        files.append(folder / ERRORS)
+        write(comparison.errors, files[-1], "csv", note)
+    return files
+
+
+def command_line(spec: Compare) -> str:
+    """The command that makes the tables and figures, for their metadata."""
+    words = ["simprior", "compare", str(spec.a), str(spec.b), "--min-count", str(spec.min_count)]
+    words += ["--bootstrap", str(spec.bootstrap), "--splits", str(spec.splits)]
+    words += ["--level", str(spec.level), "--seed", str(spec.seed)]
+    words += ["--target", spec.target] if spec.target is not None else []
+    words += ["--train-index", spec.train_index] if spec.train_index is not None else []
+    return shlex.join(words)
