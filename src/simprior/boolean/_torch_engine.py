@@ -21,7 +21,7 @@ from simprior.boolean._plan import FLOAT32_SAFE, check_range
 from simprior.boolean._tasks import STREAM, Counter, Job, count_words
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import n_words
-from simprior.errors import NumericalError
+from simprior.errors import InputError, NumericalError
 from simprior.network import Network
 from simprior.rng import derive, philox_key
 
@@ -154,8 +154,8 @@ def activation_of(network: Network) -> Callable[[Tensor], Tensor]:
     def call(z: Tensor) -> Tensor:
         try:
             out = user(z)
-        except (TypeError, AttributeError, ValueError, RuntimeError):
-            out = user(z.cpu().numpy())  # a function of numpy arrays
+        except Exception:  # perhaps a function of numpy arrays
+            out = _call_with_numpy(user, z, network.activation_name)
         out = torch.as_tensor(np.asarray(out) if not isinstance(out, torch.Tensor) else out)
         if out.shape != z.shape:
             raise NumericalError(
@@ -165,6 +165,19 @@ def activation_of(network: Network) -> Callable[[Tensor], Tensor]:
         return out.to(z.device, z.dtype)
 
     return call
+
+
+def _call_with_numpy(user: Callable[[Any], Any], z: Tensor, name: str) -> Any:
+    try:
+        return np.asarray(user(z.cpu().numpy()), dtype=np.float64)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"activation={name}",
+            f"an elementwise function of tensors or arrays (it raised {type(error).__name__}: "
+            f"{reason})",
+            "vectorise it, for example with torch or numpy operations",
+        ) from None
 
 
 def pack_signs(z: Tensor) -> np.ndarray:

@@ -156,9 +156,20 @@ class FunctionCounts:
         return unpack(self.words[: len(self) if top is None else top], self.m)
 
     def find(self, functions: Any) -> np.ndarray:
-        """Row of each of ``functions`` (any accepted form), -1 where it was not met."""
+        """Row of each of ``functions`` (any accepted form), -1 where it was not met.
+
+        Raises :class:`InputError` if only the first rows of the table were loaded and one of the
+        functions is not among them.
+        """
         wanted = pack(parse_functions(functions, self.m, self.n))
-        return _find_rows(self.words, wanted, missing=True)
+        rows = _find_rows(self.words, wanted, missing=True)
+        if len(self) < self.functions and (rows < 0).any():
+            raise InputError(
+                f"find with {len(self)} of {self.functions} rows loaded",
+                "functions among the loaded rows",
+                "load the whole table: FunctionCounts.load(path)",
+            )
+        return rows
 
     def to_frame(self, top: int | None = 20, level: float = 0.95) -> pd.DataFrame:
         """Table of the ``top`` most frequent functions (None: all loaded rows).

@@ -32,6 +32,7 @@ from simprior.store_manifest import MANIFEST
 
 DTYPES, DEVICES = ("float32", "float64"), ("cpu", "cuda", "auto")
 DEFAULT_MEMORY = 4 * 2**30
+MAX_SAMPLES = 10**13
 MAX_HEADS = 1 << 16
 _TASK_WORK = 2e11  # multiply-adds a task: a few seconds
 _TASK_SAMPLES = 1 << 24
@@ -197,9 +198,9 @@ def job_config(job: Job) -> dict[str, Any]:
 def check_samples(samples: Any) -> int:
     """A whole number >= 1 (1e7 is accepted) as int; else :class:`InputError`."""
     whole = isinstance(samples, int | float | np.integer) and not isinstance(samples, bool)
-    if not whole or not samples == samples // 1 or not 1 <= samples < 2**53:
+    if not whole or not samples == samples // 1 or not 1 <= samples <= MAX_SAMPLES:
         raise InputError(
-            f"samples={samples!r}", "a whole number from 1 to 9e15", "pass for example 1e7"
+            f"samples={samples!r}", "a whole number from 1 to 1e13", "pass for example 1e7"
         )
     return int(samples)
 
