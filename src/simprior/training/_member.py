@@ -178,7 +178,7 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
             draw_weighted(
                 chosen[:count], each, cumulative, step, member, keys[K_ORDER], buf, words
             )
-            gradient(P, G, net, x, y, chosen, 0, count, loss, s)
+            gradient(P, G, net, x, y, chosen, start, count, loss, s)
         else:
             if start == 0 and batch < size:
                 shuffle(perm, step // epoch_steps, member, keys[K_ORDER], buf, words)
@@ -193,36 +193,40 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
 
 
 @njit(nogil=True)
-def start_member(P, member, net, law, data, rule, c, keys, s, watch):
-    """Initial parameters of ``member``; with pre-training, those that fit random labels."""
-    scales, ratios, uniform, _ = law
-    draw_parameters(P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20])
-    if rule[R_PRETRAIN] > 0:
-        labels, first = s[1], rule.copy()
-        size, batch = data[2], rule[R_BATCH]
-        random_labels(labels, member, keys[K_LABELS], s[19], s[20])
-        first[R_STOP] = FIRST_FIT
-        first[R_MAX_STEPS] = rule[R_PRETRAIN] * ((size + batch - 1) // batch)
-        none = (watch[0][:0], watch[1], watch[2], watch[3])
-        fit(P, np.uint64(member) + STAGE, net, law, data, labels, first, 0.0, c, keys, s, none)
+def prepare_stage(stage, labels, rule, member, data, keys, s):
+    """Labels and rule of a stage: 0 pre-training on random labels, 1 the training itself."""
+    if stage == 1:
+        labels[: data[2]] = data[1][: data[2]]
+        return rule
+    first = rule.copy()
+    batch = rule[R_BATCH]
+    random_labels(labels, member, keys[K_LABELS], s[19], s[20])
+    first[R_STOP] = FIRST_FIT
+    first[R_MAX_STEPS] = rule[R_PRETRAIN] * ((data[2] + batch - 1) // batch)
+    return first
 
 
 @njit(nogil=True, cache=True)
 def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, out, watch):
     """Train members ``first .. first + count - 1``; row i of each array of ``out`` is member i's:
     (packed table, steps, first fit, errors, loss). ``watch`` as in :func:`fit`, a row a member."""
-    x, y, size, everything, m = data
+    x, _, size, everything, m = data
     tables, steps, fits, errors, losses = out
-    loss = rule[R_LOSS]
+    scales, ratios, uniform, _ = law
+    loss, labels = rule[R_LOSS], s[1]
     threshold = np.float32(0.5) if loss == MSE01 else np.float32(0.0)
     for i in range(count):
-        mine = (watch[0], watch[1][i], watch[2][i], watch[3][i])
-        start_member(P, first + i, net, law, data, rule, c, keys, s, mine)
-        steps[i], fits[i] = fit(
-            P, first + i, net, law, data, y, rule, stop_loss, c, keys, s, mine
-        )
-        errors[i] = count_errors(P, net, x, y, size, threshold, True, s)
-        losses[i] = mean_loss(P, net, x, y, size, loss, s, s[17])
+        member = np.uint64(first + i)
+        draw_parameters(P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20])
+        for stage in range(0 if rule[R_PRETRAIN] > 0 else 1, 2):
+            now = prepare_stage(stage, labels, rule, member, data, keys, s)
+            mine = (watch[0][: watch[0].size * stage], watch[1][i], watch[2][i], watch[3][i])
+            steps[i], fits[i] = fit(
+                P, member + STAGE * np.uint64(1 - stage), net, law, data, labels, now, stop_loss,
+                c, keys, s, mine,
+            )  # fmt: skip
+        errors[i] = count_errors(P, net, x, labels, size, threshold, True, s)
+        losses[i] = mean_loss(P, net, x, labels, size, loss, s, s[17])
         function_of(P, net, everything, m, threshold, s, tables[i])
 
 

@@ -1,0 +1,406 @@
+"""Ensembles of trained networks: which function does each of many members find?
+
+:func:`train` trains ``runs`` independent networks, each from its own draw of the prior and with its
+own minibatch order, and records the function that each one ends at. Every random number belongs to
+(seed, member), so a member is the same whatever the number of members, workers or interruptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean._tasks import key_columns, words_from_columns
+from simprior.boolean.sampling import resolve_device
+from simprior.engine import Progress, run_tasks
+from simprior.errors import InputError
+from simprior.network import Network
+from simprior.store import RunDir, Written, read_table, write_table
+from simprior.training.optimizers import Optimizer
+from simprior.training.records import TrainResult, _arrow
+from simprior.training.spec import Stop, TrainSpec, whole
+from simprior.training.targets import Problem, boolean_problem, data_problem
+
+_TASK_SECONDS, _GUESSED_STEPS = 2.0, 500
+_FLOPS, _UPDATES = 2e10, 1.5e9  # multiply-adds and parameter updates a second, roughly
+_LEAST_TASKS, _MOST_MEMBERS = 16, 4096
+RECORD_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """What determines the members of a run, and where a worker puts its shards."""
+
+    spec: TrainSpec
+    problem: Problem
+    runs: int
+    device: str = "cpu"
+    shards: Path | None = None
+
+    def __hash__(self) -> int:
+        return id(self.problem)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Members ``first .. first + count - 1``."""
+
+    index: int
+    first: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """Name of the shard."""
+        return f"{self.index:06d}"
+
+
+@dataclass(frozen=True)
+class Members:
+    """Columns of some members, as in ``TrainResult``; the trajectory has a row a recorded step."""
+
+    words: np.ndarray
+    steps: np.ndarray
+    first_fit: np.ndarray
+    errors: np.ndarray
+    loss: np.ndarray
+    trajectory: dict[str, np.ndarray]
+
+
+def train(
+    network: Network,
+    target: Any = None,
+    *,
+    train: int | Sequence[int] = 64,
+    data: str | None = None,
+    classes: str | None = None,
+    test: int = 100,
+    runs: int | float = 1000,
+    optimizer: str | Optimizer = "adam",
+    lr: float | None = None,
+    options: Mapping[str, float | bool] | None = None,
+    loss: str = "ce",
+    batch_size: int = 32,
+    stop: str | Stop = "first-fit",
+    max_epochs: int = 1000,
+    check: int = 0,
+    pretrain: int = 0,
+    corrupt: float = 0.0,
+    attack: int = 0,
+    data_seed: int | None = None,
+    seed: int = 0,
+    record: Sequence[int] = (),
+    record_runs: int = RECORD_RUNS,
+    device: str = "cpu",
+    workers: int = 1,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    executor: str = "local",
+    executor_options: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train ``runs`` networks on one training set and record the function each one finds.
+
+    Parameters
+    ----------
+    network : Network
+        Architecture and law of the initial parameters. With ``data`` its inputs are replaced.
+    target : array, str or Problem
+        The Boolean function to learn (see :func:`~simprior.training.targets.boolean_problem`), or
+        a problem made beforehand (then the arguments about data are not used).
+    train : int or sequence of int
+        Size of the training set, or its indices.
+    data, classes, test
+        Real data in place of a Boolean target (:func:`~simprior.training.targets.data_problem`).
+    runs : int
+        Members of the ensemble.
+    optimizer, lr, options
+        Name, learning rate (default: that of ``torch.optim``) and options, see
+        :mod:`simprior.training.optimizers`.
+    loss : str
+        ``ce``, ``mse`` (targets -1, +1), ``mse01`` (0, 1; class 1 iff z > 1/2) or ``hinge``.
+    batch_size : int
+        Examples a step; each epoch goes through the training set in a new random order.
+    stop : str
+        ``first-fit``, ``epochs:N``, ``loss:X`` or ``steps:N`` (:class:`simprior.training.spec.Stop`).
+    max_epochs : int
+        A member without success by then is given up (``guess-and-check``: networks drawn).
+    check : int
+        Steps between looks at the training error; 0: once an epoch, and before the first step.
+    pretrain : int
+        Epochs (at most) of a first stage on random labels: a bad initialisation.
+    corrupt, attack
+        Share of labels replaced by coin flips; number of mislabelled points added.
+    data_seed : int, optional
+        Of target, split, corruption and attack points; default ``seed``.
+    record, record_runs
+        Steps at which functions are recorded, for the first ``record_runs`` members.
+    device : str
+        ``cpu`` (compiled kernel; torch for an activation given as a callable), ``cuda``, ``auto``.
+    workers, out, resume, overwrite, executor, executor_options, progress
+        As in :func:`simprior.sample`.
+
+    Raises
+    ------
+    InputError, StoreError, DeviceError, Interrupted
+    """
+    settings = {
+        "optimizer": make_optimizer(optimizer, lr, options), "loss": loss,
+        "batch_size": batch_size, "stop": Stop.parse(stop), "max_epochs": max_epochs,
+        "check": check, "pretrain": pretrain, "seed": seed,
+        "record": tuple(whole("record", s, 0) for s in record),
+        "record_runs": whole("record_runs", record_runs, 0) if record else 0,
+    }  # fmt: skip
+    spec = TrainSpec(network, **settings)
+    problem = make_problem(
+        network, target, train=train, data=data, classes=classes, test=test, corrupt=corrupt,
+        attack=attack, seed=seed if data_seed is None else data_seed,
+    )  # fmt: skip
+    if problem.n == 0:
+        spec = replace(spec, network=replace(network, inputs=problem.inputs))
+    elif problem.m != network.m:
+        raise InputError(
+            f"a problem of {problem.m} inputs", f"one of the network's {network.m} inputs",
+            "make both for the same n",
+        )  # fmt: skip
+    runs = whole("runs", runs, 1)
+    spec.max_steps(problem.size)
+    job = Job(spec, problem, runs, _device(spec, device))
+    options_of_run = {
+        "workers": workers, "executor": executor, "options": executor_options,
+        "progress": progress,
+    }  # fmt: skip
+    if out is None:
+        return _run(job, None, **options_of_run)
+    recorded = {"workers": workers, "executor": executor}
+    with RunDir.open(
+        out, "train", job_config(job), resume=resume, overwrite=overwrite, options=recorded
+    ) as store:
+        if store.complete and store.has_file("runs.parquet"):
+            return TrainResult.load(store.path)
+        return _run(replace(job, shards=store.path / "shards"), store, **options_of_run)
+
+
+def make_optimizer(
+    optimizer: str | Optimizer, lr: float | None, options: Mapping[str, float | bool] | None
+) -> Optimizer:
+    """The optimiser named, or the one given. Raises :class:`InputError`."""
+    if isinstance(optimizer, Optimizer):
+        if lr is not None or options:
+            raise InputError(
+                "an Optimizer with lr or options", "either", "put them into the Optimizer"
+            )
+        return optimizer
+    return Optimizer(optimizer, lr, dict(options or {}))
+
+
+def make_problem(
+    network: Network, target: Any, *, train: Any, data: str | None, classes: str | None, test: int,
+    corrupt: float, attack: int, seed: int,
+) -> Problem:  # fmt: skip
+    """The problem that the arguments of :func:`train` describe. Raises :class:`InputError`."""
+    if isinstance(target, Problem):
+        return target
+    if (target is None) == (data is None):
+        raise InputError(
+            f"target={target!r}, data={data!r}", "one of the two", "pass for example --target lz:35"
+        )
+    if data is None:
+        return boolean_problem(network, target, train, seed=seed, corrupt=corrupt, attack=attack)
+    return data_problem(
+        data, classes=classes, train=whole("train", train, 1), test=test, seed=seed,
+        corrupt=corrupt, attack=attack,
+    )  # fmt: skip
+
+
+def _device(spec: TrainSpec, device: str) -> str:
+    if device == "auto":
+        return "cpu"  # small networks are trained fastest in the processor's cache
+    return resolve_device(device)
+
+
+def job_config(job: Job) -> dict[str, Any]:
+    """What determines the result, for ``config.toml``; equal on resume.
+
+    The network has the key ``network`` if functions are Boolean, else ``architecture`` (its inputs
+    are those of the problem).
+    """
+    spec = job.spec.to_dict()
+    network = spec.pop("network")
+    key = "network" if job.problem.n else "architecture"
+    return {key: network, **spec, "runs": job.runs, "problem": job.problem.describe(),
+            "device": job.device}  # fmt: skip
+
+
+def split(job: Job) -> list[Task]:
+    """Tasks of a few seconds each; they depend on the job alone."""
+    network, batch = job.spec.network, job.spec.batch(job.problem.size)
+    layers = zip(network.fan_ins, (*network.hidden, 1), strict=True)
+    weights = sum((f + 1) * k for f, k in layers)
+    step = 3 * weights * batch / _FLOPS + weights / _UPDATES
+    members = int(_TASK_SECONDS / (step * min(_GUESSED_STEPS, job.spec.max_steps(job.problem.size))))
+    size = max(1, min(members, _MOST_MEMBERS, -(-job.runs // _LEAST_TASKS)))
+    return [
+        Task(i, a, min(size, job.runs - a)) for i, a in enumerate(range(0, job.runs, size))
+    ]
+
+
+def run_members(job: Job, first: int, count: int) -> Members:
+    """Train the members ``first .. first + count - 1`` in this process."""
+    if job.spec.compiled and job.device == "cpu":
+        return _run_compiled(job, first, count)
+    from simprior.training._torch_ensemble import train_with_torch
+
+    return train_with_torch(job.spec, job.problem, first, count, job.device)
+
+
+@lru_cache(maxsize=2)
+def _prepared(job: Job) -> tuple[Any, Any, Any]:
+    from simprior.training._plan import make_plan, make_scratch
+
+    plan = make_plan(job.spec, job.problem)
+    return (plan, *make_scratch(plan))
+
+
+def _run_compiled(job: Job, first: int, count: int) -> Members:
+    from simprior.training import _member as kernel
+
+    plan, P, scratch = _prepared(job)
+    found = empty_members(count, plan.words)
+    arrays = (found.words, found.steps, found.first_fit, found.errors, found.loss)
+    if job.spec.optimizer.rule == "guess":
+        kernel.guess_and_check(
+            P, first, count, plan.net, plan.law, plan.data, plan.rule, plan.keys, scratch, arrays
+        )
+        return found
+    at = 0
+    rows: list[dict[str, np.ndarray]] = []
+    recorded = max(0, min(count, job.spec.record_runs - first))
+    for part, steps in ((recorded, job.spec.record), (count - recorded, ())):
+        if part:
+            watch = empty_watch(part, steps, plan.words)
+            kernel.train_members(
+                P, first + at, part, plan.net, plan.law, plan.data, plan.rule, plan.stop_loss,
+                plan.scalars, plan.keys, scratch, tuple(a[at : at + part] for a in arrays), watch,
+            )  # fmt: skip
+            rows.append(trajectory_rows(watch, first + at, found.steps[at : at + part]))
+        at += part
+    joined = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+    return replace(found, trajectory=joined)
+
+
+def empty_members(count: int, words: int) -> Members:
+    """Arrays for ``count`` members."""
+    return Members(
+        np.zeros((count, words), np.uint64), *(np.zeros(count, np.int64) for _ in range(3)),
+        np.zeros(count), {},
+    )  # fmt: skip
+
+
+def empty_watch(count: int, steps: Sequence[int], words: int) -> tuple[np.ndarray, ...]:
+    """The ``watch`` tuple of the kernel: steps, tables, errors, losses."""
+    return (
+        np.array(steps, np.int64), np.zeros((count, len(steps), words), np.uint64),
+        np.zeros((count, len(steps)), np.int64), np.zeros((count, len(steps))),
+    )  # fmt: skip
+
+
+def trajectory_rows(
+    watch: tuple[np.ndarray, ...], first: int, steps: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Flat columns of the recorded steps that the members reached."""
+    wanted, tables, errors, losses = watch
+    member, k = np.nonzero(wanted[None, :] <= steps[:, None])
+    return {
+        "run": first + member, "step": wanted[k], "words": tables[member, k],
+        "errors": errors[member, k], "loss": losses[member, k],
+    }  # fmt: skip
+
+
+def run_task(job: Job, task: Task) -> Members | tuple[Written, Written | None]:
+    """Do ``task``; with ``job.shards`` set, write the rows there and return only the records."""
+    found = run_members(job, task.first, task.count)
+    if job.shards is None:
+        return found
+    columns = {
+        **key_columns(found.words), "steps": found.steps, "first_fit": found.first_fit,
+        "errors": found.errors, "loss": found.loss,
+    }  # fmt: skip
+    written = write_table(job.shards / f"{task.name}.parquet", _arrow(columns))
+    if task.first >= job.spec.record_runs or not found.trajectory:
+        return written, None
+    rows = dict(found.trajectory)
+    table = _arrow({**key_columns(rows.pop("words")), **rows})
+    return written, write_table(job.shards / f"steps-{task.name}.parquet", table)
+
+
+def _finished(store: RunDir, job: Job, task: Task) -> bool:
+    both = task.first < job.spec.record_runs
+    return store.has_shard(task.name) and (not both or store.has_shard(f"steps-{task.name}"))
+
+
+def _run(
+    job: Job, store: RunDir | None, *, workers: int, executor: str, options: dict[str, Any] | None,
+    progress: Progress | None,
+) -> TrainResult:  # fmt: skip
+    tasks = split(job)
+    todo = [t for t in tasks if store is None or not _finished(store, job, t)]
+    if progress is not None and len(todo) < len(tasks):
+        progress.update(job.runs - sum(t.count for t in todo))
+    kept: dict[int, Members] = {}
+
+    def receive(task: Task, result: Any) -> None:
+        if store is None:
+            kept[task.index] = result
+            return
+        written, steps = result
+        if steps is not None:
+            _register(store, f"steps-{task.name}", steps)
+        _register(store, task.name, written)
+
+    run_tasks(
+        partial(run_task, job), todo, on_result=receive, workers=min(workers, max(1, len(todo))),
+        executor=executor, executor_options=options, progress=progress, amount=lambda t: t.count,
+    )  # fmt: skip
+    if store is not None:
+        kept = {t.index: _read_members(store, job, t) for t in tasks}
+    result = _joined(job, [kept[t.index] for t in tasks])
+    if store is not None:
+        result.save_to(store)
+        for name in list(store.shards):
+            store.remove_shard(name)
+        store.save()
+    return result
+
+
+def _register(store: RunDir, name: str, written: Written) -> None:
+    store.register_shard(name, written.sha256, written.rows, written.bytes)
+
+
+def _read_members(store: RunDir, job: Job, task: Task) -> Members:
+    columns = read_table(store.shard_path(task.name))
+    trajectory = {}
+    if task.first < job.spec.record_runs:
+        trajectory = read_table(store.shard_path(f"steps-{task.name}"))
+        trajectory["words"] = words_from_columns(trajectory, job.problem.m)
+    return Members(
+        words_from_columns(columns, job.problem.m),
+        *(columns[k] for k in ("steps", "first_fit", "errors", "loss")), trajectory,
+    )  # fmt: skip
+
+
+def _joined(job: Job, parts: list[Members]) -> TrainResult:
+    names = ("words", "steps", "first_fit", "errors", "loss")
+    rows = [p.trajectory for p in parts if len(p.trajectory.get("run", ()))]
+    keys = ("run", "step", "words", "errors", "loss")
+    trajectory = {k: np.concatenate([row[k] for row in rows]) for k in keys} if rows else {}
+    return TrainResult(
+        *(np.concatenate([getattr(p, k) for p in parts]) for k in names),
+        job.problem.describe(), job_config(job), trajectory,
+    )  # fmt: skip

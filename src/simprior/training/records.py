@@ -1,0 +1,226 @@
+"""What a training run leaves: one row a member, function counts of those that fitted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.boolean._tasks import key_columns, words_from_columns, write_rows
+from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.counts_io import ones_totals
+from simprior.boolean.truthtable import pack, to_hex, unpack
+from simprior.errors import StoreError
+from simprior.estimate import clopper_pearson
+from simprior.store import RunDir, load_run, read_table, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUNS, COUNTS, TRAJECTORIES = "runs.parquet", "counts.parquet", "trajectories.parquet"
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """Members of an ensemble after training; row i is member i.
+
+    ``words`` (R, W) packed functions; ``steps`` (R,) done; ``first_fit`` (R,) step of the first
+    check with zero training error, or -1; ``errors`` (R,) examples wrong at the end and ``loss``
+    (R,) mean loss then, both over everything to be fitted; ``problem`` as
+    ``targets.Problem.describe`` gives it; ``config`` of the run. ``trajectory`` has the columns
+    run, step, words, errors, loss.
+    """
+
+    words: np.ndarray
+    steps: np.ndarray
+    first_fit: np.ndarray
+    errors: np.ndarray
+    loss: np.ndarray
+    problem: dict[str, Any]
+    config: dict[str, Any]
+    trajectory: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> int:
+        """Number of members trained."""
+        return len(self.steps)
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """(R,) bool: zero training error at the end."""
+        return np.asarray(self.errors == 0)
+
+    @property
+    def m(self) -> int:
+        """Number of inputs of a function."""
+        return int(self.problem["m"])
+
+    @property
+    def size(self) -> int:
+        """Number of examples to fit."""
+        return len(self.problem["labels"])
+
+    @cached_property
+    def counts(self) -> FunctionCounts:
+        """Functions found by the members that fitted, as independent samples of P_opt(f|S)."""
+        words = self.words[self.fitted]
+        counts = FunctionCounts.from_counts(
+            words, np.ones(len(words), np.int64), m=self.m, n=int(self.problem["n"])
+        )
+        counts.info["config"] = self.config
+        return counts
+
+    @cached_property
+    def test_error(self) -> np.ndarray:
+        """(R,) share of the inputs outside S and the attack set that are wrong."""
+        return test_errors(self.words, self.problem)
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """A row a member: run, fitted, first_fit, steps, epochs, loss, train_error, test_error,
+        function (hex)."""
+        import pandas as pd
+
+        return pd.DataFrame({
+            "run": np.arange(self.runs), "fitted": self.fitted, "first_fit": self.first_fit,
+            "steps": self.steps, "epochs": self.steps / self._epoch_steps, "loss": self.loss,
+            "train_error": self.errors / self.size, "test_error": self.test_error,
+            "function": to_hex(self.words, self.m),
+        })  # fmt: skip
+
+    @property
+    def trajectories(self) -> pd.DataFrame:
+        """A row a recorded step of a member: run, step, function, train_error, loss, test_error,
+        lz76, ones. A table keyed by ``function``, so that ln P(f) can be joined."""
+        import pandas as pd
+
+        if not self.trajectory:
+            return pd.DataFrame(columns=["run", "step", "function", "train_error", "loss"])
+        words = self.trajectory["words"]
+        return pd.DataFrame({
+            "run": self.trajectory["run"], "step": self.trajectory["step"],
+            "function": to_hex(words, self.m), "train_error": self.trajectory["errors"] / self.size,
+            "loss": self.trajectory["loss"], "test_error": test_errors(words, self.problem),
+            "lz76": lz76_packed(words, self.m), "ones": ones_packed(words, self.m),
+        })  # fmt: skip
+
+    @property
+    def _epoch_steps(self) -> int:
+        if self.config["optimizer"] == "guess-and-check":
+            return 1
+        full = self.config["optimizer"] == "gd"
+        return 1 if full else -(-self.size // min(self.config["batch_size"], self.size))
+
+    def summary(self) -> dict[str, Any]:
+        """Totals: runs, share fitted (95 % interval), steps to the first fit, test error."""
+        good = self.fitted
+        low, high = clopper_pearson(np.array([good.sum()]), self.runs)
+        out: dict[str, Any] = {
+            "runs": self.runs, "fitted": int(good.sum()), "not_fitted": int((~good).sum()),
+            "fitted_share": float(good.mean()), "fitted_low": float(low[0]),
+            "fitted_high": float(high[0]), "train": len(self.problem["train_index"]),
+            "attack": len(self.problem["attack_index"]), "majority_error":
+            self.problem["majority_error"],
+        }  # fmt: skip
+        if not good.any():
+            return out
+        error = self.test_error[good]
+        spread = float(error.std(ddof=1)) if len(error) > 1 else math.nan
+        first = self.first_fit[good]
+        target = self.counts.find(self.problem["target"])[0]
+        return {
+            **out, "steps_to_fit_median": float(np.median(first)),
+            "steps_to_fit_mean": float(first.mean()), "loss_mean": float(self.loss[good].mean()),
+            "test_error": float(error.mean()), "test_error_stderr": spread / math.sqrt(len(error)),
+            "test_error_sd": spread, "functions": self.counts.functions,
+            "target_found": 0 if target < 0 else int(self.counts.count[target]),
+            "unseen_mass": self.counts.unseen.mass,
+        }  # fmt: skip
+
+    def save_to(self, store: RunDir) -> None:
+        """Write ``runs.parquet``, ``counts.parquet`` and trajectories, and close the run."""
+        columns = {
+            "run": np.arange(self.runs), **key_columns(self.words), "fitted": self.fitted,
+            "first_fit": self.first_fit, "steps": self.steps, "errors": self.errors,
+            "loss": self.loss, "train_error": self.errors / self.size,
+            "test_error": self.test_error,
+        }  # fmt: skip
+        write_table(store.path / RUNS, _arrow(columns))
+        store.add_file(RUNS, rows=self.runs)
+        counts = self.counts
+        write_rows(store.path / COUNTS, counts.rows)
+        store.add_file(COUNTS, rows=len(counts))
+        if self.trajectory:
+            frame = self.trajectories
+            write_table(
+                store.path / TRAJECTORIES, {k: frame[k].to_numpy(_dtype(frame[k])) for k in frame}
+            )
+            store.add_file(TRAJECTORIES, rows=len(frame))
+        names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
+        totals = {name: getattr(counts, name) for name in names}
+        store.finish(
+            {**totals, "ones": ones_totals(counts.ones), "training": self.summary()}
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> TrainResult:
+        """A complete run directory of ``simprior train``. Raises :class:`StoreError`."""
+        run = load_run(path)
+        if run.command != "train" or run.status != "complete":
+            raise StoreError(
+                f"{path}: expected a complete run of 'simprior train', found one of "
+                f"'simprior {run.command}' that is {run.status}; finish it with --resume"
+            )
+        problem, columns = run.config["problem"], read_table(Path(path) / RUNS)
+        trajectory = {}
+        if TRAJECTORIES in run.files:
+            from simprior.boolean.truthtable import from_hex
+
+            found = read_table(Path(path) / TRAJECTORIES)
+            trajectory = {
+                "run": found["run"], "step": found["step"], "loss": found["loss"],
+                "words": from_hex(found["function"].tolist(), problem["m"]),
+                "errors": np.rint(found["train_error"] * len(problem["labels"])).astype(np.int64),
+            }  # fmt: skip
+        names = ("steps", "first_fit", "errors", "loss")
+        return cls(
+            words_from_columns(columns, problem["m"]), *(columns[k] for k in names), problem,
+            run.config, trajectory,
+        )  # fmt: skip
+
+
+def test_errors(words: np.ndarray, problem: dict[str, Any]) -> np.ndarray:
+    """(F,) share of the held-out inputs on which packed functions differ from the target."""
+    m = int(problem["m"])
+    held_out = np.ones(m, bool)
+    held_out[problem["train_index"]] = held_out[problem["attack_index"]] = False
+    mask = pack(held_out)
+    target = pack(unpack_hex(problem["target"], m))
+    out = np.empty(len(words))
+    for at in range(0, len(words), _CHUNK):
+        wrong = (words[at : at + _CHUNK] ^ target) & mask
+        out[at : at + _CHUNK] = ones_packed(wrong, m)
+    return out / held_out.sum() if held_out.any() else np.full(len(words), math.nan)
+
+
+def unpack_hex(text: str, m: int) -> np.ndarray:
+    """(m,) uint8 table of a hex text."""
+    from simprior.boolean.truthtable import from_hex
+
+    return np.asarray(unpack(from_hex(text, m), m)[0])
+
+
+def _dtype(column: Any) -> Any:
+    return object if column.dtype.kind not in "iufb" else column.dtype
+
+
+def _arrow(columns: dict[str, Any]) -> Any:
+    import pyarrow as pa
+
+    return pa.table({k: v if isinstance(v, pa.Array) else pa.array(v) for k, v in columns.items()})
