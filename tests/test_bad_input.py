@@ -55,7 +55,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ),
         (
             ["--samples", "1e30"],
-            f"samples={10**30}: expected a whole number from 1 to 9e15; pass for example 1e7",
+            f"samples={10**30}: expected a whole number from 1 to 1e13; pass for example 1e7",
         ),
         (
             ["--heads", "1e9"],

@@ -70,6 +70,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     members = {
         "simprior.boolean.counts": {"FunctionCounts": FakeCounts},
+        "simprior.boolean.results": {"load_result": FakeCounts.load},
         "simprior.boolean.sampling": {"sample": sample},
         "simprior.analysis.plots": {"plot_run": plot_run},
     }
