@@ -164,8 +164,8 @@ def test_every_optimiser_step_by_step(name: str) -> None:
 def test_every_loss_and_activation_step_by_step(loss: str, activation: str) -> None:
     network = replace(NETWORK, activation=activation)
     ours, make = OPTIMIZERS["momentum"]
-    assert_same_path(TrainSpec(network, replace(ours, lr=0.02), loss, 8, seed=2), PROBLEM,
-                     lambda p: torch.optim.SGD(p, 0.02, momentum=0.9), 15)  # fmt: skip
+    assert_same_path(TrainSpec(network, replace(ours, lr=0.003), loss, 8, seed=2), PROBLEM,
+                     lambda p: torch.optim.SGD(p, 0.003, momentum=0.9), 15)  # fmt: skip
 
 
 @pytest.mark.parametrize("hidden", [(), (7,), (40, 40), (16, 33, 5), (70,)])
