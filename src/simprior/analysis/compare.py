@@ -208,7 +208,7 @@ def measure(
     """All point values that need two distributions only: (U,) estimates and effective counts."""
     found = dict(zip(NAMES, distances(pa, pb).tolist(), strict=True))
     both = (pa > 0) & (pb > 0)
-    used = both & (ka >= min_count) & (kb >= min_count)
+    used = _selected(pa, ka, pb, kb, min_count)
     found |= {
         "functions_a": float((pa > 0).sum()), "functions_b": float((pb > 0).sum()),
         "functions_common": float(both.sum()),
@@ -227,6 +227,13 @@ def measure(
         "slope_counting_only_stderr": plain.slope_stderr,
     }  # fmt: skip
     return found
+
+
+def _selected(
+    pa: np.ndarray, ka: np.ndarray, pb: np.ndarray, kb: np.ndarray, min_count: float
+) -> np.ndarray:
+    least = min_count * (1 - 1e-9)  # effective counts are products of rounded numbers
+    return np.asarray((pa > 0) & (pb > 0) & (ka >= least) & (kb >= least))
 
 
 Row = tuple[str, float, float, float, float]
@@ -307,7 +314,7 @@ def _agreement_rows(
 ) -> list[Row]:
     """Correlations, offset, scatter (errors by bootstrap of the counts) and slopes (York's)."""
     z = _z(level)
-    used = (joint.pa > 0) & (joint.pb > 0) & (joint.ka >= min_count) & (joint.kb >= min_count)
+    used = _selected(joint.pa, joint.ka, joint.pb, joint.kb, min_count)
     columns = (joint.pa[used], joint.ka[used], joint.pb[used], joint.kb[used])
     number = min(bootstrap, max(10, _POINTS // max(int(used.sum()), 1)))
     draws = list(_redrawn(*columns, number, rng.generator(seed, "compare/points")))
