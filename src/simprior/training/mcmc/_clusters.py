@@ -31,15 +31,27 @@ class ClusterSums:
     squares: int
     wrong: np.ndarray
 
+    @property
+    def heads(self) -> int:
+        """Kept functions of a cluster, on average, as a whole number."""
+        return max(1, round(self.accepted / max(self.clusters, 1)))
+
 
 def ratio_squares(
     count: np.ndarray, squares: np.ndarray, cross: np.ndarray, s: ClusterSums
 ) -> np.ndarray:
-    """Sum over clusters of (n_cf - p a_c)^2 + k^2 / C, as whole numbers of at least k."""
+    """``sumsq`` of a table with (n_cf - p a_c)^2 summed over clusters as its residuals: at least k.
+
+    ``estimate.design_effect`` subtracts p^2 times the sum of squared cluster sizes, taken as equal
+    but for the last; the same number is added here.
+    """
     k = count.astype(float)
     p = k / s.accepted
     residual = squares - 2 * p * cross + p * p * s.squares
-    return np.maximum(np.rint(residual + k * k / s.clusters).astype(np.int64), count)
+    heads = s.heads
+    last = s.accepted - (s.clusters - 1) * heads
+    sizes = (s.clusters - 1) * heads**2 + last**2
+    return np.maximum(np.rint(residual + p * p * sizes).astype(np.int64), count)
 
 
 def aggregate(words: np.ndarray, owner: np.ndarray, given: TrainingSet) -> ClusterSums:

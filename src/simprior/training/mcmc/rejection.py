@@ -6,7 +6,7 @@ network is a draw from P_B(f|S). Nothing but the counts of kept functions is hel
 With heads that share hidden layers the kept draws come in clusters of random size a_c, and
 P_B(f|S) is estimated by the ratio sum n_cf / sum a_c, whose clustered delta-method variance is
 sum (n_cf - p a_c)^2 / (sum a_c)^2 (Cochran 1977, section 6.3). The table's ``sumsq`` holds that
-residual sum of squares + k^2 / C (C clusters with a kept draw), which makes its standard errors and
+residual sum of squares (see ``_clusters.ratio_squares``), which makes its standard errors and
 intervals those of the ratio.
 """
 
@@ -173,7 +173,7 @@ class _Total:
         return FunctionCounts(
             self.m, job.model.n if known else 0, rows,
             Profile.of(rows.count, rows.clusters, rows.sumsq), s.accepted, s.clusters,
-            -(-s.accepted // s.clusters), ones=ones,
+            s.heads, ones=ones,
             info={"model": job.model, "posterior": self._report(job)},
         )  # fmt: skip
 
