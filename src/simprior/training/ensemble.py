@@ -29,7 +29,9 @@ from simprior.training.targets import Problem, boolean_problem, data_problem
 _TASK_SECONDS, _GUESSED_STEPS = 2.0, 500
 _FLOPS, _UPDATES = 2e10, 1.5e9  # multiply-adds and parameter updates a second, roughly
 _LEAST_TASKS, _MOST_MEMBERS = 16, 4096
+_TORCH_MEMBERS = {"cpu": 4096, "cuda": 1 << 16}
 RECORD_RUNS = 100
+ENGINES = ("auto", "compiled", "torch")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Job:
     runs: int
     device: str = "cpu"
     shards: Path | None = None
+    engine: str = "compiled"
+    members: int = 0
 
     def __hash__(self) -> int:
         return id(self.problem)
@@ -97,6 +101,8 @@ def train(
     record: Sequence[int] = (),
     record_runs: int = RECORD_RUNS,
     device: str = "cpu",
+    engine: str = "auto",
+    members: int = 0,
     workers: int = 1,
     out: str | Path | None = None,
     resume: bool = False,
@@ -142,7 +148,12 @@ def train(
     record, record_runs
         Steps at which functions are recorded, for the first ``record_runs`` members.
     device : str
-        ``cpu`` (compiled kernel; torch for an activation given as a callable), ``cuda``, ``auto``.
+        ``cpu``, ``cuda`` or ``auto`` (the CPU: a small network is trained fastest in its cache).
+    engine : str
+        ``compiled`` (CPU, built-in activations), ``torch``, or ``auto``: compiled where possible.
+        Both train the same members, up to float32 rounding.
+    members : int
+        Members trained at once by the torch engine (0: 256 on the CPU, 4,096 on CUDA).
     workers, out, resume, overwrite, executor, executor_options, progress
         As in :func:`simprior.sample`.
 
@@ -171,7 +182,9 @@ def train(
         )  # fmt: skip
     runs = whole("runs", runs, 1)
     spec.max_steps(problem.size)
-    job = Job(spec, problem, runs, _device(spec, device))
+    device = "cpu" if device == "auto" else resolve_device(device)
+    engine = _engine(spec, device, engine)
+    job = Job(spec, problem, runs, device, None, engine, whole("members", members, 0))
     options_of_run = {
         "workers": workers, "executor": executor, "options": executor_options,
         "progress": progress,
@@ -219,10 +232,23 @@ def make_problem(
     )  # fmt: skip
 
 
-def _device(spec: TrainSpec, device: str) -> str:
-    if device == "auto":
-        return "cpu"  # small networks are trained fastest in the processor's cache
-    return resolve_device(device)
+def _engine(spec: TrainSpec, device: str, engine: str) -> str:
+    """``compiled`` or ``torch``. Raises :class:`InputError` for what an engine cannot do."""
+    if engine not in ENGINES:
+        raise InputError(f"engine={engine!r}", f"one of {', '.join(ENGINES)}", "pass engine='auto'")
+    able = spec.compiled and device == "cpu"
+    if engine == "compiled" and not able:
+        raise InputError(
+            f"engine='compiled' with device={device!r}, activation={spec.network.activation_name}",
+            "the CPU and a built-in activation", "pass engine='auto'",
+        )  # fmt: skip
+    guess = spec.optimizer.rule == "guess"
+    if guess and (engine == "torch" or not able):
+        raise InputError(
+            "optimizer='guess-and-check' with torch", "the CPU and a built-in activation",
+            "leave device and engine out",
+        )  # fmt: skip
+    return "compiled" if able and engine != "torch" else "torch"
 
 
 def job_config(job: Job) -> dict[str, Any]:
@@ -235,7 +261,7 @@ def job_config(job: Job) -> dict[str, Any]:
     network = spec.pop("network")
     key = "network" if job.problem.n else "architecture"
     return {key: network, **spec, "runs": job.runs, "problem": job.problem.describe(),
-            "device": job.device}  # fmt: skip
+            "device": job.device, "engine": job.engine}  # fmt: skip
 
 
 def split(job: Job) -> list[Task]:
@@ -246,6 +272,8 @@ def split(job: Job) -> list[Task]:
     step = 3 * weights * batch / _FLOPS + weights / _UPDATES
     members = int(_TASK_SECONDS / (step * min(_GUESSED_STEPS, job.spec.max_steps(job.problem.size))))
     size = max(1, min(members, _MOST_MEMBERS, -(-job.runs // _LEAST_TASKS)))
+    if job.engine == "torch":
+        size = _TORCH_MEMBERS[job.device]
     return [
         Task(i, a, min(size, job.runs - a)) for i, a in enumerate(range(0, job.runs, size))
     ]
@@ -253,11 +281,11 @@ def split(job: Job) -> list[Task]:
 
 def run_members(job: Job, first: int, count: int) -> Members:
     """Train the members ``first .. first + count - 1`` in this process."""
-    if job.spec.compiled and job.device == "cpu":
+    if job.engine == "compiled":
         return _run_compiled(job, first, count)
     from simprior.training._torch_ensemble import train_with_torch
 
-    return train_with_torch(job.spec, job.problem, first, count, job.device)
+    return train_with_torch(job.spec, job.problem, first, count, job.device, job.members)
 
 
 @lru_cache(maxsize=2)
@@ -333,7 +361,7 @@ def run_task(job: Job, task: Task) -> Members | tuple[Written, Written | None]:
         "errors": found.errors, "loss": found.loss,
     }  # fmt: skip
     written = write_table(job.shards / f"{task.name}.parquet", _arrow(columns))
-    if task.first >= job.spec.record_runs or not found.trajectory:
+    if task.first >= job.spec.record_runs:
         return written, None
     rows = dict(found.trajectory)
     table = _arrow({**key_columns(rows.pop("words")), **rows})

@@ -1,0 +1,261 @@
+"""Ensembles with torch: for CUDA, and for activations given as callables.
+
+E members are trained at once with batched matrix products; each has its own order, state and
+number of steps, and a member that is done is replaced by the next one, so that the batch stays
+full. The members are those of the compiled kernel (same initial parameters, minibatches and noise)
+up to float32 rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from simprior.boolean.truthtable import n_words, pack
+from simprior.network import Network
+from simprior.training._torch_update import Rule
+from simprior.training.losses import threshold
+from simprior.training.members import Source
+from simprior.training.spec import TrainSpec
+from simprior.training.targets import Problem
+
+MEMBERS = {"cpu": 256, "cuda": 4096}
+_STAGE = 1 << 62
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": torch.relu, "tanh": torch.tanh, "erf": torch.erf, "sin": torch.sin,
+    "gelu": torch.nn.functional.gelu, "linear": lambda z: z,
+    "step": lambda z: (z > 0).to(z.dtype),
+}  # fmt: skip
+
+
+class Batch:
+    """Forward pass of E networks whose parameters are the rows of an (E, p) tensor."""
+
+    def __init__(self, network: Network) -> None:
+        self.shapes = list(zip(network.fan_ins, (*network.hidden, 1), strict=True))
+        self.size = sum((f + 1) * k for f, k in self.shapes)
+        found = network.activation_callable()
+        self.activation = found or _ACTIVATIONS[str(network.activation)]
+
+    def __call__(self, P: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Pre-activations (E, B) of inputs (E, B, d) or (1, B, d)."""
+        at, h = 0, x.expand(len(P), -1, -1)
+        for i, (f, k) in enumerate(self.shapes):
+            w = P[:, at : at + f * k].reshape(-1, f, k)
+            b = P[:, at + f * k : at + f * k + k].reshape(-1, 1, k)
+            h = torch.baddbmm(b, h, w)
+            at += (f + 1) * k
+            if i < len(self.shapes) - 1:
+                h = self.activation(h)
+        return h[:, :, 0]
+
+
+def losses(name: str, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Loss of each example; labels 0/1."""
+    t = 2 * y - 1
+    if name == "ce":
+        return torch.nn.functional.softplus(-t * z)
+    if name == "hinge":
+        return torch.clamp(1 - t * z, min=0)
+    return (z - (y if name == "mse01" else t)) ** 2
+
+
+class Ensemble:
+    """E slots, each training one member at a time, until all of a range are done."""
+
+    def __init__(
+        self, spec: TrainSpec, problem: Problem, first: int, count: int, device: str, members: int
+    ) -> None:
+        self.spec, self.problem, self.device = spec, problem, device
+        self.first, self.count = first, count
+        self.slots = min(members, count)
+        self.source, self.net = Source(spec.network, spec.seed), Batch(spec.network)
+        self.rule = Rule(spec.optimizer, self.slots, self.net.size, device)
+        f32 = lambda a: torch.tensor(np.asarray(a), dtype=torch.float32, device=device)  # noqa: E731
+        self.x, self.everything = f32(problem.train_inputs), f32(problem.inputs)
+        self.labels = f32(problem.labels)
+        self.cut = threshold(spec.loss)
+        size, batch = problem.size, spec.batch(problem.size)
+        self.size, self.batch, self.epoch_steps = size, batch, -(-size // batch)
+        self.check, self.limit = spec.check or self.epoch_steps, spec.max_steps(size)
+        self.P = torch.zeros(self.slots, self.net.size, device=device)
+        self.y = self.labels.repeat(self.slots, 1)
+        self.orders = np.tile(np.arange(size), (self.slots, 1))
+        self.member = np.full(self.slots, -1)
+        self.step = np.zeros(self.slots, np.int64)
+        self.fit = np.full(self.slots, -1)
+        self.stage = np.ones(self.slots, np.int64)
+        self.taken = 0
+        w = n_words(problem.m)
+        whole = lambda: np.zeros(count, np.int64)  # noqa: E731
+        self.words, self.loss = np.zeros((count, w), np.uint64), np.zeros(count)
+        self.steps, self.first_fit, self.errors = whole(), whole(), whole()
+        self.rows: list[dict[str, np.ndarray]] = []
+
+    def run(self) -> None:
+        """Train all members of the range."""
+        self.fill(np.arange(self.slots))
+        while (self.member >= 0).any():
+            self.record()
+            done = self.look()
+            if len(done):
+                self.fill(done)
+                continue
+            self.advance()
+
+    def fill(self, slots: np.ndarray) -> None:
+        """Give ``slots`` their next member or stage; without one they stay idle (member -1)."""
+        for slot in slots:
+            again = self.member[slot] >= 0 and self.stage[slot] == 0
+            if not again:
+                self.member[slot] = self.taken + self.first if self.taken < self.count else -1
+                self.taken += 1
+                self.stage[slot] = 0 if self.spec.pretrain else 1
+                if self.member[slot] < 0:
+                    continue
+                start = self.source.parameters(int(self.member[slot])).flat()
+                self.P[slot] = torch.from_numpy(start)
+            else:
+                self.stage[slot] = 1
+                self.P[slot] = self.rule.shown(self.P)[slot]
+            labels = self.labels
+            if self.stage[slot] == 0:
+                drawn = self.source.labels(int(self.member[slot]), self.size)
+                labels = torch.from_numpy(drawn).to(self.device)
+            self.y[slot] = labels
+            self.step[slot], self.fit[slot] = 0, -1
+        self.rule.reset(torch.from_numpy(slots).to(self.device), self.P)
+
+    def _key(self, slot: int) -> int:
+        return max(int(self.member[slot]), 0) + (0 if self.stage[slot] else _STAGE)
+
+    @torch.no_grad()
+    def evaluate(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(errors, mean loss) of the members in ``slots`` on everything to be fitted."""
+        P = self.rule.shown(self.P)[slots]
+        z, y = self.net(P, self.x[None]), self.y[slots]
+        wrong = ((z > self.cut) != (y > 0.5)) | torch.isnan(z)
+        mean = losses(self.spec.loss, z, y).double().mean(dim=1)
+        return wrong.sum(dim=1).cpu().numpy(), mean.cpu().numpy()
+
+    @torch.no_grad()
+    def functions(self, slots: np.ndarray) -> np.ndarray:
+        """(F, W) packed functions of the members in ``slots``."""
+        z = self.net(self.rule.shown(self.P)[slots], self.everything[None])
+        return pack((z > self.cut).to(torch.uint8).cpu().numpy())
+
+    def record(self) -> None:
+        """Keep the trajectory points of this step."""
+        wanted = np.array(self.spec.record, np.int64)
+        chosen = (self.member >= 0) & (self.stage == 1) & np.isin(self.step, wanted)
+        slots = np.flatnonzero(chosen & (self.member < self.spec.record_runs))
+        if len(slots):
+            errors, mean = self.evaluate(slots)
+            self.rows.append({
+                "run": self.member[slots].copy(), "step": self.step[slots].copy(),
+                "words": self.functions(slots), "errors": errors, "loss": mean,
+            })  # fmt: skip
+
+    def look(self) -> np.ndarray:
+        """Check the members that are due; returns the slots that are done with their stage."""
+        limit = np.where(self.stage == 0, self.spec.pretrain * self.epoch_steps, self.limit)
+        last = self.step >= limit
+        due = np.flatnonzero((self.member >= 0) & (last | (self.step % self.check == 0)))
+        if not len(due):
+            return due
+        errors, mean = self.evaluate(due)
+        good = errors == 0
+        self.fit[due] = np.where(good & (self.fit[due] < 0), self.step[due], self.fit[due])
+        kind, value = self.spec.stop.kind, self.spec.stop.value
+        enough = good & (self.stage[due] == 0)
+        if kind == "first-fit":
+            enough = good
+        elif kind == "epochs":
+            enough |= good & (self.step[due] >= self.fit[due] + value * self.epoch_steps)
+        elif kind == "loss":
+            enough |= good & (mean <= value)
+        over = enough | last[due]
+        self.keep(due[over & (self.stage[due] == 1)], errors, mean, due)
+        return np.asarray(due[over])
+
+    def keep(self, slots: np.ndarray, errors: np.ndarray, mean: np.ndarray, due: np.ndarray) -> None:
+        """Write down what the members in ``slots`` found."""
+        if not len(slots):
+            return
+        row, at = self.member[slots] - self.first, np.searchsorted(due, slots)
+        self.words[row] = self.functions(slots)
+        self.steps[row], self.first_fit[row] = self.step[slots], self.fit[slots]
+        self.errors[row], self.loss[row] = errors[at], mean[at]
+
+    def minibatches(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(E, B) examples of this step and their weights (0 past the end of an epoch)."""
+        place = self.step % self.epoch_steps * self.batch
+        columns = place[:, None] + np.arange(self.batch)
+        weight = (columns < self.size) & (self.member >= 0)[:, None]
+        if self.spec.optimizer.power:
+            chosen = self._by_loss()
+            weight = np.ones_like(weight)
+        else:
+            if self.batch < self.size:
+                for slot in np.flatnonzero((place == 0) & (self.member >= 0)):
+                    epoch = int(self.step[slot] // self.epoch_steps)
+                    self.orders[slot] = self.source.order(self._key(slot), epoch, self.size)
+            columns = np.minimum(columns, self.size - 1)
+            chosen = np.take_along_axis(self.orders, columns, axis=1)
+        share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+        to = lambda a: torch.from_numpy(a).to(self.device)  # noqa: E731
+        return to(chosen), to(share.astype(np.float32))
+
+    @torch.no_grad()
+    def _by_loss(self) -> np.ndarray:
+        each = losses(self.spec.loss, self.net(self.P, self.x[None]), self.y)
+        weights = each.clamp(min=1e-12).pow(round(1000 * self.spec.optimizer.power) / 1000)
+        table = weights.cpu().numpy()
+        return np.stack([
+            self.source.weighted(self._key(slot), int(self.step[slot]), table[slot], self.batch)
+            for slot in range(self.slots)
+        ])  # fmt: skip
+
+    def advance(self) -> None:
+        """One step of every member."""
+        chosen, share = self.minibatches()
+        P = self.P.detach().requires_grad_()
+        if self.batch == self.size and not self.spec.optimizer.power:
+            x, y = self.x[None], self.y
+        else:
+            x, y = self.x[chosen], torch.gather(self.y, 1, chosen)
+        total = (losses(self.spec.loss, self.net(P, x), y) * share).sum()
+        (gradient,) = torch.autograd.grad(total, P)
+        self.step += 1
+        self.rule.step(self.P, gradient, self._noise)
+
+    def _noise(self) -> torch.Tensor:
+        drawn = [self.source.noise(self._key(s), int(self.step[s])).flat()
+                 for s in range(self.slots)]  # fmt: skip
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
+
+
+def train_with_torch(
+    spec: TrainSpec, problem: Problem, first: int, count: int, device: str, members: int = 0
+) -> Any:
+    """``ensemble.Members`` of the range, ``members`` of them at a time (0: by device)."""
+    from simprior.training.ensemble import Members
+
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
+    done = Ensemble(spec, problem, first, count, device, members or MEMBERS[device])
+    done.run()
+    return Members(
+        done.words, done.steps, done.first_fit, done.errors, done.loss, _sorted(done.rows, spec)
+    )
+
+
+def _sorted(rows: list[dict[str, np.ndarray]], spec: TrainSpec) -> dict[str, np.ndarray]:
+    if not rows:
+        return {}
+    joined = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+    order = np.lexsort((joined["step"], joined["run"]))
+    return {k: v[order] for k, v in joined.items()}
