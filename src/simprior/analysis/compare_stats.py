@@ -1,0 +1,257 @@
+"""The numbers of a comparison: point values, their errors and intervals, and noise ceilings.
+
+Each ``*_rows`` function gives rows (name, value, standard error, low, high); what
+:mod:`simprior.analysis.compare` puts together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior import rng
+from simprior.analysis.agreement import Points, correlations, line_fit, scatter, york
+from simprior.analysis.distances import NAMES, HeldOut, distances, held_out
+from simprior.analysis.errors_stats import (
+    MeanError,
+    baselines,
+    check_task,
+    error_histogram,
+    mean_error,
+)
+from simprior.analysis.resample import Bootstrap, disjoint_parts, redraw, unit_total
+from simprior.analysis.sides import Joint, Side
+from simprior.errors import InputError
+from simprior.estimate import clopper_pearson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HELD_OUT_SPLITS = 4
+_POINTS = 4_000_000  # points redrawn in all for the errors of correlations
+_FISHER = ("spearman", "kendall", "pearson")
+_PLAIN = ("pearson_noise_free", "offset_decades", "scatter_decades")
+_SQUARED = ("scatter_decades_noise_free",)
+_NAN = math.nan
+Row = tuple[str, float, float, float, float]
+
+
+def measure(
+    pa: np.ndarray, ka: np.ndarray, pb: np.ndarray, kb: np.ndarray, min_count: float
+) -> dict[str, float]:
+    """All point values that need two distributions only: (U,) estimates and effective counts."""
+    found = dict(zip(NAMES, distances(pa, pb).tolist(), strict=True))
+    both = (pa > 0) & (pb > 0)
+    used = _selected(pa, ka, pb, kb, min_count)
+    found |= {
+        "functions_a": float((pa > 0).sum()), "functions_b": float((pb > 0).sum()),
+        "functions_common": float(both.sum()),
+        "mass_common_a": min(1.0, float(pa[both].sum())),
+        "mass_common_b": min(1.0, float(pb[both].sum())),
+        "selected_functions": float(used.sum()),
+        "selected_mass_a": min(1.0, float(pa[used].sum())),
+        "selected_mass_b": min(1.0, float(pb[used].sum())),
+    }  # fmt: skip
+    points = Points.of(pa[used], ka[used], pb[used], kb[used])
+    line, plain = line_fit(points), york(points.x, points.y, points.vx, points.vy)
+    found |= correlations(points) | scatter(points)
+    found |= {
+        "slope": line.slope, "slope_stderr": line.slope_stderr,
+        "slope_counting_only": plain.slope,
+        "slope_counting_only_stderr": plain.slope_stderr,
+    }  # fmt: skip
+    return found
+
+
+def _selected(
+    pa: np.ndarray, ka: np.ndarray, pb: np.ndarray, kb: np.ndarray, min_count: float
+) -> np.ndarray:
+    least = min_count * (1 - 1e-9)  # effective counts are products of rounded numbers
+    return np.asarray((pa > 0) & (pb > 0) & (ka >= least) & (kb >= least))
+
+
+def distance_rows(
+    a: Side, b: Side, joint: Joint, found: dict[str, float], bootstrap: int, seed: int, level: float
+) -> list[Row]:
+    """Plug-in values with [held-out lower limit, plug-in upper limit], and the held-out values."""
+    z = _z(level)
+    draws = np.array([
+        distances(*replicate)
+        for replicate in Bootstrap(joint).replicates(
+            bootstrap, rng.generator(seed, "compare/bootstrap")
+        )
+    ])  # fmt: skip
+    value = np.array([found[name] for name in NAMES])
+    error = draws.std(axis=0, ddof=1)
+    squared_error = np.append(error[:2], (draws[:, 2] ** 2).std(ddof=1))
+    bound = _held_out(a, b, joint, seed)
+    power = np.array([1.0, 1.0, 2.0])
+    top = np.array([1.0, math.log(2.0), 1.0])
+    high = np.minimum((value**power + z * squared_error) ** (1 / power), top)
+    low = np.minimum(np.maximum(bound.value - z * bound.stderr, 0.0) ** (1 / power), value)
+    rows: list[Row] = [
+        (name, float(value[i]), float(error[i]), float(low[i]), float(high[i]))
+        for i, name in enumerate(NAMES)
+    ]
+    for i, name in enumerate(NAMES):
+        lower = float(bound.value[i] ** (1 / power[i]))
+        slope = 1.0 if i < 2 or lower == 0 else 1 / (2 * lower)
+        upper = float(min((bound.value[i] + z * bound.stderr[i]) ** (1 / power[i]), top[i]))
+        rows.append(
+            (f"{name}_held_out", lower, float(bound.stderr[i]) * slope, float(low[i]), upper)
+        )
+    return rows
+
+
+def _held_out(a: Side, b: Side, joint: Joint, seed: int) -> HeldOut:
+    """Mean over some random halvings of the held-out bounds."""
+    size_a, size_b = (s if math.isinf(s) else s // 2 for s in (unit_total(a), unit_total(b)))
+    if min(size_a, size_b) < 1:
+        return HeldOut(np.zeros(3), np.zeros(3))
+    found = []
+    for index in range(_HELD_OUT_SPLITS):
+        source = rng.generator(seed, "compare/held-out", index)
+        halves_a = disjoint_parts(a, joint.row_a, size_a, source)
+        halves_b = disjoint_parts(b, joint.row_b, size_b, source)
+        found.append(held_out(halves_a, halves_b, a.set_size, b.set_size))
+    return HeldOut(
+        np.mean([f.value for f in found], axis=0), np.mean([f.stderr for f in found], axis=0)
+    )  # fmt: skip
+
+
+def mass_rows(a: Side, b: Side, found: dict[str, float], level: float) -> list[Row]:
+    """Numbers of functions, and shares of each run's mass on common and on selected functions."""
+    rows: list[Row] = [
+        (name, found[name], _NAN, _NAN, _NAN)
+        for name in ("functions_a", "functions_b", "functions_common")
+    ]
+    rows += [_share("mass_common_a", found, a, level), _share("mass_common_b", found, b, level)]
+    rows.append(("selected_functions", found["selected_functions"], _NAN, _NAN, _NAN))
+    rows += [_share("selected_mass_a", found, a, level), _share("selected_mass_b", found, b, level)]
+    return rows
+
+
+def _share(name: str, found: dict[str, float], side: Side, level: float) -> Row:
+    """A binomial share: exact for a set of functions that the other run defines."""
+    value = found[name]
+    if side.exact:
+        return name, value, 0.0, value, value
+    low, high = clopper_pearson(np.array(value * side.set_size), side.set_size, level)
+    error = math.sqrt(value * (1 - value) / side.set_size)
+    return name, value, error, float(low), float(high)
+
+
+def agreement_rows(
+    joint: Joint, found: dict[str, float], min_count: float, bootstrap: int, seed: int, level: float
+) -> list[Row]:
+    """Correlations, offset, scatter (errors by bootstrap of the counts) and slopes (York's)."""
+    z = _z(level)
+    used = _selected(joint.pa, joint.ka, joint.pb, joint.kb, min_count)
+    columns = (joint.pa[used], joint.ka[used], joint.pb[used], joint.kb[used])
+    number = min(bootstrap, max(10, _POINTS // max(int(used.sum()), 1)))
+    draws = list(_redrawn(*columns, number, rng.generator(seed, "compare/points")))
+    rows: list[Row] = []
+    for name in (*_FISHER, *_PLAIN, *_SQUARED):
+        value = found[name]
+        values = np.array([draw[name] for draw in draws])
+        values = values[np.isfinite(values)]
+        if not math.isfinite(value) or len(values) < 2:
+            rows.append((name, value, _NAN, _NAN, _NAN))
+            continue
+        error = float(values.std(ddof=1))
+        rows.append((name, value, error, *_interval(name, value, values, z)))
+    for name in ("slope", "slope_counting_only"):
+        value, error = found[name], found[f"{name}_stderr"]
+        rows.append((name, value, error, value - z * error, value + z * error))
+    return rows
+
+
+def _redrawn(
+    pa: np.ndarray, ka: np.ndarray, pb: np.ndarray, kb: np.ndarray, number: int,
+    source: np.random.Generator,
+) -> Iterator[dict[str, float]]:  # fmt: skip
+    """Statistics of redrawn counts, whose noise is that of the data once more."""
+    for _ in range(number):
+        x, y = redraw(pa, ka, source), redraw(pb, kb, source)
+        kept = (x > 0) & (y > 0)
+        points = Points.of(x[kept], ka[kept] / 2, y[kept], kb[kept] / 2)
+        yield correlations(points) | scatter(points)
+
+
+def _interval(name: str, value: float, draws: np.ndarray, z: float) -> tuple[float, float]:
+    """Normal interval, for correlations on Fisher's scale, for the noise-free scatter squared."""
+    if name in _FISHER:
+        bound = 1 - 1e-12
+        centre = math.atanh(max(-bound, min(bound, value)))
+        half = z * float(np.arctanh(np.clip(draws, -bound, bound)).std(ddof=1))
+        return math.tanh(centre - half), math.tanh(centre + half)
+    if name in _SQUARED:
+        half = z * float((draws**2).std(ddof=1))
+        return math.sqrt(max(0.0, value**2 - half)), math.sqrt(value**2 + half)
+    half = z * float(draws.std(ddof=1))
+    if name == "pearson_noise_free":
+        return max(-1.0, value - half), min(1.0, value + half)
+    return value - half, value + half
+
+
+def error_rows(
+    a: Side, b: Side, target: Any, test_mask: Any, level: float
+) -> tuple[list[Row], pd.DataFrame]:
+    """Mean test errors, their difference and the baselines; and the histogram of errors.
+
+    Raises :class:`InputError` for a target or mask that does not fit the inputs.
+    """
+    if target is None:
+        raise InputError("a test mask without a target", "both", "pass target= too")
+    task = check_task(target, test_mask, a.m, a.n)
+    found = mean_error(a, task, level), mean_error(b, task, level)
+    rows: list[Row] = [
+        (f"mean_error_{name}", f.value, f.stderr, f.low, f.high)
+        for name, f in zip("ab", found, strict=True)
+    ]
+    rows.append(_difference(*found, _z(level)))
+    known = baselines(task)
+    known |= {f"baseline_permuted_{name}": f.permuted for name, f in zip("ab", found, strict=True)}
+    rows += [(name, value, _NAN, _NAN, _NAN) for name, value in known.items()]
+    return rows, error_histogram((a, b), found, task.tests, level)
+
+
+def _difference(a: MeanError, b: MeanError, z: float) -> Row:
+    value, error = a.value - b.value, math.hypot(a.stderr, b.stderr)
+    return "mean_error_difference", value, error, value - z * error, value + z * error
+
+
+def ceilings(
+    a: Side, b: Side, joint: Joint, size: float, min_count: float, splits: int, seed: int
+) -> dict[str, tuple[float, float, float]]:
+    """(matched, ceiling of a, ceiling of b) of every statistic of :func:`measure`."""
+    if size < 1:
+        return {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for index in range(splits):
+        source = rng.generator(seed, "compare/ceiling", index)
+        a1, a2 = disjoint_parts(a, joint.row_a, size, source)
+        b1, b2 = disjoint_parts(b, joint.row_b, size, source)
+        three = [
+            measure(x.p, x.units, y.p, y.units, min_count)
+            for x, y in ((a1, b1), (a1, a2), (b1, b2))
+        ]
+        for name in three[0]:
+            found.setdefault(name, []).append((three[0][name], three[1][name], three[2][name]))
+    out = {}
+    for name, values in found.items():
+        table = np.array(values)
+        known = np.isfinite(table)
+        total = np.where(known, table, 0.0).sum(axis=0)
+        mean = np.divide(total, known.sum(axis=0), out=np.full(3, _NAN), where=known.any(axis=0))
+        out[name] = (float(mean[0]), float(mean[1]), float(mean[2]))
+    return out
+
+
+def _z(level: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + level / 2))
