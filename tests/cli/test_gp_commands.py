@@ -106,6 +106,26 @@ def test_logp_from_a_run_joins_its_frequencies(
     assert all(Path(f).stat().st_size > 2000 for f in files)
 
 
+def test_larger_train_than_data_uses_all_with_one_warning(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = ["--data", "digits", "--classes", "3,8", "--train", "500"]
+    warning = "train=500 is more than digits 3,8 has: using all 357 examples"
+    assert main(["bound", *data, "--delta", "0.01", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [f"simprior: {warning}"]
+    summary = json.loads(captured.out)["summary"]
+    assert (summary["train"], summary["test"]) == (357, 0)
+    out = tmp_path / "run"
+    assert main(["logp", *data, "--workers", "1", "--out", str(out), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count(warning) == 1
+    row = json.loads(captured.out)["table"][0]
+    assert "357 labels" in row["name"]
+    assert row["logp"] == summary["log_evidence"]
+    assert load_run(out).config["train"] == 357
+
+
 def test_logp_of_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     found = output(
@@ -249,7 +269,8 @@ def test_bound_of_data(capsys: pytest.CaptureFixture[str]) -> None:
         (["logp", "--from", "/nowhere"], "/nowhere"),
         (["logp", "--data", "mnist"], "data='mnist'"),
         (["logp", "--data", "digits", "--classes", "3,x"], "classes='3,x'"),
-        (["logp", "--data", "digits", "--train", "5000"], "train=5000"),
+        (["logp", "--data", "digits", "--train", "0"], "train=0"),
+        (["bound", "--data", "digits", "--train", "-3"], "train=-3"),
         (["logp", "--study", "/nowhere.toml"], "study=/nowhere.toml"),
         (["posterior"], "no target"),
         (["posterior", "--target", "x1", "--train", "128"], "train=128"),

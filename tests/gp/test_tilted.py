@@ -10,6 +10,7 @@ import pytest
 from orthants import N5, equicorrelated, event, kernel, table
 
 from simprior.errors import InputError, NumericalError
+from simprior.gp.ep import fit_sites
 from simprior.gp.event import Infeasible
 from simprior.gp.log_prior import iter_log_prior, log_prior
 from simprior.gp.smc import smc
@@ -66,6 +67,27 @@ def test_impossible_functions_are_exactly_so(name: str) -> None:
     result = log_prior(table(name, 5), kernel(5, depth=0))[0]
     assert (result.value, result.stderr) == (-math.inf, 0.0)
     assert result.diagnostics["reason"]
+
+
+@pytest.mark.parametrize("method", ["tilted", "smc", "ep", "liness"])
+def test_impossible_function_on_which_the_sites_grow_without_bound(method: str) -> None:
+    """EP's information matrix overflows on this one: -inf, and no error that ends a whole table."""
+    function = "00000000000001001111101111111111"
+    K = kernel(5, depth=0, sigma_w=2.0)
+    impossible, possible = log_prior([function, "x1"], K, method, n=5)
+    assert (impossible.value, impossible.stderr) == (-math.inf, 0.0)
+    assert impossible.diagnostics["converged"] and impossible.diagnostics["reason"]
+    assert math.isfinite(possible.value)
+
+
+def test_diverging_sites_are_reported_as_such() -> None:
+    K = kernel(5, depth=0, sigma_w=2.0)
+    bits = np.array([int(b) for b in "00000000000001001111101111111111"])
+    impossible = event(bits, K)
+    sites = fit_sites(impossible.K, impossible.A, impossible.lower, tol=1e-2, max_sweeps=60)
+    assert not sites.converged
+    with pytest.raises(Infeasible):
+        prepare(impossible)
 
 
 def test_total_probability_of_the_perceptron() -> None:

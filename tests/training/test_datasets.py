@@ -83,6 +83,29 @@ def test_balanced() -> None:
         load_dataset("digits", classes="0:1-9", train=1000, balanced=True)
 
 
+def test_clip_takes_what_there_is() -> None:
+    all_ = load_dataset("digits", classes="3,8")
+    data = load_dataset("digits", classes="3,8", train=500, clip=True)
+    assert data.m == 357 == data.describe()["train"]
+    assert (data.train_index == all_.train_index).all()
+    assert data.X_test.shape == (0, 64)
+    few = load_dataset("digits", classes="3,8", train=40, clip=True)
+    assert (few.train_index == load_dataset("digits", classes="3,8", train=40).train_index).all()
+    with pytest.raises(InputError, match="train=500.*357"):
+        load_dataset("digits", classes="3,8", train=500)
+    with pytest.raises(InputError, match="train=0"):
+        load_dataset("digits", classes="3,8", train=0, clip=True)
+
+
+@pytest.mark.parametrize("classes", ["0:1-9", "1-9:0", "3,8"])
+def test_clip_with_balance(classes: str) -> None:
+    data = load_dataset("digits", classes=classes, train=1797, balanced=True, clip=True)
+    ones = int(data.y_train.sum())
+    assert data.m - ones - ones in (0, 1)
+    with pytest.raises(InputError, match="balanced"):  # one more is too many
+        load_dataset("digits", classes=classes, train=data.m + 1, balanced=True)
+
+
 def test_corruption_replaces_a_share_and_is_nested() -> None:
     labels = np.zeros(1000, np.uint8)
     assert (corrupt_labels(labels, 0.0, 3) == labels).all()

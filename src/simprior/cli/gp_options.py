@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,9 @@ class DataOptions(PriorOptions):
         MaybeText, arg(help="range (pixel/16) or standard (mean and deviation of the training set)")
     ] = None
     balanced: Annotated[bool, arg(help="as many training examples of either label")] = False
-    train: Annotated[MaybeCount, arg(help="training examples (default: all)")] = None
+    train: Annotated[
+        MaybeCount, arg(help="training examples (default, and if there are fewer: all)")
+    ] = None
 
 
 def check_device(spec: RunOptions) -> None:
@@ -102,10 +105,16 @@ def load_data(spec: DataOptions) -> Dataset:
     assert spec.data is not None
     if spec.inputs is not None:
         raise InputError(f"inputs={spec.inputs} and data={spec.data}", "one of the two", "drop one")
-    return load_dataset(
+    data = load_dataset(
         spec.data, classes=spec.classes, train=spec.train, seed=spec.seed, corrupt=spec.corrupt,
-        scale=spec.scale, balanced=spec.balanced,
+        scale=spec.scale, balanced=spec.balanced, clip=True,
     )  # fmt: skip
+    if spec.train is not None and data.m < spec.train:
+        logging.getLogger("simprior").warning(
+            "train=%d is more than %s %s has%s: using all %d examples",
+            spec.train, data.name, data.classes, " in balance" if spec.balanced else "", data.m,
+        )  # fmt: skip
+    return data
 
 
 def check_no_data(spec: DataOptions) -> None:
@@ -126,8 +135,7 @@ def prior_config(spec: PriorOptions, network: Network) -> dict[str, Any]:
     return {key: found[key] for key in keys if found[key] is not None}
 
 
-def data_config(spec: DataOptions) -> dict[str, Any]:
-    """What determines the data set, with the names of the flags; empty without ``--data``."""
-    if spec.data is None:
-        return {}
-    return {key: getattr(spec, key) for key in SPLIT_KEYS if getattr(spec, key) is not None}
+def data_config(spec: DataOptions, data: Dataset) -> dict[str, Any]:
+    """What determines the data set, with the names of the flags; ``train`` is the real number."""
+    found = {key: getattr(spec, key) for key in SPLIT_KEYS if getattr(spec, key) is not None}
+    return found | ({} if spec.train is None else {"train": data.m})

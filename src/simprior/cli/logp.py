@@ -111,7 +111,11 @@ def _request(spec: LogP) -> tuple[Request, dict[str, Any]]:
         )  # fmt: skip
         name = f"{data.name} {data.classes} ({data.m} labels)"
         request = Request(kernel(network), data.y_train[None], names=(name,), **common)
-        return request, {"network": prior_config(spec, network), **data_config(spec), **config}
+        return request, {
+            "network": prior_config(spec, network),
+            **data_config(spec, data),
+            **config,
+        }
     check_no_data(spec)
     if spec.from_ is not None:
         return _from_run(spec, common, config)

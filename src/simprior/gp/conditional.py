@@ -19,7 +19,7 @@ import numba
 import numpy as np
 from scipy.linalg import qr, solve_triangular
 
-from simprior.errors import InputError
+from simprior.errors import InputError, NumericalError
 from simprior.gp.chain import Source, make_source
 from simprior.gp.degenerate import Reduction, reduce_inputs
 from simprior.gp.ep import fit_sites, information
@@ -187,6 +187,11 @@ def _regression(
 def _ep_gaussian(event: Event) -> tuple[np.ndarray, np.ndarray, float, bool]:
     """Mean and root of the covariance of EP's Gaussian for z_S, ln P(C(S)) of EP, convergence."""
     sites = fit_sites(event.K, event.A, event.lower)
+    if not math.isfinite(sites.logz):
+        raise NumericalError(
+            f"EP diverged on the {event.m} training inputs after {sites.sweeps} sweeps: expected "
+            "finite sites; use method='exact', or fewer layers"
+        )
     U = reverse_cholesky(information(event.A, sites.tau))
     root = solve_triangular(U, event.A.T, lower=False, check_finite=False).T
     mean = root @ (root.T @ sites.nu)

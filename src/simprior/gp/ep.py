@@ -21,6 +21,7 @@ from time import perf_counter
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from simprior.errors import NumericalError
 from simprior.estimate import LogProb
 from simprior.gp._normal import log_survival_array
 from simprior.gp.ep_sweeps import delayed_sweep, rank_one_sweep, weight_sweep
@@ -89,7 +90,8 @@ def fit_sites(
     -----
     After convergence the posterior is recomputed from the sites through ``I + A^T diag(tau) A``,
     which is never ill conditioned from below, and one more sweep must agree. ``verify=False``
-    leaves that out: good for proposals, which need no exact fixed point.
+    leaves that out: good for proposals, which need no exact fixed point. Sites that grow without
+    bound give a result of NaN that is not converged.
     """
     m, r = A.shape
     weights = r <= WEIGHT_SPACE * m
@@ -115,38 +117,45 @@ def fit_sites(
         previous = delta
         if fresh:
             if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
-                break
-            cov, mean = posterior(np.eye(r) if weights else A, A, tau, nu)
+                return _diverged(m, sweeps)
+            try:
+                cov, mean = posterior(np.eye(r) if weights else A, A, tau, nu)
+            except NumericalError:  # sites without bound, as of an event that is impossible
+                return _diverged(m, sweeps)
     if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
-        nan = np.full(m, math.nan)
-        return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)
+        return _diverged(m, sweeps)
+    try:
+        U = reverse_cholesky(information(A, tau))
+    except NumericalError:
+        return _diverged(m, sweeps)
     if verify or weights:
-        root, logdet = _root(A, A, tau)
+        root = _rows_over(U, A)
         mean, variance = root @ (root.T @ nu), np.einsum("ij,ij->i", root, root)
     else:
         variance = np.diag(cov).copy()
-        logdet = _logdet(reverse_cholesky(information(A, tau)))
-    z, logz = _value(tau, nu, mean, variance, lower, logdet)
+    z, logz = _value(tau, nu, mean, variance, lower, _logdet(U))
     return Sites(tau, nu, mean, variance, z, logz, delta < tol, sweeps, delta)
+
+
+def _diverged(m: int, sweeps: int) -> Sites:
+    """No sites: everything NaN, not converged."""
+    nan = np.full(m, math.nan)
+    return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)
 
 
 def posterior(
     rows: np.ndarray, A: np.ndarray, tau: np.ndarray, nu: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Covariance and mean of ``rows @ u`` under the prior u ~ N(0, I) and sites on ``A u``."""
-    root, _ = _root(rows, A, tau)
-    root_data, _ = (root, 0.0) if rows is A else _root(A, A, tau)
+    U = reverse_cholesky(information(A, tau))
+    root = _rows_over(U, rows)
+    root_data = root if rows is A else _rows_over(U, A)
     return root @ root.T, root @ (root_data.T @ nu)
 
 
-def _root(rows: np.ndarray, A: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, float]:
-    """R = rows U^-T, the posterior covariance of rows @ u being R R^T, and ln det U.
-
-    U U^T = I + A^T diag(tau) A.
-    """
-    U = reverse_cholesky(information(A, tau))
-    root = solve_triangular(U, rows.T, lower=False, check_finite=False).T
-    return root, _logdet(U)
+def _rows_over(U: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """R = rows U^-T: the posterior covariance of rows @ u is R R^T if U U^T is the information."""
+    return solve_triangular(U, rows.T, lower=False, check_finite=False).T
 
 
 def information(A: np.ndarray, tau: np.ndarray) -> np.ndarray:

@@ -102,6 +102,7 @@ def load_dataset(
     corrupt: float = 0.0,
     scale: str | None = None,
     balanced: bool = False,
+    clip: bool = False,
 ) -> Dataset:
     """A training set of ``train`` examples drawn without replacement; all others are the test set.
 
@@ -121,11 +122,14 @@ def load_dataset(
         ``range`` or ``standard`` (module docstring).
     balanced : bool
         Half of the training set from each label, to one example.
+    clip : bool
+        If there are fewer than ``train`` examples, take all (``balanced``: as many as balance
+        allows) in place of an error; ``Dataset.m`` is the real number.
 
     Raises
     ------
     InputError
-        Unknown name, class or scaling, or more examples wanted than there are.
+        Unknown name, class or scaling, or (without ``clip``) more examples wanted than there are.
     """
     if name not in SOURCES:
         raise InputError(f"data={name!r}", f"one of {', '.join(SOURCES)}", "check the spelling")
@@ -135,6 +139,8 @@ def load_dataset(
     zero, one = parse_classes(text, np.unique(target))
     rows = np.flatnonzero(np.isin(target, zero + one))
     labels = np.isin(target[rows], one).astype(np.uint8)
+    if clip and train is not None:
+        train = min(train, _available(labels, balanced))
     chosen = _choose(labels, train, seed, balanced, f"{name} {text}")
     rest = np.setdiff1d(np.arange(len(rows)), chosen)
     how = source.scale if scale is None else scale
@@ -206,6 +212,15 @@ def _bad_classes(text: str, names: list[int], wanted: str) -> InputError:
         f"classes={text!r}", f"{wanted}, from {names[0]} to {names[-1]}",
         "write for example 3,8 or 0-4:5-9",
     )  # fmt: skip
+
+
+def _available(labels: np.ndarray, balanced: bool) -> int:
+    """The largest training set."""
+    ones = int(labels.sum())
+    zeros = len(labels) - ones
+    if not balanced:
+        return len(labels)
+    return 2 * ones + 1 if zeros > ones else 2 * zeros  # label 0 has the odd one
 
 
 def _choose(
