@@ -258,12 +258,6 @@ def test_one_input_has_no_complexity() -> None:
     assert [name for name, _ in count_figures(counts)] == ["rank", "ones"]
 
 
-def test_classes_with_missing_members_are_not_drawn() -> None:
-    counts = sample(Network(n=4), samples=2000, seed=0, pool=True, keep=1 / 2)
-    assert counts.pooled is not None
-    assert "pooled over symmetries" not in lines(rank_figure(counts))
-
-
 def test_the_callers_matplotlib_is_left_alone(counts: FunctionCounts) -> None:
     import matplotlib.pyplot as plt
 

@@ -56,7 +56,7 @@ def rank_figure(counts: FunctionCounts) -> Figure:
         figure, axes = new_figure()
         blue, orange = colours()[:2]
         frames = [(rank_frame(counts), blue, "sampled functions")]
-        if counts.pooled is not None and counts.keep == 1:  # else members of a class are missing
+        if counts.pooled is not None:
             frames.append((rank_frame(counts.pooled), orange, "pooled over symmetries"))
         for frame, colour, label in frames:
             _draw_ranks(axes, frame, colour, label, 4.0 if colour == blue else 2.0)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simprior.boolean.counts import FunctionCounts
-from simprior.estimate import clopper_pearson, design_effect, korn_graubard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,19 +57,11 @@ def count_levels(counts: FunctionCounts, level: float) -> tuple[np.ndarray, ...]
     Functions of one count can differ in their design effect; its mean is used.
     """
     q = counts.profile
-    effect = np.ones(len(q.count))
-    if not counts.iid:
-        effect = design_effect(
-            q.count, q.clusters, q.sumsq, counts.samples, counts.draws, multiplicity=q.multiplicity
-        )
     starts = np.flatnonzero(np.diff(q.count, prepend=-1))
     functions = np.add.reduceat(q.multiplicity, starts).astype(float)
     count = q.count[starts]
-    effect = np.add.reduceat(effect * q.multiplicity, starts) / functions
-    if counts.iid:
-        low, high = clopper_pearson(count, counts.samples, level)
-    else:
-        low, high = korn_graubard(count, counts.samples, effect, level, clusters=counts.draws)
+    effect = np.add.reduceat(counts.profile_effects * q.multiplicity, starts) / functions
+    low, high = counts.intervals_of(count, effect, level)
     return count, functions, low, high
 
 

@@ -97,14 +97,21 @@ class FunctionCounts:
         """(F,) variance of the estimate over that of as many independent networks."""
         if self.iid:
             return np.ones(len(self))
-        q = self.profile
-        effects = design_effect(
-            q.count, q.clusters, q.sumsq, self.samples, self.draws, multiplicity=q.multiplicity,
-            sizes_squared=self._sizes_squared,
-        )  # fmt: skip
+        q, effects = self.profile, self.profile_effects
         known = np.stack([q.count, q.clusters, q.sumsq], axis=1)
         mine = np.stack([self.rows.count, self.rows.clusters, self.rows.sumsq], axis=1)
         return effects[_find_rows(known, mine)]
+
+    @cached_property
+    def profile_effects(self) -> np.ndarray:
+        """(G,) design effect of every row of ``profile``."""
+        q = self.profile
+        if self.iid:
+            return np.ones(len(q.count))
+        return design_effect(
+            q.count, q.clusters, q.sumsq, self.samples, self.draws, multiplicity=q.multiplicity,
+            sizes_squared=self._sizes_squared,
+        )  # fmt: skip
 
     @property
     def _sizes_squared(self) -> float:
@@ -123,13 +130,16 @@ class FunctionCounts:
 
     def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """(low, high) of P(f): Clopper-Pearson, or Korn-Graubard where hidden layers are shared."""
-        if self.iid:
-            low, high = clopper_pearson(self.count, self.samples, level)
-        else:
-            low, high = korn_graubard(
-                self.count, self.samples, self.design_effects, level, clusters=self.draws
-            )
+        low, high = self.intervals_of(self.count, self.design_effects, level)
         return (low, high) if self.orbit is None else (low / self.orbit, high / self.orbit)
+
+    def intervals_of(
+        self, count: np.ndarray, effects: np.ndarray, level: float = 0.95
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(low, high) of the probability of events met ``count`` times with these design effects."""
+        if self.iid:
+            return clopper_pearson(count, self.samples, level)
+        return korn_graubard(count, self.samples, effects, level, clusters=self.draws)
 
     @cached_property
     def unseen(self) -> Unseen:
