@@ -20,6 +20,8 @@ COMMANDS = {
     "sample": "draw random networks and count the functions they compute",
     "import": "turn a text file of functions and counts into a run directory",
     "logp": "ln P of given functions under the infinite-width prior, with standard errors",
+    "train": "train many networks on one training set and count the functions they find",
+    "sweep": "train over a grid of optimisers, batch sizes, learning rates and losses",
     "posterior": "draw functions from the Bayesian posterior given a training set",
     "bound": "marginal-likelihood PAC-Bayes bound of a training set",
     "compare": "how alike two runs are: distances, correlations, test errors, noise ceilings",

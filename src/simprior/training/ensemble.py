@@ -83,6 +83,7 @@ def train(
     train: int | Sequence[int] = 64,
     data: str | None = None,
     classes: str | None = None,
+    label: str | None = None,
     test: int = 100,
     runs: int | float = 1000,
     optimizer: str | Optimizer = "adam",
@@ -122,7 +123,7 @@ def train(
         a problem made beforehand (then the arguments about data are not used).
     train : int or sequence of int
         Size of the training set, or its indices.
-    data, classes, test
+    data, classes, label, test
         Real data in place of a Boolean target (:func:`~simprior.training.targets.data_problem`).
     runs : int
         Members of the ensemble.
@@ -170,7 +171,7 @@ def train(
     }  # fmt: skip
     spec = TrainSpec(network, **settings)
     problem = make_problem(
-        network, target, train=train, data=data, classes=classes, test=test, corrupt=corrupt,
+        network, target, train=train, data=data, classes=classes, label=label, test=test, corrupt=corrupt,
         attack=attack, seed=seed if data_seed is None else data_seed,
     )  # fmt: skip
     if problem.n == 0:
@@ -214,8 +215,8 @@ def make_optimizer(
 
 
 def make_problem(
-    network: Network, target: Any, *, train: Any, data: str | None, classes: str | None, test: int,
-    corrupt: float, attack: int, seed: int,
+    network: Network, target: Any, *, train: Any, data: str | None, classes: str | None = None,
+    label: str | None = None, test: int = 100, corrupt: float = 0.0, attack: int = 0, seed: int = 0,
 ) -> Problem:  # fmt: skip
     """The problem that the arguments of :func:`train` describe. Raises :class:`InputError`."""
     if isinstance(target, Problem):
@@ -227,7 +228,7 @@ def make_problem(
     if data is None:
         return boolean_problem(network, target, train, seed=seed, corrupt=corrupt, attack=attack)
     return data_problem(
-        data, classes=classes, train=whole("train", train, 1), test=test, seed=seed,
+        data, classes=classes, label=label, train=whole("train", train, 1), test=test, seed=seed,
         corrupt=corrupt, attack=attack,
     )  # fmt: skip
 

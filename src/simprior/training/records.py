@@ -164,9 +164,11 @@ class TrainResult:
             store.add_file(TRAJECTORIES, rows=len(frame))
         names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
         totals = {name: getattr(counts, name) for name in names}
-        store.finish(
-            {**totals, "ones": ones_totals(counts.ones), "training": self.summary()}
-        )
+        index = [*self.problem["train_index"], *self.problem["attack_index"]]
+        store.finish({
+            **totals, "ones": ones_totals(counts.ones), "training": self.summary(),
+            "target": self.problem["text"], "train_index": sorted(index),
+        })  # fmt: skip
 
     @classmethod
     def load(cls, path: Path | str) -> TrainResult:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,14 @@ from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
 from simprior.errors import InputError
 from simprior.network import Network
-from simprior.training.datasets import corrupt_labels, load_dataset
+from simprior.training.datasets import SOURCES, corrupt_labels, load_dataset, parse_classes
+from simprior.training.loaders import is_file, load_file
 from simprior.training.spec import whole
 
 _DRAWN = re.compile(r"(random|lz)(?::([0-9.eE+-]+))?\Z")
 _MOVES = 20000
+SPLIT_STREAM = "posterior/training-set"
+"""Training and posterior draw the same training set from the same seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +84,17 @@ class Problem:
         guess = self.labels.mean() > 0.5
         return float(np.mean(test != guess)) if len(test) else math.nan
 
+    @property
+    def target_text(self) -> str:
+        """The target as text that any command reads: its name as given, or hex."""
+        drawn = _DRAWN.match(self.name) or self.name == "given" or self.n == 0
+        return to_hex(pack(self.target), self.m)[0] if drawn else self.name
+
     def describe(self) -> dict[str, Any]:
         """Plain values for manifests: everything that determines the problem."""
         return {
-            "name": self.name, "n": self.n, "m": self.m, "target": to_hex(pack(self.target),
-                                                                          self.m)[0],
+            "name": self.name, "n": self.n, "m": self.m, "text": self.target_text,
+            "target": to_hex(pack(self.target), self.m)[0],
             "seed": self.seed, "corrupt": self.corrupt,
             "train_index": self.train_index.tolist(), "attack_index": self.attack_index.tolist(),
             "labels": "".join(map(str, self.labels)),
@@ -134,17 +144,56 @@ def boolean_problem(
 
 def data_problem(
     data: str, *, classes: str | None = None, train: int = 100, test: int = 100, seed: int = 0,
-    corrupt: float = 0.0, attack: int = 0, scale: str | None = None,
+    corrupt: float = 0.0, attack: int = 0, scale: str | None = None, label: str | None = None,
 ) -> Problem:  # fmt: skip
     """Real data: the function is the labelling of training, attack and test inputs, in this order.
 
-    ``data`` is a name of ``datasets.SOURCES``; ``test`` held-out inputs and ``attack`` points are
-    drawn from the examples outside the training set. Raises :class:`InputError`.
+    ``data`` is a name of ``datasets.SOURCES``, or a local file in a format of ``loaders`` (whose
+    class column is ``label``); ``test`` held-out inputs and ``attack`` points are drawn from the
+    examples outside the training set. Raises :class:`InputError`.
     """
+    more = {"test": test, "seed": seed, "corrupt": corrupt, "attack": attack}
+    if data not in SOURCES and is_file(data):
+        return _file_problem(data, label, classes, train, scale, more)
+    if label is not None:
+        raise InputError(f"label={label!r} with data={data!r}", "a data file", "leave label out")
     found = load_dataset(data, classes=classes, train=train, seed=seed, scale=scale)
     return problem_from_arrays(
-        f"{data} {found.classes}", found.X_train, found.y_train, found.X_test, found.y_test,
-        test=test, seed=seed, corrupt=corrupt, attack=attack,
+        f"{data} {found.classes}", found.X_train, found.y_train, found.X_test, found.y_test, **more
+    )
+
+
+def _file_problem(
+    data: str, label: str | None, classes: str | None, train: int, scale: str | None,
+    more: dict[str, Any],
+) -> Problem:  # fmt: skip
+    """A problem from a local file; features are scaled by their largest values unless told so."""
+    X, known = load_file(data, label)
+    text = classes
+    if text is None:
+        values = np.unique(known)
+        if len(values) != 2:
+            raise InputError(
+                f"data={data!r} with {len(values)} classes", "classes to tell apart",
+                "pass for example --classes 3,8",
+            )  # fmt: skip
+        text = f"{values[0]}:{values[1]}"
+    zero, one = parse_classes(text, np.unique(known))
+    rows = np.flatnonzero(np.isin(known, zero + one))
+    labels = np.isin(known[rows], one).astype(np.uint8)
+    train = whole("train", train, 1, len(rows) - 1)
+    order = rng.generator(more["seed"], "data/split").permutation(len(rows))
+    first, rest = X[rows[order[:train]]], X[rows[order[train:]]]
+    top = np.abs(X).max(axis=0)
+    if scale == "standard":
+        mean, sd = first.mean(axis=0), first.std(axis=0)
+        sd = np.where(sd > 0, sd, np.inf)
+        first, rest = (first - mean) / sd, (rest - mean) / sd
+    else:
+        first, rest = (part / np.where(top > 0, top, 1.0) for part in (first, rest))
+    return problem_from_arrays(
+        f"{Path(data).name} {text}", first, labels[order[:train]], rest, labels[order[train:]],
+        **more,
     )  # fmt: skip
 
 
@@ -178,7 +227,7 @@ def make_target(target: Any, m: int, n: int, seed: int) -> tuple[str, np.ndarray
         tables = parse_functions(target, m, n)
         if len(tables) != 1:
             raise InputError(f"{len(tables)} targets", "one function", "train once for each")
-        return (target if isinstance(target, str) else "given"), tables[0]
+        return (target.strip() if isinstance(target, str) else "given"), tables[0]
     kind, value = match[1], match[2]
     try:
         number = None if value is None else float(value)
@@ -260,7 +309,7 @@ def _training_set(train: Any, m: int, seed: int) -> np.ndarray:
             "leave at least one input for the test",
         )  # fmt: skip
     size = whole("train", train, 1, m - 1)
-    return rng.generator(seed, "train/split").permutation(m)[:size]
+    return np.sort(rng.generator(seed, SPLIT_STREAM).permutation(m)[:size])
 
 
 def _attack_points(outside: np.ndarray, attack: Any, seed: int) -> np.ndarray:

@@ -1,0 +1,277 @@
+"""``simprior train``: train many networks on one training set and count what they find."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from simprior.cli.common import RunOptions
+from simprior.cli.output import key_values, markdown, print_json, set_up_logging
+from simprior.cli.sample import load_inputs
+from simprior.cli.values import (
+    Count,
+    Integer,
+    MaybeText,
+    Number,
+    Numbers,
+    Options,
+    Refused,
+    Widths,
+    choice,
+    kind,
+    parse_integer,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.network import Network
+    from simprior.training.records import TrainResult
+
+TRAJECTORY_LOGP = "tables/trajectories-logp.parquet"
+_DOUBLINGS = 24
+
+
+def _parse_steps(text: str) -> tuple[int, ...]:
+    """A comma list of steps, ``log`` (0 and the powers of 2), or ``none``."""
+    if text.strip().lower() in {"", "none"}:
+        return ()
+    if text.strip().lower() == "log":
+        return (0, *(1 << k for k in range(_DOUBLINGS)))
+    try:
+        return tuple(sorted({parse_integer(part) for part in text.split(",")}))
+    except Refused:
+        raise Refused("steps with commas between, or log", "pass for example 0,10,100") from None
+
+
+def _parse_lr(text: str) -> float | None:
+    if text.strip().lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise Refused("a learning rate > 0", "pass for example --lr 0.01") from None
+
+
+def _parse_seed(text: str) -> int | None:
+    return None if text.strip().lower() == "none" else parse_integer(text)
+
+
+Steps = Annotated[tuple[int, ...], kind(_parse_steps, "STEP[,STEP...]|log")]
+MaybeRate = Annotated[float | None, kind(_parse_lr, "NUMBER")]
+MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(RunOptions):
+    """Train many networks on one training set and count the functions they find: P_opt(f|S).
+
+    Every member has its own draw of the initial parameters and its own minibatch order. Members
+    that do not fit the training set within --max-epochs are counted and reported.
+    """
+
+    n: Annotated[Integer, arg(help="input bits, 1 to 16")] = 7
+    hidden: Annotated[Widths, arg(help='widths of the hidden layers; "" is a perceptron')] = (
+        40,
+        40,
+    )
+    activation: Annotated[
+        str, arg(help="relu, tanh, erf, gelu, sin, linear, or package.module:function")
+    ] = "relu"
+    sigma_w: Annotated[
+        Numbers, arg(help="initial weights: standard deviation times sqrt(fan-in)")
+    ] = 1.0
+    sigma_b: Annotated[Numbers, arg(help="initial biases: standard deviation")] = 1.0
+    encoding: Annotated[str, choice("01", "pm1"), arg(help="bits as 0 and 1, or as -1 and 1")] = (
+        "01"
+    )
+    weight_dist: Annotated[
+        str, choice("gaussian", "uniform"), arg(help="law of the initial weights and biases")
+    ] = "gaussian"
+    inputs: Annotated[
+        MaybeText, arg(help="explicit inputs in place of all bit strings: .npy or .csv")
+    ] = None
+    target: Annotated[
+        MaybeText,
+        arg(help="function to learn: bits, hex, a name, random, random:T (T ones), lz:K"),
+    ] = None
+    data: Annotated[
+        MaybeText,
+        arg(help="real data: digits, breast-cancer, or a file (.arff .csv .parquet, MNIST, CIFAR)"),
+    ] = None
+    classes: Annotated[MaybeText, arg(help="label 0 and label 1: 3,8 or 0-4:5-9 or even:odd")] = (
+        None
+    )
+    label: Annotated[MaybeText, arg(help="column with the classes of a data file")] = None
+    train: Annotated[Count, arg(help="size of the training set")] = 64
+    test: Annotated[Count, arg(help="held-out examples of real data")] = 100
+    corrupt: Annotated[Number, arg(help="share of training labels replaced by coin flips")] = 0.0
+    attack: Annotated[
+        Integer, arg(help="mislabelled points outside the training set to be fitted as well")
+    ] = 0
+    data_seed: Annotated[
+        MaybeSeed, arg(help="seed of target, split, corruption, attack (default: --seed)")
+    ] = None
+    runs: Annotated[Count, arg(help="networks to train, e.g. 1e5")] = 1000
+    optimizer: Annotated[
+        str,
+        arg(
+            help="sgd, momentum, nesterov, gd, adam, adamw, rmsprop, adagrad, adadelta, sgld, "
+            "entropy-sgd, advsgd, guess-and-check"
+        ),
+    ] = "adam"
+    lr: Annotated[MaybeRate, arg(help="learning rate (default: that of torch.optim)")] = None
+    options: Annotated[
+        Options, arg(help="options of the optimiser, e.g. weight_decay=0.01,beta1=0.8")
+    ] = None
+    loss: Annotated[
+        str, choice("ce", "mse", "mse01", "hinge"), arg(help="mse: targets -1, 1; mse01: 0, 1")
+    ] = "ce"
+    batch_size: Annotated[Count, arg(help="examples a step")] = 32
+    stop: Annotated[
+        str,
+        arg(help="first-fit, epochs:N (after it), loss:X, or steps:N"),
+    ] = "first-fit"
+    max_epochs: Annotated[Count, arg(help="a member is given up after this many epochs")] = 1000
+    check: Annotated[
+        Integer, arg(help="steps between looks at the training error; 0 is once an epoch")
+    ] = 0
+    pretrain: Annotated[
+        Integer, arg(help="bad initialisation: epochs on random labels, at most; 0 is none")
+    ] = 0
+    record: Annotated[Steps, arg(help="steps at which trajectories are recorded")] = ()
+    record_runs: Annotated[Count, arg(help="members whose trajectories are recorded")] = 100
+    record_logp: Annotated[
+        bool, arg(help="also ln P(f) of recorded functions, infinite width (slow)")
+    ] = False
+    engine: Annotated[
+        str, choice("auto", "compiled", "torch"), arg(help="compiled kernel, or batched torch")
+    ] = "auto"
+    members: Annotated[
+        Integer, arg(help="members at once in the torch engine; 0 is the default of the device")
+    ] = 0
+    top: Annotated[Count, arg(help="functions to print")] = 20
+
+
+SPEC = Train
+
+
+def run(spec: Train) -> int:
+    """Train, print the commonest functions and the totals of the run."""
+    set_up_logging(spec.quiet)
+    from simprior.engine import progress_bar
+
+    with progress_bar(spec.runs, "run", quiet=spec.quiet) as progress:
+        result = trained(spec, progress)
+    show(result, spec)
+    log = logging.getLogger("simprior")
+    if not result.fitted.any():
+        log.warning("no member fitted the training set: raise --max-epochs, change --lr or --loss")
+    if spec.record_logp:
+        write_logp(result, spec)
+    if spec.out is not None:
+        log.info("written to %s", spec.out)
+    return 0
+
+
+def trained(spec: Train, progress: Any = None) -> TrainResult:
+    """What the library returns for these flags."""
+    from simprior.training.ensemble import train
+
+    names = ["test", "runs", "optimizer", "lr", "options", "loss", "batch_size", "stop"]
+    names += ["max_epochs", "check", "pretrain", "seed", "record", "device", "engine", "members"]
+    names += ["out", "resume", "overwrite", "executor", "classes", "corrupt", "attack", "data_seed"]
+    keywords = {name: getattr(spec, name) for name in names}
+    if spec.record:
+        keywords["record_runs"] = spec.record_runs
+    if spec.executor_options:
+        keywords["executor_options"] = spec.executor_options
+    return train(
+        build_network(spec), spec.target, train=spec.train, data=spec.data, label=spec.label,
+        workers=spec.worker_count(), progress=progress, **keywords,
+    )  # fmt: skip
+
+
+def build_network(spec: Train) -> Network:
+    """The network that the flags describe; real data replace its inputs."""
+    from simprior.network import Network
+
+    return Network(
+        n=spec.n, hidden=spec.hidden, activation=spec.activation, sigma_w=spec.sigma_w,
+        sigma_b=spec.sigma_b, encoding=spec.encoding, weight_dist=spec.weight_dist,
+        inputs=None if spec.inputs is None else load_inputs(spec.inputs),
+    )  # fmt: skip
+
+
+def show(result: TrainResult, spec: Train) -> None:
+    """Print the functions found and the totals, or both as one JSON object."""
+    frame = function_table(result, spec.top)
+    if spec.json:
+        print_json({"summary": result.summary(), "functions": frame.to_dict(orient="records")})
+        return
+    if len(frame):
+        print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
+        print()
+    print(key_values(result.summary()))
+
+
+def function_table(result: TrainResult, top: int) -> pd.DataFrame:
+    """The commonest functions with intervals and their test errors."""
+    import pandas as pd
+
+    from simprior.training.records import test_errors
+
+    if not result.fitted.any():
+        return pd.DataFrame()
+    part = result.counts.head(top)
+    frame = part.to_frame(top=None)
+    frame.insert(3, "test_error", test_errors(part.words, result.problem))
+    return frame
+
+
+def logp_frame(result: TrainResult, seed: int = 0) -> pd.DataFrame:
+    """The trajectories with ln P(f) of the infinitely wide network: columns logp, logp_stderr."""
+    import numpy as np
+
+    from simprior.boolean.inputs import input_matrix
+    from simprior.gp.kernels import nngp
+    from simprior.gp.log_prior import log_prior
+    from simprior.network import Network
+
+    network = Network.from_dict(result.config["network"])
+    frame = result.trajectories
+    names = sorted(set(frame["function"]))
+    K = nngp(network, input_matrix(network))
+    found = dict(zip(names, log_prior(names, K, seed=seed, draws=1000), strict=True))
+    frame["logp"] = np.array([found[name].value for name in frame["function"]])
+    frame["logp_stderr"] = np.array([found[name].stderr for name in frame["function"]])
+    return frame
+
+
+def write_logp(result: TrainResult, spec: Train) -> None:
+    """Print mean ln P(f) by step, and keep the joined table in the run directory."""
+    from simprior.errors import InputError
+    from simprior.store import RunDir, write_table
+
+    if not spec.record or "network" not in result.config:
+        raise InputError(
+            "record_logp", "Boolean inputs and steps to record", "pass for example --record log"
+        )
+    frame = logp_frame(result, spec.seed)
+    if not spec.json:
+        columns = ["train_error", "loss", "logp", "lz76", "test_error"]
+        means = frame.groupby("step")[columns].mean().reset_index()
+        print()
+        print(markdown(list(means.columns), means.to_numpy(dtype=object).tolist()))
+    if spec.out is not None:
+        with RunDir.attach(spec.out) as store:
+            path = store.path / TRAJECTORY_LOGP
+            path.parent.mkdir(exist_ok=True)
+            columns_out = {k: frame[k].to_numpy() for k in frame}
+            columns_out["function"] = columns_out["function"].astype(object)
+            write_table(path, columns_out)
+            store.add_file(path, rows=len(frame))
+            store.save()
