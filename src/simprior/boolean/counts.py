@@ -136,7 +136,7 @@ class FunctionCounts:
     def intervals_of(
         self, count: np.ndarray, effects: np.ndarray, level: float = 0.95
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high) of the probability of events met ``count`` times with these design effects."""
+        """(low, high) of P of events met ``count`` times, with these design effects."""
         if self.iid:
             return clopper_pearson(count, self.samples, level)
         return korn_graubard(count, self.samples, effects, level, clusters=self.draws)
