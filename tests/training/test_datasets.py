@@ -91,7 +91,7 @@ def test_clip_takes_what_there_is() -> None:
     assert data.X_test.shape == (0, 64)
     few = load_dataset("digits", classes="3,8", train=40, clip=True)
     assert (few.train_index == load_dataset("digits", classes="3,8", train=40).train_index).all()
-    with pytest.raises(InputError, match="train=500.*357"):
+    with pytest.raises(InputError, match=r"train=500.*357"):
         load_dataset("digits", classes="3,8", train=500)
     with pytest.raises(InputError, match="train=0"):
         load_dataset("digits", classes="3,8", train=0, clip=True)

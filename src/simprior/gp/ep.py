@@ -116,17 +116,12 @@ def fit_sites(
             damping = max(0.5 * damping, 0.05)
         previous = delta
         if fresh:
-            if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
-                return _diverged(m, sweeps)
-            try:
-                cov, mean = posterior(np.eye(r) if weights else A, A, tau, nu)
-            except NumericalError:  # sites without bound, as of an event that is impossible
-                return _diverged(m, sweeps)
-    if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
-        return _diverged(m, sweeps)
-    try:
-        U = reverse_cholesky(information(A, tau))
-    except NumericalError:
+            U = _information_root(A, tau, nu)
+            if U is None:
+                break
+            cov, mean = _moments(U, np.eye(r), A, nu) if weights else _moments(U, A, A, nu)
+    U = _information_root(A, tau, nu)
+    if U is None:
         return _diverged(m, sweeps)
     if verify or weights:
         root = _rows_over(U, A)
@@ -147,10 +142,25 @@ def posterior(
     rows: np.ndarray, A: np.ndarray, tau: np.ndarray, nu: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Covariance and mean of ``rows @ u`` under the prior u ~ N(0, I) and sites on ``A u``."""
-    U = reverse_cholesky(information(A, tau))
+    return _moments(reverse_cholesky(information(A, tau)), rows, A, nu)
+
+
+def _moments(
+    U: np.ndarray, rows: np.ndarray, A: np.ndarray, nu: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     root = _rows_over(U, rows)
     root_data = root if rows is A else _rows_over(U, A)
     return root @ root.T, root @ (root_data.T @ nu)
+
+
+def _information_root(A: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> np.ndarray | None:
+    """U with U U^T = I + A^T diag(tau) A; None if the sites overflowed (an impossible event)."""
+    if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
+        return None
+    try:
+        return reverse_cholesky(information(A, tau))
+    except NumericalError:
+        return None
 
 
 def _rows_over(U: np.ndarray, rows: np.ndarray) -> np.ndarray:
