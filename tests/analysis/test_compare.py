@@ -388,3 +388,21 @@ def test_bad_input_is_one_line(
     assert main(["compare", str(runs / "a"), str(runs / second), *flags, *FAST]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_the_task_is_read_from_the_runs(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training set and attack set are left out of the test error, as with the flags."""
+    counts = FunctionCounts.load(runs / "b")
+    config = {"problem": {"target": "x1", "train_index": [0, 3], "attack_index": [5]}}
+    counts.save(tmp_path / "trained", command="train", config=config)
+    frames = []
+    for line in (
+        [str(tmp_path / "trained")],
+        [str(runs / "b"), "--target", "x1", "--train-index", "0,3,5"],
+    ):
+        assert main(["compare", str(runs / "a"), *line, "--json", *FAST]) == 0
+        frames.append(json.loads(capsys.readouterr().out)["statistics"])
+    assert frames[0] == frames[1]
+    assert any(row["name"] == "mean_error_b" for row in frames[0])

@@ -116,7 +116,8 @@ def _load(path: Path) -> FunctionCounts:
 def _recorded(path: Path) -> dict[str, Any]:
     """What a run says about its target and training set, and its effective sample size.
 
-    From its configuration, its results and ``posterior.json``, the later over the earlier.
+    From its configuration, its results and ``posterior.json``, the later over the earlier. Inputs
+    of an attack set were trained on and are no test inputs.
     """
     import json
 
@@ -124,12 +125,16 @@ def _recorded(path: Path) -> dict[str, Any]:
 
     run = load_run(path)
     found: dict[str, Any] = {}
-    sources = [run.config, run.results]
+    sources = [run.config, dict(run.config.get("problem") or {}), run.results]
     if "posterior.json" in run.files and (path / "posterior.json").exists():
         sources.append(json.loads((path / "posterior.json").read_text()))
     for source in sources:
         found |= {key: source[key] for key in ("target", "train_index", "ess") if key in source}
-    return {key: value for key, value in found.items() if value is not None}
+    found = {key: value for key, value in found.items() if value is not None}
+    attack = sources[1].get("attack_index") or []
+    if attack and "train_index" in found:
+        found["train_index"] = [*found["train_index"], *attack]
+    return found
 
 
 def _task(spec: Compare, m: int) -> tuple[Any, np.ndarray | None]:
