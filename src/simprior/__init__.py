@@ -2,7 +2,8 @@
 
 Public names, in the order in which data flows: ``Network`` / ``RandomDNF`` (the prior over
 parameters) -> ``sample`` (functions and counts) -> ``FunctionCounts`` (P(f) with intervals);
-``gp`` (infinite-width priors: kernels, ln P(f) of any function, posteriors). Names are imported on
+``gp`` (infinite-width priors: kernels, ln P(f) of any function, posteriors) -> ``train`` (functions
+found by ensembles of trained networks) -> ``compare`` (two sets of counts). Names are imported on
 first use, so that ``import simprior`` is quick.
 """
 
@@ -18,19 +19,23 @@ _LAZY = {
     "RandomDNF": "simprior.boolean.dnf",
     "sample": "simprior.boolean.sampling",
     "FunctionCounts": "simprior.boolean.counts",
+    "train": "simprior.training.ensemble",
+    "compare": "simprior.analysis.compare",
     "LogProb": "simprior.estimate",
     "SimpriorError": "simprior.errors",
     "InputError": "simprior.errors",
 }
-_MODULES = ("boolean", "gp", "analysis")
+_MODULES = ("boolean", "gp", "training", "analysis")
 
 if TYPE_CHECKING:
+    from simprior.analysis.compare import compare
     from simprior.boolean.counts import FunctionCounts
     from simprior.boolean.dnf import RandomDNF
     from simprior.boolean.sampling import sample
     from simprior.errors import InputError, SimpriorError
     from simprior.estimate import LogProb
     from simprior.network import Network
+    from simprior.training.ensemble import train
 
 __all__ = [
     "FunctionCounts",
@@ -40,7 +45,9 @@ __all__ = [
     "RandomDNF",
     "SimpriorError",
     "__version__",
+    "compare",
     "sample",
+    "train",
 ]
 
 

@@ -14,7 +14,9 @@ import importlib
 from typing import Any
 
 _MODULES = (
-    "complexity_stats", "figures_counts", "numbers", "plots", "rank_stats", "style", "tables",
+    "agreement", "compare", "compare_stats", "complexity_stats", "distances", "errors_stats",
+    "figures_compare", "figures_counts", "figures_gp", "numbers", "plots", "rank_stats", "resample",
+    "sides", "style", "tables",
 )  # fmt: skip
 
 
