@@ -17,6 +17,7 @@ from simprior.boolean.merge import (
     merge_shards,
     profile_of_file,
     read_rows,
+    row_order,
 )
 from simprior.boolean.truthtable import n_words
 from simprior.errors import StoreError
@@ -134,3 +135,14 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
             use()
         assert "\n" not in str(error.value)
     assert not (tmp_path / "o.parquet").exists()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_row_order_is_the_lexicographic_one(width: int) -> None:
+    rng = np.random.default_rng(width)
+    words = rng.integers(0, [3] * (width - 1) + [2**62], (5000, width)).astype(np.uint64)
+    words = np.unique(words, axis=0)
+    rng.shuffle(words)
+    count = rng.choice([1, 1, 1, 2, 7, 65_534, 65_535, 10**7], len(words))
+    expected = np.lexsort((*words.T[::-1], -count))
+    assert np.array_equal(row_order(words, count), expected)

@@ -195,3 +195,61 @@ def regrow(old, new):
                 slot = (slot + np.uint64(1)) & mask
             for w in range(width):
                 new[slot, w] = old[i, w]
+
+
+@njit(nogil=True, cache=True)
+def compact(table, used):
+    """Rows of a merge table in table order: words (F, W) and count, clusters, sumsq (3, F)."""
+    n_words = table.shape[1] - EXTRA
+    words, numbers = np.empty((used, n_words), np.uint64), np.empty((3, used), np.int64)
+    k = 0
+    for i in range(table.shape[0]):
+        if table[i, n_words] != 0:
+            for w in range(n_words):
+                words[k, w] = table[i, w]
+            for c in range(3):
+                numbers[c, k] = np.int64(table[i, n_words + c])
+            k += 1
+    return words, numbers
+
+
+@njit(inline="always")
+def _after(words, a, b):
+    """Whether row ``a`` comes after row ``b`` in ascending order of the words."""
+    for w in range(words.shape[1]):
+        if words[a, w] != words[b, w]:
+            return words[a, w] > words[b, w]
+    return False
+
+
+@njit(nogil=True, cache=True)
+def sort_ties(words, order):
+    """Finish a sort by the first word: heap sort of every run of equal first words, in place."""
+    n = order.size
+    start = 0
+    while start < n:
+        stop = start + 1
+        while stop < n and words[order[stop], 0] == words[order[start], 0]:
+            stop += 1
+        size = stop - start
+        if size > 1 and words.shape[1] > 1:
+            for i in range(size // 2 - 1, -1, -1):
+                _sift(words, order, start, i, size)
+            for last in range(size - 1, 0, -1):
+                order[start], order[start + last] = order[start + last], order[start]
+                _sift(words, order, start, 0, last)
+        start = stop
+
+
+@njit(nogil=True)
+def _sift(words, order, start, root, size):
+    while True:
+        child = 2 * root + 1
+        if child >= size:
+            return
+        if child + 1 < size and _after(words, order[start + child + 1], order[start + child]):
+            child += 1
+        if not _after(words, order[start + child], order[start + root]):
+            return
+        order[start + root], order[start + child] = order[start + child], order[start + root]
+        root = child

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from simprior.boolean._table import EXTRA, absorb, regrow
+from simprior.boolean._table import EXTRA, absorb, compact, regrow, sort_ties
 from simprior.boolean._tasks import Rows, write_rows
 from simprior.boolean.truthtable import n_words
 from simprior.engine import available_cores
 from simprior.errors import StoreError
 
+_RADIX = 65535
 _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
 _ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
@@ -62,18 +63,35 @@ class Merger:
                 self._table, self._used, rows.words, rows.count, rows.clusters, rows.sumsq, at
             )
             if at < len(rows.words):
-                new = np.zeros((2 * self._table.shape[0], self._table.shape[1]), np.uint64)
+                factor = 4 if self._table.shape[0] < 1 << 22 else 2
+                new = np.zeros((factor * self._table.shape[0], self._table.shape[1]), np.uint64)
                 regrow(self._table, new)
                 self._table = new
 
     def rows(self) -> Rows:
         """Everything added so far, by descending count, then ascending table."""
-        w = self._table.shape[1] - EXTRA
-        found = self._table[self._table[:, w] != 0]
-        order = np.lexsort((*found[:, w - 1 :: -1].T[:w], -found[:, w].astype(np.int64)))
-        found = found[order]
-        k, c, q = (found[:, w + i].astype(np.int64) for i in range(3))
-        return Rows(np.ascontiguousarray(found[:, :w]), k, c, q)
+        words, numbers = compact(self._table, self._used)
+        order = row_order(words, numbers[0])
+        count, clusters, sumsq = (np.ascontiguousarray(column[order]) for column in numbers)
+        return Rows(words[order], count, clusters, sumsq)
+
+
+def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Order of the rows by descending count, then ascending words (all rows distinct): (F,) int64.
+
+    As ``np.lexsort``, several times faster: one unstable sort by the first word, ties mended,
+    then a radix sort by count (counts of 65,535 and more are few and sorted apart).
+    """
+    order = np.argsort(words[:, 0])
+    sort_ties(np.ascontiguousarray(words), order)
+    ranked = count[order]
+    often = ranked >= _RADIX
+    head = np.flatnonzero(often)
+    head = head[np.argsort(-ranked[head], kind="stable")]
+    rest = np.flatnonzero(~often)
+    rest = rest[np.argsort((_RADIX - ranked[rest]).astype(np.uint16), kind="stable")]
+    found: np.ndarray = order[np.concatenate([head, rest])]
+    return found
 
 
 def merge_shards(paths: list[Path], out: Path, m: int, memory: int) -> Profile:
