@@ -317,3 +317,23 @@ def test_help_is_quick_and_listed(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--sigma-w" in done.stdout
+
+
+@pytest.mark.parametrize("method", ["rejection", "slice", "hmc"])
+def test_posterior_at_finite_width(method: str, tmp_path: Path, capsys: Any) -> None:
+    words = ["posterior", "--n", "3", "--hidden", "8", "--target", "x1", "--train", "4"]
+    words += ["--method", method, "--samples", "400", "--seed", "1", "--quiet", "--json"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert summary["method"] == method
+    assert summary["target_p"] > 0.1
+    if method != "hmc":
+        assert summary["violating"] == 0
+    assert main([*words, "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out)["summary"]["target_p"] == summary["target_p"]
+
+
+def test_options_of_the_method_are_checked(capsys: Any) -> None:
+    assert main(["posterior", "--n", "3", "--target", "x1", "--train", "4", "--method", "hmc",
+                 "--beta", "-1"]) == 2  # fmt: skip
+    assert "beta=-1" in capsys.readouterr().err

@@ -11,30 +11,43 @@ from tyro.conf import arg
 
 from simprior.cli.gp_options import PriorOptions, build_network, check_device, kernel, prior_config
 from simprior.cli.output import key_values, markdown, print_json, set_up_logging
-from simprior.cli.values import Count, MaybeText, choice
+from simprior.cli.values import Count, MaybeCount, MaybeText, Number, choice
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from simprior.boolean.counts import FunctionCounts
+    from simprior.network import Network
 
 REPORT = "posterior.json"
-_METHODS = {"gp": "exact", "ep": "ep"}
+_GP = {"gp": "exact", "ep": "ep"}
+_CHAINS = ("slice", "hmc", "nuts")
+METHODS = (*_GP, "rejection", *_CHAINS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior(PriorOptions):
-    """Draw functions from P_B(f|S): the prior of an infinitely wide network, given that its signs
-    on a random training set S are those of the target.
+    """Draw functions from P_B(f|S): the prior, given that its signs on a random training set S are
+    those of the target.
 
-    gp: exact draws from the truncated Gaussian, all of which agree with S. ep: the Gaussian
-    approximation used in the literature, which violates S; the share that does is reported.
+    Infinite width: gp draws exactly from the truncated Gaussian; ep is the Gaussian approximation
+    used in the literature, which violates S (the share that does is reported). Finite width:
+    rejection keeps prior draws that agree with S (exact); slice is elliptical slice sampling of the
+    parameters; hmc and nuts use a soft likelihood of inverse temperature beta. Chains say whether
+    they converged.
     """
 
     target: Annotated[MaybeText, arg(help="the target function: bits, hex or a name")] = None
     train: Annotated[Count, arg(help="size of the training set, drawn by --seed")] = 64
-    method: Annotated[str, choice("gp", "ep"), arg(help="exact draws, or EP's Gaussian")] = "gp"
+    method: Annotated[str, choice(*METHODS), arg(help="how the posterior is sampled")] = "gp"
+    max_draws: Annotated[Count, arg(help="rejection: networks to draw at most")] = 10**9
+    chains: Annotated[MaybeCount, arg(help="slice, hmc, nuts: independent chains")] = None
+    thin: Annotated[Count, arg(help="slice, hmc, nuts: sweeps between draws")] = 1
+    burn_in: Annotated[MaybeCount, arg(help="slice, hmc, nuts: sweeps before the first draw")] = (
+        None
+    )
+    beta: Annotated[Number, arg(help="hmc, nuts: inverse temperature of the likelihood")] = 10.0
     samples: Annotated[Count, arg(help="functions to draw, e.g. 1e5")] = 10**5
     top: Annotated[Count, arg(help="functions to print")] = 20
 
@@ -57,7 +70,10 @@ def run(spec: Posterior) -> int:
         frame = counts.to_frame(top=spec.top)
         print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
         print()
-        print(key_values(counts.summary() | report))
+        shown = {k: v for k, v in report.items() if k != "statistics" and v not in ("", None)}
+        print(key_values(counts.summary() | shown))
+    if spec.method in _CHAINS and not report["converged"]:
+        logging.getLogger("simprior").warning("not converged: %s", report.get("reason"))
     if spec.method == "gp" and not report["reliable"]:
         logging.getLogger("simprior").warning(
             "the intervals are not reliable: Pareto k-hat of the proposals is %.2f, above 0.7",
@@ -85,7 +101,6 @@ def training_set(spec: Posterior, m: int) -> np.ndarray:
 def _counts(spec: Posterior) -> FunctionCounts:
     from simprior.boolean.truthtable import parse_functions
     from simprior.engine import progress_bar
-    from simprior.gp.posterior import sample_posterior
 
     network = build_network(spec)
     bits = 0 if network.inputs is not None else None
@@ -94,15 +109,15 @@ def _counts(spec: Posterior) -> FunctionCounts:
     config = {
         "network": prior_config(spec, network), "target": spec.target, "train": spec.train,
         "method": spec.method, "samples": spec.samples, "seed": spec.seed,
+        **method_options(spec),
     }  # fmt: skip
     if spec.resume and spec.out is not None and _finished(spec.out, config):
         return _load(spec.out)
     _check_free(spec)
-    with progress_bar(spec.samples, "function", quiet=spec.quiet) as progress:
-        counts = sample_posterior(
-            kernel(network), index, target[index], spec.samples, spec.seed, _METHODS[spec.method],
-            n=bits, workers=spec.worker_count(), progress=progress,
-        )  # fmt: skip
+    total = spec.max_draws if spec.method == "rejection" else spec.samples
+    unit = "net" if spec.method == "rejection" else "function"
+    with progress_bar(total, unit, quiet=spec.quiet) as progress:
+        counts = _draw(spec, network, index, target, progress)
     report = counts.info["posterior"]
     report["target"], report["train"] = spec.target, spec.train
     row = int(counts.find(target[None])[0])
@@ -112,6 +127,40 @@ def _counts(spec: Posterior) -> FunctionCounts:
             spec.out, command="posterior", config=config, overwrite=spec.overwrite or spec.resume
         )
         _write_report(spec.out, report | {"train_index": index.tolist()})
+    return counts
+
+
+def method_options(spec: Posterior) -> dict[str, Any]:
+    """The flags that the method uses, those given only."""
+    used: dict[str, tuple[str, ...]] = {
+        "rejection": ("max_draws",),
+        "slice": ("chains", "thin", "burn_in"),
+        "hmc": ("chains", "thin", "burn_in", "beta"),
+        "nuts": ("chains", "thin", "burn_in", "beta"),
+    }
+    values = {name: getattr(spec, name) for name in used.get(spec.method, ())}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _draw(
+    spec: Posterior, network: Network, index: np.ndarray, target: np.ndarray, progress: Any
+) -> FunctionCounts:
+    """Counts by the chosen method."""
+    if spec.method in _GP:
+        from simprior.gp.posterior import sample_posterior
+
+        return sample_posterior(
+            kernel(network), index, target[index], spec.samples, spec.seed, _GP[spec.method],
+            n=0 if network.inputs is not None else None, workers=spec.worker_count(),
+            progress=progress,
+        )  # fmt: skip
+    from simprior.training import mcmc
+
+    function = getattr(mcmc, f"{spec.method}_posterior")
+    counts: FunctionCounts = function(
+        network, index, None, spec.samples, spec.seed, target=target, workers=spec.worker_count(),
+        progress=progress, **method_options(spec),
+    )  # fmt: skip
     return counts
 
 
