@@ -163,7 +163,7 @@ def test_every_optimiser_step_by_step(name: str) -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_loss_and_activation_step_by_step(loss: str, activation: str) -> None:
     network = replace(NETWORK, activation=activation)
-    ours, make = OPTIMIZERS["momentum"]
+    ours, _ = OPTIMIZERS["momentum"]
     assert_same_path(TrainSpec(network, replace(ours, lr=0.003), loss, 8, seed=2), PROBLEM,
                      lambda p: torch.optim.SGD(p, 0.003, momentum=0.9), 15)  # fmt: skip
 
@@ -187,11 +187,11 @@ def test_initial_parameters_follow_the_prior() -> None:
     network = Network(n=6, hidden=(30, 20), sigma_w=(1.0, 2.0, 0.5), sigma_b=(0.5, 0.0, 3.0))
     source = Source(network, 9)
     drawn = [source.parameters(k) for k in range(300)]
-    for l, (f, sw, sb) in enumerate(
+    for i, (f, sw, sb) in enumerate(
         zip(network.fan_ins, network.sigma_ws, network.sigma_bs, strict=True)
     ):
-        w = np.stack([p.weights[l] for p in drawn]).ravel() * np.sqrt(f) / sw
-        b = np.stack([p.biases[l] for p in drawn]).ravel()
+        w = np.stack([p.weights[i] for p in drawn]).ravel() * np.sqrt(f) / sw
+        b = np.stack([p.biases[i] for p in drawn]).ravel()
         # a mean square of n standard normals has standard error sqrt(2 / n); five of them
         assert abs(np.mean(w**2) - 1) < 5 * np.sqrt(2 / w.size)
         assert abs(np.mean(w)) < 5 / np.sqrt(w.size)
@@ -233,7 +233,7 @@ def test_langevin_step_by_step() -> None:
         noise = reference_noise(source, step + 1)
         with torch.no_grad():
             for p, gp, xi in zip(network.parameters, g, noise, strict=True):
-                p += -lr * (gp + decay * p) + np.sqrt(2 * lr * temperature) * xi
+                p.add_(-lr * (gp + decay * p) + np.sqrt(2 * lr * temperature) * xi)
         assert np.abs(ours[step] - network.flat()).max() < 2e-5
 
 
@@ -250,10 +250,10 @@ def test_entropy_sgd_step_by_step() -> None:
         noise = reference_noise(source, step + 1)
         with torch.no_grad():
             for p, gp, xi, x, mu in zip(network.parameters, g, noise, outer, mean, strict=True):
-                p += -0.1 * (gp - 0.5 * (x - p)) + np.sqrt(0.1) * 0.05 * xi
+                p.add_(-0.1 * (gp - 0.5 * (x - p)) + np.sqrt(0.1) * 0.05 * xi)
                 mu.copy_(0.4 * mu + 0.6 * p)
                 if (step + 1) % 4 == 0:
-                    x -= 0.7 * (x - mu)
+                    x.sub_(0.7 * (x - mu))
                     p.copy_(x)
                     mu.copy_(x)
         flat = np.concatenate([x.numpy().ravel() for x in outer])
@@ -276,7 +276,7 @@ def test_advsgd_draws_by_loss_step_by_step() -> None:
         g = gradients(spec, PROBLEM, network, chosen)
         with torch.no_grad():
             for p, gp in zip(network.parameters, g, strict=True):
-                p -= 0.1 * gp
+                p.sub_(0.1 * gp)
         assert np.abs(ours[step] - network.flat()).max() < 2e-5
 
 

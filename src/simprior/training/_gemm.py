@@ -99,7 +99,7 @@ def _emit_tile(builder: Any, vectors: int, args: Any) -> None:
 
 def _make_tile(vectors: int) -> Any:
     @intrinsic
-    def tile(typingctx, a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, count):  # noqa: PLR0917
+    def tile(typingctx, a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, count):
         def codegen(context, builder, signature, args):
             _emit_tile(builder, vectors, args)
             return context.get_dummy_value()

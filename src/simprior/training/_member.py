@@ -126,66 +126,76 @@ def gradient(P, G, net, x, y, chosen, first, count, loss, s):
 
 
 @njit(nogil=True)
+def record(shown, net, data, y, loss, threshold, s, watch, at, step):
+    """Fill the rows of ``watch`` from ``at`` whose step has come; returns the next row."""
+    x, _, size, everything, m = data
+    steps, tables, errors, losses = watch
+    while at < steps.size and steps[at] <= step:
+        function_of(shown, net, everything, m, threshold, s, tables[at])
+        errors[at] = count_errors(shown, net, x, y, size, threshold, True, s)
+        losses[at] = mean_loss(shown, net, x, y, size, loss, s, s[17])
+        at += 1
+    return at
+
+
+@njit(nogil=True)
+def take_minibatch(P, G, member, step, net, data, y, rule, keys, s):
+    """Gradient of the minibatch of step ``step`` (from 0) into G."""
+    perm, chosen, each, cumulative, buf, words = s[15:]
+    x, size, batch, loss = data[0], data[2], rule[R_BATCH], rule[R_LOSS]
+    epoch_steps = (size + batch - 1) // batch
+    start = step % epoch_steps * batch
+    count = min(batch, size - start)
+    if rule[R_ADVERSARIAL] > 0:
+        start, count = 0, min(batch, size)
+        mean_loss(P, net, x, y, size, loss, s, each)
+        power = np.float32(rule[R_ADVERSARIAL] * 0.001)
+        for i in range(size):
+            each[i] = max(each[i], np.float32(1e-12)) ** power
+        draw_weighted(chosen[:count], each, cumulative, step, member, keys[K_ORDER], buf, words)
+        perm = chosen
+    elif start == 0 and batch < size:
+        shuffle(perm, step // epoch_steps, member, keys[K_ORDER], buf, words)
+    gradient(P, G, net, x, y, perm, start, count, loss, s)
+
+
+@njit(nogil=True)
 def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
     """Train from P until the rule says stop; the trained parameters are left in P.
 
     Returns (steps, step of the first fit or -1). ``watch`` is (steps at which to record, tables,
     errors, losses): row k is filled at step ``watch[0][k]`` if it is reached.
     """
-    G, a, b, e, noise, perm, chosen, each, cumulative, buf, words = s[10:]
-    x, _, size, everything, m = data
-    code, loss, batch = rule[R_OPTIMIZER], rule[R_LOSS], rule[R_BATCH]
-    adversarial, stop, stop_n = rule[R_ADVERSARIAL], rule[R_STOP], rule[R_STOP_N]
-    noisy = code in (SGLD, ENTROPY)
+    G, a, b, e, noise, perm = s[10:16]
+    x, size = data[0], data[2]
+    code, loss, stop = rule[R_OPTIMIZER], rule[R_LOSS], rule[R_STOP]
     threshold = np.float32(0.5) if loss == MSE01 else np.float32(0.0)
-    epoch_steps = (size + batch - 1) // batch
+    epoch_steps = (size + rule[R_BATCH] - 1) // rule[R_BATCH]
     check = rule[R_CHECK] if rule[R_CHECK] > 0 else epoch_steps
     prepare(code, P, a, b, e, c)
     shown = a if code == ENTROPY else P
     step, first_fit, at = 0, np.int64(-1), 0
-    watch_steps, watch_tables, watch_errors, watch_losses = watch
     for i in range(size):
         perm[i] = i
     while True:
         last = step >= rule[R_MAX_STEPS]
-        while at < watch_steps.size and watch_steps[at] <= step:
-            function_of(shown, net, everything, m, threshold, s, watch_tables[at])
-            watch_errors[at] = count_errors(shown, net, x, y, size, threshold, True, s)
-            watch_losses[at] = mean_loss(shown, net, x, y, size, loss, s, each)
-            at += 1
-        if step % check == 0 or last:
-            errors = 1
-            if stop != STEPS or first_fit < 0 or last:
-                errors = count_errors(shown, net, x, y, size, threshold, False, s)
-            if errors == 0:
-                if first_fit < 0:
-                    first_fit = np.int64(step)
-                if stop == FIRST_FIT:
-                    break
-                if stop == EPOCHS and step >= first_fit + stop_n * epoch_steps:
-                    break
-                if stop == LOSS and mean_loss(shown, net, x, y, size, loss, s, each) <= stop_loss:
-                    break
-        if last:
-            break
-        start = step % epoch_steps * batch
-        count = min(batch, size - start)
-        if adversarial > 0:
-            start, count = 0, min(batch, size)
-            mean_loss(P, net, x, y, size, loss, s, each)
-            for i in range(size):
-                each[i] = max(each[i], np.float32(1e-12)) ** np.float32(adversarial * 0.001)
-            draw_weighted(
-                chosen[:count], each, cumulative, step, member, keys[K_ORDER], buf, words
-            )
-            gradient(P, G, net, x, y, chosen, start, count, loss, s)
-        else:
-            if start == 0 and batch < size:
-                shuffle(perm, step // epoch_steps, member, keys[K_ORDER], buf, words)
-            gradient(P, G, net, x, y, perm, start, count, loss, s)
+        at = record(shown, net, data, y, loss, threshold, s, watch, at, step)
+        needed = stop != STEPS or first_fit < 0
+        if last or (needed and step % check == 0):
+            fits = count_errors(shown, net, x, y, size, threshold, False, s) == 0
+            if fits and first_fit < 0:
+                first_fit = np.int64(step)
+            done = last or (fits and stop == FIRST_FIT)
+            if fits and stop == EPOCHS:
+                done = done or step >= first_fit + rule[R_STOP_N] * epoch_steps
+            elif fits and stop == LOSS:
+                done = done or mean_loss(shown, net, x, y, size, loss, s, s[17]) <= stop_loss
+            if done:
+                break
+        take_minibatch(P, G, member, step, net, data, y, rule, keys, s)
         step += 1
-        if noisy:
-            draw_noise(noise, step, member, keys[K_NOISE], buf, words)
+        if code in (SGLD, ENTROPY):
+            draw_noise(noise, step, member, keys[K_NOISE], s[19], s[20])
         update(code, P, G, a, b, e, noise, law[3], c, step)
     if code == ENTROPY:
         P[:] = a
@@ -243,7 +253,9 @@ def guess_and_check(P, first, count, net, law, data, rule, keys, s, out):
         steps[i], fits[i] = 0, -1
         while steps[i] < rule[R_MAX_STEPS]:
             member = base + np.uint64(steps[i])
-            draw_parameters(P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20])
+            draw_parameters(
+                P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20]
+            )
             steps[i] += 1
             if count_errors(P, net, x, y, size, threshold, False, s) == 0:
                 fits[i] = steps[i]
@@ -251,4 +263,3 @@ def guess_and_check(P, first, count, net, law, data, rule, keys, s, out):
         errors[i] = count_errors(P, net, x, y, size, threshold, True, s)
         losses[i] = mean_loss(P, net, x, y, size, rule[R_LOSS], s, s[17])
         function_of(P, net, everything, m, threshold, s, tables[i])
-

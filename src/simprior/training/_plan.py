@@ -99,7 +99,9 @@ def make_plan(spec: TrainSpec, problem: Problem) -> Plan:
     keys = np.array([philox_key(spec.seed, name) for name in STREAMS], np.uint64)
     law = (scales, ratios, network.weight_dist == "uniform", mask)
     stop_loss = spec.stop.value if spec.stop.kind == "loss" else 0.0
-    return Plan(net, law, data, _rule(spec, size), stop_loss, spec.optimizer.scalars(), keys, length)
+    return Plan(
+        net, law, data, _rule(spec, size), stop_loss, spec.optimizer.scalars(), keys, length
+    )
 
 
 def _rule(spec: TrainSpec, size: int) -> np.ndarray:
@@ -123,7 +125,7 @@ def make_scratch(plan: Plan) -> tuple[np.ndarray, tuple[Any, ...]]:
     size, batch = plan.data[2], int(plan.rule[kernel.R_BATCH])
     f32 = lambda n: aligned(int(n), np.float32)  # noqa: E731
     units = int(BLOCK_ROWS * pads[1:].sum()) + 16
-    back = int(sum(pads[l] * pads[l + 1] for l in range(1, len(pads) - 1))) + 16
+    back = int(sum(pads[i] * pads[i + 1] for i in range(1, len(pads) - 1))) + 16
     slack = 16 * int(pads.max())  # blocks of 16 rows are read for transposition
     P = f32(plan.length + slack)[: plan.length]
     buf = np.zeros(32, np.uint64)
@@ -141,8 +143,8 @@ def parameter_slices(network: Network) -> list[np.ndarray]:
     """Positions in P of: weights (fan_in, width), bias (width,) of every layer in turn."""
     (_, pads, off, boff, *_), _ = geometry(network)
     depth, out = len(network.hidden), []
-    for l, (fan_in, width) in enumerate(zip(network.fan_ins, (*network.hidden, 1), strict=True)):
-        stride = int(pads[l + 1]) if l < depth else 1
-        out.append(off[l] + np.arange(fan_in)[:, None] * stride + np.arange(width))
-        out.append(boff[l] + np.arange(width))
+    for i, (fan_in, width) in enumerate(zip(network.fan_ins, (*network.hidden, 1), strict=True)):
+        stride = int(pads[i + 1]) if i < depth else 1
+        out.append(off[i] + np.arange(fan_in)[:, None] * stride + np.arange(width))
+        out.append(boff[i] + np.arange(width))
     return out

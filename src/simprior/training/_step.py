@@ -102,7 +102,9 @@ def transpose_weights(P, net, T):
         for i in range(0, back, 16):
             for j in range(0, cols, 16):
                 source = P.ctypes.data + 4 * (off[l] + i * cols + j)
-                transpose16(source, 4 * cols, T.ctypes.data + 4 * (toff[l] + j * back + i), 4 * back)
+                transpose16(
+                    source, 4 * cols, T.ctypes.data + 4 * (toff[l] + j * back + i), 4 * back
+                )
 
 
 @njit(nogil=True, fastmath=_FAST)

@@ -129,7 +129,7 @@ class Ensemble:
             self.step[slot], self.fit[slot] = 0, -1
         self.rule.reset(torch.from_numpy(slots).to(self.device), self.P)
 
-    def _key(self, slot: int) -> int:
+    def _key(self, slot: Any) -> int:
         return max(int(self.member[slot]), 0) + (0 if self.stage[slot] else _STAGE)
 
     @torch.no_grad()
@@ -181,7 +181,9 @@ class Ensemble:
         self.keep(due[over & (self.stage[due] == 1)], errors, mean, due)
         return np.asarray(due[over])
 
-    def keep(self, slots: np.ndarray, errors: np.ndarray, mean: np.ndarray, due: np.ndarray) -> None:
+    def keep(
+        self, slots: np.ndarray, errors: np.ndarray, mean: np.ndarray, due: np.ndarray
+    ) -> None:
         """Write down what the members in ``slots`` found."""
         if not len(slots):
             return
@@ -241,8 +243,8 @@ class Ensemble:
 def train_with_torch(
     spec: TrainSpec, problem: Problem, first: int, count: int, device: str, members: int = 0
 ) -> Any:
-    """``ensemble.Members`` of the range, ``members`` of them at a time (0: by device)."""
-    from simprior.training.ensemble import Members
+    """``_ensemble_tasks.Members`` of the range, ``members`` of them at a time (0: by device)."""
+    from simprior.training._ensemble_tasks import Members
 
     if device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False

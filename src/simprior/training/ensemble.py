@@ -8,72 +8,27 @@ own minibatch order, and records the function that each one ends at. Every rando
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simprior.boolean._tasks import key_columns, words_from_columns
+from simprior.boolean._tasks import words_from_columns
 from simprior.boolean.sampling import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.network import Network
-from simprior.store import RunDir, Written, read_table, write_table
+from simprior.store import RunDir, Written, read_table
+from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
 from simprior.training.optimizers import Optimizer
-from simprior.training.records import TrainResult, _arrow
+from simprior.training.records import TrainResult
 from simprior.training.spec import Stop, TrainSpec, whole
 from simprior.training.targets import Problem, boolean_problem, data_problem
 
-_TASK_SECONDS, _GUESSED_STEPS = 2.0, 500
-_FLOPS, _UPDATES = 2e10, 1.5e9  # multiply-adds and parameter updates a second, roughly
-_LEAST_TASKS, _MOST_MEMBERS = 16, 4096
-_TORCH_MEMBERS = {"cpu": 4096, "cuda": 1 << 16}
 RECORD_RUNS = 100
 ENGINES = ("auto", "compiled", "torch")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What determines the members of a run, and where a worker puts its shards."""
-
-    spec: TrainSpec
-    problem: Problem
-    runs: int
-    device: str = "cpu"
-    shards: Path | None = None
-    engine: str = "compiled"
-    members: int = 0
-
-    def __hash__(self) -> int:
-        return id(self.problem)
-
-
-@dataclass(frozen=True)
-class Task:
-    """Members ``first .. first + count - 1``."""
-
-    index: int
-    first: int
-    count: int
-
-    @property
-    def name(self) -> str:
-        """Name of the shard."""
-        return f"{self.index:06d}"
-
-
-@dataclass(frozen=True)
-class Members:
-    """Columns of some members, as in ``TrainResult``; the trajectory has a row a recorded step."""
-
-    words: np.ndarray
-    steps: np.ndarray
-    first_fit: np.ndarray
-    errors: np.ndarray
-    loss: np.ndarray
-    trajectory: dict[str, np.ndarray]
 
 
 def train(
@@ -135,7 +90,8 @@ def train(
     batch_size : int
         Examples a step; each epoch goes through the training set in a new random order.
     stop : str
-        ``first-fit``, ``epochs:N``, ``loss:X`` or ``steps:N`` (:class:`simprior.training.spec.Stop`).
+        ``first-fit``, ``epochs:N``, ``loss:X`` or ``steps:N``, see
+        :class:`simprior.training.spec.Stop`.
     max_epochs : int
         A member without success by then is given up (``guess-and-check``: networks drawn).
     check : int
@@ -162,17 +118,14 @@ def train(
     ------
     InputError, StoreError, DeviceError, Interrupted
     """
-    settings = {
-        "optimizer": make_optimizer(optimizer, lr, options), "loss": loss,
-        "batch_size": batch_size, "stop": Stop.parse(stop), "max_epochs": max_epochs,
-        "check": check, "pretrain": pretrain, "seed": seed,
-        "record": tuple(whole("record", s, 0) for s in record),
-        "record_runs": whole("record_runs", record_runs, 0) if record else 0,
-    }  # fmt: skip
-    spec = TrainSpec(network, **settings)
+    spec = TrainSpec(
+        network, make_optimizer(optimizer, lr, options), loss, batch_size, Stop.parse(stop),
+        max_epochs, check, pretrain, seed, tuple(whole("record", s, 0) for s in record),
+        whole("record_runs", record_runs, 0) if record else 0,
+    )  # fmt: skip
     problem = make_problem(
-        network, target, train=train, data=data, classes=classes, label=label, test=test, corrupt=corrupt,
-        attack=attack, seed=seed if data_seed is None else data_seed,
+        network, target, train=train, data=data, classes=classes, label=label, test=test,
+        corrupt=corrupt, attack=attack, seed=seed if data_seed is None else data_seed,
     )  # fmt: skip
     if problem.n == 0:
         spec = replace(spec, network=replace(network, inputs=problem.inputs))
@@ -186,19 +139,18 @@ def train(
     device = "cpu" if device == "auto" else resolve_device(device)
     engine = _engine(spec, device, engine)
     job = Job(spec, problem, runs, device, None, engine, whole("members", members, 0))
-    options_of_run = {
-        "workers": workers, "executor": executor, "options": executor_options,
-        "progress": progress,
-    }  # fmt: skip
+    run = partial(
+        _run, workers=workers, executor=executor, options=executor_options, progress=progress
+    )
     if out is None:
-        return _run(job, None, **options_of_run)
+        return run(job, None)
     recorded = {"workers": workers, "executor": executor}
     with RunDir.open(
         out, "train", job_config(job), resume=resume, overwrite=overwrite, options=recorded
     ) as store:
         if store.complete and store.has_file("runs.parquet"):
             return TrainResult.load(store.path)
-        return _run(replace(job, shards=store.path / "shards"), store, **options_of_run)
+        return run(replace(job, shards=store.path / "shards"), store)
 
 
 def make_optimizer(
@@ -265,110 +217,6 @@ def job_config(job: Job) -> dict[str, Any]:
             "device": job.device, "engine": job.engine}  # fmt: skip
 
 
-def split(job: Job) -> list[Task]:
-    """Tasks of a few seconds each; they depend on the job alone."""
-    network, batch = job.spec.network, job.spec.batch(job.problem.size)
-    layers = zip(network.fan_ins, (*network.hidden, 1), strict=True)
-    weights = sum((f + 1) * k for f, k in layers)
-    step = 3 * weights * batch / _FLOPS + weights / _UPDATES
-    members = int(_TASK_SECONDS / (step * min(_GUESSED_STEPS, job.spec.max_steps(job.problem.size))))
-    size = max(1, min(members, _MOST_MEMBERS, -(-job.runs // _LEAST_TASKS)))
-    if job.engine == "torch":
-        size = _TORCH_MEMBERS[job.device]
-    return [
-        Task(i, a, min(size, job.runs - a)) for i, a in enumerate(range(0, job.runs, size))
-    ]
-
-
-def run_members(job: Job, first: int, count: int) -> Members:
-    """Train the members ``first .. first + count - 1`` in this process."""
-    if job.engine == "compiled":
-        return _run_compiled(job, first, count)
-    from simprior.training._torch_ensemble import train_with_torch
-
-    return train_with_torch(job.spec, job.problem, first, count, job.device, job.members)
-
-
-@lru_cache(maxsize=2)
-def _prepared(job: Job) -> tuple[Any, Any, Any]:
-    from simprior.training._plan import make_plan, make_scratch
-
-    plan = make_plan(job.spec, job.problem)
-    return (plan, *make_scratch(plan))
-
-
-def _run_compiled(job: Job, first: int, count: int) -> Members:
-    from simprior.training import _member as kernel
-
-    plan, P, scratch = _prepared(job)
-    found = empty_members(count, plan.words)
-    arrays = (found.words, found.steps, found.first_fit, found.errors, found.loss)
-    if job.spec.optimizer.rule == "guess":
-        kernel.guess_and_check(
-            P, first, count, plan.net, plan.law, plan.data, plan.rule, plan.keys, scratch, arrays
-        )
-        return found
-    at = 0
-    rows: list[dict[str, np.ndarray]] = []
-    recorded = max(0, min(count, job.spec.record_runs - first))
-    for part, steps in ((recorded, job.spec.record), (count - recorded, ())):
-        if part:
-            watch = empty_watch(part, steps, plan.words)
-            kernel.train_members(
-                P, first + at, part, plan.net, plan.law, plan.data, plan.rule, plan.stop_loss,
-                plan.scalars, plan.keys, scratch, tuple(a[at : at + part] for a in arrays), watch,
-            )  # fmt: skip
-            rows.append(trajectory_rows(watch, first + at, found.steps[at : at + part]))
-        at += part
-    joined = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
-    return replace(found, trajectory=joined)
-
-
-def empty_members(count: int, words: int) -> Members:
-    """Arrays for ``count`` members."""
-    return Members(
-        np.zeros((count, words), np.uint64), *(np.zeros(count, np.int64) for _ in range(3)),
-        np.zeros(count), {},
-    )  # fmt: skip
-
-
-def empty_watch(count: int, steps: Sequence[int], words: int) -> tuple[np.ndarray, ...]:
-    """The ``watch`` tuple of the kernel: steps, tables, errors, losses."""
-    return (
-        np.array(steps, np.int64), np.zeros((count, len(steps), words), np.uint64),
-        np.zeros((count, len(steps)), np.int64), np.zeros((count, len(steps))),
-    )  # fmt: skip
-
-
-def trajectory_rows(
-    watch: tuple[np.ndarray, ...], first: int, steps: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Flat columns of the recorded steps that the members reached."""
-    wanted, tables, errors, losses = watch
-    member, k = np.nonzero(wanted[None, :] <= steps[:, None])
-    return {
-        "run": first + member, "step": wanted[k], "words": tables[member, k],
-        "errors": errors[member, k], "loss": losses[member, k],
-    }  # fmt: skip
-
-
-def run_task(job: Job, task: Task) -> Members | tuple[Written, Written | None]:
-    """Do ``task``; with ``job.shards`` set, write the rows there and return only the records."""
-    found = run_members(job, task.first, task.count)
-    if job.shards is None:
-        return found
-    columns = {
-        **key_columns(found.words), "steps": found.steps, "first_fit": found.first_fit,
-        "errors": found.errors, "loss": found.loss,
-    }  # fmt: skip
-    written = write_table(job.shards / f"{task.name}.parquet", _arrow(columns))
-    if task.first >= job.spec.record_runs:
-        return written, None
-    rows = dict(found.trajectory)
-    table = _arrow({**key_columns(rows.pop("words")), **rows})
-    return written, write_table(job.shards / f"steps-{task.name}.parquet", table)
-
-
 def _finished(store: RunDir, job: Job, task: Task) -> bool:
     both = task.first < job.spec.record_runs
     return store.has_shard(task.name) and (not both or store.has_shard(f"steps-{task.name}"))
@@ -413,23 +261,23 @@ def _register(store: RunDir, name: str, written: Written) -> None:
 
 
 def _read_members(store: RunDir, job: Job, task: Task) -> Members:
-    columns = read_table(store.shard_path(task.name))
+    found = read_table(store.shard_path(task.name))
     trajectory = {}
     if task.first < job.spec.record_runs:
         trajectory = read_table(store.shard_path(f"steps-{task.name}"))
         trajectory["words"] = words_from_columns(trajectory, job.problem.m)
+    words = words_from_columns(found, job.problem.m)
     return Members(
-        words_from_columns(columns, job.problem.m),
-        *(columns[k] for k in ("steps", "first_fit", "errors", "loss")), trajectory,
-    )  # fmt: skip
+        words, found["steps"], found["first_fit"], found["errors"], found["loss"], trajectory
+    )
 
 
 def _joined(job: Job, parts: list[Members]) -> TrainResult:
-    names = ("words", "steps", "first_fit", "errors", "loss")
+    join = lambda name: np.concatenate([getattr(p, name) for p in parts])  # noqa: E731
     rows = [p.trajectory for p in parts if len(p.trajectory.get("run", ()))]
     keys = ("run", "step", "words", "errors", "loss")
     trajectory = {k: np.concatenate([row[k] for row in rows]) for k in keys} if rows else {}
     return TrainResult(
-        *(np.concatenate([getattr(p, k) for p in parts]) for k in names),
+        join("words"), join("steps"), join("first_fit"), join("errors"), join("loss"),
         job.problem.describe(), job_config(job), trajectory,
     )  # fmt: skip

@@ -151,7 +151,7 @@ class TrainResult:
             "loss": self.loss, "train_error": self.errors / self.size,
             "test_error": self.test_error,
         }  # fmt: skip
-        write_table(store.path / RUNS, _arrow(columns))
+        write_table(store.path / RUNS, arrow_table(columns))
         store.add_file(RUNS, rows=self.runs)
         counts = self.counts
         write_rows(store.path / COUNTS, counts.rows)
@@ -190,10 +190,10 @@ class TrainResult:
                 "words": from_hex(found["function"].tolist(), problem["m"]),
                 "errors": np.rint(found["train_error"] * len(problem["labels"])).astype(np.int64),
             }  # fmt: skip
-        names = ("steps", "first_fit", "errors", "loss")
+        words = words_from_columns(columns, problem["m"])
         return cls(
-            words_from_columns(columns, problem["m"]), *(columns[k] for k in names), problem,
-            run.config, trajectory,
+            words, columns["steps"], columns["first_fit"], columns["errors"], columns["loss"],
+            problem, run.config, trajectory,
         )  # fmt: skip
 
 
@@ -222,7 +222,8 @@ def _dtype(column: Any) -> Any:
     return object if column.dtype.kind not in "iufb" else column.dtype
 
 
-def _arrow(columns: dict[str, Any]) -> Any:
+def arrow_table(columns: dict[str, Any]) -> Any:
+    """A pyarrow table of numpy columns and packed functions."""
     import pyarrow as pa
 
     return pa.table({k: v if isinstance(v, pa.Array) else pa.array(v) for k, v in columns.items()})

@@ -57,8 +57,10 @@ class Stop:
         """The text form."""
         if self.kind == "first-fit":
             return self.kind
-        return f"{self.kind}:{self.value:g}" if self.kind == "loss" else (
-            f"{self.kind}:{int(self.value)}"
+        return (
+            f"{self.kind}:{self.value:g}"
+            if self.kind == "loss"
+            else (f"{self.kind}:{int(self.value)}")
         )
 
 
@@ -140,9 +142,7 @@ class TrainSpec:
 def whole(name: str, value: Any, low: int, high: int = 2**53) -> int:
     """``value`` as an int in [low, high] (1e5 is accepted), else :class:`InputError`."""
     number = isinstance(value, int | float | np.integer) and not isinstance(value, bool)
-    if not number or value != value or value in (math.inf, -math.inf) or value != int(value) or (
-        not low <= value <= high
-    ):
+    if not number or not math.isfinite(value) or value != int(value) or (not low <= value <= high):
         span = f"a whole number >= {low}" if high == 2**53 else f"a whole number, {low} to {high}"
         flag = "--" + name.replace("_", "-")
         raise InputError(f"{name}={value!r}", span, f"pass for example {flag} {max(low, 1)}")

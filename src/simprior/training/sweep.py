@@ -1,9 +1,9 @@
 """Grids of training settings: every combination of the listed values is a cell.
 
 A grid is a mapping as a TOML file gives it. Keys at the top are settings of every cell (the names
-of the flags of ``simprior train``); ``[grid]`` has lists of values to combine; ``[optimizers.NAME]``
-(optional) adds an optimiser with lists of its own (its learning rates, say), which are combined
-with those of ``[grid]``.
+of the flags of ``simprior train``); ``[grid]`` has lists of values to combine; a table
+``[optimizers.NAME]`` (optional) adds an optimiser with lists of its own (its learning rates, say),
+which are combined with those of ``[grid]``.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from simprior.training.loaders import is_file, load_file
 from simprior.training.spec import whole
 
 _DRAWN = re.compile(r"(random|lz)(?::([0-9.eE+-]+))?\Z")
-_MOVES = 20000
+_MOVES, _STARTS = 20000, 256
 SPLIT_STREAM = "posterior/training-set"
 """Training and posterior draw the same training set from the same seed."""
 
@@ -152,7 +152,7 @@ def data_problem(
     class column is ``label``); ``test`` held-out inputs and ``attack`` points are drawn from the
     examples outside the training set. Raises :class:`InputError`.
     """
-    more = {"test": test, "seed": seed, "corrupt": corrupt, "attack": attack}
+    more: dict[str, Any] = {"test": test, "seed": seed, "corrupt": corrupt, "attack": attack}
     if data not in SOURCES and is_file(data):
         return _file_problem(data, label, classes, train, scale, more)
     if label is not None:
@@ -249,8 +249,8 @@ def make_target(target: Any, m: int, n: int, seed: int) -> tuple[str, np.ndarray
 def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = None) -> np.ndarray:
     """A random function on m inputs with LZ complexity within ``tolerance`` of ``complexity``.
 
-    Metropolis search over truth tables with the energy |K - complexity|: moves flip one output or
-    copy a random segment onto another place. It samples targets OF a complexity, not uniformly
+    The nearest of some repeated random patterns, then a Metropolis search over truth tables with
+    the energy |K - complexity|: moves flip one output or copy a segment onto another place. It samples targets OF a complexity, not uniformly
     among those with it. The default tolerance is half a step of K, log2(m) / 4.
 
     Returns
@@ -265,7 +265,8 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
     step = math.log2(m) / 2
     tolerance = step / 2 + 1e-9 if tolerance is None else tolerance
     random = rng.generator(seed, "train/lz-target")
-    table = (random.random(m) < random.random()).astype(np.uint8)
+    starts = [_start(m, random) for _ in range(_STARTS)]
+    table = min(starts, key=lambda f: abs(_lz(f) - complexity))
     value = _lz(table)
     for _ in range(_MOVES if math.isfinite(complexity) else 0):
         if abs(value - complexity) <= tolerance:
@@ -287,6 +288,12 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
     )  # fmt: skip
 
 
+def _start(m: int, random: np.random.Generator) -> np.ndarray:
+    """A random pattern, of random length and share of ones, repeated over the inputs."""
+    pattern = random.random(int(random.integers(1, m + 1))) < random.random()
+    return np.resize(pattern, m).astype(np.uint8)
+
+
 def _lz(table: np.ndarray) -> float:
     return float(lz76_packed(pack(table), len(table))[0])
 
@@ -295,8 +302,11 @@ def _training_set(train: Any, m: int, seed: int) -> np.ndarray:
     if isinstance(train, Sequence | np.ndarray) and not isinstance(train, str):
         index = np.asarray(train)
         good = index.ndim == 1 and index.dtype.kind in "iu" and 1 <= len(index) < m
-        if not good or len(set(index.tolist())) < len(index) or not (0 <= index.min()) or (
-            index.max() >= m
+        if (
+            not good
+            or len(set(index.tolist())) < len(index)
+            or index.min() < 0
+            or (index.max() >= m)
         ):
             raise InputError(
                 "train=indices", f"1 to {m - 1} distinct indices from 0 to {m - 1}",
