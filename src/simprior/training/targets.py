@@ -250,8 +250,8 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
     """A random function on m inputs with LZ complexity within ``tolerance`` of ``complexity``.
 
     The nearest of some repeated random patterns, then a Metropolis search over truth tables with
-    the energy |K - complexity|: moves flip one output or copy a segment onto another place. It samples targets OF a complexity, not uniformly
-    among those with it. The default tolerance is half a step of K, log2(m) / 4.
+    the energy |K - complexity|: moves flip one output or copy a segment onto another place. It
+    samples targets OF a complexity, not uniformly among those with it. The default tolerance is half a step of K, log2(m) / 4.
 
     Returns
     -------
@@ -267,7 +267,7 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
     random = rng.generator(seed, "train/lz-target")
     starts = [_start(m, random) for _ in range(_STARTS)]
     table = min(starts, key=lambda f: abs(_lz(f) - complexity))
-    value = _lz(table)
+    value = nearest = _lz(table)
     for _ in range(_MOVES if math.isfinite(complexity) else 0):
         if abs(value - complexity) <= tolerance:
             return table
@@ -282,9 +282,10 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
         gain = (abs(value - complexity) - abs(other - complexity)) / step
         if gain >= 0 or random.random() < math.exp(2 * gain):
             table, value = new, other
+            nearest = min(nearest, value, key=lambda k: abs(k - complexity))
     raise InputError(
         f"target lz:{complexity:g}", f"a complexity that functions of {m} inputs have",
-        f"the search ended at {value:.4g}; pass for example lz:{value:.4g}",
+        f"the nearest found is {nearest:.4g}; pass lz:{nearest:.4g}",
     )  # fmt: skip
 
 
