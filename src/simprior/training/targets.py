@@ -251,7 +251,8 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
 
     The nearest of some repeated random patterns, then a Metropolis search over truth tables with
     the energy |K - complexity|: moves flip one output or copy a segment onto another place. It
-    samples targets OF a complexity, not uniformly among those with it. The default tolerance is half a step of K, log2(m) / 4.
+    samples targets OF a complexity, not uniformly among those with it. The default tolerance is
+    half a step of K, log2(m) / 4.
 
     Returns
     -------
