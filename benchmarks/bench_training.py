@@ -85,13 +85,16 @@ def compare(problem: Problem) -> None:
 
 def against_members(problem: Problem, figure: str | None) -> None:
     print("\nmembers  batch  torch runs/s  torch us/step/member  compiled runs/s")
-    sizes, curves = (16, 64, 128, 256, 512), {}
+    ensemble(problem, 8, 8, engine="torch", members=8)  # import, warm up
+    sizes, curves = (4, 16, 64, 256), {}
     for batch in (8, 64):
         torch_rate, compiled_rate = [], []
         for members in sizes:
-            seconds, steps = ensemble(problem, batch, members, engine="torch", members=members)
-            torch_rate.append(members / seconds)
-            compiled_rate.append(members / ensemble(problem, batch, members)[0])
+            # members that are done are replaced: several times as many runs as members at once
+            runs = 4 * members
+            seconds, steps = ensemble(problem, batch, runs, engine="torch", members=members)
+            torch_rate.append(runs / seconds)
+            compiled_rate.append(runs / ensemble(problem, batch, runs)[0])
             print(f"{members:7d}  {batch:5d}  {torch_rate[-1]:12.1f}  {1e6 * seconds / steps:20.1f}"
                   f"  {compiled_rate[-1]:15.1f}")  # fmt: skip
         curves[f"torch, batch {batch}"] = torch_rate

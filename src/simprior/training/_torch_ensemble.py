@@ -103,8 +103,20 @@ class Ensemble:
             done = self.look()
             if len(done):
                 self.fill(done)
+                self.compact()
                 continue
             self.advance()
+
+    def compact(self) -> None:
+        """Drop idle slots once they are half of all: no member is left to fill them."""
+        used = np.flatnonzero(self.member >= 0)
+        if not 0 < 2 * len(used) <= self.slots:
+            return
+        rows = torch.from_numpy(used).to(self.device)
+        self.slots, self.P, self.y = len(used), self.P[rows], self.y[rows]
+        self.orders, self.member, self.step = self.orders[used], self.member[used], self.step[used]
+        self.fit, self.stage = self.fit[used], self.stage[used]
+        self.rule.keep(rows)
 
     def fill(self, slots: np.ndarray) -> None:
         """Give ``slots`` their next member or stage; without one they stay idle (member -1)."""

@@ -38,6 +38,10 @@ class Rule:
             if self.rule == "entropy" and k < 2:
                 state[rows] = P[rows]
 
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget all members but those in ``rows``."""
+        self.state, self.t = [state[rows] for state in self.state], self.t[rows]
+
     @torch.no_grad()
     def step(self, P: torch.Tensor, G: torch.Tensor, noise: Noise) -> None:
         """Update P in place from the gradients G (overwritten)."""
