@@ -528,3 +528,14 @@ def test_paths_that_cannot_be_directories(tmp_path: Path) -> None:
         one_line(error)
     with pytest.raises(StoreError, match="choose another directory with --out"):
         started(Path("/proc/simprior-cannot-be-made/run"))
+
+
+def test_overwrite_removes_every_registered_file(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with RunDir.open(path, "train", {"a": 1}) as run:
+        run.write_file("runs.parquet", b"old")
+        run.finish({})
+    (path / "notes.md").write_text("mine")
+    with RunDir.open(path, "sample", {"a": 2}, overwrite=True):
+        assert not (path / "runs.parquet").exists()
+        assert (path / "notes.md").read_text() == "mine"

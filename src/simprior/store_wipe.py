@@ -48,13 +48,23 @@ def wipe(path: Path, manifest: dict[str, Any]) -> None:
     The directory stays recognisable throughout: the manifest is replaced first, in one step.
     Files that simprior does not write are left where they are. Raises :class:`StoreError`.
     """
+    registered = _registered(path)
     save_manifest(path, manifest)
     with translate_errors(path):
-        for name in _FILES:
+        for name in (*_FILES, *registered):
             (path / name).unlink(missing_ok=True)
         for folder, patterns in _PATTERNS.items():
             _empty(path / folder, patterns)
         remove_temporaries(path)
+
+
+def _registered(path: Path) -> list[str]:
+    """Files that the manifest of an earlier run lists, inside ``path`` only."""
+    try:
+        names = [Path(name) for name in read_manifest(path)["files"]]
+    except StoreError:  # corrupt: what every run may contain is removed all the same
+        return []
+    return [str(n) for n in names if not n.is_absolute() and ".." not in n.parts]
 
 
 def remove_temporaries(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.figures_width import width_figure
 from simprior.analysis.style import colours, model_label, new_figure, style
 from simprior.errors import StoreError
 from simprior.gp.study_ep import summarise_study
@@ -24,6 +25,7 @@ TITLES = {
     "sampled-gp-ratio": "Gaussian-process value over sampled probability",
     "ep-complexity": "Error of expectation propagation against complexity",
     "ep-settings": "Error of expectation propagation over priors",
+    "width-convergence": "Sampled probability against its infinite-width limit, by width",
 }
 _LABELS = {
     "n": "$n={:g}$", "encoding": "{}", "depth": "$L={:g}$", "sigma_w": r"$\sigma_w={:g}$",
@@ -49,6 +51,8 @@ def gp_figures(run: RunInfo) -> Iterator[tuple[str, Figure]]:
     frame = pd.DataFrame(read_table(run.path / TABLE))
     if "difference" in frame:
         return _study_figures(frame)
+    if "gap" in frame:
+        return iter([("width-convergence", width_figure(frame))])
     if "p_low" not in frame:
         raise StoreError(
             f"{run.path}: expected sampled frequencies or a study of EP to draw, found ln P alone; "

@@ -43,7 +43,7 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
     list of Path
         The files written, PDF before PNG: rank, complexity, ones, complexity-histogram for
         function counts; for ln P sampled-gp and sampled-gp-ratio, or (a study of EP) ep-complexity
-        and ep-settings.
+        and ep-settings, or (a study of widths) width-convergence.
 
     Raises
     ------

@@ -39,7 +39,8 @@ class LogP(DataOptions):
 
     The functions are given (--functions), taken from a run of simprior sample (--from), or are the
     labels of real data (--data). P(f) is the probability that the signs are those of f: a step
-    likelihood, no noise. --study runs a comparison of EP with the exact value over many settings.
+    likelihood, no noise. --study runs a comparison over many settings: of EP with the exact value,
+    or of finite widths with the limit.
     """
 
     functions: Annotated[
@@ -50,7 +51,8 @@ class LogP(DataOptions):
     ] = None
     top: Annotated[Count, arg(help="functions to take from the run")] = 1000
     study: Annotated[
-        MaybePath, arg(help="TOML file of a study of EP's error, see examples/how-wrong-is-ep.toml")
+        MaybePath,
+        arg(help="TOML file of a study, see examples/how-wrong-is-ep.toml, width-convergence.toml"),
     ] = None
     method: Annotated[Texts, arg(help=METHOD_HELP)] = ("tilted",)
     draws: Annotated[MaybeCount, arg(help="draws a function, for the sampling methods")] = None
@@ -161,11 +163,15 @@ def _arange(count: int) -> Any:
 
 def _study(spec: LogP) -> pd.DataFrame:
     from simprior.engine import progress_bar
-    from simprior.gp.study_ep import load_study, run_study
+    from simprior.gp.study_ep import run_study
+    from simprior.gp.study_file import load_study
+    from simprior.gp.study_width import WidthStudy, run_width_study
 
     assert spec.study is not None
     study = load_study(Path(spec.study))
-    with progress_bar(len(study.settings()), "setting", quiet=spec.quiet) as progress:
+    with progress_bar(len(study.settings()), "piece", quiet=spec.quiet) as progress:
+        if isinstance(study, WidthStudy):
+            return run_width_study(study, progress=progress, **_run_options(spec))
         return run_study(study, progress=progress, **_run_options(spec))
 
 
@@ -204,8 +210,9 @@ def _show(frame: pd.DataFrame, spec: LogP) -> None:
     totals = summarise({str(name): frame[name].to_numpy() for name in frame})
     if spec.study is not None and not spec.json:
         from simprior.gp.study_ep import overview
+        from simprior.gp.study_width import width_overview
 
-        frame = overview(frame)
+        frame = width_overview(frame) if "gap" in frame else overview(frame)
         print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
         print()
         print(key_values(totals))

@@ -24,6 +24,12 @@ _NAMES = {
     "NNGPKernel": "gpytorch_kernels",
     "NTKKernel": "gpytorch_kernels",
     "METHODS": "log_prior",
+    "iter_log_prior": "log_prior",
+    "tilted_draws": "tilted",
+    "conditional_log_prior": "finite_width",
+    "Reduction": "degenerate",
+    "reduce_inputs": "degenerate",
+    "check_psd": "degenerate",
     "sample_posterior": "posterior",
     "log_posterior": "posterior",
     "Bound": "bounds",
@@ -32,25 +38,34 @@ _NAMES = {
 
 if TYPE_CHECKING:
     from simprior.gp.bounds import Bound, marginal_likelihood_bound
+    from simprior.gp.degenerate import Reduction, check_psd, reduce_inputs
     from simprior.gp.empirical import empirical_nngp, empirical_ntk
+    from simprior.gp.finite_width import conditional_log_prior
     from simprior.gp.gpytorch_kernels import NNGPKernel, NTKKernel
     from simprior.gp.kernels import nngp, ntk
-    from simprior.gp.log_prior import METHODS, log_prior
+    from simprior.gp.log_prior import METHODS, iter_log_prior, log_prior
     from simprior.gp.posterior import log_posterior, sample_posterior
+    from simprior.gp.tilted import tilted_draws
 
 __all__ = [
     "METHODS",
     "Bound",
     "NNGPKernel",
     "NTKKernel",
+    "Reduction",
+    "check_psd",
+    "conditional_log_prior",
     "empirical_nngp",
     "empirical_ntk",
+    "iter_log_prior",
     "log_posterior",
     "log_prior",
     "marginal_likelihood_bound",
     "nngp",
     "ntk",
+    "reduce_inputs",
     "sample_posterior",
+    "tilted_draws",
 ]
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +24,6 @@ from simprior.boolean.inputs import bit_matrix
 from simprior.boolean.names import named
 from simprior.boolean.truthtable import pack, to_hex
 from simprior.engine import Progress
-from simprior.errors import InputError
 from simprior.estimate import LogProb
 from simprior.gp.degenerate import root
 from simprior.gp.kernels import nngp
@@ -87,27 +84,6 @@ class EpStudy:
     def config(self) -> dict[str, Any]:
         """Plain values, lists for the axes."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-
-def load_study(path: Path) -> EpStudy:
-    """Read a study from a TOML file; :class:`InputError` on an unknown key or a wrong type."""
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(
-            f"study={path}", f"a readable TOML file ({error.strerror})", "check the path"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"study={path}", f"TOML ({error})", "correct the file") from None
-    known = {f.name: getattr(EpStudy(), f.name) for f in fields(EpStudy)}
-    chosen: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(
-                f"key {key!r} in {path}", f"one of {', '.join(known)}", "correct or remove it"
-            )
-        chosen[key] = _as_type(key, value, known[key], path)
-    return EpStudy(**chosen)
 
 
 def run_study(
@@ -228,19 +204,3 @@ def overview(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _digest(study: EpStudy, setting: Setting) -> str:
     return hashlib.sha256(repr((study, setting)).encode()).hexdigest()
-
-
-def _as_type(key: str, value: Any, default: Any, path: Path) -> Any:
-    """``value`` in the type of ``default``; a single value is a list of one."""
-    single = not isinstance(default, tuple)
-    items = [value] if single or not isinstance(value, list) else value
-    kind = type(default if single else default[0])
-    wanted = (int, float) if kind is float else (kind,)
-    bad = [v for v in items if isinstance(v, bool | list | Mapping) or not isinstance(v, wanted)]
-    if bad or not items:
-        raise InputError(
-            f"{key}={value!r} in {path}", f"{kind.__name__} {'value' if single else 'values'}",
-            "correct the file",
-        )  # fmt: skip
-    converted = tuple(kind(v) for v in items)
-    return converted[0] if single else converted

@@ -63,19 +63,25 @@ def prepare(event: Event, kappa: tuple[float, ...] | None = KAPPA) -> tuple[Site
 
 
 def sample(
-    event: Event, twist: Twist, draws: int, seed: int, start: int = 0, stream: str = "tilted"
-) -> tuple[list[Draws], np.ndarray, np.ndarray, int]:
-    """``draws`` weighted draws in chunks; (chunks, log-weights, temperatures, next chunk index)."""
+    event: Event, twist: Twist, draws: int, seed: int, start: int = 0, stream: str = "tilted",
+    keep: bool = False,
+) -> tuple[list[Draws], np.ndarray, np.ndarray, int]:  # fmt: skip
+    """``draws`` weighted draws in chunks; (chunks, log-weights, temperatures, next chunk index).
+
+    The chunks hold every coordinate; they are returned only if ``keep``.
+    """
     k = len(twist.kappa)
     size = max(CHUNK // twist.rank, 32 * k)
-    chunks, logw, own, done, index = [], [], [], 0, start
+    chunks: list[Draws] = []
+    logw, own, done, index = [], [], 0, start
     while done < draws:
         n = min(size, draws - done)
         n = draws - done if draws - done - n < 2 * k else n
         labels = np.arange(n) * k // n
         uniform = 1.0 - event.generator(seed, stream, index).random((twist.rank, n))
         chunk = Draws(twist, uniform, labels).run()
-        chunks.append(chunk)
+        if keep:
+            chunks.append(chunk)
         logw.append(chunk.log_weights(np.bincount(labels, minlength=k) / n))
         own.append(labels)
         done, index = done + n, index + 1
@@ -159,7 +165,7 @@ def tilted_draws(
     event = make_event(np.asarray(labels), K, factor(K))
     check_draws(draws, len(KAPPA))
     _, twist = prepare(event)
-    chunks, logw, _, _ = sample(event, twist, draws, seed, stream="tilted-draws")
+    chunks, logw, _, _ = sample(event, twist, draws, seed, stream="tilted-draws", keep=True)
     return np.concatenate([c.points() for c in chunks]) * event.signs, logw
 
 
