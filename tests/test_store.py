@@ -539,3 +539,13 @@ def test_overwrite_removes_every_registered_file(tmp_path: Path) -> None:
     with RunDir.open(path, "sample", {"a": 2}, overwrite=True):
         assert not (path / "runs.parquet").exists()
         assert (path / "notes.md").read_text() == "mine"
+
+
+def test_a_relative_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with RunDir.open("run", "sweep", {"a": 1}) as run:
+        write_table(run.path / "tables.parquet", {"a": np.arange(3)})
+        run.add_file(run.path / "tables.parquet")
+        run.write_file("tables/a.csv", "a")
+        run.finish({})
+    assert set(load_run("run").files) == {"tables.parquet", "tables/a.csv", "config.toml"}

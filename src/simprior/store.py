@@ -51,7 +51,8 @@ class RunDir:
     """
 
     def __init__(self, path: Path, lock: int, manifest: dict[str, Any], *, resumed: bool) -> None:
-        self.path, self.manifest, self.resumed = path, manifest, resumed
+        # absolute: files are registered relative to it, and workers may start elsewhere
+        self.path, self.manifest, self.resumed = path.absolute(), manifest, resumed
         self.corrupt: list[str] = []
         self._lock: int | None = lock
         self._index = ShardIndex(path / SHARDS, manifest["shards"])
