@@ -1,0 +1,140 @@
+"""Training a grid of settings: one run directory a cell, one table of the cells.
+
+``OUT/cells/NAME`` is a run directory of ``simprior train`` each, ``OUT/tables/sweep.parquet`` (and
+``.csv``) has a row a cell. A finished cell is never trained again unless its settings change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simprior.engine import Progress, progress_bar
+from simprior.errors import StoreError
+from simprior.store import RunDir, write_table
+from simprior.store_io import translate_errors
+from simprior.store_manifest import MANIFEST, read_manifest
+from simprior.store_read import LOCK
+from simprior.store_wipe import wipe
+from simprior.training.ensemble import train
+from simprior.training.settings import Settings, settings, text
+from simprior.training.sweep import cell_name, expand, varying
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CELLS, TABLE = "cells", "tables/sweep"
+COLUMNS = (
+    "runs", "fitted_share", "fitted_low", "fitted_high", "steps_to_fit_median", "test_error",
+    "test_error_stderr", "functions", "target_found", "unseen_mass", "majority_error",
+)  # fmt: skip
+"""What the table says about a cell, after its name and the settings that vary."""
+
+
+def run_sweep(
+    grid: Mapping[str, Any], out: Path | str, *, seed: int = 0, resume: bool = False,
+    overwrite: bool = False, keep_cells: bool = False, quiet: bool = True, **run_options: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """Train every cell of ``grid`` into ``out`` and return the table of the cells.
+
+    Parameters
+    ----------
+    grid : mapping
+        As :func:`simprior.training.sweep.expand` takes it.
+    out : path
+        Run directory; cells that are there already are resumed, whole ones only read.
+    seed : int
+        Root of all random numbers of the cells that give none of their own.
+    resume, overwrite : bool
+        As for every run directory; ``overwrite`` trains every cell again.
+    keep_cells : bool
+        With ``overwrite``: cells of the earlier sweep with the same settings are kept.
+    quiet : bool
+        No progress on stderr.
+    **run_options
+        ``workers``, ``device``, ``executor``, ``executor_options`` of ``training.train``.
+
+    Raises
+    ------
+    InputError
+        A setting that does not exist or cannot be used, before anything is trained.
+    StoreError, Interrupted
+    """
+    cells = expand(grid)
+    names = varying(cells)
+    jobs = {cell_name(i, c, names): (c, settings(c, seed)) for i, c in enumerate(cells)}
+    config = {"cells": [{k: text(v) for k, v in cell.items()} for cell in cells], "seed": seed}
+    kept = _unchanged(Path(out), config, names) if overwrite and keep_cells else set()
+    log = logging.getLogger("simprior")
+    rows = []
+    with RunDir.open(out, "sweep", config, resume=resume, overwrite=overwrite) as store:
+        if overwrite:
+            remove_stale(store.path / CELLS, set(jobs))
+        total = sum(job.runs for _, job in jobs.values())
+        with progress_bar(total, "run", quiet=quiet) as progress:
+            for i, (name, (cell, job)) in enumerate(jobs.items()):
+                log.info("cell %d of %d: %s", i + 1, len(jobs), name)
+                again = overwrite and name not in kept
+                row = _train_cell(job, store.path / CELLS / name, again, progress, run_options)
+                rows.append({"cell": name, **{k: text(cell.get(k)) for k in names}, **row})
+        return write_sweep(rows, store, COLUMNS)
+
+
+def _train_cell(
+    job: Settings, out: Path, overwrite: bool, progress: Progress, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    result = train(
+        job.network, job.target, **job.keywords, **options, out=out, overwrite=overwrite,
+        resume=out.exists() and not overwrite, progress=progress,
+    )  # fmt: skip
+    summary = result.summary()
+    if not result.fitted.any():
+        logging.getLogger("simprior").warning("%s: no member fitted", out.name)
+    return {name: summary.get(name) for name in COLUMNS}
+
+
+def remove_stale(folder: Path, names: set[str]) -> None:
+    """Remove what simprior wrote into cells that are not of this sweep (and nothing else)."""
+    for cell in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if cell.name in names or not (cell / MANIFEST).is_file():
+            continue
+        wipe(cell, read_manifest(cell))
+        with translate_errors(cell):
+            for name in (MANIFEST, LOCK):
+                (cell / name).unlink(missing_ok=True)
+        for leftover in (*(p for p in cell.glob("*") if p.is_dir()), cell):
+            with contextlib.suppress(OSError):  # not empty: someone else's files
+                leftover.rmdir()
+
+
+def _unchanged(out: Path, config: Mapping[str, Any], names: list[str]) -> set[str]:
+    """Names of the cells that an earlier sweep in ``out`` has trained with the same settings."""
+    earlier: list[Any] = []
+    with contextlib.suppress(StoreError):
+        found = read_manifest(out)["config"]
+        earlier = found.get("cells", []) if found.get("seed") == config["seed"] else []
+    named = [cell_name(i, cell, names) for i, cell in enumerate(config["cells"])]
+    same = zip(named, config["cells"], earlier, strict=False)
+    return {name for name, cell, before in same if cell == before}
+
+
+def write_sweep(rows: list[dict[str, Any]], store: RunDir, numeric: tuple[str, ...]) -> Any:
+    """Write the table of a sweep as CSV and Parquet, and close the run."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    for name in numeric:
+        frame[name] = pd.to_numeric(frame[name])
+    store.write_file(f"{TABLE}.csv", frame.to_csv(index=False))
+    path = store.path / f"{TABLE}.parquet"
+    write_table(path, {name: frame[name].to_numpy(_dtype(frame[name])) for name in frame})
+    store.add_file(path, rows=len(frame))
+    store.finish({"cells": len(frame)})
+    return frame
+
+
+def _dtype(column: Any) -> Any:
+    return None if column.dtype.kind in "iufb" else object
