@@ -25,6 +25,7 @@ COMMANDS = {
     "posterior": "draw functions from the Bayesian posterior given a training set",
     "bound": "marginal-likelihood PAC-Bayes bound of a training set",
     "compare": "how alike two runs are: distances, correlations, test errors, noise ceilings",
+    "sensitivity": "distance of strings to the other class, and random flips until it changes",
     "table": "print the most frequent functions of a run",
     "plot": "draw the figures of a run",
     "info": "describe a run directory and verify its files",

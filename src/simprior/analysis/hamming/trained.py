@@ -1,0 +1,90 @@
+"""Both quantities for the functions that trained Boolean networks compute, exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simprior.analysis.hamming.tables import MOST_BITS, expected_flips, nearest_distances
+from simprior.boolean.truthtable import to_hex, unpack
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.training.records import TrainResult
+
+
+def trained_sensitivity(run: TrainResult | Path | str, members: int | None = None) -> pd.DataFrame:
+    """Distance and flips of every member of a run of ``simprior train`` on all strings of n bits.
+
+    Each distinct function is done once, from its truth table: no sampling, no search.
+
+    Returns
+    -------
+    DataFrame
+        A row a member (of the first ``members``): member, function (hex), fitted, test_error,
+        distance (mean over start strings; nan for a constant), distance_max, flips (mean of
+        min(T, n) over start strings and orders), unchanged, and the two values expected of a
+        uniformly random function, uniform_distance and uniform_flips.
+
+    Raises
+    ------
+    InputError
+        Networks on real data or chosen inputs, or more than 12 bits.
+    StoreError
+        Not a complete run of ``simprior train``.
+    """
+    import pandas as pd
+
+    from simprior.analysis.hamming.gp_prediction import uniform_distance, uniform_flips
+    from simprior.training.records import TrainResult
+
+    result = run if isinstance(run, TrainResult) else TrainResult.load(run)
+    n, m = int(result.problem["n"]), result.m
+    if not 1 <= n <= MOST_BITS or m != 1 << n:
+        raise InputError(
+            f"a run with n={n}, m={m} inputs", f"all strings of 1 to {MOST_BITS} bits",
+            "for real data measure the box CSR: simprior measure --measures sensitivity",
+        )  # fmt: skip
+    words = result.words[:members]
+    distinct, where = np.unique(words, axis=0, return_inverse=True)
+    tables = unpack(distinct, m)
+    distances = nearest_distances(tables)
+    flips, unchanged = expected_flips(tables)
+    mean = np.where(distances.any(axis=1), distances.mean(axis=1), np.nan)
+    where = where.reshape(-1)
+    return pd.DataFrame({
+        "member": np.arange(len(words)), "function": to_hex(words, m),
+        "fitted": result.fitted[:members], "test_error": result.test_error[:members],
+        "distance": mean[where], "distance_max": distances.max(axis=1)[where],
+        "flips": flips.mean(axis=1)[where], "unchanged": unchanged.mean(axis=1)[where],
+        "uniform_distance": uniform_distance(n), "uniform_flips": uniform_flips(n),
+    })  # fmt: skip
+
+
+def save_trained(
+    frame: pd.DataFrame,
+    run: Path | str,
+    out: Path | str,
+    command: str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write the table of :func:`trained_sensitivity` to ``tables/trained-sensitivity`` (CSV and
+    Parquet) of the run directory ``out``. Raises :class:`StoreError`."""
+    from simprior.analysis.tables import write
+    from simprior.store import RunDir, load_run
+
+    origin = load_run(Path(run))
+    config = {"run": str(run), "trained": origin.config, "seed": origin.config.get("seed", 0)}
+    with RunDir.open(out, "sensitivity", config, resume=resume, overwrite=overwrite) as store:
+        (store.path / "tables").mkdir(exist_ok=True)
+        for form in ("csv", "parquet"):
+            name = f"tables/trained-sensitivity.{form}"
+            write(frame, store.path / name, form, command)
+            store.add_file(name, rows=len(frame))
+        store.finish({"members": len(frame)})

@@ -1,0 +1,183 @@
+"""``simprior sensitivity``: distance to the other class, and flips until the class changes."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from simprior.cli.common import RunOptions
+from simprior.cli.output import key_values, markdown, print_json, set_up_logging
+from simprior.cli.values import (
+    Count,
+    Integer,
+    MaybePath,
+    Numbers,
+    Refused,
+    Widths,
+    choice,
+    kind,
+    parse_widths,
+)
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.analysis.hamming.records import Study
+
+_SHOWN = (
+    "n", "networks", "distance", "distance_stderr", "certified", "bias", "ratio", "asymptote",
+    "gp_distance_low", "exact_distance", "flips", "flips_stderr", "gp_flips", "gp_flips_stderr",
+    "exact_flips", "unchanged",
+)  # fmt: skip
+
+
+def _parse_sizes(text: str) -> tuple[int, ...]:
+    try:
+        found = parse_widths(text)
+    except Refused:
+        found = ()
+    if not found:
+        raise Refused("lengths of strings such as 100,200,400", "separate them with commas")
+    return found
+
+
+Sizes = Annotated[tuple[int, ...], kind(_parse_sizes, "INT[,INT...]")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity(RunOptions):
+    """Sensitivity of random networks on strings of n bits, also where no truth table is possible.
+
+    Measures the Hamming distance from random strings to the nearest string of the other class, and
+    the number of random bits flipped until the class changes (De Palma, Kiani & Lloyd 2019), with
+    fits over n and the prediction of the infinitely wide network. With RUN, a run of simprior
+    train on all strings of n bits, both are computed exactly for the trained networks.
+    """
+
+    path: Annotated[
+        Positional[MaybePath], arg(help="a run of simprior train, in place of random networks")
+    ] = None
+    n: Annotated[Sizes, arg(help="lengths of the strings, 2 or more bits each")] = (100, 200, 400)
+    hidden: Annotated[Widths, arg(help='widths of the hidden layers; "" is a perceptron')] = (
+        1000,
+        1000,
+    )
+    activation: Annotated[
+        str, arg(help="relu, tanh, erf, gelu, sin, linear, step, or package.module:function")
+    ] = "relu"
+    sigma_w: Annotated[Numbers, arg(help="weights: standard deviation times sqrt(fan-in)")] = 1.0
+    sigma_b: Annotated[Numbers, arg(help="biases: standard deviation")] = 0.0
+    encoding: Annotated[str, choice("pm1", "01"), arg(help="bits as -1 and 1, or as 0 and 1")] = (
+        "pm1"
+    )
+    weight_dist: Annotated[
+        str, choice("gaussian", "uniform"), arg(help="law of weights and biases (same variance)")
+    ] = "gaussian"
+    classifier: Annotated[
+        str,
+        choice("network", "uniform"),
+        arg(help="uniform: a fair coin for every string, as a check (distance 1, flips 2)"),
+    ] = "network"
+    networks: Annotated[Count, arg(help="networks at each length")] = 500
+    strings: Annotated[Count, arg(help="start strings a network")] = 1
+    paths: Annotated[Count, arg(help="orders of flips a start string")] = 1
+    beam: Annotated[Count, arg(help="search: strings kept at each distance")] = 8
+    candidates: Annotated[Count, arg(help="search: bits tried from each of them")] = 32
+    budget: Annotated[
+        Integer, arg(help="strings to enumerate at most to make a distance exact; 0 is none")
+    ] = 50_000
+    gp_draws: Annotated[
+        Integer, arg(help="Gaussian sequences a length for the predicted flips; 0 is none")
+    ] = 20_000
+
+
+SPEC = Sensitivity
+
+
+def run(spec: Sensitivity) -> int:
+    """Measure, print the table by length and the fits."""
+    set_up_logging(spec.quiet)
+    if spec.device == "cuda":
+        raise InputError("device=cuda", "cpu (or auto)", "leave --device out")
+    if spec.path is not None:
+        return _run_trained(spec)
+    from simprior.analysis.hamming.records import sensitivity
+    from simprior.engine import progress_bar
+
+    study = build_study(spec)
+    with progress_bar(spec.networks * len(study.n), "net", quiet=spec.quiet) as progress:
+        result = sensitivity(
+            study, out=spec.out, resume=spec.resume, overwrite=spec.overwrite,
+            workers=spec.worker_count(), executor=spec.executor,
+            executor_options=spec.executor_options, progress=progress, command=command_line(),
+        )  # fmt: skip
+    if spec.json:
+        print_json({"summary": result.summary.to_dict(orient="records"),
+                    "fits": result.fits.to_dict(orient="records")})  # fmt: skip
+    else:
+        columns = [name for name in _SHOWN if name in result.summary]
+        _print(result.summary[columns])
+        if len(result.fits):
+            print()
+            _print(result.fits)
+    if spec.out is not None:
+        logging.getLogger("simprior").info("written to %s", spec.out)
+    return 0
+
+
+def build_study(spec: Sensitivity) -> Study:
+    """The study that the flags describe. Raises :class:`InputError`."""
+    from simprior.analysis.hamming.nearest import Search
+    from simprior.analysis.hamming.records import Study
+    from simprior.network import Network
+
+    network = Network(
+        n=1, hidden=spec.hidden, activation=spec.activation, sigma_w=spec.sigma_w,
+        sigma_b=spec.sigma_b, encoding=spec.encoding, weight_dist=spec.weight_dist,
+    )  # fmt: skip
+    return Study(
+        n=spec.n, network=network, classifier=spec.classifier, networks=spec.networks,
+        strings=spec.strings, paths=spec.paths, gp_draws=spec.gp_draws, seed=spec.seed,
+        search=Search(spec.beam, spec.candidates, spec.budget),
+    )  # fmt: skip
+
+
+def command_line() -> str:
+    """The command that makes the tables, for the comments in their files."""
+    return shlex.join(["simprior", *sys.argv[1:]])
+
+
+def _run_trained(spec: Sensitivity) -> int:
+    from simprior.analysis.hamming.trained import save_trained, trained_sensitivity
+
+    assert spec.path is not None
+    frame = trained_sensitivity(spec.path)
+    fitted = frame[frame["fitted"]]
+    means = {
+        name: float(fitted[name].mean())
+        for name in ("test_error", "distance", "flips", "unchanged", "uniform_distance",
+                     "uniform_flips")
+    }  # fmt: skip
+    summary: dict[str, Any] = {"members": len(frame), "fitted": len(fitted), **means}
+    if spec.out is not None:
+        save_trained(
+            frame, spec.path, spec.out, command_line(), resume=spec.resume,
+            overwrite=spec.overwrite,
+        )  # fmt: skip
+    if spec.json:
+        print_json({"summary": summary, "members": frame.to_dict(orient="records")})
+    else:
+        print(key_values(summary))
+    if spec.out is not None:
+        logging.getLogger("simprior").info("written to %s", spec.out)
+    return 0
+
+
+def _print(frame: pd.DataFrame) -> None:
+    print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
