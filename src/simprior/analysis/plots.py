@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simprior.analysis import figures_counts as draw
-from simprior.analysis import figures_gp
+from simprior.analysis import figures_gp, figures_hamming
 from simprior.analysis.complexity_stats import EXACT_ROWS, complexity_profile
 from simprior.analysis.style import save_figure
 from simprior.boolean.counts import FunctionCounts
@@ -43,7 +43,8 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
     list of Path
         The files written, PDF before PNG: rank, complexity, ones, complexity-histogram for
         function counts; for ln P sampled-gp and sampled-gp-ratio, or (a study of EP) ep-complexity
-        and ep-settings, or (a study of widths) width-convergence.
+        and ep-settings, or (a study of widths) width-convergence; for sensitivity
+        nearest-distance, random-flips and flips-law, or trained-sensitivity.
 
     Raises
     ------
@@ -69,6 +70,8 @@ def _figures(path: Path, run: RunInfo) -> Iterator[tuple[str, Figure]]:
     """The figures for the command that made the run."""
     if run.command == "logp":
         return figures_gp.gp_figures(run)
+    if run.command == "sensitivity":
+        return figures_hamming.sensitivity_figures(path)
     counts = load_result(path, top=EXACT_ROWS)
     if isinstance(counts, WatchResult):
         return iter([("ones", draw.ones_figure(counts))])
@@ -97,7 +100,8 @@ def count_figures(
 def provenance(run: RunInfo) -> str:
     """What made a run, in one line for the metadata of a figure or the comment of a table."""
     config = json.dumps(run.config, sort_keys=True)
-    table = figures_gp.TABLE if run.command == "logp" else COUNTS
+    tables = {"logp": figures_gp.TABLE, "sensitivity": figures_hamming.table_of(run)}
+    table = tables.get(run.command, COUNTS)
     digest = run.files.get(table, {}).get("sha256", "unknown")
     version = run.manifest["versions"].get("simprior", "unknown")
     commit = run.manifest.get("git_commit") or "unknown"
@@ -107,6 +111,10 @@ def provenance(run: RunInfo) -> str:
     )
 
 
+def _title(name: str) -> str:
+    return (TITLES | figures_gp.TITLES | figures_hamming.TITLES)[name]
+
+
 def _write(figures: Iterator[tuple[str, Figure]], folder: Path, subject: str) -> list[Path]:
     with translate_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,5 +122,5 @@ def _write(figures: Iterator[tuple[str, Figure]], folder: Path, subject: str) ->
     for name, figure in figures:
         for form in FORMS:
             files.append(folder / f"{name}.{form}")
-            save_figure(figure, files[-1], subject, (TITLES | figures_gp.TITLES)[name])
+            save_figure(figure, files[-1], subject, _title(name))
     return files

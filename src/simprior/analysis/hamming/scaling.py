@@ -33,7 +33,12 @@ def summarise(rows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame([_summary(int(n), part, level) for n, part in rows.groupby("n")])
+    return pd.DataFrame([_summary(n, part, level) for n, part in _lengths(rows)])
+
+
+def _lengths(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+    sizes = sorted({int(n) for n in rows["n"]})
+    return [(n, rows[rows["n"] == n]) for n in sizes]
 
 
 def _summary(n: int, part: pd.DataFrame, level: float) -> dict[str, Any]:
@@ -91,7 +96,7 @@ def fit(rows: pd.DataFrame, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
     """
     import pandas as pd
 
-    groups = [(int(n), part) for n, part in rows.groupby("n")]
+    groups = _lengths(rows)
     distance = [_means(part[part["distance"] > 0], "distance") for _, part in groups]
     flips = [_means(part, "flips") for _, part in groups]
     if len(groups) < 2 or min(map(len, distance + flips)) < 2:
@@ -121,14 +126,17 @@ def fit(rows: pd.DataFrame, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
 def _replicates(
     groups: list[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """((1 + B, S) means, the data's first; (S,) their standard errors, never 0)."""
+    """((1 + B, S) means, the data's first; (S,) their standard errors).
+
+    N equal values get the error 1/N, as if one of them differed by 1: both quantities count bits.
+    """
     columns, errors = [], []
     for values in groups:
         chosen = rng.integers(0, len(values), (BOOTSTRAP, len(values)))
         columns.append(np.concatenate([[values.mean()], values[chosen].mean(axis=1)]))
-        errors.append(values.std(ddof=1) / math.sqrt(len(values)))
-    least = 1e-6 * np.abs(np.array([values.mean() for values in groups]))
-    return np.stack(columns, axis=1), np.maximum(errors, least)
+        spread = values.std(ddof=1) / math.sqrt(len(values))
+        errors.append(spread if spread > 0 else 1.0 / len(values))
+    return np.stack(columns, axis=1), np.array(errors)
 
 
 def _line(

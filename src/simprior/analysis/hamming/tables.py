@@ -65,7 +65,7 @@ def _check(tables: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 @njit(nogil=True, cache=True)
-def _flips(bits, n, means, unchanged):
+def _flips(bits: np.ndarray, n: int, means: np.ndarray, unchanged: np.ndarray) -> None:
     size = 1 << n
     more, same = np.empty(size), np.empty(size)
     for f in range(bits.shape[0]):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from simprior.training.records import TrainResult
 
+TRAINED = "tables/trained-sensitivity.parquet"
+
 
 def trained_sensitivity(run: TrainResult | Path | str, members: int | None = None) -> pd.DataFrame:
     """Distance and flips of every member of a run of ``simprior train`` on all strings of n bits.
@@ -88,3 +90,12 @@ def save_trained(
             write(frame, store.path / name, form, command)
             store.add_file(name, rows=len(frame))
         store.finish({"members": len(frame)})
+
+
+def load_trained(path: Path | str) -> pd.DataFrame:
+    """The table of a run directory with trained networks. Raises :class:`StoreError`."""
+    import pandas as pd
+
+    from simprior.store import read_table
+
+    return pd.DataFrame(read_table(Path(path) / TRAINED))
