@@ -24,6 +24,8 @@ COMMANDS = {
     "sweep": "train over a grid of optimisers, batch sizes, learning rates and losses",
     "posterior": "draw functions from the Bayesian posterior given a training set",
     "bound": "marginal-likelihood PAC-Bayes bound of a training set",
+    "study": "run a recipe: train or sample, measure, correlate, draw, tabulate, report",
+    "report": "build report.html of a study or of any run",
     "compare": "how alike two runs are: distances, correlations, test errors, noise ceilings",
     "sensitivity": "distance of strings to the other class, and random flips until it changes",
     "table": "print the most frequent functions of a run",

@@ -67,7 +67,7 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
             expected = str(_KINDS[name].__doc__)
             raise InputError(f"{name}={text(value)}", expected, "correct the file") from None
     values.setdefault("seed", seed)
-    network = Network(**{name: values.pop(name) for name in _NETWORK if name in values})
+    network = Network(**{name: values.pop(name) for name in NETWORK if name in values})
     return Settings(network, values.pop("target", None), values)
 
 
@@ -174,7 +174,7 @@ def _parts(value: Any) -> list[Any]:
     return [value]
 
 
-_NETWORK = ("n", "hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", "inputs")
+NETWORK = ("n", "hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", "inputs")
 _KINDS: dict[str, Callable[[Any], Any]] = {
     "n": _whole, "hidden": _widths, "activation": _word, "sigma_w": _numbers, "sigma_b": _numbers,
     "encoding": _word, "weight_dist": _word, "inputs": _inputs, "target": _maybe_word,

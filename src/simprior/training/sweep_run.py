@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from simprior.engine import Progress, progress_bar
 from simprior.errors import StoreError
-from simprior.store import RunDir, write_table
+from simprior.store import RunDir, load_run, write_table
 from simprior.store_io import translate_errors
 from simprior.store_manifest import MANIFEST, read_manifest
 from simprior.store_read import LOCK
@@ -118,7 +118,15 @@ def _unchanged(out: Path, config: Mapping[str, Any], names: list[str]) -> set[st
         earlier = found.get("cells", []) if found.get("seed") == config["seed"] else []
     named = [cell_name(i, cell, names) for i, cell in enumerate(config["cells"])]
     same = zip(named, config["cells"], earlier, strict=False)
-    return {name for name, cell, before in same if cell == before}
+    return {name for name, cell, before in same if cell == before and _sound(out / CELLS / name)}
+
+
+def _sound(cell: Path) -> bool:
+    """Whether a cell is there and none of its files has been altered."""
+    try:
+        return not load_run(cell).verify()
+    except StoreError:
+        return False
 
 
 def write_sweep(rows: list[dict[str, Any]], store: RunDir, numeric: tuple[str, ...]) -> Any:

@@ -1,0 +1,238 @@
+"""``report.html`` of a study or of any run: figures, sortable tables, what was run, with what.
+
+A report is built from the files of a run directory alone and can be built again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simprior.analysis import report_html as page
+from simprior.analysis.figure_frames import name_of
+from simprior.errors import InputError, SimpriorError, StoreError
+from simprior.store import RunDir, RunInfo, load_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.analysis.study import Recipe
+
+REPORT = "report.html"
+TOP = 20
+
+
+def write_report(path: Path | str) -> Path:
+    """Build ``report.html`` of a run directory and register it. Raises :class:`StoreError`."""
+    path = Path(path)
+    text = build_report(path)
+    with RunDir.attach(path) as store:
+        file = store.write_file(REPORT, text)
+        store.save()
+    return file
+
+
+def build_report(path: Path | str, manifest: Mapping[str, Any] | None = None) -> str:
+    """The page as text; ``manifest`` in place of the stored one while a study is running."""
+    path = Path(path)
+    run = load_run(path)
+    shown = dict(manifest or run.manifest)
+    sections = list(_study_sections(path, shown) if run.command == "study" else _run_sections(run))
+    sections.append(_manifest_section(path, shown))
+    config = shown["config"]
+    title = config.get("title") or f"simprior {run.command}: {path.resolve().name}"
+    return page.page(page.Page(title, config.get("question", ""), sections, _facts(shown)))
+
+
+def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    versions, stages = manifest["versions"], manifest["results"].get("stages", {})
+    seconds = sum(entry.get("seconds", 0.0) for entry in stages.values())
+    facts = {
+        "made by": f"simprior {versions.get('simprior', '')} {manifest['command']}",
+        "commit": (manifest.get("git_commit") or "not recorded")[:12],
+        "seed": str(manifest.get("seed")), "finished": str(manifest["updated"]),
+    }  # fmt: skip
+    return facts | ({"stages took": _duration(seconds)} if seconds else {})
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[page.Section]:
+    from simprior.analysis.study import parse_recipe_of
+
+    recipe = parse_recipe_of(path)
+    yield _summary(recipe, manifest)
+    pictures = [
+        _figure(path, config["name"], config.get("caption", config["name"]))
+        for config in recipe.stage("figures").config["figures"]
+    ]
+    if any(pictures):
+        body = f'<div class="figures">{"".join(pictures)}</div>'
+        yield page.Section("Figures", "figures", body)
+    moved = _rescaling(recipe, path)
+    if moved:
+        yield page.Section("What rescaling changes", "rescaling", moved)
+    tables = [
+        _table(path, f"tables/{config['name']}.parquet", config.get("caption", config["name"]))
+        for config in recipe.stage("tables").config["tables"]
+    ]
+    if any(tables):
+        yield page.Section("Tables", "tables", "".join(tables))
+    remarks = list(_notes(recipe, path))
+    if remarks:
+        yield page.Section("Notes and refused coefficients", "notes", page.notes(remarks))
+    yield page.Section("What was run", "run", _stages(manifest) + page.code(
+        recipe.source, "The recipe"))  # fmt: skip
+
+
+def _summary(recipe: Recipe, manifest: Mapping[str, Any]) -> page.Section:
+    body = page.paragraph(recipe.texts.get("question", ""))
+    if "held_against" in recipe.texts:
+        body += f"<h3>Held against</h3>{page.paragraph(recipe.texts['held_against'])}"
+    if "run_time" in recipe.texts:
+        body += page.paragraph(f"Run time: {recipe.texts['run_time']}")
+    return page.Section("Question", "question", body)
+
+
+def _figure(path: Path, name: str, caption: str) -> str:
+    file = path / "figures" / f"{name}.png"
+    if not file.is_file():
+        return ""
+    links = [f"figures/{name}.{form}" for form in ("pdf", "png")]
+    return page.figure(name, file.read_bytes(), caption, links)
+
+
+def _table(path: Path, file: str, caption: str) -> str:
+    if not (path / file).is_file():
+        return ""
+    from simprior.analysis.study_figures import headings, named
+
+    frame = _read(path / file)
+    return page.table(named(frame), caption, {k: _plain(v) for k, v in headings(frame).items()})
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, comment="#")
+
+
+def _plain(text: str) -> str:
+    """A heading without the marks of mathematics."""
+    for mark, sign in (("$", ""), (r"\ln", "ln"), (r"\sigma", "σ"), (r"\alpha", "α"),
+                       (r"\tau", "τ"), (r"\varepsilon", "ε"), (r"\mathrm", ""), ("{", ""),
+                       ("}", "")):  # fmt: skip
+        text = text.replace(mark, sign)
+    return text
+
+
+def _rescaling(recipe: Recipe, path: Path) -> str:
+    """Which measures moved under alpha-rescaling, for every measure stage that has several."""
+    from simprior.analysis.rescaling import rescaling_table
+    from simprior.analysis.study_frames import stage_frame
+
+    body = ""
+    for stage in recipe.stages:
+        if stage.kind != "measure":
+            continue
+        try:
+            frame = rescaling_table(stage_frame(path, [stage.name]))
+        except (InputError, StoreError):  # one alpha only, or not measured yet
+            continue
+        changed = float(frame["function_changed"].max())
+        still = sorted({name_of(m) for m in frame.loc[frame["moved"] == 0, "measure"]})
+        moved = sorted({name_of(m) for m in frame.loc[frame["moved"] > 0.5, "measure"]})
+        body += page.paragraph(
+            "Relu layers were multiplied by α and divided again one layer on. The function changed "
+            f"in {100 * changed:g} % of the networks. Unchanged: {_plain(', '.join(still))}. "
+            f"Changed in most networks: {_plain(', '.join(moved)) or 'none'}."
+        )
+        frame = frame.assign(measure=[_plain(name_of(m)) for m in frame["measure"]])
+        body += page.table(frame, f"Value after rescaling over value before ({stage.name}).")
+    return body
+
+
+def _notes(recipe: Recipe, path: Path) -> Iterator[str]:
+    """Remarks that the stages left: coefficients that were refused, and why."""
+    for stage in recipe.stages:
+        try:
+            results = load_run(path / stage.name).results
+        except SimpriorError:
+            continue
+        for note in results.get("notes", []):
+            yield f"{stage.name}: {note}"
+
+
+def _stages(manifest: Mapping[str, Any]) -> str:
+    import pandas as pd
+
+    entries = manifest["results"].get("stages", {})
+    frame = pd.DataFrame([
+        {"stage": name, "status": e.get("status", ""), "seconds": e.get("seconds", float("nan")),
+         "finished": e.get("finished", "")} for name, e in entries.items()
+    ])  # fmt: skip
+    commands = "\n".join(e.get("command", "") for e in entries.values())
+    return page.table(frame, "Stages, in order.") + page.code(commands)
+
+
+def _run_sections(run: RunInfo) -> Iterator[page.Section]:
+    """Figures, tables and totals of a run that is no study."""
+    files = [name for name in run.files if (run.path / name).is_file()]
+    pictures = [
+        _figure(run.path, Path(name).stem, Path(name).stem)
+        for name in files if name.startswith("figures/") and name.endswith(".png")
+    ]  # fmt: skip
+    if pictures:
+        body = f'<div class="figures">{"".join(pictures)}</div>'
+        yield page.Section("Figures", "figures", body)
+    tables = [name for name in files if name.endswith(".parquet") and name != "counts.parquet"]
+    stems = {name.removesuffix(".parquet") for name in tables}
+    tables += [n for n in files if n.endswith(".csv") and n.removesuffix(".csv") not in stems]
+    body = "".join(_table(run.path, name, name) for name in tables)
+    if "counts.parquet" in run.files:
+        body = _counts(run.path) + body
+    if body:
+        yield page.Section("Tables", "tables", body)
+    remarks = run.results.get("notes", [])
+    if remarks:
+        yield page.Section("Notes and refused coefficients", "notes", page.notes(remarks))
+    totals = {k: v for k, v in run.results.items() if isinstance(v, int | float | str)}
+    yield page.Section("Totals", "totals", page.definitions(totals))
+
+
+def _counts(path: Path) -> str:
+    from simprior.boolean.counts import FunctionCounts
+
+    try:
+        frame = FunctionCounts.load(path, top=TOP).to_frame(top=TOP)
+    except SimpriorError:
+        return ""
+    return page.table(frame, f"The {len(frame)} most frequent functions.")
+
+
+def _manifest_section(path: Path, manifest: Mapping[str, Any]) -> page.Section:
+    import pandas as pd
+
+    body = page.definitions(manifest["versions"])
+    body += page.code(" ".join(map(str, manifest.get("argv", []))))
+    config = path / "config.toml"
+    if config.is_file():
+        tomllib.loads(config.read_text())
+        body += page.code(config.read_text(), "Configuration (config.toml)")
+    files = pd.DataFrame([
+        {"file": name, "bytes": entry["bytes"], "sha256": entry["sha256"]}
+        for name, entry in manifest["files"].items() if name != REPORT
+    ])  # fmt: skip
+    if len(files):
+        body += page.table(files, "Files and their hashes.")
+    rest = {k: manifest[k] for k in ("conventions", "options", "device") if k in manifest}
+    body += page.code(json.dumps(rest, indent=1, ensure_ascii=False), "Conventions and options")
+    return page.Section("Manifest", "manifest", body)

@@ -1,0 +1,99 @@
+"""Which measures change when relu layers are rescaled, and the function does not?
+
+Multiplying a layer's weights and biases by alpha and dividing the next layer's weights by it leaves
+the function of a relu network as it is (Dinh et al. 2017). A measure that moves under it says
+something about the parameters, not about the function.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETTINGS = frozenset({
+    "run", "member", "function", "optimizer", "lr", "batch_size", "loss", "train_size", "attack",
+    "corrupt", "data_seed", "seed", "hidden", "depth", "width", "activation", "sigma_w", "sigma_b",
+    "n", "m", "target", "alpha", "fitted", "steps", "train_loss", "train_error", "test_error",
+    "majority_error", "cluster", "stage", "encoding", "weight_dist", "data", "classes", "runs",
+})  # fmt: skip
+"""Columns of a measures table that are no measures."""
+RELATIVE = 1e-5
+"""Relative change that counts as moved: well above float64 rounding of a rescaled forward pass."""
+SIGMAS = 4.0
+
+
+def measure_columns(frame: pd.DataFrame) -> list[str]:
+    """Columns with a measure: numeric, no setting, no error or flag of another column."""
+    return [
+        name for name in map(str, frame.columns)
+        if name not in SETTINGS and frame[name].dtype.kind in "fiu"
+        and not name.endswith(("_stderr", "_converged", "_low", "_high"))
+    ]  # fmt: skip
+
+
+def rescaling_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """How far each measure moves between alpha = 1 and every other alpha, network by network.
+
+    Returns
+    -------
+    DataFrame
+        A row a measure and alpha: ``measure``, ``alpha``, ``networks``, ``moved`` (share whose
+        value changed by more than 1e-5 of itself and more than four standard errors, where the
+        measure has one), ``factor`` (median of value after / before) with ``factor_low`` and
+        ``factor_high`` (central 95 % of the networks), ``function_changed`` (share of networks).
+
+    Raises
+    ------
+    InputError
+        Without networks measured both at alpha = 1 and at another alpha.
+    """
+    import pandas as pd
+
+    for name in ("alpha", "run", "member"):
+        if name not in frame:
+            raise InputError(f"no column {name!r}", "a table of simprior measure", "measure first")
+    keys = ["run", "member"]
+    before = frame[frame["alpha"] == 1.0].set_index(keys)
+    alphas = sorted(a for a in frame["alpha"].unique() if a != 1.0)
+    if not alphas or not len(before):
+        raise InputError(
+            f"alpha={sorted(frame['alpha'].unique())}", "alpha = 1 and at least one other",
+            "measure with alphas = [1, 4]",
+        )  # fmt: skip
+    rows = []
+    for alpha in alphas:
+        after = frame[frame["alpha"] == alpha].set_index(keys)
+        both = before.index.intersection(after.index)
+        a, b = before.loc[both], after.loc[both]
+        changed = float((a["function"] != b["function"]).mean()) if "function" in a else np.nan
+        for name in measure_columns(frame):
+            row = _row(name, a, b)
+            if row is not None:
+                rows.append({"measure": name, "alpha": alpha, **row, "function_changed": changed})
+    return pd.DataFrame(rows)
+
+
+def _row(name: str, before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any] | None:
+    old, new = before[name].to_numpy(float), after[name].to_numpy(float)
+    good = np.isfinite(old) & np.isfinite(new)
+    if not good.any():
+        return None
+    limit = RELATIVE * np.abs(old)
+    stderr = f"{name}_stderr"
+    if stderr in before:
+        errors = np.hypot(before[stderr].to_numpy(float), after[stderr].to_numpy(float))
+        limit = np.maximum(limit, SIGMAS * np.nan_to_num(errors))
+    moved = np.abs(new - old)[good] > limit[good]
+    nonzero = good & (old != 0)
+    factor = new[nonzero] / old[nonzero] if nonzero.any() else np.ones(1)
+    low, middle, high = np.quantile(factor, [0.025, 0.5, 0.975])
+    return {
+        "networks": int(good.sum()), "moved": float(moved.mean()), "factor": float(middle),
+        "factor_low": float(low), "factor_high": float(high),
+    }  # fmt: skip

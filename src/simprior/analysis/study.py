@@ -1,0 +1,243 @@
+"""Recipes of studies: one TOML file that names stages, figures and tables.
+
+Top-level keys: ``title``, ``question``, ``held_against``, ``run_time`` (texts) and ``seed``.
+Sections, each a stage that is a run directory ``OUT/<stage>``:
+
+* ``[train]``: a grid exactly as ``simprior sweep`` takes it; ``[sample]``: the same for
+  ``simprior sample``; ``[sensitivity]``: keywords of ``simprior sensitivity``;
+* ``[targets]``: complexity and ln P of the targets of the training runs, beside their test errors;
+* ``[measure]``: keywords of ``simprior measure``; ``[correlate]``: of ``simprior correlate``, and
+  ``where``, a table {column = value or list} of the rows to use (``alpha = "random"``: for every
+  network one of its rescalings, drawn). Both may be lists ``[[measure]]``, each with a ``name``,
+  and take what stage they read in ``from``.
+
+``[[figure]]`` and ``[[table]]`` draw and write what the stages have found into ``OUT/figures`` and
+``OUT/tables``; ``OUT/report.html`` shows all of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simprior.errors import InputError
+from simprior.rng import check_seed
+
+TEXTS = ("title", "question", "held_against", "run_time")
+SOURCES = ("sample", "train", "sensitivity")
+DERIVED = ("targets", "measure", "correlate")
+FINAL = ("figures", "tables", "report")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
+FIGURES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "scatter": (("x",), ("y", "by", "points", "level")),
+    "forest": ((), ("coefficient", "by", "top")),
+    "rescaling": ((), ()),
+    "bound": ((), ("x", "by", "level")),
+    "sweep": (("x", "y"), ("by", "level")),
+    "sensitivity": (("figure",), ()),
+}
+"""Kinds of figures: keys each must have, keys it may have (besides name, from, where, caption)."""
+TABLE_KEYS = ("name", "from", "where", "caption", "label", "columns", "file", "top", "sort")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a study: its directory, what it does, its settings, the stages that it reads."""
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A study as its file describes it; ``stages`` in the order in which they run."""
+
+    texts: dict[str, str]
+    seed: int
+    stages: tuple[Stage, ...]
+    source: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the stages, in order."""
+        return tuple(stage.name for stage in self.stages)
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name. Raises :class:`InputError`."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise unknown("stage", name, self.names)
+
+    def upstream(self, names: Iterable[str]) -> set[str]:
+        """The stages ``names`` and everything that they read, directly or not."""
+        found: set[str] = set()
+        todo = [self.stage(name).name for name in names]
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo += self.stage(name).needs
+        return found
+
+
+def read_recipe(path: Path | str) -> Recipe:
+    """Read and check a recipe. Raises :class:`InputError` (one line) naming what is wrong."""
+    try:
+        source = Path(path).read_text()
+        values = tomllib.loads(source)
+    except OSError as error:
+        raise InputError(
+            f"study={path}", f"a readable TOML file ({error.strerror})", "check the path"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"study={path}", f"TOML ({error})", "correct the file") from None
+    return parse_recipe(values, source)
+
+
+def parse_recipe(values: Mapping[str, Any], source: str = "") -> Recipe:
+    """A recipe from the mapping that a TOML file gives. Raises :class:`InputError`."""
+    known = (*TEXTS, "seed", *SOURCES, *DERIVED, "figure", "table")
+    for key in values:
+        if key not in known:
+            raise unknown("key", key, known)
+    texts = {key: values[key] for key in TEXTS if key in values}
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise InputError(f"{key}={text!r}", "a text", "put it between quotes")
+    seed = check_seed(values.get("seed", 0))
+    stages: list[Stage] = [
+        Stage(kind, kind, _table(kind, values[kind])) for kind in SOURCES if kind in values
+    ]
+    if not stages:
+        raise InputError(
+            "a recipe without a source", "[train], [sample] or [sensitivity]", "add it"
+        )
+    if "targets" in values:
+        config = _table("targets", values["targets"])
+        stages.append(Stage("targets", "targets", *_reading(config, "train", stages)))
+    for kind, default in (("measure", "train"), ("correlate", "measure")):
+        stages += _derived(kind, values.get(kind, []), default, stages)
+    stages += _final(values, stages)
+    return Recipe(texts, seed, tuple(stages), source)
+
+
+def _derived(kind: str, given: Any, default: str, stages: list[Stage]) -> list[Stage]:
+    entries = given if isinstance(given, list) else [given]
+    out: list[Stage] = []
+    for entry in entries:
+        config = dict(_table(kind, entry))
+        label = config.pop("name", None)
+        if label is None and len(entries) > 1:
+            raise InputError(f"[[{kind}]] without a name", "a name for each", 'add name = "..."')
+        if label is not None and not (isinstance(label, str) and _NAME.match(label)):
+            raise InputError(f"name={label!r} in [[{kind}]]", "letters, digits, -", "rename it")
+        name = kind if label is None else f"{kind}-{label}"
+        if any(stage.name == name for stage in out):
+            raise InputError(f"stage {name}", "one of each name", "rename one of the two")
+        out.append(Stage(name, kind, *_reading(config, default, stages)))
+    return out
+
+
+def _reading(
+    config: dict[str, Any], default: str, stages: list[Stage]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(settings without ``from``, the stages it reads)."""
+    config = dict(config)
+    names = [stage.name for stage in stages]
+    if default not in names:  # the first of its kind, or the first source
+        kinds = [stage.name for stage in stages if stage.kind == default]
+        default = kinds[0] if kinds else names[0]
+    given = config.pop("from", default)
+    wanted = given if isinstance(given, list) else [given]
+    for name in wanted:
+        if name not in names:
+            raise unknown("stage", str(name), names)
+    return config, tuple(wanted)
+
+
+def _final(values: Mapping[str, Any], stages: list[Stage]) -> list[Stage]:
+    """The stages figures, tables and report."""
+    figures = _entries("figure", values.get("figure", []), stages)
+    for config in figures:
+        _check_figure(config)
+    tables = _entries("table", values.get("table", []), stages)
+    for config in tables:
+        for key in config:
+            if key not in TABLE_KEYS:
+                raise unknown("key of [[table]]", key, TABLE_KEYS)
+    needed = [
+        tuple(dict.fromkeys(n for c in part for n in c["from"])) for part in (figures, tables)
+    ]
+    everything = (*(stage.name for stage in stages), "figures", "tables")
+    return [
+        Stage("figures", "figures", {"figures": figures}, needed[0]),
+        Stage("tables", "tables", {"tables": tables}, needed[1]),
+        Stage("report", "report", {"texts": {k: values[k] for k in TEXTS if k in values}},
+              everything),
+    ]  # fmt: skip
+
+
+def _entries(kind: str, given: Any, stages: list[Stage]) -> list[dict[str, Any]]:
+    if not isinstance(given, list):
+        raise InputError(f"[{kind}]", f"a list of them, [[{kind}]]", "double the brackets")
+    out: list[dict[str, Any]] = []
+    for i, entry in enumerate(given):
+        config = dict(_table(f"[{kind}]", entry))
+        default = _default_source(config.get("kind", kind), stages)
+        config, needs = _reading(config, default, stages)
+        fallback = f"{config['kind']}-{i + 1}" if "kind" in config else f"{kind}-{i + 1}"
+        name = config.setdefault("name", fallback)
+        if not isinstance(name, str) or not _NAME.match(name) or name in {c["name"] for c in out}:
+            raise InputError(
+                f"name={name!r} in [[{kind}]]", "a different name for each, of letters, digits, -",
+                "rename it",
+            )  # fmt: skip
+        out.append({**config, "from": list(needs)})
+    return out
+
+
+def _default_source(kind: str, stages: list[Stage]) -> str:
+    wanted = {"forest": "correlate", "table": "correlate", "sensitivity": "sensitivity"}
+    found = [s.name for s in stages if s.kind == wanted.get(kind, "measure")]
+    return found[0] if found else stages[-1].name
+
+
+def _check_figure(config: Mapping[str, Any]) -> None:
+    kind = config.get("kind")
+    if kind not in FIGURES:
+        raise unknown("kind of [[figure]]", str(kind), FIGURES)
+    needed, allowed = FIGURES[kind]
+    for key in needed:
+        if key not in config:
+            raise InputError(f"[[figure]] of kind {kind}", f"a key {key}", f"add {key} = ...")
+    both = (*needed, *allowed, "kind", "name", "from", "where", "caption")
+    for key in config:
+        if key not in both:
+            raise unknown(f"key of [[figure]] of kind {kind}", key, both)
+
+
+def _table(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name}={value!r}", f"a table [{name}]", "correct the file")
+    return dict(value)
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not one of ``known``."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    remedy = f"did you mean {near[0]}?" if near else "correct the file"
+    return InputError(f"{what} {name!r}", f"one of {', '.join(known)}", remedy)
+
+
+def parse_recipe_of(out: Path) -> Recipe:
+    """The recipe that a study directory was last run with. Raises :class:`InputError`."""
+    return read_recipe(out / "recipe.toml")

@@ -1,0 +1,244 @@
+"""What each kind of stage does: the same library call as the command of that name.
+
+``RUNNERS[kind](stage, recipe, store, fresh, options)`` runs a stage into its directory below the
+study ``store`` (or writes the study's own figures, tables and report) and returns the files of the
+latter kind. ``fresh`` is false to continue what was interrupted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simprior.analysis.study import FINAL, Recipe, Stage, unknown
+from simprior.errors import InputError
+from simprior.store import RunDir
+from simprior.store_toml import to_toml
+from simprior.training.settings import settings, text
+from simprior.training.sweep import expand
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.analysis.study_run import Options
+
+GRID = "grid.toml"
+_RUN_OPTIONS = frozenset({
+    "out", "path", "paths", "run", "runs", "source", "frame", "resume", "overwrite", "workers",
+    "device", "progress", "quiet", "executor", "executor_options", "argv", "command",
+})  # fmt: skip
+
+
+def grid_of(stage: Stage, recipe: Recipe) -> dict[str, Any]:
+    """The grid of a stage ``train`` or ``sample``; without lists it has a single cell."""
+    grid = dict(stage.config)
+    if "grid" not in grid and "optimizers" not in grid:
+        grid["grid"] = {"seed": [grid.pop("seed", recipe.seed)]}
+    return grid
+
+
+def check_stage(stage: Stage, recipe: Recipe) -> None:
+    """Raise :class:`InputError` for a setting that does not exist, before anything is run."""
+    if stage.kind == "train":
+        for cell in expand(grid_of(stage, recipe)):
+            settings(cell, recipe.seed)
+    elif stage.kind == "sample":
+        from simprior.analysis.study_sample import sample_settings
+
+        for cell in expand(grid_of(stage, recipe)):
+            sample_settings(cell, recipe.seed)
+    elif stage.kind == "targets":
+        _check_keys(stage, ("draws",))
+    elif stage.kind == "sensitivity":
+        from simprior.analysis.study_sensitivity import sensitivity_study
+
+        sensitivity_study(stage.config, recipe.seed)
+    elif stage.kind in ("measure", "correlate"):
+        keys = _keywords(_function(stage.kind))
+        _check_keys(stage, (*keys, "where") if stage.kind == "correlate" else keys)
+
+
+def _check_keys(stage: Stage, known: tuple[str, ...]) -> None:
+    for key in stage.config:
+        if key.replace("-", "_") not in known:
+            raise unknown(f"key of [{stage.kind}]", key, known)
+
+
+def _keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the settings that a library function takes, without those of a run."""
+    parameters = list(inspect.signature(function).parameters.values())
+    return tuple(p.name for p in parameters if p.name not in _RUN_OPTIONS)
+
+
+def _function(kind: str) -> Callable[..., Any]:
+    if kind == "measure":
+        from simprior.analysis.measure import measure_runs
+
+        return measure_runs
+    from simprior.analysis.correlation import correlate
+
+    return correlate
+
+
+def command_of(stage: Stage, recipe: Recipe, out: Path) -> str:
+    """The command line that does a stage alone."""
+    out = _shown(out)
+    if stage.kind in FINAL:
+        name = {"figures": "plot", "tables": "table", "report": "report"}[stage.kind]
+        return shlex.join(["simprior", name, str(out)])
+    folder = out / stage.name
+    flags = [f for key, value in stage.config.items() for f in _flag(key, value)]
+    flags += ["--seed", str(recipe.seed)] if "seed" not in stage.config else []
+    end = ["--out", str(folder)]
+    if stage.kind == "train":
+        return shlex.join(
+            ["simprior", "sweep", str(folder / GRID), "--seed", str(recipe.seed), *end]
+        )  # fmt: skip
+    if stage.kind in ("sample", "targets"):
+        study = ["simprior", "study", str(out / "recipe.toml"), "--only", stage.name]
+        return shlex.join([*study, "--resume", "--out", str(out)])
+    sources = [str(out / name) for name in stage.needs]
+    if stage.kind == "correlate" and "where" in stage.config:
+        flags = [f for k, v in stage.config.items() if k != "where" for f in _flag(k, v)]
+        flags += ["--seed", str(recipe.seed)] if "seed" not in stage.config else []
+        sources = [str(folder / ROWS)]
+    return shlex.join(["simprior", stage.kind, *sources, *flags, *end])
+
+
+def _shown(path: Path) -> Path:
+    """``path`` relative to where we are, if it is below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
+
+
+def _flag(key: str, value: Any) -> list[str]:
+    name = "--" + key.replace("_", "-")
+    if isinstance(value, bool):
+        return [name] if value else []
+    return [name, text(value)]
+
+
+def _train(stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options) -> list[str]:
+    from simprior.training.sweep_run import run_sweep
+
+    out, grid = store.path / stage.name, grid_of(stage, recipe)
+    run_sweep(
+        grid, out, seed=recipe.seed, resume=not fresh, overwrite=fresh,
+        keep_cells=options.keep_cells, quiet=options.quiet, workers=options.workers,
+        device=options.device, executor=options.executor,
+        executor_options=options.executor_options,
+    )  # fmt: skip
+    with RunDir.attach(out) as run:
+        run.write_file(GRID, to_toml(grid))
+        run.save()
+    return []
+
+
+def _sample(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    from simprior.analysis.study_sample import run_samples
+
+    run_samples(
+        grid_of(stage, recipe), store.path / stage.name, seed=recipe.seed, resume=not fresh,
+        overwrite=fresh, quiet=options.quiet, workers=options.workers, device=options.device,
+    )  # fmt: skip
+    return []
+
+
+def _targets(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    from simprior.analysis.study_targets import write_targets
+
+    note = command_of(stage, recipe, store.path)
+    source, out = store.path / stage.needs[0], store.path / stage.name
+    write_targets(
+        source, out, seed=recipe.seed, resume=not fresh, overwrite=fresh, note=note, **stage.config
+    )
+    return []
+
+
+def _measure(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    from simprior.analysis.measure import measure_runs
+
+    known = inspect.signature(measure_runs).parameters
+    given: dict[str, Any] = {
+        "out": store.path / stage.name, "resume": not fresh, "overwrite": fresh,
+        "workers": options.workers, "device": options.device, "quiet": options.quiet,
+        "seed": recipe.seed, **stage.config,
+    }  # fmt: skip
+    source = [store.path / name for name in stage.needs]
+    measure_runs(source[0], **{k: v for k, v in given.items() if k in known})
+    return []
+
+
+def _correlate(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    return []
+
+
+def _sensitivity(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    from simprior.analysis.hamming.records import sensitivity
+    from simprior.analysis.study_sensitivity import sensitivity_study
+    from simprior.engine import progress_bar
+
+    study = sensitivity_study(stage.config, recipe.seed)
+    total = study.networks * len(study.n)
+    with progress_bar(total, "network", quiet=options.quiet) as progress:
+        sensitivity(
+            study, out=store.path / stage.name, resume=not fresh, overwrite=fresh,
+            workers=options.workers, executor=options.executor,
+            executor_options=options.executor_options, progress=progress,
+            command=command_of(stage, recipe, store.path),
+        )  # fmt: skip
+    return []
+
+
+def _figures(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    from simprior.analysis.study_figures import write_figures
+
+    note = command_of(stage, recipe, store.path)
+    return _register(store, write_figures(stage.config["figures"], store.path, note, recipe.seed))
+
+
+def _tables(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    from simprior.analysis.study_figures import write_tables
+
+    note = command_of(stage, recipe, store.path)
+    return _register(store, write_tables(stage.config["tables"], store.path, note, recipe.seed))
+
+
+def _register(store: RunDir, paths: Any) -> list[str]:
+    files = [path.relative_to(store.path).as_posix() for path in paths]
+    for name in files:
+        store.add_file(name)
+    return files
+
+
+def _report(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    from simprior.analysis.report import REPORT, build_report
+
+    store.write_file(REPORT, build_report(store.path, store.manifest))
+    return [REPORT]
+
+
+RUNNERS: Mapping[str, Callable[..., list[str]]] = {
+    "train": _train, "sample": _sample, "targets": _targets, "sensitivity": _sensitivity,
+    "measure": _measure, "correlate": _correlate, "figures": _figures, "tables": _tables,
+    "report": _report,
+}  # fmt: skip

@@ -1,0 +1,89 @@
+"""How complex were the targets? LZ complexity and ln P of each, beside the errors of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.analysis.tables import write
+from simprior.boolean.complexity import entropy_packed, lz76_packed
+from simprior.boolean.truthtable import from_hex
+from simprior.errors import StoreError
+from simprior.store import RunDir
+from simprior.training.records import TrainResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE = "tables/targets.parquet"
+
+
+def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
+    """A row a training run below ``train``: its target's complexity and ln P, mean errors.
+
+    Columns: run, cluster, target, optimizer, train_size, data_seed, ``target_lz76``,
+    ``target_entropy`` (bits), ``target_log_p`` with ``_stderr`` (nats; infinite width, without the
+    condition on the training set), ``test_error`` with ``_stderr`` (mean over members that fitted),
+    ``networks``. Raises :class:`StoreError` where no training run is found.
+    """
+    import pandas as pd
+
+    paths = sorted(train.glob("cells/*")) or [train]
+    rows, known = [], {}
+    for path in paths:
+        result = TrainResult.load(path)
+        problem, good = result.problem, result.fitted
+        key = (problem["target"], repr(result.config.get("network")))
+        if key not in known:
+            known[key] = _log_p(result, seed, draws)
+        words = from_hex(problem["target"], result.m)
+        error = result.test_error[good]
+        size = len(problem["train_index"])
+        rows.append({
+            "run": path.name,
+            "cluster": f"{size}/{len(problem['attack_index'])}/{problem['corrupt']:g}/"
+                       f"{problem['seed']}/{problem['target'][:18]}",
+            "target": problem["target"], "optimizer": result.config["optimizer"],
+            "train_size": size, "data_seed": problem["seed"],
+            "target_lz76": float(lz76_packed(words, result.m)[0]),
+            "target_entropy": float(entropy_packed(words, result.m)[0]),
+            "target_log_p": known[key].value, "target_log_p_stderr": known[key].stderr,
+            "test_error": float(error.mean()) if len(error) else np.nan,
+            "test_error_stderr":
+                float(error.std(ddof=1) / np.sqrt(len(error))) if len(error) > 1 else np.nan,
+            "networks": int(good.sum()),
+        })  # fmt: skip
+    if not rows:
+        raise StoreError(f"{train}: expected runs of simprior train below it; train first")
+    return pd.DataFrame(rows)
+
+
+def write_targets(
+    train: Path, out: Path, *, seed: int, draws: int = 1000, resume: bool = False,
+    overwrite: bool = False, note: str = "",
+) -> pd.DataFrame:  # fmt: skip
+    """:func:`target_table` as a run directory ``out``."""
+    config = {"runs": train.name, "seed": seed, "draws": draws}
+    with RunDir.open(out, "targets", config, resume=resume, overwrite=overwrite) as store:
+        frame = target_table(train, seed, draws)
+        (store.path / "tables").mkdir(exist_ok=True)
+        for name, form in ((TABLE, "parquet"), ("tables/targets.csv", "csv")):
+            write(frame, store.path / name, form, note)
+            store.add_file(name, rows=len(frame))
+        store.finish({"rows": len(frame)})
+    return frame
+
+
+def _log_p(result: TrainResult, seed: int, draws: int) -> Any:
+    from simprior.boolean.inputs import input_matrix
+    from simprior.gp.kernels import nngp
+    from simprior.gp.log_prior import log_prior
+    from simprior.network import Network
+
+    if int(result.problem["n"]) == 0:
+        raise StoreError("targets: expected Boolean inputs; leave [targets] out for real data")
+    network = Network.from_dict(result.config["network"])
+    K = nngp(network, input_matrix(network))
+    return log_prior([result.problem["target"]], K, seed=seed, draws=draws)[0]

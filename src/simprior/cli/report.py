@@ -1,0 +1,39 @@
+"""``simprior report``: build ``report.html`` of a study or of any run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from simprior.cli.common import Output
+from simprior.cli.output import print_json, set_up_logging
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Output):
+    """Build report.html of a study or of any run directory: one page that needs no other file.
+
+    Figures are inside the page, tables sort by a click on a heading, and it says what was run, with
+    which versions and settings.
+    """
+
+    path: Annotated[Positional[Path], arg(help="a run directory")]
+
+
+SPEC = Report
+
+
+def run(spec: Report) -> int:
+    """Build the page, print its path."""
+    set_up_logging(spec.quiet)
+    from simprior.analysis.report import write_report
+
+    file = str(write_report(spec.path))
+    if spec.json:
+        print_json({"report": file})
+    else:
+        print(file)
+    return 0
