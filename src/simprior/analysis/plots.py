@@ -44,7 +44,9 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
         The files written, PDF before PNG: rank, complexity, ones, complexity-histogram for
         function counts; for ln P sampled-gp and sampled-gp-ratio, or (a study of EP) ep-complexity
         and ep-settings, or (a study of widths) width-convergence; for sensitivity
-        nearest-distance, random-flips and flips-law, or trained-sensitivity.
+        nearest-distance, random-flips and flips-law, or trained-sensitivity; for measures
+        scatter-<measure>, rescaling and bound; for correlations forest-<coefficient>; for a study
+        those of its recipe.
 
     Raises
     ------
@@ -72,6 +74,10 @@ def _figures(path: Path, run: RunInfo) -> Iterator[tuple[str, Figure]]:
         return figures_gp.gp_figures(run)
     if run.command == "sensitivity":
         return figures_hamming.sensitivity_figures(path)
+    if run.command in ("measure", "correlate", "study"):
+        from simprior.analysis.study_figures import run_figures
+
+        return run_figures(path)
     counts = load_result(path, top=EXACT_ROWS)
     if isinstance(counts, WatchResult):
         return iter([("ones", draw.ones_figure(counts))])
@@ -112,7 +118,7 @@ def provenance(run: RunInfo) -> str:
 
 
 def _title(name: str) -> str:
-    return (TITLES | figures_gp.TITLES | figures_hamming.TITLES)[name]
+    return (TITLES | figures_gp.TITLES | figures_hamming.TITLES).get(name, name)
 
 
 def _write(figures: Iterator[tuple[str, Figure]], folder: Path, subject: str) -> list[Path]:

@@ -67,7 +67,8 @@ def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[page.Se
     from simprior.analysis.study import parse_recipe_of
 
     recipe = parse_recipe_of(path)
-    yield _summary(recipe, manifest)
+    if {"held_against", "run_time"} & set(recipe.texts):
+        yield _background(recipe)
     pictures = [
         _figure(path, config["name"], config.get("caption", config["name"]))
         for config in recipe.stage("figures").config["figures"]
@@ -91,13 +92,11 @@ def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[page.Se
         recipe.source, "The recipe"))  # fmt: skip
 
 
-def _summary(recipe: Recipe, manifest: Mapping[str, Any]) -> page.Section:
-    body = page.paragraph(recipe.texts.get("question", ""))
-    if "held_against" in recipe.texts:
-        body += f"<h3>Held against</h3>{page.paragraph(recipe.texts['held_against'])}"
+def _background(recipe: Recipe) -> page.Section:
+    body = page.paragraph(recipe.texts.get("held_against", ""))
     if "run_time" in recipe.texts:
         body += page.paragraph(f"Run time: {recipe.texts['run_time']}")
-    return page.Section("Question", "question", body)
+    return page.Section("Held against", "held-against", body)
 
 
 def _figure(path: Path, name: str, caption: str) -> str:
@@ -177,7 +176,7 @@ def _stages(manifest: Mapping[str, Any]) -> str:
     entries = manifest["results"].get("stages", {})
     frame = pd.DataFrame([
         {"stage": name, "status": e.get("status", ""), "seconds": e.get("seconds", float("nan")),
-         "finished": e.get("finished", "")} for name, e in entries.items()
+         "finished": e.get("finished", "")} for name, e in entries.items() if name != "report"
     ])  # fmt: skip
     commands = "\n".join(e.get("command", "") for e in entries.values())
     return page.table(frame, "Stages, in order.") + page.code(commands)

@@ -26,7 +26,7 @@ a:hover,a:focus-visible{text-decoration:underline}
 dt{color:var(--soft);font-size:.78rem;text-transform:uppercase;letter-spacing:.04em}
 dd{margin:0;overflow-wrap:anywhere}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));
-gap:1.2rem}
+gap:1.2rem;align-items:start}
 figure{margin:0;border:1px solid var(--line);border-radius:8px;overflow:hidden;
 background:var(--panel);break-inside:avoid}
 figure img{display:block;width:100%;height:auto;background:#fff;padding:.5rem}

@@ -1,4 +1,4 @@
-"""``simprior table``: print the most frequent functions of a run."""
+"""``simprior table``: print the most frequent functions of a run, or its table of measures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from simprior.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Output):
-    """Print the most frequent functions of a run, with intervals and measures."""
+    """Print the most frequent functions of a run, with intervals and measures.
+
+    Of a run without functions (measure, correlate, study, sweep, sensitivity) it prints the main
+    table, or the one named by --file; in LaTeX values have their errors in brackets (siunitx).
+    """
 
     path: Annotated[Positional[Path], arg(help="a run directory")]
-    top: Annotated[Count, arg(help="number of functions")] = 20
+    file: Annotated[
+        MaybeText, arg(help="a table of the run, for example tables/sweep.parquet")
+    ] = None
+    top: Annotated[Count, arg(help="number of functions, or of rows")] = 20
     format: Annotated[
         str, choice("csv", "latex", "markdown", "json", "parquet"), arg(help="form of the table")
     ] = "csv"
@@ -38,11 +45,14 @@ def run(spec: Table) -> int:
     """Load the counts, choose columns, print or write the table."""
     set_up_logging(spec.quiet)
     from simprior.analysis import tables
+    from simprior.analysis.run_tables import has_functions
     from simprior.boolean.results import load_result
 
     form = "json" if spec.json else spec.format
     if form == "parquet" and spec.out is None:
         raise InputError("format=parquet", "a file to write to", "add --out table.parquet")
+    if spec.file is not None or not has_functions(spec.path):
+        return _other(spec, form)
     counts = load_result(spec.path, top=spec.top)
     frame = tables.function_table(counts, spec.top, spec.columns)
     words = {"caption": spec.caption or f"The {len(frame)} most frequent functions.",
@@ -54,9 +64,25 @@ def run(spec: Table) -> int:
     return 0
 
 
+def _other(spec: Table, form: str) -> int:
+    """Print or write a table that is not one of functions."""
+    from simprior.analysis import run_tables
+
+    frame = run_tables.run_table(spec.path, spec.file, spec.top, spec.columns)
+    name = (spec.file or spec.path.resolve().name).removesuffix(".parquet")
+    words = {"caption": spec.caption or name.replace("/", ", "), "label": spec.label}
+    note = command_line(spec, form)
+    if spec.out is None:
+        sys.stdout.write(run_tables.render(frame, form, **words))
+    else:
+        run_tables.write(frame, spec.out, form, note, **words)
+    return 0
+
+
 def command_line(spec: Table, form: str) -> str:
     """The command that makes the table, for the comment in its file."""
     words = ["simprior", "table", str(spec.path), "--top", str(spec.top), "--format", form]
+    words += ["--file", spec.file] if spec.file is not None else []
     if spec.columns is not None:
         words += ["--columns", ",".join(spec.columns)]
     if form == "latex":
