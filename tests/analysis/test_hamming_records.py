@@ -1,0 +1,230 @@
+"""Runs over many networks: determinism, resume, summary, fits, command line, figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from simprior.analysis.hamming import records, scaling
+from simprior.analysis.hamming.nearest import Search
+from simprior.analysis.hamming.records import Study, load, sensitivity
+from simprior.analysis.hamming.tables import expected_flips, nearest_distances
+from simprior.cli import main
+from simprior.engine import Interrupted
+from simprior.errors import InputError, StoreError
+from simprior.network import Network
+
+NETWORK = Network(n=1, hidden=(30, 30), sigma_b=0.1, encoding="pm1")
+STUDY = Study((12, 25, 50), NETWORK, networks=45, strings=2, paths=2, gp_draws=500,
+              search=Search(budget=5000))  # fmt: skip
+
+
+def test_rows_do_not_depend_on_workers_chunks_or_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = sensitivity(STUDY)
+    pool = sensitivity(STUDY, out=tmp_path / "a", workers=2)
+    monkeypatch.setattr(records, "CHUNK", 7)
+    chunks = sensitivity(STUDY)
+    for other in (pool, chunks, load(tmp_path / "a")):
+        pd.testing.assert_frame_equal(here.rows, other.rows)
+        pd.testing.assert_frame_equal(here.summary, other.summary)
+        pd.testing.assert_frame_equal(here.fits, other.fits)
+    assert len(here.rows) == 3 * 45 * 2
+    assert (here.rows.groupby(["n", "network"]).size() == 2).all()
+    part = sensitivity(Study((25,), NETWORK, networks=10, strings=2, paths=2, gp_draws=0,
+                             search=Search(budget=5000)))  # fmt: skip
+    same = here.rows[(here.rows["n"] == 25) & (here.rows["network"] < 10)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part.rows, same)
+    assert not len(part.fits) and part.summary["gp_flips"].isna().all()
+
+
+class _StopAfter:
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def update(self, n: int = 1) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Interrupted("stopped")
+
+
+def test_resume_continues_and_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensitivity(STUDY, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        sensitivity(STUDY, out=tmp_path / "part", progress=_StopAfter(4))
+    done = []
+    original = records.measure
+    monkeypatch.setattr(
+        records, "measure", lambda study, chunk: done.append(chunk) or original(study, chunk)
+    )
+    sensitivity(STUDY, out=tmp_path / "part", resume=True)
+    assert len(done) == 9 - 4
+    for name in ("networks.parquet", "tables/sensitivity.csv", "tables/sensitivity-fits.tex"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "part" / name).read_bytes()
+    done.clear()
+    sensitivity(STUDY, out=tmp_path / "part", resume=True)
+    assert not done
+    with pytest.raises(StoreError):
+        sensitivity(STUDY, out=tmp_path / "part")
+
+
+def _table(slope: float, seed: int, networks: int = 200) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    parts = []
+    for n in (100, 200, 400):
+        scale = math.sqrt(n / math.log(n))
+        flips = rng.exponential(slope * n, networks)
+        distance = 1 + rng.poisson(0.5 * scale, networks)
+        parts.append(pd.DataFrame({
+            "n": n, "network": np.arange(networks), "string": 0, "distance": distance,
+            "search": distance + (np.arange(networks) % 4 == 0), "certified": distance < 4,
+            "flips": flips, "unchanged": 0.0,
+        }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_fits_recover_what_was_simulated() -> None:
+    # 60 tables: 95 % intervals of the slope cover in 57 +- 1.7; below 50 has probability 4e-4
+    found = [scaling.fit(_table(0.3, seed)).set_index("fit") for seed in range(60)]
+    slopes = [f.loc["flips slope"] for f in found]
+    assert sum(s["low"] <= 0.3 <= s["high"] for s in slopes) >= 50
+    values = np.array([s["value"] for s in slopes])
+    assert abs(values.mean() - 0.3) < 4.5 * values.std() / math.sqrt(60)
+    ratio = np.mean([s["stderr"] for s in slopes]) / values.std(ddof=1)
+    assert 0.65 < ratio < 1.5  # a standard deviation of 60 values is known to 9 %
+    p_values = np.array([s["p_value"] for s in slopes])
+    assert 0.2 < np.median(p_values) < 0.8
+
+
+def test_fits_see_what_is_not_linear() -> None:
+    table = _table(0.3, 0)
+    table["flips"] *= (table["n"] / 100) ** 0.7
+    fits = scaling.fit(table).set_index("fit")
+    assert fits.loc["flips slope", "p_value"] < 1e-3
+    exponent = fits.loc["flips exponent"]
+    assert abs(exponent["value"] - 1.7) < 4.5 * exponent["stderr"]
+
+
+def test_summary_of_a_table_by_hand() -> None:
+    table = pd.DataFrame({
+        "n": 10, "network": [0, 0, 1, 1, 2, 2], "string": [0, 1] * 3,
+        "distance": [1, 3, 2, 2, 0, 4], "search": [1, 4, 2, 2, 0, 5],
+        "certified": [True, True, True, True, True, False],
+        "flips": [1.0, 3.0, 5.0, 5.0, 10.0, 6.0], "unchanged": [0, 0, 0, 0, 1.0, 0],
+    })  # fmt: skip
+    row = scaling.summarise(table).iloc[0]
+    means = np.array([2.0, 2.0, 4.0])  # networks, without the constant
+    assert row["distance"] == pytest.approx(means.mean())
+    assert row["distance_stderr"] == pytest.approx(means.std(ddof=1) / math.sqrt(3))
+    assert row["flips"] == pytest.approx(5.0)
+    assert row["certified"] == pytest.approx(5 / 6) and row["constant"] == pytest.approx(1 / 6)
+    assert row["bias"] == pytest.approx(0.25)  # networks 0 and 1: 1/2 and 0
+    assert row["ratio"] == pytest.approx(means.mean() / math.sqrt(10 / math.log(10)))
+    assert row["asymptote"] == pytest.approx(math.sqrt(10 / (2 * math.pi * math.log(10))))
+
+
+def test_command_tables_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    flags = ["--n", "16,32,64", "--hidden", "40,40", "--networks", "30", "--gp-draws", "400",
+             "--workers", "1", "--quiet"]  # fmt: skip
+    assert main(["sensitivity", *flags, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "flips slope" in text and "gp_distance_low" in text
+    names = {p.relative_to(out).as_posix() for p in out.rglob("*.*")}
+    assert {"networks.parquet", "tables/sensitivity.csv", "tables/sensitivity.parquet",
+            "tables/sensitivity.tex", "tables/sensitivity-fits.csv", "config.toml"} <= names  # fmt: skip
+    assert r"\toprule" in (out / "tables/sensitivity.tex").read_text()
+    again = [*flags[-3:], "--config", str(out / "config.toml"), "--json"]
+    assert main(["sensitivity", *again]) == 0
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert [row["n"] for row in summary] == [16, 32, 64]
+    assert [row["distance"] for row in summary] == load(out).summary["distance"].tolist()
+    assert main(["plot", str(out), "--quiet"]) == 0
+    stems = {Path(line).name for line in capsys.readouterr().out.split()}
+    assert {"nearest-distance.png", "random-flips.pdf", "flips-law.png"} <= stems
+    assert main(["info", str(out), "--quiet"]) == 0
+
+
+def test_trained_networks_are_exact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = tmp_path / "train", tmp_path / "out"
+    train = ["train", "--n", "5", "--target", "random", "--train", "16", "--runs", "40",
+             "--hidden", "20", "--workers", "1", "--quiet", "--out", str(run)]  # fmt: skip
+    assert main(train) == 0
+    assert main(["sensitivity", str(run), "--out", str(out), "--quiet", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.split("\n", 1)[1].partition("{")[1] or "{}") or None
+    frame = pd.read_parquet(out / "tables/trained-sensitivity.parquet")
+    assert found is None or len(frame) == 40
+    from simprior.boolean.truthtable import unpack
+    from simprior.training.records import TrainResult
+
+    tables = unpack(TrainResult.load(run).words, 32)
+    means, unchanged = expected_flips(tables)
+    assert frame["flips"].to_numpy() == pytest.approx(means.mean(axis=1))
+    assert frame["unchanged"].to_numpy() == pytest.approx(unchanged.mean(axis=1))
+    distances = nearest_distances(tables)
+    used = distances.any(axis=1)
+    assert frame["distance"][used].to_numpy() == pytest.approx(distances[used].mean(axis=1))
+    assert main(["plot", str(out), "--quiet"]) == 0
+    assert "trained-sensitivity.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--n", "1"], "n=1: expected integers from 2"),
+        (["--n", "ten"], "n=ten: expected lengths of strings"),
+        (["--n", "20,20"], "n=20,20: expected lengths of strings, each once"),
+        (["--hidden", "0"], "hidden"),
+        (["--classifier", "coin"], "classifier=coin: expected one of network, uniform"),
+        (["--gp-draws", "1", "--n", "9", "--networks", "2"], "gp_draws=1: expected at least 2"),
+        (["--device", "cuda"], "device=cuda"),
+        (["nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sensitivity", "--workers", "1", *arguments]) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("simprior: error:")]
+    assert len(lines) == 1 and text in lines[0] and "Traceback" not in error
+
+
+def test_bad_studies() -> None:
+    with pytest.raises(InputError, match="networks=0"):
+        Study((10,), NETWORK, networks=0)
+    with pytest.raises(InputError, match="n=none"):
+        Study((), NETWORK)
+    with pytest.raises(InputError, match="1 lengths n"):
+        scaling.fit(_table(0.3, 0).query("n == 100"))
+
+
+@pytest.mark.slow
+def test_growth_of_de_palma_kiani_and_lloyd() -> None:
+    # flips: linear growth (the chi2 of the line, false alarm 1e-4; exponent 1 within 4.5 standard
+    # errors, and finite-n curvature of at most 0.1); the GP's prediction at each n
+    network = Network(n=1, hidden=(500, 500), sigma_b=0.0, encoding="pm1")
+    result = sensitivity(Study((100, 200, 400), network, networks=300, gp_draws=10_000))
+    fits, summary = result.fits.set_index("fit"), result.summary
+    assert fits.loc["flips slope", "p_value"] > 1e-4
+    exponent = fits.loc["flips exponent"]
+    assert abs(exponent["value"] - 1) < 4.5 * exponent["stderr"] + 0.1
+    error = np.hypot(summary["flips_stderr"], summary["gp_flips_stderr"])
+    assert (
+        np.abs(summary["flips"] - summary["gp_flips"]) < 4.5 * error + 0.01 * summary["n"]
+    ).all()
+    # distance: ratio to sqrt(n / ln n) flat within 25 %, beyond 3 standard errors of a quotient
+    ratio, spread = summary["ratio"], (summary["ratio_stderr"] / summary["ratio"]).max()
+    assert ratio.max() / ratio.min() < 1.25 * (1 + 3 * math.sqrt(2) * spread)
+    assert (
+        summary["distance"] > summary["gp_distance_low"] - 4.5 * summary["distance_stderr"]
+    ).all()
+    assert summary["certified"].min() > 0.3
