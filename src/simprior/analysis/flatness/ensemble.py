@@ -29,6 +29,7 @@ from simprior.training.targets import Problem
 Tensor = torch.Tensor
 MEMORY = 1 << 24
 """Bytes of temporary numbers at once: about what caches hold; more is slower on CPUs."""
+_BLOCK = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,10 +230,14 @@ class Ensemble:
         return replace(self, parameters=rescale(self.parameters, self.network, alpha, layer))
 
     def per_chunk(
-        self, measure: Callable[[Ensemble], dict[str, Tensor]], numbers: int | None = None
+        self, measure: Callable[[Ensemble], dict[str, Tensor]], numbers: int
     ) -> dict[str, np.ndarray]:
-        """``measure`` of each chunk of networks, joined: a (N, ...) array a name."""
-        parts = [measure(self.subset(part)) for part in self.chunks(numbers)]
+        """``measure`` of each block of networks, joined: a (N, ...) array a name.
+
+        ``numbers`` float64 are kept a network; a block takes ``_BLOCK`` times the memory of a pass.
+        """
+        step = max(1, _BLOCK * self.memory // (8 * numbers))
+        parts = [measure(self.subset(slice(at, at + step))) for at in range(0, len(self), step)]
         return {k: torch.cat([p[k] for p in parts]).cpu().numpy() for k in parts[0]}
 
 
