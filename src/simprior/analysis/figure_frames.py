@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.measure_names import MEASURES
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
 
@@ -27,25 +28,17 @@ _SETTINGS = {
 }  # fmt: skip
 
 
-def _measures() -> Any:
-    try:
-        from simprior.analysis.measure_names import MEASURES
-    except ImportError:
-        return {}
-    return MEASURES
-
-
 def name_of(column: str | None) -> str:
     """Short name of a column for ticks and legends."""
     if column is None:
         return ""
-    known = _measures().get(column)
+    known = MEASURES.get(column)
     return str(known.label) if known is not None else _SETTINGS.get(column, column)
 
 
 def axis_label(column: str) -> str:
     """Name of a column with its unit, for an axis."""
-    known = _measures().get(column)
+    known = MEASURES.get(column)
     unit = str(known.unit) if known is not None else ""
     return f"{name_of(column)} ({unit})" if unit and unit not in ("1", "-") else name_of(column)
 
@@ -120,7 +113,8 @@ def cell_means(
 def _networks(frame: pd.DataFrame, columns: Sequence[str], level: float) -> pd.DataFrame:
     import pandas as pd
 
-    z, out = level_factor(level), {}
+    z = level_factor(level)
+    out: dict[str, Any] = {}
     for name in columns:
         value = frame[name].to_numpy(float)
         known = f"{name}_stderr" in frame

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.analysis.figure_frames import (
-    axis_label, cell_means, check_columns, groups, level_factor, name_of, positive_span,
+    axis_label,
+    cell_means,
+    check_columns,
+    groups,
+    level_factor,
+    name_of,
+    positive_span,
 )  # fmt: skip
 from simprior.analysis.style import COLUMN_WIDTH, HEIGHT, colours, new_figure, style
 from simprior.errors import InputError

@@ -211,9 +211,9 @@ def _default_source(kind: str, stages: list[Stage]) -> str:
 
 
 def _check_figure(config: Mapping[str, Any]) -> None:
-    kind = config.get("kind")
+    kind = str(config.get("kind"))
     if kind not in FIGURES:
-        raise unknown("kind of [[figure]]", str(kind), FIGURES)
+        raise unknown("kind of [[figure]]", kind, FIGURES)
     needed, allowed = FIGURES[kind]
     for key in needed:
         if key not in config:

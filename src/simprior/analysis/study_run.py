@@ -153,7 +153,7 @@ def _run_stage(
         _log.info("%s: %s, skipped", stage.name, reason)
         return Step(stage.name, action, reason, command)
     _log.info("%s: %s (%s)", stage.name, action, reason)
-    entry = {
+    entry: dict[str, Any] = {
         "fingerprint": fingerprint(stage, recipe, records), "status": "running", "kind": stage.kind,
         "command": command, "files": [],
     }  # fmt: skip
@@ -206,7 +206,10 @@ def _digest(store: RunDir, stage: Stage, files: Sequence[str]) -> str:
         for path in (folder, *sorted(folder.glob("cells/*"))):
             if (path / MANIFEST).is_file():
                 entries = read_manifest(path)["files"]
-                found |= {f"{path.name}/{n}": e["sha256"] for n, e in entries.items()}
+                found |= {
+                    f"{path.name}/{name}": entry["sha256"] for name, entry in entries.items()
+                    if name != "report.html" and not name.startswith("figures/")
+                }  # fmt: skip
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 

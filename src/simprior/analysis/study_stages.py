@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.study import FINAL, Recipe, Stage, unknown
-from simprior.errors import InputError
 from simprior.store import RunDir
 from simprior.store_toml import to_toml
 from simprior.training.settings import settings, text
 from simprior.training.sweep import expand
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from simprior.analysis.study_run import Options
 
 GRID = "grid.toml"
