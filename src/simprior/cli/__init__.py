@@ -27,6 +27,7 @@ COMMANDS = {
     "study": "run a recipe: train or sample, measure, correlate, draw, tabulate, report",
     "report": "build report.html of a study or of any run",
     "compare": "how alike two runs are: distances, correlations, test errors, noise ceilings",
+    "measure": "prior, flatness, sensitivity, complexity of networks or functions, one table",
     "sensitivity": "distance of strings to the other class, and random flips until it changes",
     "table": "print the most frequent functions of a run",
     "plot": "draw the figures of a run",

@@ -1,0 +1,234 @@
+"""Measures of trained networks and of functions, as one tidy table (``simprior measure``).
+
+A row a network: who it is, how it was trained, how well it does (:mod:`.records`), then a column a
+measure and ``<measure>_stderr`` where there is one. :mod:`.measure_names` says what each column is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.analysis.measure_groups import check_groups, function_columns, network_columns
+from simprior.analysis.measure_sources import Chunk, find_sources, split
+from simprior.engine import Progress, progress_bar, run_tasks
+from simprior.errors import InputError
+from simprior.rng import check_seed
+from simprior.store import RunDir, read_table, write_table
+from simprior.training.spec import whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE, COMMAND = "measures.parquet", "measure"
+DEFAULT = ("prior", "sharpness", "sensitivity", "lz", "norms")
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is measured, and with which settings; see :func:`measure_runs`."""
+
+    groups: tuple[str, ...]
+    alphas: tuple[float, ...] = (1.0,)
+    draws: int | None = None
+    tol: float | None = None
+    delta: float = 0.01
+    zeta: float = 1e-4
+    radius: float = 0.25
+    noise: float = 0.9
+    prior_from: str | None = None
+    seed: int = 0
+
+    def prior_options(self) -> dict[str, Any]:
+        """Options of the estimator of ln P."""
+        given = {"draws": self.draws, "tol": self.tol}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def measure_runs(
+    paths: Path | str | Sequence[Path | str],
+    measures: str | Sequence[str] = DEFAULT,
+    *,
+    networks: int | float = 1000,
+    alphas: Sequence[float] | float = (1.0,),
+    draws: int | None = None,
+    tol: float | None = None,
+    delta: float = 0.01,
+    zeta: float = 1e-4,
+    radius: float = 0.25,
+    noise: float = 0.9,
+    prior_from: Path | str | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    workers: int = 1,
+    executor: str = "local",
+    executor_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    quiet: bool = True,
+) -> pd.DataFrame:
+    """Measure the networks of training runs and sweeps, or the functions of tables.
+
+    Parameters
+    ----------
+    paths : path or sequence of paths
+        Run directories of train, sweep (all cells), or of sample, import, posterior.
+    measures : str or sequence of str
+        Groups of ``measure_names.GROUPS``, or ``all`` that apply. Groups that need weights train
+        the members again, exactly (no weights are stored).
+    networks : int
+        The first fitted members of each run (or the commonest functions of each table).
+    alphas : numbers
+        Rescalings of the first hidden layer of relu networks, each a row: 1 is as trained. Only
+        measures of weights are computed again.
+    draws, tol
+        Of ln P: importance samples, or the standard error wanted (nats).
+    delta : float
+        The bound may fail with this probability.
+    zeta : float
+        Box of the Keskar sharpness.
+    radius : float
+        Half side of the box of the critical sample ratio of data, in units of the inputs.
+    noise : float
+        Correlation rho of the noise stability.
+    prior_from : path, optional
+        Run of ``simprior sample`` whose frequencies give ``log_p_sampled`` of networks' functions.
+    out, resume, overwrite, workers, executor, executor_options, progress, quiet
+        As in :func:`simprior.sample`; the table is ``out/measures.parquet``.
+
+    Returns
+    -------
+    DataFrame
+        A row a network and alpha, in the order of the runs.
+
+    Raises
+    ------
+    InputError, StoreError, Interrupted
+    """
+    many = [paths] if isinstance(paths, str | Path) else list(paths)
+    sources = find_sources(many)
+    groups = check_groups(measures, sources[0])
+    request = Request(
+        groups, _alphas(alphas), draws, tol, float(delta), float(zeta), float(radius),
+        float(noise), None if prior_from is None else str(Path(prior_from).absolute()),
+        check_seed(seed),
+    )  # fmt: skip
+    wanted = whole("networks", networks, 1)
+    chunks = split(sources, wanted)
+    job = partial(measure_chunk, request)
+    go = partial(
+        run_tasks, job, executor=executor, executor_options=executor_options,
+        amount=lambda chunk: len(chunk.rows),
+    )  # fmt: skip
+    total = sum(len(chunk.rows) for chunk in chunks)
+    with progress_bar(total, "network", quiet=quiet or progress is not None) as bar:
+        shown = bar if progress is None else progress
+        if out is None:
+            parts: dict[int, Columns] = {}
+            go(chunks, on_result=lambda c, r: parts.__setitem__(c.index, r), progress=shown,
+               workers=min(workers, len(chunks)))  # fmt: skip
+            return joined([parts[chunk.index] for chunk in chunks])
+        config = {
+            "sources": {source.name: source.sha256 for source in sources}, "networks": wanted,
+            **{k: list(v) if isinstance(v, tuple) else v
+               for k, v in asdict(request).items() if v is not None},
+        }  # fmt: skip
+        options = {"workers": workers, "executor": executor, "paths": list(map(str, many))}
+        with RunDir.open(
+            out, COMMAND, config, resume=resume, overwrite=overwrite, options=options
+        ) as store:
+            if store.complete and store.has_file(TABLE):
+                return load_measures(store.path)
+            return _into(store, chunks, go, workers, shown)
+
+
+def _into(
+    store: RunDir, chunks: list[Chunk], go: Any, workers: int, progress: Progress
+) -> pd.DataFrame:
+    """Run what has no shard yet, join the shards, close the run."""
+    todo = [chunk for chunk in chunks if not store.has_shard(chunk.name)]
+    progress.update(sum(len(c.rows) for c in chunks) - sum(len(c.rows) for c in todo))
+
+    def receive(chunk: Chunk, columns: Columns) -> None:
+        written = write_table(store.shard_path(chunk.name), columns)
+        store.register_shard(chunk.name, written.sha256, written.rows, written.bytes)
+
+    go(todo, on_result=receive, progress=progress, workers=min(workers, max(1, len(todo))))
+    frame = joined([read_table(store.shard_path(chunk.name)) for chunk in chunks])
+    write_table(store.path / TABLE, as_columns(frame))
+    store.add_file(TABLE, rows=len(frame))
+    store.finish({"rows": len(frame), "columns": list(map(str, frame.columns))})
+    for name in list(store.shards):
+        store.remove_shard(name)
+    store.save()
+    return frame
+
+
+def measure_chunk(request: Request, chunk: Chunk) -> Columns:
+    """All columns of one piece."""
+    make = network_columns if chunk.source.kind == "networks" else function_columns
+    return as_columns(make(request, chunk.source, np.array(chunk.rows)))
+
+
+def load_measures(path: Path | str) -> pd.DataFrame:
+    """The table of a run directory of ``simprior measure``, or a Parquet or CSV file like it.
+
+    Raises :class:`InputError` for another file, :class:`StoreError` for another run.
+    """
+    import pandas as pd
+
+    from simprior.errors import StoreError
+    from simprior.store import load_run
+
+    path = Path(path)
+    if path.is_dir():
+        run = load_run(path)
+        if TABLE not in run.files or run.status != "complete":
+            raise StoreError(
+                f"{path}: expected a complete run of 'simprior measure', found one of "
+                f"'simprior {run.command}' that is {run.status}; measure it first"
+            )
+        path = path / TABLE
+    if path.suffix not in (".parquet", ".csv"):
+        raise InputError(
+            f"{path}", "a run directory, or a .parquet or .csv file", "run simprior measure first"
+        )
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, comment="#")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}", "a readable table", str(error).splitlines()[0]) from None
+
+
+def joined(parts: list[Columns]) -> pd.DataFrame:
+    """One table of all pieces; a column that some lack is NaN there."""
+    import pandas as pd
+
+    return pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
+
+
+def as_columns(frame: pd.DataFrame) -> Columns:
+    """Columns as arrays that Parquet can hold; text as objects."""
+    return {
+        str(name): frame[name].to_numpy(None if frame[name].dtype.kind in "iufb" else object)
+        for name in frame
+    }
+
+
+def _alphas(alphas: Sequence[float] | float) -> tuple[float, ...]:
+    given = [alphas] if isinstance(alphas, int | float) else list(alphas)
+    good = all(isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf
+               for a in given)  # fmt: skip
+    if not given or not good or len(set(given)) < len(given):
+        raise InputError(
+            f"alphas={alphas!r}", "distinct finite factors > 0", "pass for example --alphas 1,4"
+        )
+    return tuple(float(a) for a in given)

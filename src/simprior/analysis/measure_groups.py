@@ -1,0 +1,220 @@
+"""The columns of each group of measures, for networks of a run and for functions of a table."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.analysis.measure_names import BITS_ONLY, FUNCTION_GROUPS, GROUPS, WEIGHT_GROUPS
+from simprior.analysis.measure_sources import Source
+from simprior.analysis.records import function_rows, network_rows
+from simprior.errors import InputError
+from simprior.training.records import TrainResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.analysis.flatness.ensemble import Ensemble
+    from simprior.analysis.measure import Request
+    from simprior.analysis.prior_measures import Prior
+    from simprior.training.targets import Problem
+
+_EXACT_DNF = 4
+
+
+def check_groups(measures: str | Sequence[str], source: Source) -> tuple[str, ...]:
+    """The groups asked for, in the order of ``GROUPS``; ``all`` means those that apply.
+
+    Raises :class:`InputError` for an unknown group, one that needs weights where there are none, or
+    one that needs all bit strings where the inputs are data.
+    """
+    asked = measures.split(",") if isinstance(measures, str) else list(measures)
+    asked = [name.strip() for name in asked if name.strip()]
+    n = _bits(source)
+    able = [g for g in GROUPS if not _problem(g, source, n)]
+    if asked == ["all"]:
+        able.remove("influence") if "influence" in able else None
+        return tuple(g for g in able if g != "dnf" or n <= _EXACT_DNF)
+    if not asked:
+        raise InputError("measures=''", f"some of {', '.join(GROUPS)}, all", "pass for example lz")
+    for name in asked:
+        if name not in GROUPS:
+            near = difflib.get_close_matches(name, GROUPS, 1)
+            raise InputError(
+                f"measures={name}", f"some of {', '.join(GROUPS)}, all",
+                f"did you mean {near[0]}?" if near else "check the spelling",
+            )  # fmt: skip
+        problem = _problem(name, source, n)
+        if problem:
+            raise InputError(f"measures={name} of {source.path}", problem, "leave it out")
+    return tuple(g for g in GROUPS if g in asked)
+
+
+def _problem(group: str, source: Source, n: int) -> str:
+    """Why ``group`` cannot be computed for ``source``; empty if it can."""
+    if source.kind == "functions":
+        if group == "bound":
+            return "a run of train or sweep: a bound needs a training set"
+        if group in WEIGHT_GROUPS:
+            return "a run of train or sweep: it needs weights, a table of functions has none"
+        if group == "sensitivity" and n == 0:
+            return "functions of all bit strings"
+    return "functions of all bit strings" if group in BITS_ONLY and n == 0 else ""
+
+
+def _bits(source: Source) -> int:
+    """Number of bits if the inputs are all bit strings, else 0."""
+    if source.kind == "networks":
+        return int(TrainResult.load(source.path).problem["n"])
+    from simprior.store import load_run
+
+    return int(load_run(source.path).results.get("n") or 0)
+
+
+def network_columns(request: Request, source: Source, members: np.ndarray) -> pd.DataFrame:
+    """Rows of ``members`` of a training run, once for every alpha."""
+    import pandas as pd
+
+    result = TrainResult.load(source.path)
+    frame = network_rows(result, source.name, members)
+    columns = _of_functions(request, result.words[members], result.m, int(result.problem["n"]))
+    data = "sensitivity" in request.groups and not result.problem["n"]
+    weights = [g for g in request.groups if g in WEIGHT_GROUPS]
+    if "prior" in request.groups or "bound" in request.groups:
+        columns |= _priors(request, source, result, members)
+    ensemble = None
+    if weights or data or request.alphas != (1.0,):
+        ensemble = _ensemble(result, members, weights)
+    if data:
+        from simprior.analysis.hamming.box import box_csr
+
+        assert ensemble is not None
+        columns |= box_csr(ensemble, _inputs(result), request.radius, request.seed)
+    frame = _with(frame, columns)
+    rows = []
+    for alpha in request.alphas:
+        part = frame.assign(alpha=alpha)
+        if ensemble is not None:
+            part = _with(part, _of_weights(request, ensemble, weights, alpha))
+        rows.append(part)
+    return pd.concat(rows, ignore_index=True)
+
+
+def function_columns(request: Request, source: Source, rows: np.ndarray) -> pd.DataFrame:
+    """Rows ``rows`` (consecutive) of a table of functions."""
+    from simprior.analysis.prior_measures import Prior, sampled_log_p
+    from simprior.boolean.counts import FunctionCounts
+    from simprior.network import Network
+
+    stop = int(rows[-1]) + 1
+    counts = FunctionCounts.load(source.path, top=stop)
+    words = np.ascontiguousarray(counts.words[rows])
+    frame = function_rows(words, counts.m, counts.n, source.name, int(rows[0]) + 1)
+    columns = _of_functions(request, words, counts.m, counts.n)
+    if "prior" in request.groups:
+        columns |= sampled_log_p(counts, rows)
+        model = counts.info.get("model")
+        if isinstance(model, Network):
+            columns |= Prior(model, request.seed, **request.prior_options()).log_p(words)
+    return _with(frame, columns)
+
+
+def _of_functions(request: Request, words: np.ndarray, m: int, n: int) -> dict[str, np.ndarray]:
+    """Columns of the groups that need the truth table only, computed once a distinct function."""
+    groups = [g for g in request.groups if g in FUNCTION_GROUPS]
+    if n == 0:
+        groups = [g for g in groups if g != "sensitivity"]
+    if not groups:
+        return {}
+    from simprior.boolean.measures import FUNCTION_MEASURES
+
+    distinct, where = np.unique(words, axis=0, return_inverse=True)
+    out: dict[str, np.ndarray] = {}
+    for group in groups:
+        options = {"rho": request.noise} if group == "sensitivity" else {}
+        found = FUNCTION_MEASURES[group].compute(distinct, m, n, **options)
+        out |= {k: np.asarray(v, np.float64)[where.ravel()] for k, v in found.items()}
+    return out
+
+
+def _priors(
+    request: Request, source: Source, result: TrainResult, members: np.ndarray
+) -> dict[str, Any]:
+    from simprior.analysis.prior_measures import bound_columns, looked_up
+
+    options = tuple(sorted(request.prior_options().items()))
+    prior, problem = _prior(str(source.path), source.sha256, request.seed, options)
+    columns: dict[str, Any] = {}
+    words = result.words[members]
+    if "prior" in request.groups:
+        columns |= prior.log_p(words)
+        if request.prior_from is not None:
+            columns |= looked_up(request.prior_from, words, result.m)
+    if "bound" in request.groups:
+        found = bound_columns(prior, problem, request.delta)
+        columns |= {k: np.full(len(members), v) for k, v in found.items()}
+    return columns
+
+
+@lru_cache(maxsize=2)
+def _prior(
+    path: str, sha256: str, seed: int, options: tuple[tuple[str, Any], ...]
+) -> tuple[Prior, Problem]:
+    """Prior and problem of a run (``sha256`` of its table): its pieces share the kernel."""
+    from simprior.analysis.prior_measures import Prior
+    from simprior.training.losses import threshold
+    from simprior.training.replay import problem_of, spec_of
+
+    del sha256
+    result = TrainResult.load(path)
+    problem = problem_of(result)
+    spec = spec_of(result, problem)
+    return Prior(spec.network, seed, threshold(spec.loss), **dict(options)), problem
+
+
+def _inputs(result: TrainResult) -> np.ndarray:
+    from simprior.training.replay import problem_of
+
+    return np.asarray(problem_of(result).inputs)
+
+
+def _ensemble(result: TrainResult, members: np.ndarray, groups: list[str]) -> Ensemble:
+    from simprior.analysis.flatness.ensemble import Ensemble
+
+    network = result.config.get("network") or result.config["architecture"]
+    if groups and network["activation"] == "step":
+        raise InputError(
+            f"measures={groups[0]} of networks with activation='step'",
+            "an activation with a gradient", "leave it out",
+        )  # fmt: skip
+    return Ensemble.of_run(result, members)
+
+
+def _of_weights(
+    request: Request, ensemble: Ensemble, groups: list[str], alpha: float
+) -> dict[str, np.ndarray]:
+    """Columns of the groups that need weights, of the rescaled networks."""
+    if alpha != 1.0:
+        ensemble = ensemble.rescaled(alpha)
+    out: dict[str, np.ndarray] = {}
+    if not groups:
+        return out
+    from simprior.analysis.flatness.measures import WEIGHT_MEASURES
+
+    for group in groups:
+        options = {"zeta": request.zeta} if group == "sharpness" else {}
+        out |= WEIGHT_MEASURES[group].compute(ensemble, request.seed, **options)
+    return out
+
+
+def _with(frame: pd.DataFrame, columns: dict[str, Any]) -> pd.DataFrame:
+    """The table with further columns, put together at once."""
+    import pandas as pd
+
+    if not columns:
+        return frame
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)

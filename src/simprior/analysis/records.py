@@ -1,0 +1,92 @@
+"""What is known of a trained network without measuring it: settings, outcome, training set.
+
+The first columns of a measures table, in the order of :data:`IDENTITY`, :data:`SETTINGS` and
+:data:`OUTCOME`. ``cluster`` names the training set: networks that share one are not independent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.boolean.truthtable import to_hex
+from simprior.training.records import TrainResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IDENTITY = ("run", "member", "function")
+SETTINGS = (
+    "optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "data_seed", "seed",
+    "hidden", "depth", "width", "activation", "sigma_w", "sigma_b", "n", "m", "target", "alpha",
+)  # fmt: skip
+OUTCOME = (
+    "fitted", "steps", "train_loss", "train_error", "test_error", "test_size", "majority_error",
+    "cluster",
+)  # fmt: skip
+_NAME = 24
+
+
+def settings_of(result: TrainResult) -> dict[str, Any]:
+    """Settings of a training run, one value a column; per-layer sigmas become text."""
+    config, problem = result.config, result.problem
+    network = config.get("network") or config["architecture"]
+    hidden = [int(w) for w in network["hidden"]]
+    size, attack = len(problem["train_index"]), len(problem["attack_index"])
+    named = str(problem["name"]) if problem["n"] == 0 else str(problem["text"])
+    return {
+        "optimizer": config["optimizer"], "lr": float(config["lr"]),
+        "batch_size": int(config["batch_size"]), "loss": config["loss"], "train_size": size,
+        "attack": attack, "corrupt": float(problem["corrupt"]), "data_seed": int(problem["seed"]),
+        "seed": int(config["seed"]), "hidden": ",".join(map(str, hidden)), "depth": len(hidden),
+        "width": max(hidden, default=0), "activation": str(network["activation"]),
+        "sigma_w": _number(network["sigma_w"]), "sigma_b": _number(network["sigma_b"]),
+        "n": int(problem["n"]), "m": int(problem["m"]), "target": named, "alpha": 1.0,
+    }  # fmt: skip
+
+
+def cluster_of(result: TrainResult) -> str:
+    """Name of the training set: train_size/attack/corrupt/data_seed/target."""
+    s = settings_of(result)
+    parts = (s["train_size"], s["attack"], f"{s['corrupt']:g}", s["data_seed"], s["target"][:_NAME])
+    return "/".join(map(str, parts))
+
+
+def network_rows(result: TrainResult, run: str, members: np.ndarray) -> pd.DataFrame:
+    """A row for each of ``members`` of a run called ``run``: identity, settings, outcome."""
+    import pandas as pd
+
+    k = len(members)
+    test = result.m - len(result.problem["train_index"]) - len(result.problem["attack_index"])
+    columns: dict[str, Any] = {
+        "run": [run] * k, "member": members,
+        "function": to_hex(result.words[members], result.m),
+    }  # fmt: skip
+    columns |= {name: [value] * k for name, value in settings_of(result).items()}
+    columns |= {
+        "fitted": result.fitted[members], "steps": result.steps[members],
+        "train_loss": result.loss[members], "train_error": result.errors[members] / result.size,
+        "test_error": result.test_error[members], "test_size": [test] * k,
+        "majority_error": [float(result.problem["majority_error"])] * k,
+        "cluster": [cluster_of(result)] * k,
+    }  # fmt: skip
+    return pd.DataFrame(columns)
+
+
+def function_rows(words: np.ndarray, m: int, n: int, run: str, first: int) -> pd.DataFrame:
+    """A row for each packed function of a table: identity, rank (from ``first``), n and m."""
+    import pandas as pd
+
+    k = len(words)
+    return pd.DataFrame({
+        "run": [run] * k, "member": np.full(k, -1), "function": to_hex(words, m),
+        "rank": np.arange(first, first + k), "n": [n] * k, "m": [m] * k, "alpha": [1.0] * k,
+    })  # fmt: skip
+
+
+def _number(value: Any) -> Any:
+    """A standard deviation as a number; one a layer as text."""
+    if isinstance(value, list | tuple):
+        return ",".join(f"{float(v):g}" for v in value)
+    return float(value)

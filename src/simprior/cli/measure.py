@@ -1,0 +1,122 @@
+"""``simprior measure``: every measure of trained networks or of functions, a row a network."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from simprior.cli.common import RunOptions
+from simprior.cli.output import markdown, print_json, set_up_logging
+from simprior.cli.values import Count, MaybeCount, MaybePath, Number, Numbers, Refused, kind
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _parse_number(text: str) -> float | None:
+    if text.strip().lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise Refused("a number > 0", "pass for example 0.05") from None
+
+
+MaybeNumber = Annotated[float | None, kind(_parse_number, "NUMBER")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(RunOptions):
+    """Measure trained networks, or functions, into one table: a row a network, a column a measure.
+
+    RUN is a run of simprior train, a sweep (all its cells), or a table of functions (sample,
+    import, posterior). Weights are not stored: measures that need them train the networks again,
+    exactly.
+
+    Groups: prior (ln P(f)), bound; lz, entropy, dnf, gc, csr, walsh, sensitivity, influence (of the
+    function); sharpness, hessian, fisher, sigma, norms, margin, relative, volume (of the weights).
+    """
+
+    path: Annotated[Positional[tuple[Path, ...]], arg(help="run directories")]
+    measures: Annotated[str, arg(help="groups with commas between, or all that apply")] = (
+        "prior,sharpness,sensitivity,lz,norms"
+    )
+    networks: Annotated[Count, arg(help="fitted networks of each run, or functions of a table")] = (
+        1000
+    )
+    alphas: Annotated[
+        Numbers,
+        arg(help="factors on the first hidden layer of relu networks, a row each; 1: as trained"),
+    ] = 1.0
+    draws: Annotated[MaybeCount, arg(help="importance samples for each ln P(f)")] = None
+    tol: Annotated[MaybeNumber, arg(help="standard error wanted of each ln P(f), nats")] = None
+    delta: Annotated[Number, arg(help="the bound may fail with this probability")] = 0.01
+    zeta: Annotated[Number, arg(help="half side of the box of the Keskar sharpness")] = 1e-4
+    radius: Annotated[
+        Number, arg(help="half side of the box of the critical sample ratio of data")
+    ] = 0.25
+    noise: Annotated[Number, arg(help="correlation rho of the noise stability")] = 0.9
+    prior_from: Annotated[
+        MaybePath, arg(help="run of simprior sample: also ln P(f) from its frequencies")
+    ] = None
+
+
+SPEC = Measure
+
+
+def run(spec: Measure) -> int:
+    """Measure, print a summary of every column."""
+    set_up_logging(spec.quiet)
+    if spec.device == "cuda":
+        raise InputError("device=cuda", "cpu (or auto)", "leave --device out")
+    from simprior.analysis.measure import measure_runs
+    from simprior.analysis.rescaling import measure_columns
+
+    if not spec.path:
+        raise InputError("no RUN", "a run directory", "pass for example results/sgd")
+    frame = measure_runs(
+        spec.path, spec.measures, networks=spec.networks, alphas=spec.alphas, draws=spec.draws,
+        tol=spec.tol, delta=spec.delta, zeta=spec.zeta, radius=spec.radius, noise=spec.noise,
+        prior_from=spec.prior_from, seed=spec.seed, out=spec.out, resume=spec.resume,
+        overwrite=spec.overwrite, workers=spec.worker_count(), executor=spec.executor,
+        executor_options=spec.executor_options, quiet=spec.quiet,
+    )  # fmt: skip
+    table = summary(frame, measure_columns(frame))
+    if spec.json:
+        print_json({"networks": len(frame), "measures": table.to_dict(orient="records")})
+    else:
+        print(markdown(list(table.columns), table.to_numpy(dtype=object).tolist()))
+    if spec.out is not None:
+        logging.getLogger("simprior").info("%d rows written to %s", len(frame), spec.out)
+    return 0
+
+
+def summary(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """A row a measure: its label and unit, number of values, mean, spread, typical error."""
+    import numpy as np
+    import pandas as pd
+
+    from simprior.analysis.measure_names import MEASURES
+
+    rows = []
+    for name in [c for c in ("test_error",) if c in frame] + names:
+        values = frame[name].to_numpy(float)
+        good = values[np.isfinite(values)]
+        known = MEASURES.get(name)
+        error = f"{name}_stderr"
+        typical = np.nan
+        if error in frame and np.isfinite(frame[error]).any():
+            typical = float(np.nanmedian(frame[error].to_numpy(float)))
+        rows.append({
+            "column": name, "measure": known.label if known else name.replace("_", " "),
+            "unit": known.unit if known else "1", "values": len(good),
+            "mean": float(good.mean()) if len(good) else np.nan,
+            "sd": float(good.std(ddof=1)) if len(good) > 1 else np.nan,
+            "typical_stderr": typical,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
