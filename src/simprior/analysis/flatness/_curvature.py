@@ -9,8 +9,8 @@ with S = d2z/du2 (width x width) of the layer. S follows from the layer above,
 
     S_l = D_l W S_(l+1) W' D_l + diag(phi''(u_l) dz/dh_l),   D_l = diag(phi'(u_l)),
 
-and S = 0 in the output layer: the forms of Botev, Ritter & Barber (ICML 2017), eqs. (7-9), kept per
-example, so that nothing is approximated. Piecewise linear activations have S = 0 everywhere.
+and S = 0 in the output layer: the recursion of Botev, Ritter & Barber (ICML 2017), section 3,
+kept per example, so that nothing is approximated. Piecewise linear activations have S = 0.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def top_eigenvalues(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(value, residual / |value|, products) of each network, from the vectors ``start`` (N, P)."""
     value = start.new_zeros(len(start))
-    residual, products = torch.zeros_like(value), torch.zeros(len(start), dtype=torch.int64)
+    residual, products = torch.zeros_like(value), torch.zeros_like(value, dtype=torch.int64)
     step = ensemble.chunk(2 * ensemble.pass_numbers)
     for at in range(0, len(start), step):
         part = slice(at, min(at + step, len(start)))
@@ -43,7 +43,7 @@ class _Run:
         self.point = self.passes.point(
             ensemble.parameters, ensemble.X, ensemble.labels(), ensemble.loss
         )
-        self.rows = torch.arange(len(start))
+        self.rows = torch.arange(len(start), device=start.device)
         n, size = start.shape
         self.basis = start.new_zeros(n, min(_GROW, size), size)
         self.basis[:, 0] = start / start.norm(dim=1, keepdim=True)

@@ -12,18 +12,18 @@ Function = Callable[[Tensor, Tensor], Tensor]
 
 
 def crossings(
-    function: Function, count: int, *, start: float, factor: float, largest: float,
+    function: Function, count: int, *, start: float, factor: float, largest: Tensor,
     tolerance: float, smallest: float = 1e-12,
 ) -> Tensor:  # fmt: skip
     """(count,) radii where each function turns from negative to non-negative.
 
     From ``start`` the radius is multiplied by ``factor`` while the function is negative, or divided
     by it while it is not; the bracket is then narrowed to ``tolerance`` in ln r. A function that
-    stays negative up to ``largest`` gives ``inf``, one that is not negative at ``smallest`` gives
-    0. Excursions that lie between two radii of the search are not seen.
+    stays negative up to ``largest`` (count,) gives ``inf``, one that is not negative at
+    ``smallest`` gives 0. Excursions that lie between two radii of the search are not seen.
     """
-    rows = torch.arange(count)
-    low = torch.full((count,), float(start), dtype=torch.float64)
+    rows = torch.arange(count, device=largest.device)
+    low = torch.full((count,), float(start), dtype=torch.float64, device=largest.device)
     f_low = function(low, rows)
     high, f_high = low.clone(), f_low.clone()
     up = f_low < 0
@@ -40,7 +40,7 @@ def crossings(
             done = todo[turned]
             low[done], high[done] = inner[turned], outer[turned]
             f_low[done], f_high[done] = f_in[turned], f_out[turned]
-            over = ~turned & ((new >= largest) if sign > 0 else (new <= smallest))
+            over = ~turned & ((new >= largest[todo]) if sign > 0 else (new <= smallest))
             out[todo[over]] = torch.inf if sign > 0 else 0.0
             go = ~turned & ~over
             todo, r, f = todo[go], new[go], value[go]
@@ -58,7 +58,9 @@ def _chandrupatla(
 ) -> Tensor:
     """Roots x = ln r between a and b, where fa < 0 <= fb (Chandrupatla, Adv. Eng. Softw. 1997)."""
     out = torch.where(fa.abs() < fb.abs(), a, b)
-    place = torch.arange(len(rows))
+    if not len(rows):
+        return out
+    place = torch.arange(len(rows), device=rows.device)
     c, fc = a.clone(), fa.clone()
     t = torch.full_like(a, 0.5)
     for _ in range(100):

@@ -17,7 +17,7 @@ def fisher_rao(ensemble: Ensemble) -> np.ndarray:
 
     Liang, Poggio, Rakhlin & Stokes (AISTATS 2019), definition 2, with the empirical Fisher matrix
     of the training examples and their labels: |w|_fr^2 = mean over examples of <w, dl/dw>^2. For
-    networks without biases it equals (depth + 1)^2 mean (l'(z) z)^2 (their theorem 3.1). Unchanged
+    networks without biases it equals (depth + 1)^2 mean (l'(z) z)^2 (their section 3). Unchanged
     by alpha-rescaling. Raises :class:`InputError` for an activation without gradients.
     """
     parts = []
@@ -32,7 +32,7 @@ def fisher_rao(ensemble: Ensemble) -> np.ndarray:
 def relative_flatness(ensemble: Ensemble, *, layer: int | None = None) -> np.ndarray:
     """(N,) relative flatness of the weights into one layer, in units of the loss; large is sharp.
 
-    Petzka, Kamp, Adilova, Sminchisescu & Boley (NeurIPS 2021), definition 3:
+    Petzka, Kamp, Adilova, Sminchisescu & Boley (NeurIPS 2021), relative flatness with the trace:
     kappa = sum over units s, s' of <w_s, w_s'> Tr(H_ss'), w_s the weights into unit s and H_ss' the
     block of the Hessian of the mean loss in (w_s, w_s'). Exact. ``layer`` counts affine layers from
     0; default the one into the last hidden layer (the penultimate, as in the paper). Unchanged by

@@ -137,14 +137,14 @@ _ABOUT = {
     "hessian_top": About(_LOSS, "largest eigenvalue of the Hessian", True, -1),
     "hessian_trace": About(_LOSS, "trace of the Hessian", True, -1),
     "fisher_rao": About(_LOSS, "Liang et al. 2019, definition 2", False, -1),
-    "sigma_flatness": About("units of the weights", "Jiang et al. 2020, C.5", True, 1),
-    "frobenius_norm": About("units of the weights", "Jiang et al. 2020, C.3", True, -1),
+    "sigma_flatness": About("units of the weights", "Jiang et al. 2020, appendix C", True, 1),
+    "frobenius_norm": About("units of the weights", "Jiang et al. 2020, appendix C", True, -1),
     "spectral_norm": About("ln of a product", "Bartlett et al. 2017, eq. 1.2", False, -1),
-    "path_norm": About("ln of a norm", "Neyshabur et al. 2015, eq. 7", False, -1),
-    "distance_norm": About("units of the weights", "Jiang et al. 2020, C.3", True, -1),
-    "margin": About("units of the output", "Jiang et al. 2020, C.2", False, 1),
-    "relative_flatness": About(_LOSS, "Petzka et al. 2021, definition 3", False, -1),
-    "log_volume": About("nats", "Scherlis & Belrose 2025, eq. 3", True, 1),
+    "path_norm": About("ln of a norm", "Neyshabur et al. 2015", False, -1),
+    "distance_norm": About("units of the weights", "Jiang et al. 2020, appendix C", True, -1),
+    "margin": About("units of the output", "Jiang et al. 2020, appendix C", False, 1),
+    "relative_flatness": About(_LOSS, "Petzka et al. 2021", False, -1),
+    "log_volume": About("nats", "Scherlis & Belrose 2025", True, 1),
 }  # fmt: skip
 
 

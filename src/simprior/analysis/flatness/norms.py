@@ -16,7 +16,7 @@ QUANTILE = 0.1
 def frobenius_norm(ensemble: Ensemble) -> np.ndarray:
     """(N,) sqrt(sum over layers of |W_l|_F^2): Euclidean length of all weights, biases left out.
 
-    The parameter norm of Jiang et al. (ICLR 2020), appendix C.3, as a length. Changes under
+    The parameter norm of Jiang et al. (ICLR 2020), appendix C, as a length. Changes under
     alpha-rescaling.
     """
     squares = [w.square().sum((1, 2)) for w, _ in ensemble.passes.layers(ensemble.parameters)]
@@ -42,8 +42,8 @@ def spectral_norm(ensemble: Ensemble) -> np.ndarray:
 def path_norm(ensemble: Ensemble) -> np.ndarray:
     """(N,) ln of the l2 path norm: 1/2 ln of the sum over paths of the product of squared weights.
 
-    Neyshabur, Tomioka & Srebro (COLT 2015), eq. (7), p = 2. Paths start at an input or at a bias
-    (a unit that is always 1), as in Jiang et al. (2020), appendix C.4: it is the output of the
+    Neyshabur, Tomioka & Srebro (COLT 2015), p = 2. Paths start at an input or at a bias
+    (a unit that is always 1), as in Jiang et al. (2020), appendix C: it is the output of the
     linear network of squared parameters on the all-ones input. Unchanged by alpha-rescaling.
     """
     h: Tensor | None = None
@@ -58,7 +58,7 @@ def path_norm(ensemble: Ensemble) -> np.ndarray:
 def distance_norm(ensemble: Ensemble) -> np.ndarray:
     """(N,) |w - w_0|_2, distance from the parameters before training; NaN where not known.
 
-    Nagarajan & Kolter (2019); Jiang et al. (2020), appendix C.3. Changes under alpha-rescaling (the
+    Nagarajan & Kolter (2019); Jiang et al. (2020), appendix C. Changes under alpha-rescaling (the
     initial parameters are not rescaled).
     """
     if ensemble.initial is None:
@@ -72,7 +72,7 @@ def margin(
     """(N,) output margin: a quantile over the examples of t (z - c), in units of the output z.
 
     t = +-1 is the label, c the threshold of the class. ``quantile`` 0 is the smallest margin; 0.1
-    is the choice of Jiang et al. (2020), appendix C.2, robust against single examples.
+    is the choice of Jiang et al. (2020), appendix C, robust against single examples.
     ``normalise``: over prod |W_l|_2 (Bartlett et al. 2017). Unchanged by alpha-rescaling.
 
     Raises :class:`InputError` unless 0 <= quantile <= 1.

@@ -24,7 +24,7 @@ def sigma_flatness(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """sigma with E[L(w + sigma e)] - L(w) = target, e ~ N(0, 1) in every weight and bias.
 
-    Jiang et al. (ICLR 2020), appendix C.5 (Neyshabur et al. 2017): the largest noise, as STANDARD
+    Jiang et al. (ICLR 2020), appendix C (Neyshabur et al. 2017): the largest noise, as STANDARD
     DEVIATION (not variance), at which the expected rise of the training error is still 0.1; large
     is flat. The expectation is a mean over ``draws`` noise vectors kept fixed during the search
     (common random numbers), so that it is one curve in sigma; its first crossing of the target is
@@ -71,7 +71,7 @@ def sigma_flatness(
 
         sigma = crossings(
             lambda s, rows: rises(s, rows).mean(1) - target, len(part), start=_START, factor=2.0,
-            largest=1e6, tolerance=tolerance,
+            largest=torch.full_like(base, 1e6), tolerance=tolerance,
         )  # fmt: skip
         return {"sigma": sigma, "stderr": _stderr(rises, sigma, draws)}
 

@@ -2,12 +2,13 @@
 
 Along a random ray w + r u the region ends at r(u); if it is star-shaped around w its volume is
 V = V_P E[r(u)^P], V_P = pi^(P/2) / Gamma(P/2 + 1) the volume of the unit ball (Wu, Zhu & E 2017, on
-basin volumes; Scherlis & Belrose 2025, eq. 3). ln V is estimated by log-mean-exp over rays.
+basin volumes; Scherlis & Belrose 2025). ln V is estimated by log-mean-exp over rays.
 
 The stated bias: r^P has heavy tails when P is large, the mean is carried by directions too rare to
 be drawn, and ln V is underestimated, E[estimate] <= ln V (Jensen), by tens of nats or more; only
 comparisons between networks of one architecture with the same number of rays make sense. ``ess``
-says how many rays carry the estimate.
+says how many rays carry the estimate. Regions can be unbounded (a network with the same labels as w
+is also met at infinity): "local" means within 10 |w|, and longer rays end there.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from simprior.training.losses import threshold
 Tensor = torch.Tensor
 RAYS, ERROR_RISE, LOSS_RISE = 32, 0.1, 0.1
 CRITERIA = ("labels", "error", "loss")
-_LARGEST = 1e4
+_REACH = 10.0
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """(N,) arrays, in nats: ``value`` ln V; ``stderr`` its jackknife standard error over rays;
     ``ess`` effective number of rays (1: one ray carries everything); ``mean_log_radius`` the mean
-    of ln r, a robust companion; ``capped`` share of rays that never left (taken as 1e4 long)."""
+    of ln r, a robust companion; ``capped`` share of rays that did not leave within the reach."""
 
     value: np.ndarray
     stderr: np.ndarray
@@ -75,7 +76,8 @@ def local_volume(
 
     def measure(part: Ensemble) -> dict[str, Tensor]:
         rays_of = unit_directions(part, seed, "volume", rays).flatten(0, 1)
-        owner = torch.arange(len(part)).repeat_interleave(rays)
+        reach = _REACH * part.parameters.norm(dim=1)
+        owner = torch.arange(len(part), device=part.device).repeat_interleave(rays)
         ends = _level(part, criterion, rise, inputs)
 
         def function(r: Tensor, rows: Tensor) -> Tensor:
@@ -92,10 +94,10 @@ def local_volume(
             len(owner),
             start=1.0,
             factor=2.0,
-            largest=_LARGEST,
+            largest=reach[owner],
             tolerance=1e-3 / part.size,
         )
-        return _summary(r.unflatten(0, (len(part), rays)), part.size)
+        return _summary(r.unflatten(0, (len(part), rays)), reach, part.size)
 
     found = ensemble.per_chunk(measure, (2 * rays + 4) * ensemble.size)
     return Volume(**found)
@@ -128,13 +130,13 @@ def _level(part: Ensemble, criterion: str, rise: float | None, inputs: Any) -> A
     return order
 
 
-def _summary(r: Tensor, size: int) -> dict[str, Tensor]:
+def _summary(r: Tensor, reach: Tensor, size: int) -> dict[str, Tensor]:
     capped = torch.isinf(r)
-    logs = torch.where(capped, math.log(_LARGEST), r.clamp(min=1e-300).log())
+    logs = torch.minimum(r, reach.unsqueeze(1)).clamp(min=1e-300).log()
     scaled, rays = size * logs, r.shape[1]
     whole = scaled.logsumexp(1)
     shares = (scaled - whole.unsqueeze(1)).exp()
-    left = torch.eye(rays, dtype=torch.bool)
+    left = torch.eye(rays, dtype=torch.bool, device=r.device)
     others = scaled.unsqueeze(1).masked_fill(left, -torch.inf).logsumexp(2) - math.log(rays - 1)
     deviation = (others - others.mean(1, keepdim=True)).square().sum(1)
     return {

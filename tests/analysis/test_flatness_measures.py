@@ -1,0 +1,234 @@
+"""Norms, margins, noise, volumes against closed forms; the table of measures under rescaling."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_flatness_ensemble import made
+from test_flatness_sharpness import one_example
+
+from simprior.analysis.flatness import norms
+from simprior.analysis.flatness.ensemble import Ensemble
+from simprior.analysis.flatness.hessian import hessian_trace
+from simprior.analysis.flatness.measures import WEIGHT_MEASURES, measure_weights
+from simprior.analysis.flatness.sigma import sigma_flatness
+from simprior.analysis.flatness.volume import local_volume, log_unit_ball
+from simprior.errors import InputError
+from simprior.network import Network
+from simprior.training.ensemble import train
+from simprior.training.members import Parameters
+
+
+def test_path_norm_is_the_sum_over_paths():
+    ensemble = made(hidden=(3, 2), count=2)
+    for i, (w, b) in enumerate(_networks(ensemble)):
+        total = 0.0
+        for a, c, d in itertools.product(range(4), range(3), range(2)):
+            total += (w[0][a, c] * w[1][c, d] * w[2][d, 0]) ** 2
+        for c, d in itertools.product(range(3), range(2)):
+            total += (b[0][c] * w[1][c, d] * w[2][d, 0]) ** 2
+        total += sum((b[1][d] * w[2][d, 0]) ** 2 for d in range(2)) + b[2][0] ** 2
+        assert np.isclose(norms.path_norm(ensemble)[i], 0.5 * math.log(total), rtol=1e-12)
+
+
+def test_norms_of_layers():
+    ensemble = made(hidden=(6, 5))
+    for i, (w, _) in enumerate(_networks(ensemble)):
+        frobenius = [np.linalg.norm(m) for m in w]
+        spectral = [np.linalg.norm(m, 2) for m in w]
+        assert np.isclose(norms.frobenius_norm(ensemble)[i], np.hypot.reduce(frobenius))
+        assert np.isclose(norms.log_frobenius_product(ensemble)[i], np.log(frobenius).sum())
+        assert np.isclose(norms.spectral_norm(ensemble)[i], np.log(spectral).sum())
+    assert np.isnan(norms.distance_norm(ensemble)).all()
+    moved = replace(ensemble, initial=ensemble.parameters - 2.0)
+    assert np.allclose(norms.distance_norm(moved), 2 * ensemble.size**0.5)
+
+
+@pytest.mark.parametrize("loss", ["ce", "mse01"])
+def test_margins(loss):
+    ensemble = made(loss=loss)
+    z, t = ensemble.outputs().numpy(), 2 * ensemble.y.numpy() - 1
+    signed = t * (z - (0.5 if loss == "mse01" else 0))
+    assert np.allclose(norms.margin(ensemble, quantile=0), signed.min(axis=1))
+    assert np.allclose(norms.margin(ensemble), np.quantile(signed, 0.1, axis=1))
+    divided = norms.margin(ensemble, normalise=True) * np.exp(norms.spectral_norm(ensemble))
+    assert np.allclose(divided, norms.margin(ensemble))
+    with pytest.raises(InputError):
+        norms.margin(ensemble, quantile=1.5)
+
+
+def test_sigma_of_a_quadratic_loss():
+    """E (e + sigma n.x~)^2 - e^2 = sigma^2 |x~|^2. 40 networks with noise of their own: |z| < 5 in
+    all fails by chance once in 40,000 runs, the mean of z at 5 / sqrt(40) as rarely; a delta
+    method of 400 draws has a skewness of some 0.1, far below."""
+    ensemble, x, _ = one_example(count=40)
+    for target in (0.1, 2.0):
+        sigma, stderr = sigma_flatness(ensemble, 3, target=target, criterion="loss", draws=400)
+        z = (sigma - target**0.5 / np.linalg.norm(x)) / stderr
+        assert np.abs(z).max() < 5
+        assert abs(z.mean()) < 5 / 40**0.5 + 0.1
+        assert 0.4 < z.std() < 1.8  # chi with 39 degrees of freedom: 1 +- 0.11
+
+
+def test_sigma_of_the_training_error_of_a_perceptron():
+    """One example with margin M flips with probability Phi(-M / (sigma |x~|))."""
+    from scipy.special import ndtri
+
+    ensemble, x, e = one_example(count=60)
+    right = e + 1 > 0  # label 1
+    ensemble = ensemble.subset(right)
+    sigma, stderr = sigma_flatness(ensemble, 3, draws=1000)
+    expected = (e[right] + 1) / np.linalg.norm(x) / -ndtri(0.1)
+    z = (sigma - expected) / stderr
+    # 0-1 means move in steps of 1/1000 (0.1 standard errors); 5 as above, 1 for the skewness
+    assert len(z) > 10 and np.abs(z).max() < 6
+
+
+def test_noise_is_shared_between_a_network_and_its_copy():
+    ensemble = made(hidden=(6, 5), count=4)
+    ensemble = replace(ensemble, y=ensemble.classes().double())  # all fit
+    sigma, stderr = sigma_flatness(ensemble, 1)
+    small, _ = sigma_flatness(replace(ensemble, memory=1), 1)
+    assert np.allclose(sigma, small, rtol=1e-9)
+    assert np.allclose(sigma_flatness(ensemble.subset([3, 0]), 1)[0], sigma[[3, 0]], rtol=1e-9)
+    assert (stderr > 0).all()
+    for bad in ({"target": 0.0}, {"criterion": "z"}, {"draws": 1}):
+        with pytest.raises(InputError):
+            sigma_flatness(ensemble, **bad)
+
+
+def two_examples(scale):
+    """w x + b fitted exactly to +-1 at x = +-scale: L rises by scale^2 dw^2 + db^2."""
+    network = Network(hidden=(), inputs=np.array([[scale], [-scale]]))
+    exact = Parameters((np.array([[1 / scale]]),), (np.zeros(1),))
+    return Ensemble.of_parameters([exact] * 20, network, network.inputs, [1, 0], "mse")
+
+
+def test_volume_of_a_disc_and_of_ellipses():
+    disc = local_volume(two_examples(1.0), criterion="loss", rise=0.25)
+    assert np.allclose(disc.value, math.log(math.pi * 0.25), atol=1e-3)  # ln r to 1e-3 / P
+    assert np.allclose(disc.ess, 32, rtol=1e-2)
+    ellipse = local_volume(two_examples(3.0), 5, criterion="loss", rise=0.25, rays=2000)
+    z = (ellipse.value - math.log(math.pi * 0.25 / 3)) / ellipse.stderr
+    # 20 independent sets of rays: |z| < 5 in all fails by chance once in 80,000 runs
+    assert np.abs(z).max() < 5
+    assert 0.4 < z.std() < 1.9
+    assert log_unit_ball(3) == pytest.approx(math.log(4 * math.pi / 3))
+
+
+def test_a_ray_ends_where_a_label_changes():
+    ensemble = made(hidden=(6, 5), count=5)
+    found = local_volume(ensemble, 2, rays=4)
+    assert np.isfinite(found.value).all() and (found.capped < 1).all()
+    from simprior.analysis.flatness._random import unit_directions
+
+    rays = unit_directions(ensemble, 2, "volume", 4)
+    logs = []
+    before = ensemble.classes()
+    for k in range(4):  # march in steps of 0.1 %: the first change brackets the end of the ray
+        r = torch.full((5, 1), 1e-4, dtype=torch.float64)
+        for _ in range(16000):
+            same = ensemble.classes(None, ensemble.parameters + r * rays[:, k]) == before
+            going = same.all(1)
+            if not going.any():
+                break
+            r = torch.where(going.unsqueeze(1), r * 1.001, r)
+        logs.append(torch.minimum(r[:, 0], 10 * ensemble.parameters.norm(dim=1)).log())
+    mean = torch.stack(logs).mean(0).numpy()
+    # the search by doubling may pass over a thin excursion, never end earlier than the first one
+    assert (found.mean_log_radius >= mean - 2e-3).all()
+    assert (np.abs(found.mean_log_radius - mean) < 2e-3).mean() >= 0.6
+
+
+def test_criteria_of_the_volume_agree_where_they_must():
+    ensemble = made(hidden=(6, 5), count=5)
+    fitted = replace(ensemble, y=ensemble.classes().double())
+    labels = local_volume(fitted, 1)
+    first = local_volume(fitted, 1, criterion="error", rise=0.01)  # the first error of nine
+    assert np.allclose(labels.value, first.value, rtol=1e-9)
+    more = local_volume(fitted, 1, criterion="error", rise=0.3)
+    assert (more.mean_log_radius > first.mean_log_radius).all()
+    inputs = np.vstack([fitted.X.numpy(), np.random.default_rng(0).normal(size=(50, 4))])
+    assert (local_volume(fitted, 1, inputs=inputs).value <= labels.value + 1e-6).all()
+    for bad in ({"criterion": "z"}, {"rise": 0.0}, {"rays": 1}, {"inputs": np.zeros((3, 7))}):
+        with pytest.raises(InputError):
+            local_volume(fitted, **bad)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    net = Network(n=5, hidden=(10, 9))
+    result = train(net, "lz:15", train=14, runs=30, lr=0.01, seed=3, stop="epochs:5")
+    return Ensemble.of_run(result)
+
+
+def test_rescaling_changes_what_the_table_says_and_nothing_else(trained):
+    before, after = measure_weights(trained), measure_weights(trained.rescaled(4.0))
+    for group in WEIGHT_MEASURES.values():
+        for column, about in group.about.items():
+            a, b = before[column], after[column]
+            moved = np.abs(b - a) > 1e-6 * np.abs(a)
+            assert moved.mean() > 0.9 if about.changes else not moved.any(), column
+    assert (np.abs(hessian_trace(trained.rescaled(4.0)).value / before["hessian_trace"] - 1)
+            > 0.1).all()  # fmt: skip
+
+
+def test_every_group_gives_its_columns(trained):
+    few = trained.subset(slice(4))
+    for name, group in WEIGHT_MEASURES.items():
+        found = group.compute(few, 0)
+        assert tuple(found) == group.columns
+        assert all(v.shape == (4,) for v in found.values())
+        suffixes = ("_stderr", "_converged")
+        assert set(group.about) == {c for c in group.columns if not c.endswith(suffixes)}
+        assert {k: v.dtype.kind for k, v in found.items()} == {
+            c: "b" if c.endswith("_converged") else "f" for c in group.columns
+        }, name
+        assert all(np.isfinite(v).all() for v in found.values()), name
+
+
+def test_measures_do_not_depend_on_chunks_or_on_the_other_networks(trained):
+    few = trained.subset(slice(6))
+    whole = measure_weights(few, seed=4)
+    small = measure_weights(replace(few, memory=1), seed=4)
+    turned = measure_weights(few.subset([5, 3, 1]), seed=4)
+    for column, values in whole.items():
+        assert np.allclose(small[column], values, rtol=1e-6), column
+        assert np.allclose(turned[column], values[[5, 3, 1]], rtol=1e-6), column
+
+
+def test_options_reach_their_measures_and_others_are_refused(trained):
+    few = trained.subset(slice(3))
+    usual = measure_weights(few, ["sharpness", "margin"])
+    other = measure_weights(few, ["sharpness", "margin"], options={"zeta": 1e-3, "quantile": 0})
+    assert (other["keskar"] > usual["keskar"]).all() and (other["margin"] < usual["margin"]).all()
+    assert (other["sam"] == usual["sam"]).all()
+    with pytest.raises(InputError, match="sharpnes"):
+        measure_weights(few, ["sharpnes"])
+    with pytest.raises(InputError, match="beta"):
+        measure_weights(few, ["margin"], options={"beta": 1})
+
+
+def test_step_networks_have_the_measures_without_gradients():
+    result = train(
+        Network(n=5, hidden=(30,), activation="step"), "lz:15", train=5, runs=8, max_epochs=3000,
+        optimizer="guess-and-check", seed=1,
+    )  # fmt: skip
+    ensemble = Ensemble.of_run(result)
+    for group in WEIGHT_MEASURES.values():
+        if group.gradients:
+            with pytest.raises(InputError, match="step"):
+                group.compute(ensemble, 0)
+        else:
+            assert not np.isnan(group.compute(ensemble, 0)[group.columns[0]]).any()
+
+
+def _networks(ensemble):
+    layers = ensemble.passes.layers(ensemble.parameters)
+    for i in range(len(ensemble)):
+        yield [w[i].numpy() for w, _ in layers], [b[i, 0].numpy() for _, b in layers]
