@@ -73,7 +73,7 @@ def distance_figure(summary: pd.DataFrame) -> Figure:
         if _has(summary, "exact_distance"):
             top.plot(n, summary["exact_distance"], color=palette[1], lw=0.8, label="exact")
         _bars(top, n, summary, "distance", palette[0], "random networks")
-        top.set(xscale="log", yscale="log", ylabel="distance to other class")
+        top.set(xscale="log", yscale="log", ylabel="distance to the other class")
         top.legend(loc="upper left")
         scale = np.sqrt(n / np.log(n))
         ratios = {name: summary[name] / scale for name in _interval_names("distance")}
@@ -124,20 +124,25 @@ def flips_figure(summary: pd.DataFrame, fits: pd.DataFrame) -> Figure:
 
 
 def law_figure(rows: pd.DataFrame, law: pd.DataFrame) -> Figure:
-    """Share of networks whose class is unchanged after k flips, against k/n; and the GP's."""
+    """Share of networks whose class is unchanged after k flips, against k/n; and the GP's.
+
+    With several paths a string the table holds their means: the GP's curves are drawn alone.
+    """
     sizes = sorted(law["n"].unique())
     palette = colours() * (1 + len(sizes) // 10)
     with style():
         figure, axes = new_figure()
         for n, colour in zip(sizes, palette, strict=False):
-            flips = rows.loc[rows["n"] == n, "flips"].to_numpy()
-            never = rows.loc[rows["n"] == n, "unchanged"].to_numpy() > 0
-            k = np.arange(n + 1)
-            after = np.searchsorted(np.sort(np.where(never, n + 1, flips)), k, side="right")
-            axes.step(k / n, 1 - after / len(flips), where="post", color=colour, lw=0.8,
-                      label=f"{n:.0f}")  # fmt: skip
             part = law[law["n"] == n]
             axes.plot(part["k"] / n, part["survival"], color=colour, lw=0.7, ls="--")
+            flips, never = (rows.loc[rows["n"] == n, name] for name in ("flips", "unchanged"))
+            k, label = np.arange(n + 1), f"{n:.0f}"
+            if not never.isin((0.0, 1.0)).all() or (flips % 1.0 != 0).any():
+                axes.plot([], [], color=colour, lw=0.8, label=label)  # means of several paths
+                continue
+            times = np.sort(np.where(never > 0, n + 1, flips))
+            share = 1 - np.searchsorted(times, k, side="right") / len(times)
+            axes.step(k / n, share, where="post", color=colour, lw=0.8, label=label)
         axes.set(xlabel="share of the bits flipped", ylabel="share with the same class",
                  xlim=(0, 1), ylim=(0, 1.02))  # fmt: skip
         axes.legend(title="$n$ (dashed: infinite width)", loc="upper right")
@@ -181,8 +186,10 @@ def _sizes(top: Axes, bottom: Axes, n: np.ndarray) -> None:
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """Ticks 1, 2, 5, 10, ... on a logarithmic axis, as plain numbers."""
+    """Ticks 1, 2, 3, 5, 7, 10, ... on a logarithmic axis, as plain numbers."""
     low, high = axes.get_ylim()
-    ticks = [d * 10.0**e for e in range(-1, 5) for d in (1, 2, 5) if low <= d * 10.0**e <= high]
+    ticks = [
+        d * 10.0**e for e in range(-1, 5) for d in (1, 2, 3, 5, 7) if low <= d * 10.0**e <= high
+    ]
     axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
     axes.yaxis.minorticks_off()

@@ -40,7 +40,7 @@ class Request:
     tol: float | None = None
     delta: float = 0.01
     zeta: float = 1e-4
-    radius: float = 0.25
+    radius: float = 0.05
     noise: float = 0.9
     prior_from: str | None = None
     seed: int = 0
@@ -61,7 +61,7 @@ def measure_runs(
     tol: float | None = None,
     delta: float = 0.01,
     zeta: float = 1e-4,
-    radius: float = 0.25,
+    radius: float = 0.05,
     noise: float = 0.9,
     prior_from: Path | str | None = None,
     seed: int = 0,

@@ -36,9 +36,7 @@ class Prior:
     equal functions have equal values wherever they are met.
     """
 
-    def __init__(
-        self, network: Network, seed: int = 0, level: float = 0.0, **options: Any
-    ) -> None:
+    def __init__(self, network: Network, seed: int = 0, level: float = 0.0, **options: Any) -> None:
         inputs = input_matrix(network)
         check_memory(len(inputs))
         self.m, self.seed, self.level, self.options = len(inputs), seed, level, options

@@ -11,30 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.measure_names import MEASURES
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SETTINGS = frozenset({
-    "run", "member", "function", "optimizer", "lr", "batch_size", "loss", "train_size", "attack",
-    "corrupt", "data_seed", "seed", "hidden", "depth", "width", "activation", "sigma_w", "sigma_b",
-    "n", "m", "target", "alpha", "fitted", "steps", "train_loss", "train_error", "test_error",
-    "majority_error", "cluster", "stage", "encoding", "weight_dist", "data", "classes", "runs",
-})  # fmt: skip
-"""Columns of a measures table that are no measures."""
 RELATIVE = 1e-5
 """Relative change that counts as moved: well above float64 rounding of a rescaled forward pass."""
 SIGMAS = 4.0
 
 
 def measure_columns(frame: pd.DataFrame) -> list[str]:
-    """Columns with a measure: numeric, no setting, no error or flag of another column."""
-    return [
-        name for name in map(str, frame.columns)
-        if name not in SETTINGS and frame[name].dtype.kind in "fiu"
-        and not name.endswith(("_stderr", "_converged", "_low", "_high"))
-    ]  # fmt: skip
+    """Columns with a measure (:data:`simprior.analysis.measure_names.MEASURES`), in order."""
+    return [name for name in map(str, frame.columns) if name in MEASURES]
 
 
 def rescaling_table(frame: pd.DataFrame) -> pd.DataFrame:

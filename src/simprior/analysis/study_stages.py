@@ -98,7 +98,9 @@ def command_of(stage: Stage, recipe: Recipe, out: Path) -> str:
         study = ["simprior", "study", str(out / "recipe.toml"), "--only", stage.name]
         return shlex.join([*study, "--resume", "--out", str(out)])
     sources = [str(out / name) for name in stage.needs]
-    if stage.kind == "correlate" and "where" in stage.config:
+    if stage.kind == "correlate":
+        from simprior.analysis.study_correlate import ROWS
+
         flags = [f for k, v in stage.config.items() if k != "where" for f in _flag(k, v)]
         flags += ["--seed", str(recipe.seed)] if "seed" not in stage.config else []
         sources = [str(folder / ROWS)]
@@ -178,6 +180,12 @@ def _measure(
 def _correlate(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
+    from simprior.analysis.study_correlate import correlate_stage
+
+    correlate_stage(
+        store.path, stage.needs, stage.config, store.path / stage.name, seed=recipe.seed,
+        note=command_of(stage, recipe, store.path), resume=not fresh, overwrite=fresh,
+    )  # fmt: skip
     return []
 
 

@@ -10,8 +10,8 @@ import importlib
 from typing import Any
 
 _MODULES = (
-    "complexity", "counts", "dnf", "inputs", "names", "sampling", "symmetry", "truthtable",
-    "unseen", "watch",
+    "complexity", "counts", "dnf", "inputs", "measures", "names", "normal_forms", "sampling",
+    "sensitivity", "symmetry", "truthtable", "unseen", "walsh", "watch",
 )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ class Measure(RunOptions):
     zeta: Annotated[Number, arg(help="half side of the box of the Keskar sharpness")] = 1e-4
     radius: Annotated[
         Number, arg(help="half side of the box of the critical sample ratio of data")
-    ] = 0.25
+    ] = 0.05
     noise: Annotated[Number, arg(help="correlation rho of the noise stability")] = 0.9
     prior_from: Annotated[
         MaybePath, arg(help="run of simprior sample: also ln P(f) from its frequencies")

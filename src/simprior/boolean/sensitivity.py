@@ -1,0 +1,223 @@
+"""How a Boolean function changes when bits flip: influences, sensitivity, block sensitivity, CSR.
+
+* influence of variable i: share of inputs x with f(x) != f(x with bit i flipped);
+* average sensitivity: the sum of the influences, mean over x of s(f, x), the number of such i;
+* sensitivity s(f): max over x of s(f, x) (Cook, Dwork & Reischuk 1986);
+* block sensitivity bs(f): max over x of the largest number of disjoint sets of bits each of which,
+  flipped together, changes the output (Nisan 1991); s <= bs;
+* critical sample ratio: share of inputs with a neighbour at Hamming distance 1 of another output
+  (DESIGN 6; Arpit et al. 2017 for Boolean inputs);
+* generalisation complexity (Franco & Anthony 2006): mean disagreement of pairs at distance 1, plus
+  that of pairs at distance 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from simprior.boolean._bitperm import U0, flip_place, popcount
+from simprior.boolean.truthtable import check_words
+from simprior.boolean.walsh import Columns, bits_of, packed_tables
+from simprior.errors import InputError
+
+BLOCK_BITS = 10
+"""Largest n for block sensitivity: the worst case takes 2^n 3^n steps a function."""
+_PLANES = 5
+
+
+def influences(tables: np.ndarray) -> np.ndarray:
+    """(F, n) influence of x1 .. xn of (F, m) tables of 0/1."""
+    words, m = packed_tables(tables)
+    return influences_packed(words, m)
+
+
+def average_sensitivity(tables: np.ndarray) -> np.ndarray:
+    """(F,) average sensitivity of (F, m) tables of 0/1: 0 for constants, n for parity."""
+    return influences(tables).sum(axis=1)
+
+
+def max_sensitivity(tables: np.ndarray) -> np.ndarray:
+    """(F,) sensitivity s(f) of (F, m) tables of 0/1."""
+    words, m = packed_tables(tables)
+    return sensitivity_packed(words, m)["max_sensitivity"]
+
+
+def block_sensitivity(tables: np.ndarray) -> np.ndarray:
+    """(F,) block sensitivity of (F, m) tables of 0/1, n <= 10."""
+    words, m = packed_tables(tables)
+    return block_sensitivity_packed(words, m)
+
+
+def csr(tables: np.ndarray) -> np.ndarray:
+    """(F,) Boolean critical sample ratio of (F, m) tables of 0/1."""
+    words, m = packed_tables(tables)
+    return sensitivity_packed(words, m)["csr"]
+
+
+def influences_packed(words: np.ndarray, m: int) -> np.ndarray:
+    """(F, n) influences of packed functions on m = 2^n inputs, x1 first."""
+    n = bits_of(m)
+    return np.asarray(_flips(check_words(words, m), n)[:, :n][:, ::-1] / m)
+
+
+def sensitivity_packed(words: np.ndarray, m: int) -> Columns:
+    """``average_sensitivity``, ``max_sensitivity`` and ``csr``, (F,) float64 each."""
+    n = bits_of(m)
+    raw = _flips(check_words(words, m), n)
+    return {
+        "average_sensitivity": raw[:, :n].sum(axis=1) / m,
+        "max_sensitivity": raw[:, n].astype(np.float64), "csr": raw[:, n + 1] / m,
+    }  # fmt: skip
+
+
+def generalisation_complexity_packed(words: np.ndarray, m: int) -> Columns:
+    """``gc1``, ``gc2`` and their sum ``gc`` (Franco & Anthony 2006, eq. 1), (F,) float64 each.
+
+    ``gc_i`` is the share of ordered pairs of inputs at Hamming distance i with different outputs
+    (0 for ``gc2`` at n = 1, where there are none).
+    """
+    n = bits_of(m)
+    words = check_words(words, m)
+    first = _flips(words, n)[:, :n].sum(axis=1) / (m * n)
+    pairs = n * (n - 1) // 2
+    second = _double_flips(words, n) / (m * max(pairs, 1))
+    return {"gc1": first, "gc2": second, "gc": first + second}
+
+
+def block_sensitivity_packed(words: np.ndarray, m: int) -> np.ndarray:
+    """(F,) float64 block sensitivity of packed functions.
+
+    At an input with s sensitive bits some largest family has them as blocks of one bit, and each
+    further block takes two of the other n - s bits or more. Inputs are searched in the order of the
+    bound s + (n - s) // 2, by dynamic programming over the sets of those other bits, until no input
+    can do better.
+
+    Raises
+    ------
+    InputError
+        n > 10.
+    """
+    n = bits_of(m)
+    if n > BLOCK_BITS:
+        raise InputError(
+            f"block sensitivity of functions of {n} bits", f"at most {BLOCK_BITS} bits",
+            "the exact search grows like 6^n; leave it out",
+        )  # fmt: skip
+    return _blocks(check_words(words, m), n).astype(np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _flips(words, n):  # type: ignore[no-untyped-def]
+    """(F, n + 2) i64: changes at each place (weight 2^p), largest s(f, x), inputs with s > 0."""
+    functions, size = words.shape
+    out = np.zeros((functions, n + 2), np.int64)
+    other = np.empty(size, np.uint64)
+    planes = np.empty((_PLANES, size), np.uint64)  # s(f, x) in binary, a plane a digit
+    for f in range(functions):
+        planes[:] = U0
+        for p in range(n):
+            other[:] = words[f]
+            flip_place(other, p)
+            for w in range(size):
+                carry = other[w] ^ words[f, w]
+                out[f, p] += popcount(carry)
+                for digit in range(_PLANES):
+                    kept = planes[digit, w]
+                    planes[digit, w] = kept ^ carry
+                    carry &= kept
+        best = 0
+        for w in range(size):
+            live, value, hit = ~U0, 0, U0
+            for digit in range(_PLANES - 1, -1, -1):
+                hit |= planes[digit, w]
+                if live & planes[digit, w] != U0:
+                    live &= planes[digit, w]
+                    value |= 1 << digit
+            best = max(best, value)
+            out[f, n + 1] += popcount(hit)
+        out[f, n] = best
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _double_flips(words, n):  # type: ignore[no-untyped-def]
+    """(F,) i64: ordered pairs at distance 2 with different outputs, over two."""
+    functions, size = words.shape
+    out = np.zeros(functions, np.int64)
+    once, twice = np.empty(size, np.uint64), np.empty(size, np.uint64)
+    for f in range(functions):
+        for p in range(n):
+            once[:] = words[f]
+            flip_place(once, p)
+            for q in range(p):
+                twice[:] = once
+                flip_place(twice, q)
+                for w in range(size):
+                    out[f] += popcount(twice[w] ^ words[f, w])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _blocks(words, n):  # type: ignore[no-untyped-def]
+    m = 1 << n
+    out = np.zeros(words.shape[0], np.int64)
+    table, single = np.empty(m, np.uint8), np.empty(m, np.int64)
+    spread, best = np.empty(m, np.int64), np.empty(m, np.int8)
+    for f in range(words.shape[0]):
+        for j in range(m):
+            table[j] = (words[f, j >> 6] >> np.uint64(63 - (j & 63))) & np.uint64(1)
+        constant = True
+        for j in range(m):
+            single[j] = 0
+            constant &= table[j] == table[0]
+            for p in range(n):
+                if table[j] != table[j ^ (1 << p)]:
+                    single[j] |= 1 << p
+        if constant:
+            continue
+        for bound in range(n, 0, -1):
+            if out[f] >= bound:
+                break
+            for x in range(m):
+                s, rest = 0, single[x]
+                while rest:
+                    rest &= rest - 1
+                    s += 1
+                if s + (n - s) // 2 == bound:
+                    out[f] = max(out[f], s + _rest(table, x, (m - 1) ^ single[x], spread, best))
+                    if out[f] >= bound:
+                        break
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _rest(table, x, free, spread, best):  # type: ignore[no-untyped-def]
+    """Most disjoint blocks within the bits ``free`` (none of them sensitive alone) at input x."""
+    width, left = 0, free
+    while left:
+        left &= left - 1
+        width += 1
+    if width < 2:
+        return 0
+    sub, at = 0, 0  # spread[k]: the k-th subset of free, in the order of its compressed form
+    while True:
+        spread[at] = sub
+        at += 1
+        sub = (sub - free) & free
+        if sub == 0:
+            break
+    best[0] = 0
+    for k in range(1, 1 << width):
+        low = k & -k
+        top = best[k ^ low]
+        other = k ^ low
+        part = other
+        while True:  # blocks that contain the lowest bit of k
+            if table[x ^ spread[part | low]] != table[x]:
+                top = max(top, 1 + best[other ^ part])
+            if part == 0:
+                break
+            part = (part - 1) & other
+        best[k] = top
+    return best[(1 << width) - 1]
