@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "build report.html of a study or of any run",
     "compare": "how alike two runs are: distances, correlations, test errors, noise ceilings",
     "measure": "prior, flatness, sensitivity, complexity of networks or functions, one table",
+    "correlate": "which measures predict the test error: coefficients, intervals, tests, controls",
     "sensitivity": "distance of strings to the other class, and random flips until it changes",
     "table": "print the most frequent functions of a run",
     "plot": "draw the figures of a run",

@@ -1,0 +1,105 @@
+"""What may be correlated: columns that exist, vary, and are not mixed; and how many points."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simprior.analysis.rescaling import measure_columns
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIXED = ("optimizer", "alpha", "hidden", "activation", "loss", "n")
+"""Settings whose networks are not compared unless the caller says how."""
+MIN_POINTS, MIN_CLUSTERS = 8, 8
+"""Fewest points and clusters of a coefficient: below, bootstrap-t intervals cover too rarely."""
+AXES = (
+    "optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "hidden",
+    "activation", "sigma_w", "sigma_b", "n", "target", "data_seed", "alpha",
+)  # fmt: skip
+"""Hyperparameters of granulated correlations and environments."""
+
+
+def column(frame: pd.DataFrame, name: str, what: str) -> np.ndarray:
+    """A numeric column. Raises :class:`InputError` if it is missing or no number."""
+    check_group_columns(frame, [name], what)
+    if frame[name].dtype.kind not in "iufb":
+        raise InputError(f"{what}={name}", "a column of numbers", "name another")
+    return frame[name].to_numpy(float)
+
+
+def check_group_columns(frame: pd.DataFrame, names: Sequence[str], what: str) -> None:
+    """Raise :class:`InputError` for a column that is not there (it need not be numeric)."""
+    for name in names:
+        if name not in frame:
+            near = difflib.get_close_matches(name, [str(c) for c in frame.columns], 1)
+            known = ", ".join(map(str, frame.columns))
+            raise InputError(
+                f"{what}={name}", "a column of the table" if near else f"one of {known}",
+                f"did you mean {near[0]}?" if near else "check the spelling",
+            )  # fmt: skip
+
+
+def check_mixed(frame: pd.DataFrame, by: Sequence[str], controls: Sequence[str]) -> None:
+    """Raise :class:`InputError` where networks of several kinds would be thrown together."""
+    for name in MIXED:
+        if name in frame and name not in by and name not in controls:
+            values = sorted({str(v) for v in frame[name].dropna().unique()})
+            if len(values) > 1:
+                shown = ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
+                raise InputError(
+                    f"networks of several values of {name} ({shown})", "one kind at a time",
+                    f"pass --by {','.join([*by, name])}",
+                )  # fmt: skip
+
+
+def chosen_measures(
+    frame: pd.DataFrame, y: str, asked: Sequence[str] | None, notes: list[str]
+) -> list[str]:
+    """The measures to correlate with ``y``: those asked for, or all that vary.
+
+    Raises :class:`InputError` for a column asked for that is constant or missing, or if none is
+    left. Constant columns that were not asked for are noted.
+    """
+    names = list(asked) if asked else [n for n in measure_columns(frame) if n != y]
+    kept = []
+    for name in names:
+        values = column(frame, name, "measures")
+        finite = values[np.isfinite(values)]
+        if len(finite) and finite.min() < finite.max():
+            kept.append(name)
+        elif asked:
+            found = f"constant ({finite[0]:g})" if len(finite) else "never finite"
+            raise InputError(
+                f"measures={name}, which is {found}", "a measure that varies", "leave it out"
+            )
+        else:
+            notes.append(f"{name}: constant, left out")
+    if not kept:
+        raise InputError(
+            "a table without a measure that varies", "columns of measures",
+            "run simprior measure with --measures",
+        )  # fmt: skip
+    return kept
+
+
+def varying_axes(frame: pd.DataFrame, by: Sequence[str]) -> list[str]:
+    """Hyperparameters that vary and are not held fixed by ``by``."""
+    return [a for a in AXES if a in frame and a not in by and frame[a].nunique() > 1]
+
+
+def too_few(points: int, clusters: int) -> str:
+    """Why there is no coefficient, or an empty text."""
+    if points < MIN_POINTS:
+        return f"{points} points, fewer than the {MIN_POINTS} that an interval needs"
+    if clusters < MIN_CLUSTERS:
+        return (
+            f"{clusters} training sets (clusters), fewer than the {MIN_CLUSTERS} that an interval "
+            "needs: networks of one training set are not independent"
+        )
+    return ""

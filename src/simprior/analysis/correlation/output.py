@@ -1,0 +1,61 @@
+"""Correlations as a run directory: ``simprior correlate``, and the stage of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simprior.analysis.correlation.correlations import Correlations
+from simprior.analysis.tables import write
+from simprior.store import RunDir
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMMAND, ROWS = "correlate", "tables/rows.parquet"
+TABLES = {
+    "correlations": ("table", "Coefficients of each measure with intervals."),
+    "granulated": ("granulated", "Granulated rank correlation."),
+    "conditional-mi": ("conditional_mi", "Conditional mutual information."),
+    "environments": ("environments", "Sign errors over environments."),
+    "baselines": ("baselines", "What class imbalance alone predicts, and what measures add."),
+}
+"""Tables of a run: file, attribute of ``Correlations``, caption."""
+
+
+def write_correlations(
+    found: Correlations, frame: pd.DataFrame, store: RunDir, note: str
+) -> list[Path]:
+    """Write the tables (LaTeX, CSV, Parquet) and the rows they are of, and close the run."""
+    from simprior.analysis.study_figures import write_forms
+
+    (store.path / "tables").mkdir(exist_ok=True)
+    write(frame, store.path / ROWS, "parquet", note)
+    files = [store.path / ROWS]
+    for name, (attribute, caption) in TABLES.items():
+        table = getattr(found, attribute)
+        if len(table):
+            stem = store.path / "tables" / name
+            files += write_forms(table, stem, caption, f"tab:{name}", note)
+    for file in files:
+        store.add_file(file)
+    store.finish({"rows": len(frame), "notes": list(found.notes)})
+    return files
+
+
+def correlate_into(
+    frame: pd.DataFrame, options: Mapping[str, Any], source: Mapping[str, Any], out: Path | str,
+    note: str, *, resume: bool = False, overwrite: bool = False,
+) -> Correlations:  # fmt: skip
+    """:func:`correlate` into the run directory ``out``; ``source`` says what ``frame`` is from.
+
+    Raises :class:`InputError` (before anything is written), :class:`StoreError`.
+    """
+    from simprior.analysis.correlation.correlations import correlate
+
+    found = correlate(frame, **options)
+    config = {k: v for k, v in options.items() if v is not None} | dict(source)
+    with RunDir.open(out, COMMAND, config, resume=resume, overwrite=overwrite) as store:
+        write_correlations(found, frame, store, note)
+    return found

@@ -1,0 +1,69 @@
+"""Permutation tests of no association, and corrections for testing many measures.
+
+What is permuted is whole training sets: the outcomes of the networks of one cluster go, in random
+order, to the networks of another. If measures and outcomes of different clusters are independent
+and clusters have one size the test is exact. Clusters of other sizes take their outcomes in turn
+(again from the first when they run out); the test is then approximate, which is why the statistic
+is studentised: a permutation test of a studentised statistic is valid for large numbers even
+without exchangeability (Janssen 1997; DiCiccio & Romano 2017).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simprior.analysis.correlation.intervals import Sample, estimate
+
+
+def p_value(sample: Sample, kind: str, number: int, rng: np.random.Generator) -> float:
+    """Two-sided p of the coefficient ``kind`` (without controls), (1 + hits) / (1 + number).
+
+    NaN if the statistic does not exist.
+    """
+    sample = sample.without_controls()
+    observed = _statistic(sample, kind)
+    if not np.isfinite(observed):
+        return float("nan")
+    members = [np.flatnonzero(sample.cluster == g) for g in range(sample.clusters)]
+    hits = 0
+    for _ in range(number):
+        y = permuted(sample.y, members, rng)
+        hits += _statistic(Sample(sample.x, y, sample.cluster, sample.controls), kind) >= observed
+    return (1.0 + hits) / (1.0 + number)
+
+
+def permuted(y: np.ndarray, members: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Outcomes after a permutation of the clusters, and of the members within each."""
+    out = np.empty_like(y)
+    for here, source in zip(members, rng.permutation(len(members)), strict=True):
+        given = rng.permutation(members[source])
+        out[here] = y[np.resize(given, len(here))]
+    return out
+
+
+def _statistic(sample: Sample, kind: str) -> float:
+    value, error = estimate(sample, kind)
+    if not np.isfinite(value):
+        return float("nan")
+    return abs(value) / max(error, 1e-12)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjustment (1979): controls the chance of any false claim. NaN stay NaN."""
+    out = np.full(len(p), np.nan)
+    good = np.flatnonzero(np.isfinite(p))
+    order = good[np.argsort(p[good], kind="stable")]
+    scaled = p[order] * np.arange(len(order), 0, -1)
+    out[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(order) else scaled
+    return out
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Benjamini & Hochberg's adjustment (1995) of the false discovery rate. NaN stay NaN."""
+    from scipy.stats import false_discovery_control
+
+    out = np.full(len(p), np.nan)
+    good = np.isfinite(p)
+    if good.any():
+        out[good] = false_discovery_control(p[good])
+    return out

@@ -1,0 +1,138 @@
+"""``simprior correlate``: what predicts the test error? Coefficients with intervals and tests."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from simprior.cli.common import Output
+from simprior.cli.output import markdown, print_json, set_up_logging
+from simprior.cli.values import Count, Integer, MaybePath, Number, Texts
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simprior.analysis.correlation.correlations import Correlations
+
+_KINDS = ("pearson", "spearman", "kendall", "partial_pearson", "partial_spearman")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correlate(Output):
+    """Correlate measures with an outcome, in each group, and say how sure that is.
+
+    RUN is a run of simprior measure, or a .parquet or .csv table with a row a network. Intervals
+    are bootstrap-t over training sets, p-values from permutations of training sets. Coefficients
+    that the points cannot support are not printed; the notes say why.
+    """
+
+    path: Annotated[Positional[Path], arg(help="a run of simprior measure, or a table")]
+    y: Annotated[str, arg(help="the outcome")] = "test_error"
+    measures: Annotated[Texts, arg(help="columns (default: all measures that vary)")] = None
+    by: Annotated[Texts, arg(help="columns whose values are kept apart")] = None
+    controls: Annotated[Texts, arg(help="columns held fixed in partial correlations")] = None
+    cluster: Annotated[str, arg(help="column of what networks share: resampled as a whole")] = (
+        "cluster"
+    )
+    bootstrap: Annotated[Count, arg(help="bootstrap resamples")] = 2000
+    permutations: Annotated[Integer, arg(help="permutations of the test; 0 is none")] = 2000
+    level: Annotated[Number, arg(help="probability of the intervals")] = 0.95
+    seed: Annotated[Integer, arg(help="of resamples and permutations")] = 0
+    out: Annotated[MaybePath, arg(help="run directory; refused if not empty")] = None
+    resume: Annotated[bool, arg(help="keep a finished run of the same settings")] = False
+    overwrite: Annotated[bool, arg(help="remove an earlier run in --out first")] = False
+
+
+SPEC = Correlate
+
+
+def run(spec: Correlate) -> int:
+    """Correlate, print the coefficients, write the run directory."""
+    set_up_logging(spec.quiet)
+    from simprior.analysis.correlation.correlations import correlate
+    from simprior.analysis.correlation.output import correlate_into
+    from simprior.analysis.measure import load_measures
+    from simprior.store_io import sha256_file
+
+    if not spec.path.exists():
+        raise InputError(f"{spec.path}", "a run directory or a table", "check the path")
+    frame = load_measures(spec.path)
+    options: dict[str, Any] = {
+        "y": spec.y, "measures": _listed(spec.measures), "by": _listed(spec.by),
+        "controls": _listed(spec.controls) or [], "cluster": spec.cluster, "seed": spec.seed,
+        "bootstrap": spec.bootstrap, "permutations": spec.permutations, "level": spec.level,
+    }  # fmt: skip
+    if spec.out is None:
+        found = correlate(frame, **options)
+    else:
+        table = spec.path / "measures.parquet" if spec.path.is_dir() else spec.path
+        source = {"from": str(spec.path), "sha256": sha256_file(table)}
+        found = correlate_into(
+            frame, options, source, spec.out, command_line(spec), resume=spec.resume,
+            overwrite=spec.overwrite,
+        )  # fmt: skip
+    show(found, spec)
+    return 0
+
+
+def show(found: Correlations, spec: Correlate) -> None:
+    """Print the coefficients (or everything as JSON), and the notes on stderr."""
+    log = logging.getLogger("simprior")
+    if spec.json:
+        names = ("table", "granulated", "conditional_mi", "environments", "baselines")
+        tables = {name: getattr(found, name).to_dict(orient="records") for name in names}
+        print_json({**tables, "notes": found.notes})
+    else:
+        table = readable(found.table)
+        print(markdown(list(table.columns), table.to_numpy(dtype=object).tolist()))
+    for note in found.notes:
+        log.info("note: %s", note)
+    if spec.out is not None:
+        log.info("written to %s", spec.out)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for a terminal: coefficients with their intervals as text."""
+    import pandas as pd
+
+    head = list(table.columns[: list(table.columns).index("measure") + 1])
+    out: dict[str, Any] = {name: table[name].tolist() for name in (*head, "points", "clusters")}
+    for kind in _KINDS:
+        if kind in table:
+            parts = zip(*(table[f"{kind}{end}"] for end in ("", "_low", "_high")), strict=True)
+            out[kind] = [_text(*part) for part in parts]
+    out["p"] = [_short(p) for p in table["p_value"]]
+    out["p (BH)"] = [_short(p) for p in table["p_adjusted"]]
+    return pd.DataFrame(out)
+
+
+def _text(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" if not math.isnan(low) else f"{value:+.2f}"
+
+
+def _short(p: float) -> str:
+    return "-" if math.isnan(p) else f"{p:.2g}"
+
+
+def _listed(names: Any) -> list[str] | None:
+    return None if names is None else list(names)
+
+
+def command_line(spec: Correlate) -> str:
+    """The command that makes the tables, for the comments in their files."""
+    words = ["simprior", "correlate", str(spec.path), "--y", spec.y]
+    for name in ("measures", "by", "controls"):
+        given = getattr(spec, name)
+        words += [f"--{name}", ",".join(given)] if given else []
+    for name in ("cluster", "bootstrap", "permutations", "level", "seed"):
+        words += [f"--{name}", str(getattr(spec, name))]
+    return shlex.join([*words, "--out", str(spec.out)])
