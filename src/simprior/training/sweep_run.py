@@ -26,6 +26,7 @@ from simprior.training.sweep import cell_name, expand, varying
 if TYPE_CHECKING:
     import pandas as pd
 
+_FEW = 8
 CELLS, TABLE = "cells", "tables/sweep"
 COLUMNS = (
     "runs", "fitted_share", "fitted_low", "fitted_high", "steps_to_fit_median", "test_error",
@@ -86,6 +87,8 @@ def run_sweep(
 def _train_cell(
     job: Settings, out: Path, overwrite: bool, progress: Progress, options: Mapping[str, Any]
 ) -> dict[str, Any]:
+    if job.runs < _FEW:  # starting workers takes longer
+        options = {**options, "workers": 1}
     result = train(
         job.network, job.target, **job.keywords, **options, out=out, overwrite=overwrite,
         resume=out.exists() and not overwrite, progress=progress,
