@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simprior.analysis.records import IDENTITY, OUTCOME, SETTINGS
 from simprior.analysis.rescaling import measure_columns
 from simprior.errors import InputError
 
@@ -66,7 +67,7 @@ def chosen_measures(
     Raises :class:`InputError` for a column asked for that is constant or missing, or if none is
     left. Constant columns that were not asked for are noted.
     """
-    names = list(asked) if asked else [n for n in measure_columns(frame) if n != y]
+    names = list(asked) if asked else [n for n in _measures(frame) if n != y]
     kept = []
     for name in names:
         values = column(frame, name, "measures")
@@ -86,6 +87,19 @@ def chosen_measures(
             "run simprior measure with --measures",
         )  # fmt: skip
     return kept
+
+
+def _measures(frame: pd.DataFrame) -> list[str]:
+    """Columns that simprior knows as measures; in a table of another origin, all other numbers."""
+    known = measure_columns(frame)
+    if known:
+        return known
+    taken = {*IDENTITY, *SETTINGS, *OUTCOME, "rank"}
+    return [
+        str(name) for name in frame
+        if name not in taken and frame[name].dtype.kind in "if"
+        and not str(name).endswith(("_stderr", "_low", "_high", "_converged"))
+    ]  # fmt: skip
 
 
 def varying_axes(frame: pd.DataFrame, by: Sequence[str]) -> list[str]:

@@ -126,6 +126,7 @@ def correlate(
     for name in held:
         checks.column(frame, name, "controls")
     checks.check_mixed(frame, groups, held)
+    frame = frame.replace([np.inf, -np.inf], np.nan)
     number = whole("bootstrap", bootstrap, 100)
     tests = whole("permutations", permutations, 0)
     if not (isinstance(level, float) and 0.5 <= level < 1):
