@@ -1,0 +1,219 @@
+"""The measures table: columns equal direct calls, rescaling, chunks, workers, resume, refusals."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import simprior as sp
+from simprior.analysis import measure_sources
+from simprior.analysis.flatness.ensemble import Ensemble
+from simprior.analysis.flatness.measures import WEIGHT_MEASURES
+from simprior.analysis.measure import load_measures, measure_runs
+from simprior.analysis.measure_names import GROUPS, MEASURES
+from simprior.boolean.complexity import lz76_packed
+from simprior.boolean.inputs import input_matrix
+from simprior.errors import InputError, StoreError
+from simprior.gp.bounds import marginal_likelihood_bound
+from simprior.gp.kernels import nngp
+from simprior.gp.log_prior import log_prior
+from simprior.store import RunDir
+
+NET = sp.Network(n=4, hidden=(8, 8))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three training runs on x1 of four bits, and one on digits; a table of sampled functions."""
+    folder = tmp_path_factory.mktemp("measure")
+    for seed in range(2):
+        sp.train(NET, "x1", train=8, runs=6, optimizer="adam", lr=0.02, batch_size=4, seed=seed,
+                 out=folder / f"x{seed}")  # fmt: skip
+    sp.train(NET, data="digits", classes="3,8", train=12, test=10, attack=2, runs=4, lr=0.01,
+             seed=1, out=folder / "digits")  # fmt: skip
+    sp.sample(NET, samples=20_000, seed=0, out=folder / "prior")
+    return folder
+
+
+def test_function_measures_and_prior_are_those_of_the_library(runs: Path) -> None:
+    frame = measure_runs(runs / "x0", "prior,lz,sensitivity,entropy", draws=500, seed=3)
+    result = sp.training.TrainResult.load(runs / "x0")
+    assert frame["member"].tolist() == np.flatnonzero(result.fitted).tolist()
+    assert frame["test_error"].tolist() == result.test_error[result.fitted].tolist()
+    words = result.words[result.fitted]
+    assert frame["lz76"].tolist() == lz76_packed(words, 16).tolist()
+    K = nngp(NET, input_matrix(NET))
+    found = log_prior(frame["function"].tolist(), K, seed=3, draws=500)
+    assert frame["log_p"].tolist() == [p.value for p in found]
+    assert frame["log_p_stderr"].tolist() == [p.stderr for p in found]
+    assert (frame["cluster"] == "8/0/0/0/x1").all()
+    assert (frame["train_size"] == 8).all()
+    assert (frame["hidden"] == "8,8").all()
+
+
+def test_weight_measures_are_those_of_the_library(runs: Path) -> None:
+    frame = measure_runs(runs / "digits", "sharpness,hessian,norms", zeta=1e-3, seed=5)
+    ensemble = Ensemble.of_run(runs / "digits")
+    direct = WEIGHT_MEASURES["sharpness"].compute(ensemble, 5, zeta=1e-3)
+    direct |= WEIGHT_MEASURES["hessian"].compute(ensemble, 5)
+    direct |= WEIGHT_MEASURES["norms"].compute(ensemble, 5)
+    for name, column in direct.items():
+        assert frame[name].to_numpy() == pytest.approx(column), name
+
+
+def test_bound_is_that_of_the_labels_fitted(runs: Path) -> None:
+    frame = measure_runs(runs / "x1", "bound", delta=0.05)
+    result = sp.training.TrainResult.load(runs / "x1")
+    index, labels = result.problem["train_index"], [int(c) for c in result.problem["labels"]]
+    K = nngp(NET, input_matrix(NET))[np.ix_(index, index)]
+    evidence = log_prior(np.array([labels]), K)[0]
+    bound = marginal_likelihood_bound(evidence, 8, 0.05)
+    assert frame["log_evidence"].iloc[0] == evidence.value
+    assert frame["bound"].iloc[0] == bound.error
+    assert frame["bound_low"].iloc[0] <= bound.error <= frame["bound_high"].iloc[0]
+    assert frame["bound"].nunique() == 1
+
+
+def test_rescaling_changes_weights_and_not_the_function(runs: Path) -> None:
+    frame = measure_runs(
+        runs / "digits", "prior,lz,sharpness,hessian,norms,margin", alphas=(1, 4, 0.25)
+    )
+    assert sorted(frame["alpha"].unique()) == [0.25, 1.0, 4.0]
+    plain = frame[frame["alpha"] == 1.0].reset_index(drop=True)
+    for alpha in (0.25, 4.0):
+        other = frame[frame["alpha"] == alpha].reset_index(drop=True)
+        for name in ("member", "function", "log_p", "lz76", "test_error"):
+            assert (plain[name] == other[name]).all(), name
+        for name in ("path_norm", "margin", "spectral_norm"):
+            assert other[name].to_numpy() == pytest.approx(plain[name].to_numpy()), name
+            assert not MEASURES[name].moves
+        for name in ("keskar", "hessian_trace", "hessian_top", "frobenius_norm"):
+            ratio = other[name].to_numpy() / plain[name].to_numpy()
+            assert (np.abs(np.log(ratio)) > 1e-4).all(), name  # rounding is about 1e-12
+            assert MEASURES[name].moves
+
+
+def test_what_is_said_of_columns_agrees_with_the_flatness_package() -> None:
+    for group in WEIGHT_MEASURES.values():
+        for name, about in group.about.items():
+            assert MEASURES[name].moves == about.changes, name
+            assert MEASURES[name].weights, name
+    assert {measure.group for measure in MEASURES.values()} == set(GROUPS)
+
+
+def test_data_have_the_sample_ratio_in_a_box(runs: Path) -> None:
+    frame = measure_runs(runs / "digits", "sensitivity", radius=0.05)
+    assert frame["box_csr"].between(0, 1).all()
+    assert "average_sensitivity" not in frame
+    wide = measure_runs(runs / "digits", "sensitivity", radius=0.5)
+    assert (wide["box_csr"] >= frame["box_csr"]).all()
+
+
+def test_tables_of_functions(runs: Path) -> None:
+    frame = measure_runs(runs / "prior", "prior,lz,walsh", networks=30)
+    counts = sp.FunctionCounts.load(runs / "prior")
+    assert len(frame) == 30
+    assert frame["count"].tolist() == counts.count[:30].tolist()
+    assert frame["log_p_sampled"].to_numpy() == pytest.approx(np.log(counts.p[:30]))
+    assert frame["log_p_sampled_stderr"].to_numpy() == pytest.approx(
+        counts.stderr[:30] / counts.p[:30]
+    )
+    assert frame["rank"].tolist() == list(range(1, 31))
+    assert (frame["member"] == -1).all()
+    assert np.isfinite(frame["log_p"]).all()
+
+
+def test_frequencies_of_a_sampled_run_for_trained_networks(runs: Path) -> None:
+    frame = measure_runs(runs / "x0", "prior", prior_from=runs / "prior")
+    counts = sp.FunctionCounts.load(runs / "prior")
+    rows = counts.find(frame["function"].tolist())
+    for row, value, error in zip(
+        rows, frame["log_p_sampled"], frame["log_p_sampled_stderr"], strict=True
+    ):
+        if row < 0:
+            assert math.isnan(value)
+        else:
+            assert value == pytest.approx(math.log(counts.p[row]))
+            assert error == pytest.approx(counts.stderr[row] / counts.p[row])
+    with pytest.raises(InputError, match="inputs"):
+        measure_runs(runs / "digits", "prior", prior_from=runs / "prior")
+
+
+def test_pieces_workers_and_resuming_do_not_matter(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure_sources, "NETWORKS_CHUNK", 3)
+    both = [runs / "x0", runs / "x1"]
+    groups = "prior,bound,lz,sensitivity"
+    whole = measure_runs(both, groups)
+    many = measure_runs(both, groups, out=tmp_path / "a", workers=2)
+    pd.testing.assert_frame_equal(whole, many)
+    pd.testing.assert_frame_equal(load_measures(tmp_path / "a"), many)
+    pd.testing.assert_frame_equal(measure_runs(both, groups, out=tmp_path / "a", resume=True), many)
+
+    from simprior.analysis import measure
+
+    real, calls = measure.measure_chunk, []
+
+    def stops(request: object, chunk: measure_sources.Chunk) -> object:
+        calls.append(chunk.index)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(request, chunk)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measure, "measure_chunk", stops)
+    with pytest.raises(KeyboardInterrupt):
+        measure_runs(both, groups, out=tmp_path / "b")
+    calls.extend([0, 0])
+    again = measure_runs(both, groups, out=tmp_path / "b", resume=True)
+    assert calls[4:] == [1, 2, 3]  # the first piece is kept
+    pd.testing.assert_frame_equal(again, many)
+
+
+@pytest.mark.parametrize(
+    ("run", "measures", "message"),
+    [
+        ("prior", "hessian", "a table of functions has none"),
+        ("prior", "bound", "a bound needs a training set"),
+        ("x0", "hesian", "did you mean hessian"),
+        ("x0", "", "measures=''"),
+        ("digits", "walsh", "functions of all bit strings"),
+    ],
+)
+def test_refusals(runs: Path, run: str, measures: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        measure_runs(runs / run, measures)
+    assert "\n" not in str(error.value)
+
+
+def test_more_refusals(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one kind"):
+        measure_runs([runs / "x0", runs / "prior"], "lz")
+    with pytest.raises(InputError, match="alphas="):
+        measure_runs(runs / "x0", "norms", alphas=(1, -2))
+    with pytest.raises(StoreError):
+        measure_runs(tmp_path / "nothing", "lz")
+    tanh = sp.Network(n=3, hidden=(5,), activation="tanh")
+    sp.train(tanh, "x1", train=4, runs=3, lr=0.05, out=tmp_path / "tanh")
+    with pytest.raises(InputError, match="relu"):
+        measure_runs(tmp_path / "tanh", "norms", alphas=(1, 2))
+    sp.train(NET, "parity", train=12, runs=2, max_epochs=1, lr=1e-6, out=tmp_path / "unfitted")
+    with pytest.raises(InputError, match="none of which fitted"):
+        measure_runs(tmp_path / "unfitted", "lz")
+    with RunDir.open(tmp_path / "open", "train", {"x": 1}):
+        pass
+    with pytest.raises(StoreError, match="interrupted"):
+        measure_runs(tmp_path / "open", "lz")
+
+
+def test_all_means_all_that_apply(runs: Path) -> None:
+    frame = measure_runs(runs / "prior", "all", networks=5)
+    for name in ("lz76", "dnf_terms", "gc", "csr", "walsh_l1", "block_sensitivity", "log_p"):
+        assert np.isfinite(frame[name]).all(), name
+    assert "keskar" not in frame
+    trained = measure_runs(runs / "x0", "all", networks=2)
+    assert {"keskar", "log_volume", "bound", "csr", "margin"} <= set(trained.columns)
