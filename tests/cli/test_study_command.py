@@ -26,7 +26,7 @@ runs = 4
 batch_size = 4
 [train.grid]
 target = ["x1", "majority"]
-data_seed = [1, 2, 3]
+data_seed = [1, 2, 3, 4, 5]
 [train.optimizers.adam]
 lr = [0.05]
 [train.optimizers.sgd]
@@ -39,8 +39,8 @@ draws = 200
 name = "plain"
 where = {alpha = 1.0}
 by = "optimizer"
-bootstrap = 50
-permutations = 50
+bootstrap = 100
+permutations = 100
 [[figure]]
 kind = "scatter"
 x = "log_p"
@@ -96,7 +96,7 @@ def test_study_leaves_what_the_recipe_asks_for(study: tuple[Path, Path]) -> None
 def test_an_edit_of_correlate_does_not_train(study: tuple[Path, Path], tmp_path, capsys) -> None:
     recipe, out = study
     edited = tmp_path / "e.toml"
-    edited.write_text(TINY.replace("bootstrap = 50", "bootstrap = 60"))
+    edited.write_text(TINY.replace("bootstrap = 100", "bootstrap = 120"))
     line = ["study", str(edited), "--out", str(out), "--workers", "1", "--quiet", "--json"]
     assert main([*line, "--resume"]) == 0
     done = {step["stage"]: step["action"] for step in json.loads(capsys.readouterr().out)}
