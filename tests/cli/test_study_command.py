@@ -32,7 +32,7 @@ lr = [0.05]
 [train.optimizers.sgd]
 lr = [0.3]
 [measure]
-measures = "prior,lz,norms,sharpness"
+measures = "prior,lz,norms"
 alphas = [1.0, 4.0]
 draws = 200
 [[correlate]]
@@ -135,7 +135,9 @@ def test_plot_table_and_report_of_the_stages(study: tuple[Path, Path], tmp_path,
      ["{r}", "--out", "{d}", "--stages", "measure", "--only", "train"],
      ["{bad}", "--out", "{d}"], ["{key}", "--out", "{d}"]],
 )  # fmt: skip
-def test_bad_input_is_one_line(words: list[str], study: tuple[Path, Path], tmp_path, capsys) -> None:
+def test_bad_input_is_one_line(
+    words: list[str], study: tuple[Path, Path], tmp_path, capsys
+) -> None:
     (tmp_path / "bad.toml").write_text("[[[")
     (tmp_path / "key.toml").write_text("[train]\nn = 4\n[measure]\nmeasure = 'lz'\n")
     names = {"r": study[0], "d": tmp_path / "d", "bad": tmp_path / "bad.toml",

@@ -179,7 +179,7 @@ def sweep_figure(
     """One panel for each of ``y`` against a setting ``x``: means with intervals over clusters."""
     check_columns(frame, [x, *y, *([by] if by else [])])
     with style():
-        figure, first = new_figure(COLUMN_WIDTH, 0.5 + 1.35 * len(y))
+        figure, first = new_figure(COLUMN_WIDTH, 0.5 + 1.5 * len(y))
         panels = _stack(figure, first, len(y))
         for column, axes in zip(y, panels, strict=True):
             for (name, part), colour, marker in _styled(groups(frame, by)):
@@ -262,8 +262,8 @@ def _wide_enough(axes: Axes, change: pd.DataFrame) -> None:
 
 
 def _scale(axes: Axes, which: str, values: np.ndarray) -> None:
-    """A logarithmic axis for positive values over more than a factor of 20."""
-    if positive_span(values) > 20:
+    """A logarithmic axis for positive values over more than a factor of 10."""
+    if positive_span(values) > 10:
         axes.set(**{f"{which}scale": "log"})
 
 

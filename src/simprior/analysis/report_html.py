@@ -109,7 +109,7 @@ def table(
 
 def _cell(value: Any, numeric: bool) -> str:
     if not numeric:
-        text = "" if value is None or value != value else str(value)
+        text = "" if _missing(value) else str(value)
         kind = ' class="code"' if text.startswith("0x") else ""
         short = text if len(text) <= 60 else text[:57] + "..."
         title = f' title="{escape(text)}"' if short != text else ""
@@ -118,6 +118,10 @@ def _cell(value: Any, numeric: bool) -> str:
     if not math.isfinite(number):
         return '<td class="number" data-value="">–</td>'
     return f'<td class="number" data-value="{number!r}">{short_number(number)}</td>'
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def short_number(value: float) -> str:

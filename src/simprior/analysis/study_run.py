@@ -95,7 +95,7 @@ def selected(recipe: Recipe, stages: Sequence[str] | None, only: str | None) -> 
 def run_study(
     recipe: Recipe, out: Path | str, *, stages: Sequence[str] | None = None,
     only: str | None = None, resume: bool = False, overwrite: bool = False,
-    options: Options = Options(),  # noqa: B008
+    options: Options = Options(),
 ) -> list[Step]:  # fmt: skip
     """Run what must be run of a study, and return what was done with each stage.
 

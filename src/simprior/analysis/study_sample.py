@@ -1,6 +1,6 @@
 """A grid of priors: ``simprior sample`` for every cell, and what its functions are like on average.
 
-Keys are those of ``simprior sample``: the network's, and ``samples``, ``heads``, ``dtype``, ``seed``.
+Keys are those of ``simprior sample``: the network's, and samples, heads, dtype, seed.
 """
 
 from __future__ import annotations
