@@ -121,7 +121,7 @@ def _networks(frame: pd.DataFrame, columns: Sequence[str], level: float) -> pd.D
         error = np.nan_to_num(frame[f"{name}_stderr"].to_numpy(float)) if known else 0.0 * value
         low, high = value - z * error, value + z * error
         if name == "test_error" and {"m", "train_size"} <= set(frame):
-            attack = frame["attack"] if "attack" in frame else 0
+            attack = frame.get("attack", 0)
             size = (frame["m"] - frame["train_size"] - attack).to_numpy(np.int64)
             low, high = _share_limits(value, size, level)
         out |= {name: value, f"{name}_stderr": error, f"{name}_low": low, f"{name}_high": high}

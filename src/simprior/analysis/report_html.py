@@ -53,7 +53,8 @@ def page(content: Page) -> str:
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
         '<link rel="icon" href="data:,">\n'
         f"<title>{escape(content.title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-        f'<header><h1>{escape(content.title)}</h1>\n<p class="lead">{escape(content.subtitle)}</p>\n'
+        f"<header><h1>{escape(content.title)}</h1>\n"
+        f'<p class="lead">{escape(content.subtitle)}</p>\n'
         f'{definitions(content.facts)}<nav aria-label="Contents">{links}</nav></header>\n'
         f"<main>\n{sections}\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
     )
