@@ -77,8 +77,6 @@ def run(spec: Measure) -> int:
     from simprior.analysis.measure import measure_runs
     from simprior.analysis.rescaling import measure_columns
 
-    if not spec.path:
-        raise InputError("no RUN", "a run directory", "pass for example results/sgd")
     frame = measure_runs(
         spec.path, spec.measures, networks=spec.networks, alphas=spec.alphas, draws=spec.draws,
         tol=spec.tol, delta=spec.delta, zeta=spec.zeta, radius=spec.radius, noise=spec.noise,

@@ -1,0 +1,147 @@
+"""simprior measure and correlate: what they print, write, plot, tabulate and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from simprior.cli import main
+from simprior.store import load_run
+
+GRID = """
+n = 4
+hidden = [8]
+target = "mux"
+runs = 2
+loss = "mse"
+max_epochs = 3000
+[grid]
+train = [6, 9, 11]
+data_seed = [0, 1, 2]
+[optimizers.adam]
+lr = [0.02]
+[optimizers.sgd]
+lr = [0.1]
+"""
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli-measure")
+    (folder / "grid.toml").write_text(GRID)
+    command = ["sweep", str(folder / "grid.toml"), "--out", str(folder / "sweep"), "--quiet"]
+    assert main([*command, "--workers", "1"]) == 0
+    measures = "prior,bound,norms,lz,sensitivity"
+    command = ["measure", str(folder / "sweep"), "--measures", measures, "--draws", "300"]
+    assert main([*command, "--out", str(folder / "m"), "--quiet", "--workers", "1"]) == 0
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main([*arguments, "--quiet"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("simprior: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    capsys.readouterr()
+    assert main([*arguments, "--json", "--quiet"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_measure_writes_one_tidy_table(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_parquet(sweep / "m" / "measures.parquet")
+    assert len(frame) == 36
+    assert set(frame["optimizer"]) == {"adam", "sgd"}
+    assert frame[["log_p", "bound", "path_norm", "lz76", "average_sensitivity"]].notna().all().all()
+    info = load_run(sweep / "m")
+    assert info.command == "measure"
+    assert info.status == "complete"
+    assert not info.verify()
+    assert main(["info", str(sweep / "m")]) == 0
+    assert "measure" in capsys.readouterr().out
+
+
+def test_table_and_plot_of_measures(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["table", str(sweep / "m"), "--columns", "optimizer,log_p,test_error"]
+    assert main([*command, "--top", "3", "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "optimizer,log_p,test_error"
+    assert len(lines) == 4
+    assert main(["plot", str(sweep / "m"), "--quiet"]) == 0
+    files = capsys.readouterr().out.split()
+    assert any(file.endswith("scatter-log_p.png") for file in files)
+    assert all(Path(file).stat().st_size > 1000 for file in files)
+
+
+def test_correlate(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--by", "optimizer", "--controls", "train_size", "--bootstrap", "200"]
+    options += ["--permutations", "99"]
+    found = output(
+        capsys, "correlate", str(sweep / "m"), *options, "--out", str(sweep / "c")
+    )  # fmt: skip
+    rows = {(r["optimizer"], r["measure"]): r for r in found["table"]}
+    row = rows["adam", "log_p"]
+    assert row["points"] == 18
+    assert row["clusters"] == 9
+    assert row["spearman_low"] <= row["spearman"] <= row["spearman_high"]
+    assert -1 <= row["partial_spearman"] <= 1
+    for name in ("correlations", "granulated", "environments"):
+        for ending in ("csv", "parquet", "tex"):
+            path = sweep / "c" / "tables" / f"{name}.{ending}"
+            assert (name == "environments" and not path.exists()) or path.stat().st_size > 0
+    tex = (sweep / "c" / "tables" / "correlations.tex").read_text()
+    assert r"\toprule" in tex
+    assert "simprior correlate" in tex.splitlines()[0]
+    assert main(["plot", str(sweep / "c"), "--quiet"]) == 0
+    assert "forest-kendall.png" in capsys.readouterr().out
+    assert main(["table", str(sweep / "c"), "--format", "latex"]) == 0
+    assert r"\bottomrule" in capsys.readouterr().out
+    again = ["correlate", str(sweep / "m"), *options, "--out", str(sweep / "c")]
+    assert "--resume" in refused(capsys, *again)
+    assert main([*again, "--resume", "--quiet"]) == 0
+    assert main([*again, "--overwrite", "--quiet"]) == 0
+
+
+def test_correlate_reads_a_plain_table(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_parquet(sweep / "m" / "measures.parquet")
+    plain = frame[["optimizer", "cluster", "test_error", "log_p"]]
+    plain = plain.rename(columns={"log_p": "mine"})
+    plain.to_csv(tmp_path / "t.csv", index=False)
+    command = ["correlate", str(tmp_path / "t.csv"), "--by", "optimizer", "--permutations", "0"]
+    found = output(capsys, *command, "--bootstrap", "100")
+    assert {row["measure"] for row in found["table"]} == {"mine"}
+
+
+def test_refusals(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    m = str(sweep / "m")
+    assert "pass --by optimizer" in refused(capsys, "correlate", m)
+    assert "did you mean test_error" in refused(
+        capsys, "correlate", m, "--by", "optimizer", "--y", "test_eror"
+    )
+    assert "constant" in refused(
+        capsys, "correlate", m, "--by", "optimizer", "--measures", "batch_size"
+    )
+    assert "expected a run directory or a table" in refused(capsys, "correlate", "nowhere")
+    assert "measure it first" in refused(capsys, "correlate", str(sweep / "sweep"))
+    (tmp_path / "t.txt").write_text("x")
+    assert ".parquet or .csv" in refused(capsys, "correlate", str(tmp_path / "t.txt"))
+    assert "did you mean sharpness" in refused(
+        capsys, "measure", str(sweep / "sweep"), "--measures", "sharpnes"
+    )
+    assert "no PATH" in refused(capsys, "measure")
+    assert "alphas" in refused(
+        capsys, "measure", str(sweep / "sweep"), "--measures", "norms", "--alphas", "0"
+    )
+    again = ["measure", str(sweep / "sweep"), "--measures", "lz", "--out", m]
+    assert "--resume" in refused(capsys, *again)
