@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.tables_latex import (
     PREAMBLE,
     escape_text,
@@ -154,6 +155,20 @@ def test_hard_tables_compile(tmp_path: Path) -> None:
              siunitx_table(HARD.iloc[:, 9:], "c", "tab:c"),
              siunitx_table(HARD.iloc[:0], "no rows", "tab:d")]  # fmt: skip
     compile_tables(texts, tmp_path)
+
+
+@needs_latex
+def test_names_of_all_measures_compile(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"measure": [m.label for m in MEASURES.values()],
+                          "unit": [m.unit for m in MEASURES.values()]})  # fmt: skip
+    halves = [frame.iloc[i : i + 30] for i in range(0, len(frame), 30)]
+    compile_tables([siunitx_table(part, "σ and α", f"t{len(part)}") for part in halves], tmp_path)
+
+
+def test_greek_letters_are_mathematics() -> None:
+    assert escape_text("flatness, σ & $α$") == r"flatness, $\sigma$ \& $α$"
+    labels = "".join(m.label + m.unit for m in MEASURES.values())
+    assert escape_text(labels).isascii()
 
 
 @needs_latex

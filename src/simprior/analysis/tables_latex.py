@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 PREAMBLE = r"\usepackage{booktabs,siunitx}"
 _SUFFIXES = ("_stderr", "_low", "_high")
 _LARGE, _SMALL = 1e6, 1e-4
+_SIGNS = {
+    "σ": "sigma", "α": "alpha", "ρ": "rho", "τ": "tau", "ε": "varepsilon", "δ": "delta",
+    "ζ": "zeta", "β": "beta", "±": "pm", "≤": "le", "≥": "ge",
+}  # fmt: skip
 _MATHS = re.compile(r"(\$[^$]*\$)")
 
 
@@ -72,9 +76,15 @@ def siunitx_table(
 
 
 def escape_text(text: str) -> str:
-    """Text for LaTeX: special characters escaped outside ``$...$``."""
+    """Text for LaTeX: special characters escaped outside ``$...$``, Greek letters as mathematics."""
     parts = _MATHS.split(text)
-    return "".join(p if _MATHS.fullmatch(p) else escape_latex(p) for p in parts)
+    return "".join(p if _MATHS.fullmatch(p) else _escape(p) for p in parts)
+
+
+def _escape(text: str) -> str:
+    return "".join(
+        rf"$\{_SIGNS[letter]}$" if letter in _SIGNS else escape_latex(letter) for letter in text
+    )
 
 
 def value_error(value: float, error: float) -> str:
