@@ -76,7 +76,7 @@ def siunitx_table(
 
 
 def escape_text(text: str) -> str:
-    """Text for LaTeX: special characters escaped outside ``$...$``, Greek letters as mathematics."""
+    """Text for LaTeX: special characters escaped outside ``$...$``, Greek as mathematics."""
     parts = _MATHS.split(text)
     return "".join(p if _MATHS.fullmatch(p) else _escape(p) for p in parts)
 
