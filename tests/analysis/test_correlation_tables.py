@@ -185,7 +185,7 @@ def test_what_class_imbalance_alone_predicts() -> None:
         ({}, {"controls": "atack"}, "did you mean attack"),
         ({}, {"level": 2.0}, "level=2.0"),
         ({"alpha": lambda f: np.arange(len(f)) % 2 + 1.0}, {}, "pass --by alpha"),
-        ({"cluster": "same"}, {}, "1 training sets"),
+        ({"cluster": "same"}, {}, "1 independent data sets"),
     ],
 )
 def test_refusals(change: dict[str, object], options: dict[str, object], message: str) -> None:

@@ -50,7 +50,7 @@ def test_function_measures_and_prior_are_those_of_the_library(runs: Path) -> Non
     found = log_prior(frame["function"].tolist(), K, seed=3, draws=500)
     assert frame["log_p"].tolist() == [p.value for p in found]
     assert frame["log_p_stderr"].tolist() == [p.stderr for p in found]
-    assert (frame["cluster"] == "8/0/0/0/x1").all()
+    assert (frame["cluster"] == "0/x1").all()
     assert (frame["train_size"] == 8).all()
     assert (frame["hidden"] == "8,8").all()
 

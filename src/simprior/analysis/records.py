@@ -1,7 +1,7 @@
 """What is known of a trained network without measuring it: settings, outcome, training set.
 
 The first columns of a measures table, in the order of :data:`IDENTITY`, :data:`SETTINGS` and
-:data:`OUTCOME`. ``cluster`` names the training set: networks that share one are not independent.
+:data:`OUTCOME`. ``cluster`` names what networks share (:func:`cluster_of`): their data.
 """
 
 from __future__ import annotations
@@ -47,10 +47,13 @@ def settings_of(result: TrainResult) -> dict[str, Any]:
 
 
 def cluster_of(result: TrainResult) -> str:
-    """Name of the training set: train_size/attack/corrupt/data_seed/target."""
+    """Name of what networks share: data seed and target.
+
+    Training sets of one data seed overlap, whatever their size, corruption and attack points (a
+    larger set contains the smaller), so that networks trained on them are not independent.
+    """
     s = settings_of(result)
-    parts = (s["train_size"], s["attack"], f"{s['corrupt']:g}", s["data_seed"], s["target"][:_NAME])
-    return "/".join(map(str, parts))
+    return f"{s['data_seed']}/{s['target'][:_NAME]}"
 
 
 def network_rows(result: TrainResult, run: str, members: np.ndarray) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.records import cluster_of
 from simprior.analysis.tables import write
 from simprior.boolean.complexity import entropy_packed, lz76_packed
 from simprior.boolean.truthtable import from_hex
@@ -43,8 +44,7 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
         size = len(problem["train_index"])
         rows.append({
             "run": path.name,
-            "cluster": f"{size}/{len(problem['attack_index'])}/{problem['corrupt']:g}/"
-                       f"{problem['seed']}/{problem['target'][:18]}",
+            "cluster": cluster_of(result),
             "target": problem["target"], "optimizer": result.config["optimizer"],
             "train_size": size, "data_seed": problem["seed"],
             "target_lz76": float(lz76_packed(words, result.m)[0]),

@@ -113,7 +113,8 @@ def too_few(points: int, clusters: int) -> str:
         return f"{points} points, fewer than the {MIN_POINTS} that an interval needs"
     if clusters < MIN_CLUSTERS:
         return (
-            f"{clusters} training sets (clusters), fewer than the {MIN_CLUSTERS} that an interval "
-            "needs: networks of one training set are not independent"
+            f"{clusters} independent data sets (clusters), fewer than the {MIN_CLUSTERS} that an "
+            "interval needs: networks trained on the same data are not independent; use more data "
+            "seeds"
         )
     return ""
