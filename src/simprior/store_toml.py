@@ -1,7 +1,7 @@
-"""A writer for the part of TOML that run configurations use: scalars, lists and tables.
+"""TOML files: reading with one-line errors, and a writer for what run configurations use.
 
-Reading is the standard library's ``tomllib``. TOML has no null: keys whose value is None are left
-out, which a reader takes as "the default".
+Reading is the standard library's ``tomllib``; the writer knows scalars, lists and tables. TOML has
+no null: keys whose value is None are left out, which a reader takes as "the default".
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,22 @@ import numpy as np
 from simprior.errors import InputError
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
+
+
+def read_toml(path: Path | str, name: str) -> tuple[dict[str, Any], str]:
+    """Values and text of a TOML file; ``name`` is the argument it was given as.
+
+    Raises :class:`InputError` when it cannot be read or is no TOML.
+    """
+    try:
+        text = Path(path).read_text()
+        return tomllib.loads(text), text
+    except OSError as error:
+        raise InputError(
+            f"{name}={path}", f"a readable TOML file ({error.strerror})", "check the path"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}={path}", f"TOML ({error})", "correct the file") from None
 
 
 def plain(value: Any) -> Any:

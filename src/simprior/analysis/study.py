@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 
 from simprior.errors import InputError
 from simprior.rng import check_seed
+from simprior.store_toml import read_toml
 
 TEXTS = ("title", "question", "held_against", "run_time")
 SOURCES = ("sample", "train", "sensitivity")
@@ -90,15 +90,7 @@ class Recipe:
 
 def read_recipe(path: Path | str) -> Recipe:
     """Read and check a recipe. Raises :class:`InputError` (one line) naming what is wrong."""
-    try:
-        source = Path(path).read_text()
-        values = tomllib.loads(source)
-    except OSError as error:
-        raise InputError(
-            f"study={path}", f"a readable TOML file ({error.strerror})", "check the path"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"study={path}", f"TOML ({error})", "correct the file") from None
+    values, source = read_toml(path, "study")
     return parse_recipe(values, source)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from simprior.errors import InputError
@@ -46,3 +48,21 @@ def input_matrix(network: Network) -> np.ndarray:
     if network.inputs is not None:
         return np.array(network.inputs, dtype=np.float64)
     return bit_matrix(network.n, network.encoding)
+
+
+def check_index(train_index: Any, m: int, remedy: str) -> np.ndarray:
+    """(s,) distinct indices of inputs, 1 <= s < m, as intp; else :class:`InputError`."""
+    index = np.atleast_1d(np.asarray(train_index))
+    if index.ndim != 1 or index.size == 0 or index.size >= m:
+        raise InputError(
+            f"a training set of {index.size} of the {m} inputs", f"1 to {m - 1} inputs",
+            "leave at least one input outside",
+        )  # fmt: skip
+    if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:
+        raise InputError(
+            f"train_index with values from {index.min()} to {index.max()}",
+            f"integers from 0 to {m - 1}", remedy,
+        )  # fmt: skip
+    if np.unique(index).size < index.size:
+        raise InputError("train_index with repeated inputs", "each input once", "drop the repeats")
+    return index.astype(np.intp)

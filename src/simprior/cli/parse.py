@@ -12,7 +12,6 @@ import difflib
 import inspect
 import io
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
@@ -25,6 +24,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from simprior.cli.values import Refused, show
 from simprior.errors import InputError
+from simprior.store_toml import read_toml
 
 Spec = TypeVar("Spec")
 
@@ -187,14 +187,7 @@ def _lookup(command: str, known: Mapping[str, Option], flag: str) -> Option:
 
 
 def _read_config(path: Path, known: Mapping[str, Option]) -> dict[str, str | bool]:
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(
-            f"config={path}", f"a readable TOML file ({error.strerror})", "check the path"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"config={path}", f"TOML ({error})", "correct the file") from None
+    values, _ = read_toml(path, "config")
     tokens: dict[str, str | bool] = {}
     for key, value in _leaves(values, known):
         name = _field(known, key)

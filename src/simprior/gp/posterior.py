@@ -19,6 +19,7 @@ import numpy as np
 from simprior import rng
 from simprior.boolean._tasks import Counter, Rows, Tally, count_words
 from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.inputs import check_index
 from simprior.boolean.merge import Merger, Profile
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import pack, parse_functions
@@ -134,26 +135,14 @@ def sample_posterior(
 
 def check_training_set(train_index: Any, labels: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
     """(s,) distinct indices with 1 <= s < m and their (s,) uint8 labels, else InputError."""
-    index = np.atleast_1d(np.asarray(train_index))
-    if index.ndim != 1 or index.size == 0 or index.size >= m:
-        raise InputError(
-            f"a training set of {index.size} of the {m} inputs", f"1 to {m - 1} inputs",
-            "leave at least one input outside",
-        )  # fmt: skip
-    if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:
-        raise InputError(
-            f"train_index with values from {index.min()} to {index.max()}",
-            f"integers from 0 to {m - 1}", "number the inputs as the rows of K",
-        )  # fmt: skip
-    if np.unique(index).size < index.size:
-        raise InputError("train_index with repeated inputs", "each input once", "drop the repeats")
+    index = check_index(train_index, m, "number the inputs as the rows of K")
     try:
         bits = parse_functions(labels, index.size, 0)
     except InputError as error:
         raise InputError(f"labels ({error.what})", error.expected, error.remedy) from None
     if len(bits) != 1:
         raise InputError(f"labels of {len(bits)} functions", "one label an input", "pass one row")
-    return index.astype(np.intp), bits[0]
+    return index, bits[0]
 
 
 def log_posterior(

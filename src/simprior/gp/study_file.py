@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,20 +10,14 @@ from typing import Any
 from simprior.errors import InputError
 from simprior.gp.study_ep import EpStudy
 from simprior.gp.study_width import WidthStudy
+from simprior.store_toml import read_toml
 
 KINDS: dict[str, type[EpStudy] | type[WidthStudy]] = {"ep": EpStudy, "width": WidthStudy}
 
 
 def load_study(path: Path) -> EpStudy | WidthStudy:
     """Read a study from a TOML file; :class:`InputError` on an unknown key or a wrong type."""
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(
-            f"study={path}", f"a readable TOML file ({error.strerror})", "check the path"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"study={path}", f"TOML ({error})", "correct the file") from None
+    values, _ = read_toml(path, "study")
     name = values.pop("study", "ep")
     if not isinstance(name, str) or name not in KINDS:
         raise InputError(

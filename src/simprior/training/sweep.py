@@ -10,26 +10,19 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from simprior.errors import InputError
+from simprior.store_toml import read_toml
 
 _NOT_IN_A_CELL = ("out", "resume", "overwrite", "config", "json", "quiet", "top", "workers")
 
 
 def read_grid(path: Path | str) -> dict[str, Any]:
     """The grid in a TOML file. Raises :class:`InputError` when it cannot be read."""
-    try:
-        return tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise InputError(
-            f"grid={path}", f"a readable TOML file ({error.strerror})", "check the path"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"grid={path}", f"TOML ({error})", "correct the file") from None
+    return read_toml(path, "grid")[0]
 
 
 def expand(grid: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean.complexity import ones_packed
+from simprior.boolean.inputs import check_index
 from simprior.boolean.truthtable import pack, parse_functions
 from simprior.errors import InputError
 
@@ -66,7 +67,7 @@ def make_training_set(
     InputError
         S is empty or everything, labels are missing, not binary, or not those of the target.
     """
-    index = _check_index(train_index, m)
+    index = check_index(train_index, m, "number the inputs as the bits of a truth table")
     table = None if target is None else _one(target, m, "target")
     if labels is None:
         if table is None:
@@ -79,23 +80,6 @@ def make_training_set(
             "labels that differ from the target", "the target's labels", "leave labels out (None)"
         )
     return TrainingSet(m, index, bits, table)
-
-
-def _check_index(train_index: Any, m: int) -> np.ndarray:
-    index = np.atleast_1d(np.asarray(train_index))
-    if index.ndim != 1 or index.size == 0 or index.size >= m:
-        raise InputError(
-            f"a training set of {index.size} of the {m} inputs", f"1 to {m - 1} inputs",
-            "leave at least one input outside",
-        )  # fmt: skip
-    if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:
-        raise InputError(
-            f"train_index with values from {index.min()} to {index.max()}",
-            f"integers from 0 to {m - 1}", "number the inputs as the bits of a truth table",
-        )  # fmt: skip
-    if np.unique(index).size < index.size:
-        raise InputError("train_index with repeated inputs", "each input once", "drop the repeats")
-    return index.astype(np.intp)
 
 
 def _one(function: Any, m: int, name: str) -> np.ndarray:
