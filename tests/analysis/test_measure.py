@@ -17,6 +17,7 @@ from simprior.analysis.measure import load_measures, measure_runs
 from simprior.analysis.measure_names import GROUPS, MEASURES
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.inputs import input_matrix
+from simprior.boolean.truthtable import unpack
 from simprior.errors import InputError, StoreError
 from simprior.gp.bounds import marginal_likelihood_bound
 from simprior.gp.kernels import nngp
@@ -103,6 +104,20 @@ def test_what_is_said_of_columns_agrees_with_the_flatness_package() -> None:
             assert MEASURES[name].moves == about.changes, name
             assert MEASURES[name].weights, name
     assert {measure.group for measure in MEASURES.values()} == set(GROUPS)
+
+
+def test_attack_points_do_not_count_in_the_function_of_data(runs: Path) -> None:
+    """ln P and complexity are those of the labels of training and test inputs."""
+    frame = measure_runs(runs / "digits", "prior,lz,entropy", seed=2, draws=400)
+    result = sp.training.TrainResult.load(runs / "digits")
+    assert len(result.problem["attack_index"]) == 2
+    index = [i for i in range(24) if i not in result.problem["attack_index"]]
+    tables = unpack(result.words[frame["member"]], 24)[:, index]
+    ensemble = Ensemble.of_run(runs / "digits")
+    K = nngp(ensemble.network, ensemble.network.inputs)[np.ix_(index, index)]
+    found = log_prior(tables, K, seed=2, draws=400)
+    assert frame["log_p"].tolist() == [p.value for p in found]
+    assert frame["ones"].tolist() == tables.sum(axis=1).tolist()
 
 
 def test_data_have_the_sample_ratio_in_a_box(runs: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from simprior.analysis.measure_names import BITS_ONLY, FUNCTION_GROUPS, GROUPS, WEIGHT_GROUPS
 from simprior.analysis.measure_sources import Source
 from simprior.analysis.records import function_rows, network_rows
+from simprior.boolean.truthtable import pack, unpack
 from simprior.errors import InputError
 from simprior.training.records import TrainResult
 
@@ -81,7 +82,7 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
 
     result = TrainResult.load(source.path)
     frame = network_rows(result, source.name, members)
-    columns = _of_functions(request, result.words[members], result.m, int(result.problem["n"]))
+    columns = _of_networks_functions(request, result, members)
     data = "sensitivity" in request.groups and not result.problem["n"]
     weights = [g for g in request.groups if g in WEIGHT_GROUPS]
     if "prior" in request.groups or "bound" in request.groups:
@@ -123,6 +124,27 @@ def function_columns(request: Request, source: Source, rows: np.ndarray) -> pd.D
     return _with(frame, columns)
 
 
+def compared_inputs(result: TrainResult) -> np.ndarray:
+    """Inputs on which functions are compared: all bit strings; of data, training and test inputs.
+
+    Attack points are left out: their number would otherwise decide ln P and complexity.
+    """
+    index = np.arange(result.m)
+    if result.problem["n"]:
+        return index
+    return np.setdiff1d(index, result.problem["attack_index"])
+
+
+def _of_networks_functions(
+    request: Request, result: TrainResult, members: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Columns of the functions that the members of a run compute."""
+    index, words = compared_inputs(result), result.words[members]
+    if len(index) < result.m:
+        words = pack(unpack(words, result.m)[:, index])
+    return _of_functions(request, words, len(index), int(result.problem["n"]))
+
+
 def _of_functions(request: Request, words: np.ndarray, m: int, n: int) -> dict[str, np.ndarray]:
     """Columns of the groups that need the truth table only, computed once a distinct function."""
     groups = [g for g in request.groups if g in FUNCTION_GROUPS]
@@ -151,7 +173,7 @@ def _priors(
     columns: dict[str, Any] = {}
     words = result.words[members]
     if "prior" in request.groups:
-        columns |= prior.log_p(words)
+        columns |= prior.log_p(words, compared_inputs(result))
         if request.prior_from is not None:
             columns |= looked_up(request.prior_from, words, result.m)
     if "bound" in request.groups:

@@ -42,10 +42,15 @@ class Prior:
         self.m, self.seed, self.level, self.options = len(inputs), seed, level, options
         self.K = nngp(network, inputs)
 
-    def log_p(self, words: np.ndarray) -> Columns:
-        """``log_p`` and ``log_p_stderr`` (F,), nats, of packed (F, W) functions on all inputs."""
-        distinct, where = np.unique(words, axis=0, return_inverse=True)
-        found = self._of(unpack(distinct, self.m), np.arange(self.m))
+    def log_p(self, words: np.ndarray, index: np.ndarray | None = None) -> Columns:
+        """``log_p`` and ``log_p_stderr`` (F,), nats, of packed (F, W) functions.
+
+        ``index``: the inputs that count (default: all).
+        """
+        index = np.arange(self.m) if index is None else index
+        tables = unpack(words, self.m)[:, index]
+        distinct, where = np.unique(tables, axis=0, return_inverse=True)
+        found = self._of(distinct, index)
         value = np.array([p.value for p in found])[where.ravel()]
         return {"log_p": value, "log_p_stderr": np.array([p.stderr for p in found])[where.ravel()]}
 
