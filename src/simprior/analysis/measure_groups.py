@@ -94,7 +94,8 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
         from simprior.analysis.hamming.box import box_csr
 
         assert ensemble is not None
-        columns |= box_csr(ensemble, _inputs(result), request.radius, request.seed)
+        points = _inputs(result)[compared_inputs(result)]
+        columns |= box_csr(ensemble, points, request.radius, request.seed)
     frame = _with(frame, columns)
     rows = []
     for alpha in request.alphas:
