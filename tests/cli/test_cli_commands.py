@@ -73,6 +73,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "simprior.boolean.results": {"load_result": FakeCounts.load},
         "simprior.boolean.sampling": {"sample": sample},
         "simprior.analysis.plots": {"plot_run": plot_run},
+        "simprior.analysis.run_tables": {"has_functions": lambda path: True},
     }
     for name, content in members.items():
         module = ModuleType(name)
