@@ -26,7 +26,7 @@ runs = 4
 batch_size = 4
 [train.grid]
 target = ["x1", "majority"]
-data_seed = [1, 2, 3, 4, 5]
+data_seed = [1, 2, 3, 4, 5, 6, 7, 8]
 [train.optimizers.adam]
 lr = [0.05]
 [train.optimizers.sgd]

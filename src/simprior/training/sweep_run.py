@@ -26,7 +26,7 @@ from simprior.training.sweep import cell_name, expand, varying
 if TYPE_CHECKING:
     import pandas as pd
 
-_FEW = 8
+_FEW = 64
 CELLS, TABLE = "cells", "tables/sweep"
 COLUMNS = (
     "runs", "fitted_share", "fitted_low", "fitted_high", "steps_to_fit_median", "test_error",
