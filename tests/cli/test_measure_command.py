@@ -16,12 +16,12 @@ GRID = """
 n = 4
 hidden = [8]
 target = "mux"
-runs = 2
+runs = 1
 loss = "mse"
 max_epochs = 3000
 [grid]
-train = [6, 9, 11]
-data_seed = [0, 1, 2]
+train = [6, 11]
+data_seed = [0, 1, 2, 3, 4, 5, 6, 7, 8]
 [optimizers.adam]
 lr = [0.02]
 [optimizers.sgd]
