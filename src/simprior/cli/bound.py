@@ -11,7 +11,6 @@ from tyro.conf import arg
 from simprior.cli.gp_options import (
     METHOD_HELP,
     DataOptions,
-    build_network,
     check_device,
     kernel,
     load_data,
@@ -51,7 +50,7 @@ def run(spec: Bound) -> int:
     from simprior.gp.threads import one_thread
 
     data = load_data(spec)
-    network = build_network(spec, data.X_train)
+    network = spec.build_network(data.X_train)
     options: dict[str, Any] = {} if spec.draws is None else {"draws": spec.draws}
     K = kernel(network)
     with one_thread():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from simprior.cli.common import RunOptions
-from simprior.cli.values import Integer, MaybeCount, MaybeText, Number, Numbers, Widths, choice
+from simprior.cli.network_options import ArchitectureOptions
+from simprior.cli.values import MaybeCount, MaybeText, Number, Widths
 from simprior.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -26,26 +27,12 @@ SPLIT_KEYS = ("data", "classes", "train", "corrupt", "scale", "balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriorOptions(RunOptions):
+class PriorOptions(ArchitectureOptions):
     """The infinitely wide network and its inputs."""
 
-    n: Annotated[Integer, arg(help="input bits, 1 to 16")] = 7
     hidden: Annotated[
         Widths, arg(help='hidden layers; the widths do not matter here; "" is a perceptron')
     ] = (40, 40)
-    activation: Annotated[
-        str, arg(help="relu, tanh, erf, gelu, sin, linear, step, or package.module:function")
-    ] = "relu"
-    sigma_w: Annotated[
-        Numbers, arg(help="standard deviation of weights times sqrt(fan-in), one or one a layer")
-    ] = 1.0
-    sigma_b: Annotated[Numbers, arg(help="standard deviation of biases, one or one a layer")] = 1.0
-    encoding: Annotated[str, choice("01", "pm1"), arg(help="bits as 0 and 1, or as -1 and 1")] = (
-        "01"
-    )
-    inputs: Annotated[
-        MaybeText, arg(help="explicit inputs in place of all bit strings: .npy or .csv, one a row")
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +60,6 @@ def check_device(spec: RunOptions) -> None:
             f"device={spec.device!r}: expected auto or cpu, the Gaussian-process estimators run on "
             "the CPU; leave --device out"
         )
-
-
-def build_network(spec: PriorOptions, inputs: np.ndarray | None = None) -> Network:
-    """The network that the flags describe, on ``inputs`` if given."""
-    from simprior.cli.sample import load_inputs
-    from simprior.network import Network
-
-    if inputs is None and spec.inputs is not None:
-        inputs = load_inputs(spec.inputs)
-    return Network(
-        n=spec.n, hidden=spec.hidden, activation=spec.activation, sigma_w=spec.sigma_w,
-        sigma_b=spec.sigma_b, encoding=spec.encoding, inputs=inputs,
-    )  # fmt: skip
 
 
 def kernel(network: Network, workers: int = 1) -> np.ndarray:

@@ -12,7 +12,6 @@ from tyro.conf import arg
 from simprior.cli.gp_options import (
     METHOD_HELP,
     DataOptions,
-    build_network,
     check_device,
     check_no_data,
     data_config,
@@ -106,7 +105,7 @@ def _request(spec: LogP) -> tuple[Request, dict[str, Any]]:
     config: dict[str, Any] = {"method": list(common["methods"]), "seed": spec.seed, **options}
     if spec.data is not None:
         data = load_data(spec)
-        network = build_network(spec, data.X_train)
+        network = spec.build_network(data.X_train)
         logging.getLogger("simprior").info(
             "%s, classes %s: %d training examples, %d test examples",
             data.name, data.classes, data.m, len(data.y_test),
@@ -121,7 +120,7 @@ def _request(spec: LogP) -> tuple[Request, dict[str, Any]]:
     check_no_data(spec)
     if spec.from_ is not None:
         return _from_run(spec, common, config)
-    network = build_network(spec)
+    network = spec.build_network()
     names = spec.functions or ()
     tables = parse_functions(list(names), network.m, None if network.inputs is None else 0)
     request = Request(kernel(network, spec.worker_count()), tables, names=tuple(names), **common)

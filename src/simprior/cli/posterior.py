@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.gp_options import PriorOptions, build_network, check_device, kernel, prior_config
+from simprior.cli.gp_options import PriorOptions, check_device, kernel, prior_config
 from simprior.cli.output import key_values, markdown, print_json, set_up_logging
 from simprior.cli.values import Count, MaybeCount, MaybeText, Number, choice
 from simprior.errors import InputError
@@ -102,7 +102,7 @@ def _counts(spec: Posterior) -> FunctionCounts:
     from simprior.boolean.truthtable import parse_functions
     from simprior.engine import progress_bar
 
-    network = build_network(spec)
+    network = spec.build_network()
     bits = 0 if network.inputs is not None else None
     target = parse_functions(spec.target, network.m, bits)[0]
     index = training_set(spec, network.m)

@@ -25,9 +25,9 @@ class Table(Output):
     """
 
     path: Annotated[Positional[Path], arg(help="a run directory")]
-    file: Annotated[
-        MaybeText, arg(help="a table of the run, for example tables/sweep.parquet")
-    ] = None
+    file: Annotated[MaybeText, arg(help="a table of the run, for example tables/sweep.parquet")] = (
+        None
+    )
     top: Annotated[Count, arg(help="number of functions, or of rows")] = 20
     format: Annotated[
         str, choice("csv", "latex", "markdown", "json", "parquet"), arg(help="form of the table")

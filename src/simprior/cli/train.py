@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.common import RunOptions
+from simprior.cli.network_options import NetworkOptions
 from simprior.cli.output import key_values, markdown, print_json, set_up_logging
-from simprior.cli.sample import load_inputs
 from simprior.cli.values import (
     Count,
     Integer,
     MaybeText,
     Number,
-    Numbers,
     Options,
     Refused,
-    Widths,
     choice,
     kind,
     parse_integer,
@@ -28,7 +25,6 @@ from simprior.cli.values import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simprior.network import Network
     from simprior.training.records import TrainResult
 
 TRAJECTORY_LOGP = "tables/trajectories-logp.parquet"
@@ -66,34 +62,13 @@ MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(RunOptions):
+class Train(NetworkOptions):
     """Train many networks on one training set and count the functions they find: P_opt(f|S).
 
     Every member has its own draw of the initial parameters and its own minibatch order. Members
     that do not fit the training set within --max-epochs are counted and reported.
     """
 
-    n: Annotated[Integer, arg(help="input bits, 1 to 16")] = 7
-    hidden: Annotated[Widths, arg(help='widths of the hidden layers; "" is a perceptron')] = (
-        40,
-        40,
-    )
-    activation: Annotated[
-        str, arg(help="relu, tanh, erf, gelu, sin, linear, or package.module:function")
-    ] = "relu"
-    sigma_w: Annotated[
-        Numbers, arg(help="initial weights: standard deviation times sqrt(fan-in)")
-    ] = 1.0
-    sigma_b: Annotated[Numbers, arg(help="initial biases: standard deviation")] = 1.0
-    encoding: Annotated[str, choice("01", "pm1"), arg(help="bits as 0 and 1, or as -1 and 1")] = (
-        "01"
-    )
-    weight_dist: Annotated[
-        str, choice("gaussian", "uniform"), arg(help="law of the initial weights and biases")
-    ] = "gaussian"
-    inputs: Annotated[
-        MaybeText, arg(help="explicit inputs in place of all bit strings: .npy or .csv")
-    ] = None
     target: Annotated[
         MaybeText,
         arg(help="function to learn: bits, hex, a name, random, random:T (T ones), lz:K"),
@@ -190,19 +165,8 @@ def trained(spec: Train, progress: Any = None) -> TrainResult:
     if spec.executor_options:
         keywords["executor_options"] = spec.executor_options
     return train(
-        build_network(spec), spec.target, train=spec.train, data=spec.data, label=spec.label,
+        spec.build_network(), spec.target, train=spec.train, data=spec.data, label=spec.label,
         workers=spec.worker_count(), progress=progress, **keywords,
-    )  # fmt: skip
-
-
-def build_network(spec: Train) -> Network:
-    """The network that the flags describe; real data replace its inputs."""
-    from simprior.network import Network
-
-    return Network(
-        n=spec.n, hidden=spec.hidden, activation=spec.activation, sigma_w=spec.sigma_w,
-        sigma_b=spec.sigma_b, encoding=spec.encoding, weight_dist=spec.weight_dist,
-        inputs=None if spec.inputs is None else load_inputs(spec.inputs),
     )  # fmt: skip
 
 
