@@ -273,7 +273,7 @@ def test_stage_frames_and_groups(finished: Path) -> None:
     frame = stage_frame(finished, ["targets"])
     assert list(frame["stage"]) == ["targets"] * 2
     grouped, column = group_column(frame, ["optimizer", "data_seed"])
-    assert column == "group" and set(grouped["group"]) == {"adam, 1", "adam, 2"}
+    assert column == "optimizer, data_seed" and set(grouped[column]) == {"adam, 1", "adam, 2"}
     with pytest.raises(InputError):
         group_column(frame, ["nothing"])
     with pytest.raises(InputError, match="one of"):

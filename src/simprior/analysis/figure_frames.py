@@ -32,6 +32,8 @@ def name_of(column: str | None) -> str:
     """Short name of a column for ticks and legends."""
     if column is None:
         return ""
+    if ", " in column:  # a group of several
+        return ", ".join(map(name_of, column.split(", ")))
     known = MEASURES.get(column)
     return str(known.label) if known is not None else _SETTINGS.get(column, column)
 

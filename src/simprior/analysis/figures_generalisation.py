@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 POINTS = ("run", "network")
-_GREY = "0.55"
+_FEW = 8
 
 
 def scatter_figure(
@@ -262,9 +262,18 @@ def _wide_enough(axes: Axes, change: pd.DataFrame) -> None:
 
 
 def _scale(axes: Axes, which: str, values: np.ndarray) -> None:
-    """A logarithmic axis for positive values over more than a factor of 10."""
-    if positive_span(values) > 10:
-        axes.set(**{f"{which}scale": "log"})
+    """A logarithmic axis for positive values over more than a factor of 10.
+
+    Few values are the ticks themselves.
+    """
+    if positive_span(values) <= 10:
+        return
+    axes.set(**{f"{which}scale": "log"})
+    known = np.unique(values[np.isfinite(values)])
+    if len(known) <= _FEW:
+        axis = axes.xaxis if which == "x" else axes.yaxis
+        axis.set_ticks(list(known), [f"{value:g}" for value in known])
+        axis.set_ticks([], minor=True)
 
 
 def _legend(

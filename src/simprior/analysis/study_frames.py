@@ -99,7 +99,7 @@ def _draw_alpha(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def group_column(frame: pd.DataFrame, by: str | Sequence[str] | None) -> tuple[Any, str | None]:
-    """(frame, one column to group by): several columns are joined into a column ``group``."""
+    """(frame, one column to group by): several columns are joined into one."""
     if by is None or isinstance(by, str):
         return frame, by
     for name in by:
@@ -109,4 +109,5 @@ def group_column(frame: pd.DataFrame, by: str | Sequence[str] | None) -> tuple[A
     joined = texts[0]
     for text in texts[1:]:
         joined = joined + ", " + text
-    return frame.assign(group=joined), "group"
+    name = ", ".join(by)
+    return frame.assign(**{name: joined}), name
