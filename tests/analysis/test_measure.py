@@ -98,6 +98,23 @@ def test_rescaling_changes_weights_and_not_the_function(runs: Path) -> None:
             assert MEASURES[name].moves
 
 
+def test_a_function_that_a_rescaling_changed_would_be_seen(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Ensemble.rescaled
+
+    def wrong(ensemble: Ensemble, alpha: float, layer: int = 0) -> Ensemble:
+        found = real(ensemble, alpha, layer)
+        found.parameters[0] = -found.parameters[0]
+        return found
+
+    monkeypatch.setattr(Ensemble, "rescaled", wrong)
+    frame = measure_runs(runs / "digits", "norms", alphas=(1, 2))
+    a, b = (frame[frame["alpha"] == alpha]["function"].tolist() for alpha in (1.0, 2.0))
+    assert a[0] != b[0]
+    assert a[1:] == b[1:]
+
+
 def test_what_is_said_of_columns_agrees_with_the_flatness_package() -> None:
     for group in WEIGHT_MEASURES.values():
         for name, about in group.about.items():

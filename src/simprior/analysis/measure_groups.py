@@ -12,7 +12,7 @@ import numpy as np
 from simprior.analysis.measure_names import BITS_ONLY, FUNCTION_GROUPS, GROUPS, WEIGHT_GROUPS
 from simprior.analysis.measure_sources import Source
 from simprior.analysis.records import function_rows, network_rows
-from simprior.boolean.truthtable import pack, unpack
+from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
 from simprior.training.records import TrainResult
 
@@ -101,7 +101,10 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
     for alpha in request.alphas:
         part = frame.assign(alpha=alpha)
         if ensemble is not None:
-            part = _with(part, _of_weights(request, ensemble, weights, alpha))
+            scaled = ensemble if alpha == 1.0 else ensemble.rescaled(alpha)
+            if scaled is not ensemble:
+                part = _checked(part, ensemble, scaled, _inputs(result))
+            part = _with(part, _of_weights(request, scaled, weights))
         rows.append(part)
     return pd.concat(rows, ignore_index=True)
 
@@ -217,12 +220,21 @@ def _ensemble(result: TrainResult, members: np.ndarray, groups: list[str]) -> En
     return Ensemble.of_run(result, members)
 
 
-def _of_weights(
-    request: Request, ensemble: Ensemble, groups: list[str], alpha: float
-) -> dict[str, np.ndarray]:
-    """Columns of the groups that need weights, of the rescaled networks."""
-    if alpha != 1.0:
-        ensemble = ensemble.rescaled(alpha)
+def _checked(
+    part: pd.DataFrame, before: Ensemble, after: Ensemble, inputs: np.ndarray
+) -> pd.DataFrame:
+    """Rows with the function of the rescaled networks: evaluated, not taken for granted."""
+    old, new = (e.classes(inputs).cpu().numpy() for e in (before, after))
+    changed = (old != new).any(axis=1)
+    if not changed.any():
+        return part
+    functions = part["function"].to_numpy(object, copy=True)
+    functions[changed] = to_hex(pack(new[changed].astype(np.uint8)), len(inputs))
+    return part.assign(function=functions)
+
+
+def _of_weights(request: Request, ensemble: Ensemble, groups: list[str]) -> dict[str, np.ndarray]:
+    """Columns of the groups that need weights."""
     out: dict[str, np.ndarray] = {}
     if not groups:
         return out
