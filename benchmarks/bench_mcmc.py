@@ -2,7 +2,7 @@
 
 * elliptical slice sampling: sweeps a second, and effective samples a second (of the number of ones
   of the function), against one chain in numpy that moves all weights on one ellipse with a forward
-  pass a trial point, as is usual. A sweep moves the units of every hidden layer in blocks, and draws
+  pass a trial point, as is usual. A sweep moves all hidden units in blocks, and draws
   the output layer exactly after each block;
 * rejection: posterior functions a second, against drawing networks with torch, 128 at a time, and
   keeping those that agree with S (|S| = 3, so that the plain way gets anywhere).

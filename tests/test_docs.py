@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -146,6 +147,7 @@ def test_readme_runs(tmp_path: Path) -> None:
     assert {kind for kind, _ in steps} == {"command", "python"}
     (tmp_path / "steps.json").write_text(json.dumps(steps))
     (tmp_path / "runner.py").write_text(RUNNER)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")  # what a clone has
     done = subprocess.run(
         [sys.executable, "runner.py"],
         cwd=tmp_path,

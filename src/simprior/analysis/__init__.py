@@ -3,7 +3,10 @@
 May import: errors, rng, estimate, network, engine, store, philox, vecmath, boolean, gp, training.
 Never cli.
 
-Statistics (``*_stats``) turn records into tables; figures (``figures_*``) only draw tables;
+``measure`` makes the table of networks (``records`` who they are, ``measure_groups`` the columns,
+``measure_names`` what each is), ``flatness`` and ``hamming`` are its larger families of measures,
+``correlation`` asks what predicts the error, ``study`` and ``study_*`` run recipes, ``report`` makes
+the page. Statistics (``*_stats``) turn records into tables; figures (``figures_*``) only draw tables;
 ``plots`` and ``tables`` write files. matplotlib is used through Figure objects: no window, no
 global state, the caller's backend is left alone.
 """
@@ -14,9 +17,12 @@ import importlib
 from typing import Any
 
 _MODULES = (
-    "agreement", "compare", "compare_stats", "complexity_stats", "distances", "errors_stats",
-    "figures_compare", "figures_counts", "figures_gp", "numbers", "plots", "rank_stats", "resample",
-    "sides", "style", "tables",
+    "agreement", "compare", "compare_stats", "complexity_stats", "correlation", "distances",
+    "errors_stats", "figure_frames", "figures_compare", "figures_counts", "figures_generalisation",
+    "figures_gp", "figures_hamming", "figures_width", "flatness", "hamming", "measure",
+    "measure_groups", "measure_names", "measure_sources", "numbers", "plots", "prior_measures",
+    "rank_stats", "records", "report", "resample", "rescaling", "run_tables", "sides", "study",
+    "study_run", "style", "tables", "tables_latex",
 )  # fmt: skip
 
 
