@@ -5,8 +5,8 @@ Never cli.
 
 ``measure`` makes the table of networks (``records`` who they are, ``measure_groups`` the columns,
 ``measure_names`` what each is); ``flatness`` and ``hamming`` are its larger families of measures;
-``correlation`` asks what predicts the error; ``study`` and ``study_*`` run recipes; ``report`` makes
-the page.
+``correlation`` asks what predicts the error; ``study`` and ``study_*`` run recipes; ``report``
+makes the page.
 
 Statistics (``*_stats``) turn records into tables; figures (``figures_*``) only draw tables;
 ``plots`` and ``tables`` write files. matplotlib is used through Figure objects: no window, no
