@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SETTINGS = {
+    "pearson": "Pearson $r$", "spearman": r"Spearman $\rho$", "kendall": r"Kendall $\tau_b$",
+    "partial_pearson": "partial $r$", "partial_spearman": r"partial $\rho$", "p_value": "$p$",
+    "p_adjusted": "$p$ (BH)", "p_holm": "$p$ (Holm)",
     "test_error": "test error", "train_error": "training error", "majority_error":
     "error of the commoner class", "train_size": "training examples", "attack": "attack points",
     "corrupt": "share of labels replaced by coin flips", "sigma_w": r"$\sigma_w$", "sigma_b":

@@ -46,6 +46,13 @@ def run_table(
     return frame if top is None else frame.head(top)
 
 
+def for_paper(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a table of coefficients that a page has room for; other tables as they are."""
+    from simprior.analysis.correlation.output import paper_columns
+
+    return frame[paper_columns(frame)] if {"measure", "kendall"} <= set(frame.columns) else frame
+
+
 def render(frame: pd.DataFrame, form: str, caption: str, label: str, note: str = "") -> str:
     """The table as text; LaTeX by :func:`tables_latex.siunitx_table`, else ``tables.render``."""
     if form == "latex":

@@ -100,11 +100,16 @@ def write_tables(
 
 
 def write_forms(
-    frame: pd.DataFrame, stem: Path, caption: str, label: str, note: str
-) -> Iterator[Path]:
-    """``stem.tex`` (siunitx), ``stem.csv`` and ``stem.parquet``, each with the command in it."""
+    frame: pd.DataFrame, stem: Path, caption: str, label: str, note: str,
+    columns: list[str] | None = None,
+) -> Iterator[Path]:  # fmt: skip
+    """``stem.tex`` (siunitx), ``stem.csv`` and ``stem.parquet``, each with the command in it.
+
+    ``columns``: those of the LaTeX table, which has a page's width (default: all).
+    """
     tex = stem.with_name(f"{stem.name}.tex")
-    write_bytes(tex, siunitx_table(named(frame), caption, label, note, headings(frame)).encode())
+    narrow = frame if columns is None else frame[columns]
+    write_bytes(tex, siunitx_table(named(narrow), caption, label, note, headings(narrow)).encode())
     yield tex
     for form in ("csv", "parquet"):
         path = stem.with_name(f"{stem.name}.{form}")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PREAMBLE = r"\usepackage{booktabs,siunitx}"
 _SUFFIXES = ("_stderr", "_low", "_high")
+P_VALUES = ("p_value", "p_adjusted", "p_holm")
+"""Columns printed with two significant digits."""
 _LARGE, _SMALL = 1e6, 1e-4
 _SIGNS = {
     "σ": "sigma", "α": "alpha", "ρ": "rho", "τ": "tau", "ε": "varepsilon", "δ": "delta",
@@ -154,6 +156,9 @@ def _column(frame: pd.DataFrame, name: str) -> tuple[list[str], str]:
     if column.dtype.kind in "OUTb" or str(column.dtype) in ("str", "string", "category"):
         return [_word(v) for v in column], "l"
     values = column.to_numpy(float)
+    if name in P_VALUES:
+        cells = [f"{v:.2g}" if math.isfinite(v) else "{--}" for v in values]
+        return cells, _s_column(cells)
     stderr = f"{name}_stderr"
     errors = frame[stderr].to_numpy(float) if stderr in frame else np.full(len(values), math.nan)
     cells = [value_error(v, e) for v, e in zip(values, errors, strict=True)]

@@ -15,6 +15,8 @@ from simprior.cli.output import set_up_logging
 from simprior.cli.values import Count, MaybePath, MaybeText, Texts, choice
 from simprior.errors import InputError
 
+LABEL = "tab:functions"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Output):
@@ -34,7 +36,7 @@ class Table(Output):
     ] = "csv"
     columns: Annotated[Texts, arg(help="columns to print, in this order")] = None
     caption: Annotated[MaybeText, arg(help="latex: the caption")] = None
-    label: Annotated[str, arg(help="latex: the label")] = "tab:functions"
+    label: Annotated[str, arg(help="latex: the label")] = LABEL
     out: Annotated[MaybePath, arg(help="write to this file in place of stdout")] = None
 
 
@@ -69,8 +71,11 @@ def _other(spec: Table, form: str) -> int:
     from simprior.analysis import run_tables
 
     frame = run_tables.run_table(spec.path, spec.file, spec.top, spec.columns)
+    if form == "latex" and spec.columns is None and spec.file is None:
+        frame = run_tables.for_paper(frame)
     name = (spec.file or spec.path.resolve().name).removesuffix(".parquet")
-    words = {"caption": spec.caption or name.replace("/", ", "), "label": spec.label}
+    label = f"tab:{name.rpartition('/')[2]}" if spec.label == LABEL else spec.label
+    words = {"caption": spec.caption or name.replace("/", ", "), "label": label}
     note = command_line(spec, form)
     if spec.out is None:
         sys.stdout.write(run_tables.render(frame, form, **words))

@@ -37,11 +37,21 @@ def write_correlations(
         table = getattr(found, attribute)
         if len(table):
             stem = store.path / "tables" / name
-            files += write_forms(table, stem, caption, f"tab:{name}", note)
+            columns = paper_columns(table) if name == "correlations" else None
+            files += write_forms(table, stem, caption, f"tab:{name}", note, columns)
     for file in files:
         store.add_file(file)
     store.finish({"rows": len(frame), "notes": list(found.notes)})
     return files
+
+
+def paper_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of the table of coefficients that a page has room for: groups, measure, numbers,
+    Kendall's tau, the partial rank coefficient if there is one, and the adjusted p-value."""
+    head = list(table.columns[: list(table.columns).index("measure") + 1])
+    kinds = ["kendall", "partial_spearman" if "partial_spearman" in table else "spearman"]
+    ends = ("", "_stderr", "_low", "_high")
+    return [*head, "points", "clusters", *(k + end for k in kinds for end in ends), "p_adjusted"]
 
 
 def correlate_into(
