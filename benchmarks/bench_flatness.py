@@ -21,11 +21,13 @@ from simprior.analysis.flatness.ensemble import Ensemble
 from simprior.analysis.flatness.fisher import fisher_rao
 from simprior.analysis.flatness.hessian import hessian_top, hessian_trace
 from simprior.analysis.flatness.norms import spectral_norm
-from simprior.analysis.flatness.sharpness import random_sharpness
+from simprior.analysis.flatness.sharpness import keskar_sharpness, random_sharpness
+from simprior.analysis.flatness.sigma import sigma_flatness
 from simprior.network import Network
 from simprior.training.members import Parameters, Source
 
 FEW, DRAWS, POWER = 8, 32, 40
+ASCENT, BISECTIONS, ZETA = 10, 12, 1e-4
 
 
 def make(networks: int) -> tuple[Ensemble, list[Parameters]]:
@@ -98,6 +100,43 @@ class Plain:
                 w.copy_(s)
         return total / (2 * DRAWS)
 
+    def keskar(self) -> float:
+        """ASCENT gradient evaluations: steps to the vertex of the box that the gradient points to."""
+        start, base = [w.detach().clone() for w in self.weights], float(self.loss().detach())
+        best = base
+        for _ in range(ASCENT):
+            loss = self.loss()
+            best = max(best, float(loss.detach()))
+            gradient = torch.autograd.grad(loss, self.weights)
+            with torch.no_grad():
+                for w, s, g in zip(self.weights, start, gradient, strict=True):
+                    w.copy_(s + ZETA * (s.abs() + 1) * g.sign())
+        with torch.no_grad():
+            for w, s in zip(self.weights, start, strict=True):
+                w.copy_(s)
+        return 100 * (best - base) / (1 + base)
+
+    def sigma(self) -> float:
+        """Bisection for the noise that raises the training error by 0.1."""
+        start = [w.detach().clone() for w in self.weights]
+        noise = [[torch.randn_like(w) for w in start] for _ in range(DRAWS)]
+        low, high = 1e-3, 10.0
+        with torch.no_grad():
+            base = self.error()
+            for _ in range(BISECTIONS):
+                sigma, rise = (low * high) ** 0.5, 0.0
+                for e in noise:
+                    for w, s, a in zip(self.weights, start, e, strict=True):
+                        w.copy_(s + sigma * a)
+                    rise += self.error() - base
+                low, high = (low, sigma) if rise / DRAWS > 0.1 else (sigma, high)
+            for w, s in zip(self.weights, start, strict=True):
+                w.copy_(s)
+        return low
+
+    def error(self) -> float:
+        return float(((self.model(self.X) > 0) != (self.y > 0.5)).double().mean())
+
     def fisher(self) -> float:
         """Gradients of the examples, one after the other."""
         total = 0.0
@@ -130,6 +169,8 @@ def main() -> None:
     ensemble, parameters = make(networks)
     few = [Plain(ensemble, p) for p in parameters[:FEW]]
     rows: dict[str, tuple[Callable[[], object], Callable[[Plain], object]]] = {
+        "keskar": (lambda: keskar_sharpness(ensemble), Plain.keskar),
+        "sigma_flatness": (lambda: sigma_flatness(ensemble, draws=DRAWS), Plain.sigma),
         "hessian_trace": (lambda: hessian_trace(ensemble), Plain.trace),
         "hessian_top": (lambda: hessian_top(ensemble), Plain.top),
         "random_sharpness": (lambda: random_sharpness(ensemble, draws=DRAWS), Plain.random),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def start(out: Path, *options: str, samples: str = "2e6") -> subprocess.Popen[st
     command = [sys.executable, "-m", "simprior", "sample", *COMMON, "--samples", samples]
     return subprocess.Popen(
         [*command, "--out", str(out), "--top", "1", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 
@@ -97,14 +98,21 @@ def test_kill_9_at_random_moments(whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
+@pytest.mark.parametrize(
+    ("number", "workers", "group"),
+    [(signal.SIGINT, "1", False), (signal.SIGTERM, "2", False), (signal.SIGTERM, "2", True)],
+)
 def test_interrupt_is_130_and_resumable(
-    whole: Path, tmp_path: Path, number: signal.Signals, workers: str
+    whole: Path, tmp_path: Path, number: signal.Signals, workers: str, group: bool
 ) -> None:
+    """Also where the signal goes to the whole process group, as ``timeout`` sends it."""
     out = tmp_path / "stopped"
     process = start(out, "--workers", workers)
     wait_for(out, 5, process)
-    process.send_signal(number)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     last = errors.strip().splitlines()[-1]

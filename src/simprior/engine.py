@@ -202,7 +202,9 @@ def _run_pool(
                     deliver(task, _unwrap(result))
         kill = False
     except pool.broken:
-        raise WorkerError(_dead_worker_message()) from None
+        # a signal to the whole process group (timeout, kill -- -PID) ends the workers as well
+        if not stop.wait(_POLL_SECONDS):
+            raise WorkerError(_dead_worker_message()) from None
     finally:
         pool.shutdown(kill=kill)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from simprior import rng
 from simprior.analysis.correlation import checks
-from simprior.analysis.correlation.environments import sign_errors, summarise
+from simprior.analysis.correlation.environments import LEAST, sign_errors, summarise
 from simprior.analysis.correlation.granulated import (
     conditional_information,
     granulated_tau,
@@ -150,7 +150,7 @@ def _tables(frame: pd.DataFrame, setup: _Setup, notes: list[str]) -> Correlation
             rows["table"].append(
                 {**head, "measure": measure, **_row(part, measure, setup, where, notes, name)}
             )
-        _controlled_analyses(part, setup, head, name, rows)
+        _controlled_analyses(part, setup, head, name, rows, notes)
         rows["baselines"] += [{**head, **row} for row in _baselines(part, setup, name)]
     table = pd.DataFrame(rows["table"])
     if not table["pearson"].notna().any():
@@ -249,7 +249,7 @@ def _sample(part: pd.DataFrame, measure: str, setup: _Setup) -> tuple[Sample, in
 
 def _controlled_analyses(
     part: pd.DataFrame, setup: _Setup, head: dict[str, Any], name: str,
-    rows: dict[str, list[dict[str, Any]]],
+    rows: dict[str, list[dict[str, Any]]], notes: list[str],
 ) -> None:  # fmt: skip
     """Granulated tau, conditional information and sign errors, where hyperparameters vary."""
     axes = checks.varying_axes(part, setup.by)
@@ -272,6 +272,11 @@ def _controlled_analyses(
             rows["environments"].append({
                 **head, "measure": measure, "expected_sign": int(direction), **summarise(errors),
             })  # fmt: skip
+        elif measure == setup.measures[0]:
+            notes.append(
+                f"{name + ': ' if name else ''}no sign errors: no two settings that differ in one "
+                f"hyperparameter have {LEAST:g} effective pairs; measure more networks a setting"
+            )
 
 
 def _direction(rows: list[dict[str, Any]], measure: str, head: dict[str, Any]) -> float:
