@@ -250,6 +250,7 @@ def test_entropy_matched_baseline_is_the_mean_over_permutations() -> None:
     assert abs(np.mean(errors) - baselines(task)["baseline_entropy_matched"]) < 5 * error
 
 
+@pytest.mark.slow
 def test_clustered_runs_have_longer_intervals_than_their_counts_suggest() -> None:
     run = sample(NET, samples=6400, seed=0, heads=64)
     other = sample(NET, samples=6400, seed=1, heads=1)

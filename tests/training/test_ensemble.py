@@ -237,6 +237,7 @@ def test_torch_engine_trains_the_same_members(name: str) -> None:
     assert len(batched.trajectories) == len(compiled.trajectories)
 
 
+@pytest.mark.slow
 def test_torch_engine_replaces_members_and_pretrains() -> None:
     options = {**FAST, "optimizer": "momentum", "lr": 0.03, "runs": 30, "seed": 9, "pretrain": 50}
     few = train(NETWORK, "random", engine="torch", members=7, **options)

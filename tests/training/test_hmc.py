@@ -127,6 +127,7 @@ def importance(network: Network, beta: float, draws: int) -> tuple[np.ndarray, n
     return p, np.sqrt(variance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [1.0, 10.0])
 def test_soft_posterior_against_importance_sampling(beta: float) -> None:
     network = Network(n=3, hidden=(4,), activation="tanh", sigma_w=3.0)
