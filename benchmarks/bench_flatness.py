@@ -101,7 +101,7 @@ class Plain:
         return total / (2 * DRAWS)
 
     def keskar(self) -> float:
-        """ASCENT gradient evaluations: steps to the vertex of the box that the gradient points to."""
+        """ASCENT gradient evaluations: steps to the vertex that the gradient points to."""
         start, base = [w.detach().clone() for w in self.weights], float(self.loss().detach())
         best = base
         for _ in range(ASCENT):
@@ -144,7 +144,7 @@ class Plain:
             loss = self.loss_function(self.model(x[None]), y[None])
             gradient = torch.autograd.grad(loss, self.weights)
             pairs = zip(gradient, self.weights, strict=True)
-            total += float(sum((g * w).sum() for g, w in pairs)) ** 2
+            total += float(sum((g * w.detach()).sum() for g, w in pairs)) ** 2
         return (total / len(self.X)) ** 0.5
 
     def spectral(self) -> float:

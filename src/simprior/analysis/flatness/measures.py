@@ -2,14 +2,20 @@
 
 Each column says its unit, where it is defined, whether larger is flatter (or simpler), and whether
 alpha-rescaling of relu layers changes it though the function stays the same.
+
+Groups compute in one thread: the matrices are small, and threads that wait for each other made the
+whole five times slower on a busy machine (norms: 200 times). Use processes for more cores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import wraps
 
 import numpy as np
+import torch
 
 from simprior.analysis.flatness import fisher, norms
 from simprior.analysis.flatness.ensemble import Ensemble
@@ -27,6 +33,7 @@ from simprior.analysis.flatness.sharpness import (
 from simprior.analysis.flatness.sigma import TARGET, sigma_flatness
 from simprior.analysis.flatness.volume import RAYS, local_volume
 from simprior.errors import InputError
+from simprior.gp.threads import one_thread
 
 Columns = dict[str, np.ndarray]
 
@@ -152,7 +159,25 @@ def _group(
     name: str, columns: tuple[str, ...], compute: Callable[..., Columns], gradients: bool
 ) -> WeightMeasure:
     about = {column: _ABOUT[column] for column in columns if column in _ABOUT}
-    return WeightMeasure(columns, compute, _OPTIONS[name], about, gradients)
+
+    @wraps(compute)
+    def alone(*args: object, **keywords: object) -> Columns:
+        with _single_thread():
+            return compute(*args, **keywords)
+
+    return WeightMeasure(columns, alone, _OPTIONS[name], about, gradients)
+
+
+@contextlib.contextmanager
+def _single_thread() -> Iterator[None]:
+    """torch and its linear algebra use one thread inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with one_thread():
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 WEIGHT_MEASURES: dict[str, WeightMeasure] = {
