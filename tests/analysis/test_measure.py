@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import simprior as sp
 from simprior.analysis import measure_sources
@@ -18,7 +19,7 @@ from simprior.analysis.measure_names import GROUPS, MEASURES
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import unpack
-from simprior.errors import InputError, StoreError
+from simprior.errors import DeviceError, InputError, StoreError
 from simprior.gp.bounds import marginal_likelihood_bound
 from simprior.gp.kernels import nngp
 from simprior.gp.log_prior import log_prior
@@ -225,6 +226,9 @@ def test_refusals(runs: Path, run: str, measures: str, message: str) -> None:
 def test_more_refusals(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one kind"):
         measure_runs([runs / "x0", runs / "prior"], "lz")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="found none"):
+            measure_runs(runs / "x0", "norms", device="cuda")
     with pytest.raises(InputError, match="alphas="):
         measure_runs(runs / "x0", "norms", alphas=(1, -2))
     with pytest.raises(StoreError):

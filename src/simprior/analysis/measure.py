@@ -16,6 +16,7 @@ import numpy as np
 
 from simprior.analysis.measure_groups import check_groups, function_columns, network_columns
 from simprior.analysis.measure_sources import Chunk, find_sources, split
+from simprior.boolean.sampling import resolve_device
 from simprior.engine import Progress, progress_bar, run_tasks
 from simprior.errors import InputError
 from simprior.rng import check_seed
@@ -44,6 +45,7 @@ class Request:
     noise: float = 0.9
     prior_from: str | None = None
     seed: int = 0
+    device: str = "cpu"
 
     def prior_options(self) -> dict[str, Any]:
         """Options of the estimator of ln P."""
@@ -65,6 +67,7 @@ def measure_runs(
     noise: float = 0.9,
     prior_from: Path | str | None = None,
     seed: int = 0,
+    device: str = "cpu",
     out: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -100,6 +103,9 @@ def measure_runs(
         Correlation rho of the noise stability.
     prior_from : path, optional
         Run of ``simprior sample`` whose frequencies give ``log_p_sampled`` of networks' functions.
+    device : str
+        Where measures of weights are computed: ``cpu`` (also for ``auto``) or ``cuda``; training
+        again, ln P and truth tables are for the CPU.
     out, resume, overwrite, workers, executor, executor_options, progress, quiet
         As in :func:`simprior.sample`; the table is ``out/measures.parquet``.
 
@@ -110,7 +116,7 @@ def measure_runs(
 
     Raises
     ------
-    InputError, StoreError, Interrupted
+    InputError, StoreError, DeviceError, Interrupted
     """
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     sources = find_sources(many)
@@ -118,7 +124,7 @@ def measure_runs(
     request = Request(
         groups, _alphas(alphas), draws, tol, float(delta), float(zeta), float(radius),
         float(noise), None if prior_from is None else str(Path(prior_from).absolute()),
-        check_seed(seed),
+        check_seed(seed), "cpu" if device == "auto" else resolve_device(device),
     )  # fmt: skip
     wanted = whole("networks", networks, 1)
     chunks = split(sources, wanted)

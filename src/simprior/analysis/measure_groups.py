@@ -89,7 +89,7 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
         columns |= _priors(request, source, result, members)
     ensemble = None
     if weights or data or request.alphas != (1.0,):
-        ensemble = _ensemble(result, members, weights)
+        ensemble = _ensemble(result, members, weights, request.device)
     if data:
         from simprior.analysis.hamming.box import box_csr
 
@@ -208,7 +208,7 @@ def _inputs(result: TrainResult) -> np.ndarray:
     return np.asarray(problem_of(result).inputs)
 
 
-def _ensemble(result: TrainResult, members: np.ndarray, groups: list[str]) -> Ensemble:
+def _ensemble(result: TrainResult, members: np.ndarray, groups: list[str], device: str) -> Ensemble:
     from simprior.analysis.flatness.ensemble import Ensemble
 
     network = result.config.get("network") or result.config["architecture"]
@@ -217,7 +217,7 @@ def _ensemble(result: TrainResult, members: np.ndarray, groups: list[str]) -> En
             f"measures={groups[0]} of networks with activation='step'",
             "an activation with a gradient", "leave it out",
         )  # fmt: skip
-    return Ensemble.of_run(result, members)
+    return Ensemble.of_run(result, members, device=device)
 
 
 def _checked(

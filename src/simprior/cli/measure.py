@@ -12,7 +12,6 @@ from tyro.conf import Positional, arg
 from simprior.cli.common import RunOptions
 from simprior.cli.output import markdown, print_json, set_up_logging
 from simprior.cli.values import Count, MaybeCount, MaybePath, Number, Numbers, Refused, kind
-from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,15 +71,13 @@ SPEC = Measure
 def run(spec: Measure) -> int:
     """Measure, print a summary of every column."""
     set_up_logging(spec.quiet)
-    if spec.device == "cuda":
-        raise InputError("device=cuda", "cpu (or auto)", "leave --device out")
     from simprior.analysis.measure import measure_runs
     from simprior.analysis.rescaling import measure_columns
 
     frame = measure_runs(
         spec.path, spec.measures, networks=spec.networks, alphas=spec.alphas, draws=spec.draws,
         tol=spec.tol, delta=spec.delta, zeta=spec.zeta, radius=spec.radius, noise=spec.noise,
-        prior_from=spec.prior_from, seed=spec.seed, out=spec.out, resume=spec.resume,
+        prior_from=spec.prior_from, seed=spec.seed, device=spec.device, out=spec.out, resume=spec.resume,
         overwrite=spec.overwrite, workers=spec.worker_count(), executor=spec.executor,
         executor_options=spec.executor_options, quiet=spec.quiet,
     )  # fmt: skip

@@ -120,14 +120,22 @@ def _step(
         d = torch.where(whole.unsqueeze(1), d, region.project(v + bounded * g) - v)
     slope = (g * d).sum(1)
     length = torch.ones_like(f)
-    new_v, new_f, new_g = v.clone(), f.clone(), g.clone()
+    new_v, new_f, new_g = v, f, g
     todo = torch.arange(len(rows), device=rows.device)
     for _ in range(12):
-        point = v[todo] + length[todo].unsqueeze(1) * d[todo]
+        if len(todo) == len(rows) and bool((length == 1).all()):
+            point = v + d
+        else:
+            point = v[todo] + length[todo].unsqueeze(1) * d[todo]
         value, gradient = function(point, rows[todo])
         evaluations[rows[todo]] += 1
         rise = length[todo] * slope[todo]
         good = value >= f[todo] + _ARMIJO * rise
+        if bool(good.all()) and len(todo) == len(rows):
+            new_v, new_f, new_g, todo = point, value, gradient, todo[:0]
+            break
+        if new_v is v:
+            new_v, new_f, new_g = v.clone(), f.clone(), g.clone()
         done = todo[good]
         new_v[done], new_f[done], new_g[done] = point[good], value[good], gradient[good]
         todo = todo[~good]

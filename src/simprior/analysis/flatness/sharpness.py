@@ -61,6 +61,7 @@ def box_maximum(
         leaf = points.detach().requires_grad_()
         values = function(leaf)
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        gradient = gradient.clone()
         return values.detach(), gradient
 
     drawn = np.random.default_rng(seed).integers(2, size=(len(centre), starts, centre.shape[1]))
@@ -170,8 +171,10 @@ def _from_starts(
     """A maximum from each start, in coordinates v = (w - centre) / radius; and the loss at 0."""
 
     def scaled(v: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        values, gradient = function(centre[rows] + radius[rows] * v, rows)
-        return values, gradient * radius[rows]
+        all_of_them = len(rows) == len(centre)  # rows are increasing: no need to copy
+        c, r = (centre, radius) if all_of_them else (centre[rows], radius[rows])
+        values, gradient = function(torch.addcmul(c, r, v), rows)
+        return values, gradient.mul_(r)
 
     zero = torch.zeros_like(centre)
     base, g = scaled(zero, torch.arange(len(centre), device=centre.device))
