@@ -77,9 +77,9 @@ def run(spec: Measure) -> int:
     frame = measure_runs(
         spec.path, spec.measures, networks=spec.networks, alphas=spec.alphas, draws=spec.draws,
         tol=spec.tol, delta=spec.delta, zeta=spec.zeta, radius=spec.radius, noise=spec.noise,
-        prior_from=spec.prior_from, seed=spec.seed, device=spec.device, out=spec.out, resume=spec.resume,
-        overwrite=spec.overwrite, workers=spec.worker_count(), executor=spec.executor,
-        executor_options=spec.executor_options, quiet=spec.quiet,
+        prior_from=spec.prior_from, seed=spec.seed, device=spec.device, out=spec.out,
+        resume=spec.resume, overwrite=spec.overwrite, workers=spec.worker_count(),
+        executor=spec.executor, executor_options=spec.executor_options, quiet=spec.quiet,
     )  # fmt: skip
     table = summary(frame, measure_columns(frame))
     if spec.json:
