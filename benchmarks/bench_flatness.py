@@ -148,7 +148,11 @@ class Plain:
         return (total / len(self.X)) ** 0.5
 
     def spectral(self) -> float:
-        return sum(float(torch.linalg.matrix_norm(w, 2).log()) for w in self.weights if w.ndim == 2)
+        return sum(
+            float(torch.linalg.matrix_norm(w.detach(), 2).log())
+            for w in self.weights
+            if w.ndim == 2
+        )
 
 
 def seconds(call: Callable[[], object], repeats: int = 3) -> float:
