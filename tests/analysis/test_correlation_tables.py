@@ -217,3 +217,24 @@ def test_rows_without_values_are_left_out_and_counted() -> None:
     found = correlate(frame, bootstrap=100, permutations=0)
     assert found.table.set_index("measure").loc["good", "points"] == 53
     assert any("7 rows without a finite value" in note for note in found.notes)
+
+
+def test_large_tables_are_resampled_in_groups() -> None:
+    """5,000 rows without clusters: quick, and the same coefficient as scipy's."""
+    from scipy import stats
+
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal(5000)
+    frame = pd.DataFrame({"test_error": x + rng.standard_normal(5000), "mine": x})
+    found = correlate(frame, bootstrap=100, permutations=20)
+    row = found.table.iloc[0]
+    assert row["kendall"] == pytest.approx(stats.kendalltau(frame["mine"], frame["test_error"])[0])
+    assert row["clusters"] == 1000
+    assert 0 < row["kendall_high"] - row["kendall_low"] < 0.1
+    assert row["p_value"] == pytest.approx(1 / 21)
+    assert "no column cluster: every row counts as independent" in found.notes
+
+
+def test_a_cluster_column_that_is_named_must_exist() -> None:
+    with pytest.raises(InputError, match="cluster=trainset"):
+        correlate(networks(np.random.default_rng(9)), cluster="trainset", bootstrap=100)

@@ -176,6 +176,25 @@ def test_frequencies_of_a_sampled_run_for_trained_networks(runs: Path) -> None:
         measure_runs(runs / "digits", "prior", prior_from=runs / "prior")
 
 
+def test_runs_on_a_data_file_read_it_again(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.standard_normal((60, 3)), columns=list("abc"))
+    frame["kind"] = np.where(frame["a"] + frame["b"] > 0, "yes", "no")
+    path = tmp_path / "mine.csv"
+    frame.to_csv(path, index=False)
+    net = sp.Network(n=3, hidden=(10,))
+    sp.train(net, data=str(path), label="kind", classes="no:yes", train=20, test=30, runs=4,
+             lr=0.05, max_epochs=5000, out=tmp_path / "run")  # fmt: skip
+    found = measure_runs(tmp_path / "run", "prior,norms", data=str(path), label="kind")
+    assert np.isfinite(found[["log_p", "path_norm"]].to_numpy()).all()
+    with pytest.raises(InputError, match="--data FILE"):
+        measure_runs(tmp_path / "run", "prior")
+    assert len(measure_runs(tmp_path / "run", "lz")) == len(found)
+    frame.assign(kind=frame["kind"].iloc[::-1].to_numpy()).to_csv(path, index=False)
+    with pytest.raises(InputError, match="the one that the run recorded"):
+        measure_runs(tmp_path / "run", "prior", data=str(path), label="kind")
+
+
 def test_pieces_workers_and_resuming_do_not_matter(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,8 @@ class Request:
     prior_from: str | None = None
     seed: int = 0
     device: str = "cpu"
+    data: str | None = None
+    label: str | None = None
 
     def prior_options(self) -> dict[str, Any]:
         """Options of the estimator of ln P."""
@@ -66,6 +68,8 @@ def measure_runs(
     radius: float = 0.05,
     noise: float = 0.9,
     prior_from: Path | str | None = None,
+    data: str | None = None,
+    label: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     out: Path | str | None = None,
@@ -103,6 +107,8 @@ def measure_runs(
         Correlation rho of the noise stability.
     prior_from : path, optional
         Run of ``simprior sample`` whose frequencies give ``log_p_sampled`` of networks' functions.
+    data, label : str, optional
+        For runs on a local data file, which must be read again: its path and its class column.
     device : str
         Where measures of weights are computed: ``cpu`` (also for ``auto``) or ``cuda``; training
         again, ln P and truth tables are for the CPU.
@@ -124,7 +130,7 @@ def measure_runs(
     request = Request(
         groups, _alphas(alphas), draws, tol, float(delta), float(zeta), float(radius),
         float(noise), None if prior_from is None else str(Path(prior_from).absolute()),
-        check_seed(seed), "cpu" if device == "auto" else resolve_device(device),
+        check_seed(seed), "cpu" if device == "auto" else resolve_device(device), data, label,
     )  # fmt: skip
     wanted = whole("networks", networks, 1)
     chunks = split(sources, wanted)

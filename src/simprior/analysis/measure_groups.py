@@ -89,12 +89,13 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
         columns |= _priors(request, source, result, members)
     ensemble = None
     if weights or data or request.alphas != (1.0,):
-        ensemble = _ensemble(result, members, weights, request.device)
+        problem = _rebuilt(result, request.data, request.label)
+        ensemble = _ensemble(request, result, problem, members, weights)
     if data:
         from simprior.analysis.hamming.box import box_csr
 
         assert ensemble is not None
-        points = _inputs(result)[compared_inputs(result)]
+        points = problem.inputs[compared_inputs(result)]
         columns |= box_csr(ensemble, points, request.radius, request.seed)
     frame = _with(frame, columns)
     rows = []
@@ -103,7 +104,7 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
         if ensemble is not None:
             scaled = ensemble if alpha == 1.0 else ensemble.rescaled(alpha)
             if scaled is not ensemble:
-                part = _checked(part, ensemble, scaled, _inputs(result))
+                part = _checked(part, ensemble, scaled, problem.inputs)
             part = _with(part, _of_weights(request, scaled, weights))
         rows.append(part)
     return pd.concat(rows, ignore_index=True)
@@ -173,7 +174,9 @@ def _priors(
     from simprior.analysis.prior_measures import bound_columns, looked_up
 
     options = tuple(sorted(request.prior_options().items()))
-    prior, problem = _prior(str(source.path), source.sha256, request.seed, options)
+    prior, problem = _prior(
+        str(source.path), source.sha256, request.seed, options, request.data, request.label
+    )
     columns: dict[str, Any] = {}
     words = result.words[members]
     if "prior" in request.groups:
@@ -188,27 +191,32 @@ def _priors(
 
 @lru_cache(maxsize=2)
 def _prior(
-    path: str, sha256: str, seed: int, options: tuple[tuple[str, Any], ...]
-) -> tuple[Prior, Problem]:
+    path: str, sha256: str, seed: int, options: tuple[tuple[str, Any], ...], data: str | None,
+    label: str | None,
+) -> tuple[Prior, Problem]:  # fmt: skip
     """Prior and problem of a run (``sha256`` of its table): its pieces share the kernel."""
     from simprior.analysis.prior_measures import Prior
     from simprior.training.losses import threshold
-    from simprior.training.replay import problem_of, spec_of
+    from simprior.training.replay import spec_of
 
     del sha256
     result = TrainResult.load(path)
-    problem = problem_of(result)
+    problem = _rebuilt(result, data, label)
     spec = spec_of(result, problem)
     return Prior(spec.network, seed, threshold(spec.loss), **dict(options)), problem
 
 
-def _inputs(result: TrainResult) -> np.ndarray:
-    from simprior.training.replay import problem_of
+def _rebuilt(result: TrainResult, data: str | None, label: str | None) -> Problem:
+    """The problem of a run with its inputs, from the record or from its data file."""
+    from simprior.training.replay import problem_from_file, problem_of
 
-    return np.asarray(problem_of(result).inputs)
+    given = None if data is None else problem_from_file(result, data, label)
+    return problem_of(result, given)
 
 
-def _ensemble(result: TrainResult, members: np.ndarray, groups: list[str], device: str) -> Ensemble:
+def _ensemble(
+    request: Request, result: TrainResult, problem: Problem, members: np.ndarray, groups: list[str]
+) -> Ensemble:
     from simprior.analysis.flatness.ensemble import Ensemble
 
     network = result.config.get("network") or result.config["architecture"]
@@ -217,7 +225,7 @@ def _ensemble(result: TrainResult, members: np.ndarray, groups: list[str], devic
             f"measures={groups[0]} of networks with activation='step'",
             "an activation with a gradient", "leave it out",
         )  # fmt: skip
-    return Ensemble.of_run(result, members, device=device)
+    return Ensemble.of_run(result, members, problem=problem, device=request.device)
 
 
 def _checked(

@@ -11,7 +11,16 @@ from tyro.conf import Positional, arg
 
 from simprior.cli.common import RunOptions
 from simprior.cli.output import markdown, print_json, set_up_logging
-from simprior.cli.values import Count, MaybeCount, MaybePath, Number, Numbers, Refused, kind
+from simprior.cli.values import (
+    Count,
+    MaybeCount,
+    MaybePath,
+    MaybeText,
+    Number,
+    Numbers,
+    Refused,
+    kind,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +69,10 @@ class Measure(RunOptions):
         Number, arg(help="half side of the box of the critical sample ratio of data")
     ] = 0.05
     noise: Annotated[Number, arg(help="correlation rho of the noise stability")] = 0.9
+    data: Annotated[
+        MaybeText, arg(help="for runs trained on a data file: the file, which is read again")
+    ] = None
+    label: Annotated[MaybeText, arg(help="column with the classes of the data file")] = None
     prior_from: Annotated[
         MaybePath, arg(help="run of simprior sample: also ln P(f) from its frequencies")
     ] = None
@@ -77,8 +90,9 @@ def run(spec: Measure) -> int:
     frame = measure_runs(
         spec.path, spec.measures, networks=spec.networks, alphas=spec.alphas, draws=spec.draws,
         tol=spec.tol, delta=spec.delta, zeta=spec.zeta, radius=spec.radius, noise=spec.noise,
-        prior_from=spec.prior_from, seed=spec.seed, device=spec.device, out=spec.out,
-        resume=spec.resume, overwrite=spec.overwrite, workers=spec.worker_count(),
+        prior_from=spec.prior_from, data=spec.data, label=spec.label, seed=spec.seed,
+        device=spec.device, out=spec.out, resume=spec.resume, overwrite=spec.overwrite,
+        workers=spec.worker_count(),
         executor=spec.executor, executor_options=spec.executor_options, quiet=spec.quiet,
     )  # fmt: skip
     table = summary(frame, measure_columns(frame))

@@ -42,6 +42,21 @@ def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
     return problem
 
 
+def problem_from_file(result: TrainResult, data: str, label: str | None = None) -> Problem:
+    """The problem of a run on a local data file, which is read again.
+
+    ``data`` and ``label`` as they were given for training; sizes, seed and classes are on record.
+    :func:`problem_of` checks that the result is the problem of the run. Raises :class:`InputError`.
+    """
+    recorded = result.problem
+    train, attack = len(recorded["train_index"]), len(recorded["attack_index"])
+    return data_problem(
+        data, classes=recorded["name"].rpartition(" ")[2], label=label, train=train,
+        test=recorded["m"] - train - attack, seed=recorded["seed"], corrupt=recorded["corrupt"],
+        attack=attack,
+    )  # fmt: skip
+
+
 def spec_of(result: TrainResult, problem: Problem) -> TrainSpec:
     """The training spec of a run. Raises :class:`InputError` if its activation is not found."""
     config = result.config
@@ -110,7 +125,7 @@ def _rebuilt(result: TrainResult) -> Problem:
     if name not in SOURCES:
         raise InputError(
             f"a run on {recorded['name']!r}", "a Boolean target or a built-in data set",
-            "pass problem=, the problem that it was trained on (inputs are not stored)",
+            "pass its file again (simprior measure --data FILE) or problem=",
         )  # fmt: skip
     test = recorded["m"] - len(train) - attack
     return data_problem(name, classes=classes, train=len(train), test=test, **more)

@@ -1,9 +1,10 @@
 """What predicts the test error? Correlations with honest intervals, and their baselines.
 
 May import what :mod:`simprior.analysis` may. ``correlate`` is the public function (module
-``correlations``); ``_kernels`` has the compiled coefficients, ``intervals`` the bootstrap,
-``permutation`` the tests, ``granulated`` and ``environments`` the analyses of Jiang et al. (2020)
-and Dziugaite et al. (2020), ``checks`` what is refused, ``output`` the files.
+``correlations``; ``setup`` has its arguments and points); ``_kernels`` the compiled coefficients,
+``intervals`` the bootstrap, ``permutation`` the tests, ``granulated`` and ``environments`` the
+analyses of Jiang et al. (2020) and Dziugaite et al. (2020), which ``controlled`` calls,
+``baselines`` class imbalance, ``checks`` what is refused, ``output`` the files.
 """
 
 from __future__ import annotations

@@ -11,21 +11,11 @@ import numpy as np
 
 from simprior import rng
 from simprior.analysis.correlation import checks
-from simprior.analysis.correlation.environments import LEAST, sign_errors, summarise
-from simprior.analysis.correlation.granulated import (
-    conditional_information,
-    granulated_tau,
-    settings_means,
-)
-from simprior.analysis.correlation.intervals import (
-    KINDS,
-    NONE,
-    Coefficient,
-    Sample,
-    interval,
-    resamples,
-)
+from simprior.analysis.correlation.baselines import baselines
+from simprior.analysis.correlation.controlled import controlled_analyses
+from simprior.analysis.correlation.intervals import KINDS, NONE, interval, resamples
 from simprior.analysis.correlation.permutation import benjamini_hochberg, holm, p_value
+from simprior.analysis.correlation.setup import Setup, columns_of, sample_of
 from simprior.errors import InputError
 from simprior.rng import check_seed
 from simprior.training.spec import whole
@@ -33,7 +23,8 @@ from simprior.training.spec import whole
 if TYPE_CHECKING:
     import pandas as pd
 
-BASELINES = ("majority_error", "ones", "entropy")
+MOST_KENDALL = 2000
+"""Points up to which the test permutes Kendall's tau; beyond, Spearman's rho."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +42,6 @@ class Correlations:
     environments: pd.DataFrame
     baselines: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Setup:
-    y: str
-    measures: list[str]
-    by: list[str]
-    controls: list[str]
-    cluster: str
-    seed: int
-    bootstrap: int
-    permutations: int
-    level: float
 
 
 def correlate(
@@ -104,10 +82,11 @@ def correlate(
     Correlations
         ``table`` has, for c of pearson, spearman, kendall (tau_b): ``c``, ``c_stderr``, ``c_low``,
         ``c_high``; with controls also partial_pearson and partial_spearman; ``p_value`` of a
-        permutation test of Kendall's tau, ``p_adjusted`` (Benjamini-Hochberg) and ``p_holm`` over
-        all rows; ``reliability`` = 1 - mean(stderr^2) / variance of the measure where its standard
-        error is known, and ``disattenuated``, Pearson's coefficient over the square root of the
-        reliabilities of measure and outcome (Spearman 1904), with limits scaled alike.
+        permutation test of Kendall's tau (Spearman's rho beyond 2,000 points), ``p_adjusted``
+        (Benjamini-Hochberg) and ``p_holm`` over all rows; ``reliability`` = 1 - mean(stderr^2) /
+        variance of the measure where its standard error is known, and ``disattenuated``, Pearson's
+        coefficient over the square root of the reliabilities of measure and outcome (Spearman
+        1904), with limits scaled alike.
 
     Raises
     ------
@@ -127,16 +106,20 @@ def correlate(
         checks.column(frame, name, "controls")
     checks.check_mixed(frame, groups, held)
     frame = frame.replace([np.inf, -np.inf], np.nan)
+    if cluster not in frame:
+        if cluster != "cluster":
+            checks.check_group_columns(frame, [cluster], "cluster")
+        notes.append("no column cluster: every row counts as independent")
     number = whole("bootstrap", bootstrap, 100)
     tests = whole("permutations", permutations, 0)
     if not (isinstance(level, float) and 0.5 <= level < 1):
         raise InputError(f"level={level!r}", "a probability from 0.5 to 1", "pass --level 0.95")
     chosen = checks.chosen_measures(frame, y, asked, notes)
-    setup = _Setup(y, chosen, groups, held, cluster, check_seed(seed), number, tests, level)
+    setup = Setup(y, chosen, groups, held, cluster, check_seed(seed), number, tests, level)
     return _tables(frame, setup, notes)
 
 
-def _tables(frame: pd.DataFrame, setup: _Setup, notes: list[str]) -> Correlations:
+def _tables(frame: pd.DataFrame, setup: Setup, notes: list[str]) -> Correlations:
     import pandas as pd
 
     rows: dict[str, list[dict[str, Any]]] = {
@@ -150,8 +133,8 @@ def _tables(frame: pd.DataFrame, setup: _Setup, notes: list[str]) -> Correlation
             rows["table"].append(
                 {**head, "measure": measure, **_row(part, measure, setup, where, notes, name)}
             )
-        _controlled_analyses(part, setup, head, name, rows, notes)
-        rows["baselines"] += [{**head, **row} for row in _baselines(part, setup, name)]
+        controlled_analyses(part, setup, head, name, rows, notes)
+        rows["baselines"] += [{**head, **row} for row in baselines(part, setup, name)]
     table = pd.DataFrame(rows["table"])
     if not table["pearson"].notna().any():
         raise InputError(
@@ -165,10 +148,10 @@ def _tables(frame: pd.DataFrame, setup: _Setup, notes: list[str]) -> Correlation
 
 
 def _row(
-    part: pd.DataFrame, measure: str, setup: _Setup, where: str, notes: list[str], name: str
+    part: pd.DataFrame, measure: str, setup: Setup, where: str, notes: list[str], name: str
 ) -> dict[str, Any]:
     """Everything about one measure in one group."""
-    sample, lost = _sample(part, measure, setup)
+    sample, lost = sample_of(part, measure, setup)
     if lost:
         notes.append(f"{where}{measure}: {lost} rows without a finite value left out")
     row: dict[str, Any] = {"points": sample.points,
@@ -183,23 +166,19 @@ def _row(
     plain = sample.without_controls()
     for kind in KINDS:
         found = NONE if why else interval(plain, kind, draws, setup.level)
-        row |= _columns(kind, found)
+        row |= columns_of(kind, found)
     for kind in KINDS[:2] if setup.controls else ():
         found = NONE if why else interval(sample, kind, draws, setup.level)
-        row |= _columns(f"partial_{kind}", found)
+        row |= columns_of(f"partial_{kind}", found)
     row["p_value"] = math.nan
     if not why and setup.permutations:
-        row["p_value"] = p_value(plain, "kendall", setup.permutations, random)
+        kind = "kendall" if sample.points <= MOST_KENDALL else "spearman"
+        row["p_value"] = p_value(plain, kind, setup.permutations, random)
     return row | _attenuation(part, measure, setup, row)
 
 
-def _columns(name: str, found: Coefficient) -> dict[str, float]:
-    return {name: found.value, f"{name}_stderr": found.stderr, f"{name}_low": found.low,
-            f"{name}_high": found.high}  # fmt: skip
-
-
 def _attenuation(
-    part: pd.DataFrame, measure: str, setup: _Setup, row: dict[str, Any]
+    part: pd.DataFrame, measure: str, setup: Setup, row: dict[str, Any]
 ) -> dict[str, float]:
     """Reliabilities and the coefficient that error-free columns would have."""
     of_x = _reliability(part, measure, _errors(part, measure))
@@ -233,83 +212,6 @@ def _reliability(part: pd.DataFrame, name: str, error: np.ndarray | None) -> flo
     if good.sum() < 2 or np.ptp(value[good]) == 0:
         return math.nan
     return max(0.0, 1.0 - float((error[good] ** 2).mean() / value[good].var(ddof=1)))
-
-
-def _sample(part: pd.DataFrame, measure: str, setup: _Setup) -> tuple[Sample, int]:
-    """Points with finite measure, outcome and controls; and how many were not."""
-    used = part[[measure, setup.y, *setup.controls]].to_numpy(float)
-    good = np.isfinite(used).all(axis=1)
-    label = np.arange(len(part))
-    if setup.cluster in part:
-        label = np.unique(part[setup.cluster].astype(str).to_numpy(), return_inverse=True)[1]
-    cluster = np.unique(label[good], return_inverse=True)[1] if good.any() else label[:0]
-    used = used[good]
-    return Sample(used[:, 0], used[:, 1], cluster.astype(np.int64), used[:, 2:]), int((~good).sum())
-
-
-def _controlled_analyses(
-    part: pd.DataFrame, setup: _Setup, head: dict[str, Any], name: str,
-    rows: dict[str, list[dict[str, Any]]], notes: list[str],
-) -> None:  # fmt: skip
-    """Granulated tau, conditional information and sign errors, where hyperparameters vary."""
-    axes = checks.varying_axes(part, setup.by)
-    if not axes:
-        return
-    cells = settings_means(part, setup.measures, setup.y, axes)
-    random = rng.generator(setup.seed, f"correlate/information/{name}")
-    for measure in setup.measures:
-        for axis, psi, error, groups, pairs in granulated_tau(cells, measure, setup.y, axes):
-            rows["granulated"].append({
-                **head, "measure": measure, "axis": axis, "psi": psi, "psi_stderr": error,
-                "groups": groups, "pairs": pairs,
-            })  # fmt: skip
-        found = conditional_information(cells, measure, setup.y, axes, random)
-        if found is not None:
-            rows["conditional_mi"].append({**head, "measure": measure, **found})
-        direction = _direction(rows["table"], measure, head)
-        errors = sign_errors(part, measure, setup.y, axes, sign=direction)
-        if errors:
-            rows["environments"].append({
-                **head, "measure": measure, "expected_sign": int(direction), **summarise(errors),
-            })  # fmt: skip
-        elif measure == setup.measures[0]:
-            notes.append(
-                f"{name + ': ' if name else ''}no sign errors: no two settings that differ in one "
-                f"hyperparameter have {LEAST:g} effective pairs; measure more networks a setting"
-            )
-
-
-def _direction(rows: list[dict[str, Any]], measure: str, head: dict[str, Any]) -> float:
-    """Sign of the overall tau of this measure in this group: the order it is taken to predict."""
-    for row in rows:
-        if row["measure"] == measure and all(row[k] == v for k, v in head.items()):
-            return -1.0 if row["kendall"] < 0 else 1.0
-    return 1.0
-
-
-def _baselines(part: pd.DataFrame, setup: _Setup, name: str) -> Iterator[dict[str, Any]]:
-    """What predictors that know no network reach, and what each measure adds to them."""
-    for base in BASELINES:
-        if base == setup.y or base not in part or part[base].nunique() < 2:
-            continue
-        given = _Setup(**{**setup.__dict__, "controls": [base]})
-        random = rng.generator(setup.seed, f"correlate/baseline/{name}/{base}")
-        sample, _ = _sample(part, base, given)
-        if checks.too_few(sample.points, sample.clusters if sample.points else 0):
-            continue
-        draws = resamples(sample.clusters, setup.bootstrap, random)
-        alone = interval(sample.without_controls(), "spearman", draws, setup.level)
-        yield {"measure": base, "given": "", **_columns("spearman", alone)}
-        for measure in setup.measures:
-            if measure == base:
-                continue
-            sample, _ = _sample(part, measure, given)
-            few = checks.too_few(sample.points, sample.clusters if sample.points else 0)
-            if few or np.ptp(sample.x) == 0:
-                continue
-            draws = resamples(sample.clusters, setup.bootstrap, random)
-            found = interval(sample, "spearman", draws, setup.level)
-            yield {"measure": measure, "given": base, **_columns("spearman", found)}
 
 
 def _groups(frame: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
