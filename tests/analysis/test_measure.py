@@ -179,11 +179,11 @@ def test_frequencies_of_a_sampled_run_for_trained_networks(runs: Path) -> None:
 def test_runs_on_a_data_file_read_it_again(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.standard_normal((60, 3)), columns=list("abc"))
-    frame["kind"] = np.where(frame["a"] + frame["b"] > 0, "yes", "no")
+    frame["kind"] = (frame["a"] + frame["b"] > 0).astype(int)
     path = tmp_path / "mine.csv"
     frame.to_csv(path, index=False)
     net = sp.Network(n=3, hidden=(10,))
-    sp.train(net, data=str(path), label="kind", classes="no:yes", train=20, test=30, runs=4,
+    sp.train(net, data=str(path), label="kind", classes="0:1", train=20, test=30, runs=4,
              lr=0.05, max_epochs=5000, out=tmp_path / "run")  # fmt: skip
     found = measure_runs(tmp_path / "run", "prior,norms", data=str(path), label="kind")
     assert np.isfinite(found[["log_p", "path_norm"]].to_numpy()).all()
