@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from simprior.analysis.measure_sources import Source
 from simprior.analysis.records import function_rows, network_rows
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
+from simprior.store_io import sha256_file
 from simprior.training.records import TrainResult
 
 if TYPE_CHECKING:
@@ -174,8 +176,10 @@ def _priors(
     from simprior.analysis.prior_measures import bound_columns, looked_up
 
     options = tuple(sorted(request.prior_options().items()))
+    read = request.data is not None and Path(request.data).is_file()
+    version = source.sha256 + (sha256_file(Path(str(request.data))) if read else "")
     prior, problem = _prior(
-        str(source.path), source.sha256, request.seed, options, request.data, request.label
+        str(source.path), version, request.seed, options, request.data, request.label
     )
     columns: dict[str, Any] = {}
     words = result.words[members]
@@ -191,15 +195,15 @@ def _priors(
 
 @lru_cache(maxsize=2)
 def _prior(
-    path: str, sha256: str, seed: int, options: tuple[tuple[str, Any], ...], data: str | None,
+    path: str, version: str, seed: int, options: tuple[tuple[str, Any], ...], data: str | None,
     label: str | None,
 ) -> tuple[Prior, Problem]:  # fmt: skip
-    """Prior and problem of a run (``sha256`` of its table): its pieces share the kernel."""
+    """Prior and problem of a run (``version``: hashes of its table and file): its pieces share the kernel."""
     from simprior.analysis.prior_measures import Prior
     from simprior.training.losses import threshold
     from simprior.training.replay import spec_of
 
-    del sha256
+    del version
     result = TrainResult.load(path)
     problem = _rebuilt(result, data, label)
     spec = spec_of(result, problem)
