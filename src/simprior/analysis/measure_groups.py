@@ -177,7 +177,7 @@ def _priors(
 
     options = tuple(sorted(request.prior_options().items()))
     read = request.data is not None and Path(request.data).is_file()
-    version = source.sha256 + (sha256_file(Path(str(request.data))) if read else "")
+    version = source.sha256 + (sha256_file(Path(str(request.data)))[0] if read else "")
     prior, problem = _prior(
         str(source.path), version, request.seed, options, request.data, request.label
     )
@@ -198,7 +198,7 @@ def _prior(
     path: str, version: str, seed: int, options: tuple[tuple[str, Any], ...], data: str | None,
     label: str | None,
 ) -> tuple[Prior, Problem]:  # fmt: skip
-    """Prior and problem of a run (``version``: hashes of its table and file): its pieces share the kernel."""
+    """Prior and problem of a run, shared by its pieces; ``version``: hashes of table and file."""
     from simprior.analysis.prior_measures import Prior
     from simprior.training.losses import threshold
     from simprior.training.replay import spec_of

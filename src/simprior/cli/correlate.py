@@ -73,7 +73,7 @@ def run(spec: Correlate) -> int:
         found = correlate(frame, **options)
     else:
         table = spec.path / "measures.parquet" if spec.path.is_dir() else spec.path
-        source = {"from": str(spec.path), "sha256": sha256_file(table)}
+        source = {"from": str(spec.path), "sha256": sha256_file(table)[0]}
         found = correlate_into(
             frame, options, source, spec.out, command_line(spec), resume=spec.resume,
             overwrite=spec.overwrite,
