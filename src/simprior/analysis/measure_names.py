@@ -75,7 +75,7 @@ _WEIGHTS = {
     "hessian_top": Measure("largest Hessian eigenvalue", "1", "hessian", True, True),
     "hessian_trace": Measure("trace of the Hessian", "1", "hessian", True, True),
     "fisher_rao": Measure(
-        "Fisher-Rao norm", "1", "fisher", True, False, "Liang et al. 2019, definition 1"
+        "Fisher-Rao norm", "1", "fisher", True, False, "Liang et al. 2019, definition 2"
     ),
     "sigma_flatness": Measure(
         "PAC-Bayes flatness, σ", "1", "sigma", True, True, "Jiang et al. 2020, appendix C"
@@ -84,7 +84,7 @@ _WEIGHTS = {
     "spectral_norm": Measure("ln product of spectral norms", "1", "norms", True, False),
     "path_norm": Measure("path norm", "1", "norms", True, False, "Neyshabur et al. 2015"),
     "distance_norm": Measure("distance from initialisation", "1", "norms", True, True),
-    "margin": Measure("smallest output margin", "1", "margin", True, False),
+    "margin": Measure("output margin, 10 % quantile", "1", "margin", True, False),
     "relative_flatness": Measure(
         "relative flatness", "1", "relative", True, False, "Petzka et al. 2021, definition 3"
     ),
