@@ -3,8 +3,9 @@
 Public names, in the order in which data flows: ``Network`` / ``RandomDNF`` (the prior over
 parameters) -> ``sample`` (functions and counts) -> ``FunctionCounts`` (P(f) with intervals);
 ``gp`` (infinite-width priors: kernels, ln P(f) of any function, posteriors) -> ``train`` (functions
-found by ensembles of trained networks) -> ``compare`` (two sets of counts). Names are imported on
-first use, so that ``import simprior`` is quick.
+found by ensembles of trained networks) -> ``compare`` (two sets of counts) -> ``measure_runs`` (a
+row a network: flatness, complexity, ln P) -> ``correlate`` (what predicts the test error). Names are
+imported on first use, so that ``import simprior`` is quick.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _LAZY = {
     "FunctionCounts": "simprior.boolean.counts",
     "train": "simprior.training.ensemble",
     "compare": "simprior.analysis.compare",
+    "measure_runs": "simprior.analysis.measure",
+    "correlate": "simprior.analysis.correlation.correlations",
     "LogProb": "simprior.estimate",
     "SimpriorError": "simprior.errors",
     "InputError": "simprior.errors",
@@ -29,6 +32,8 @@ _MODULES = ("boolean", "gp", "training", "analysis")
 
 if TYPE_CHECKING:
     from simprior.analysis.compare import compare
+    from simprior.analysis.correlation.correlations import correlate
+    from simprior.analysis.measure import measure_runs
     from simprior.boolean.counts import FunctionCounts
     from simprior.boolean.dnf import RandomDNF
     from simprior.boolean.sampling import sample
@@ -46,6 +51,8 @@ __all__ = [
     "SimpriorError",
     "__version__",
     "compare",
+    "correlate",
+    "measure_runs",
     "sample",
     "train",
 ]
