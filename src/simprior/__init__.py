@@ -4,8 +4,8 @@ Public names, in the order in which data flows: ``Network`` / ``RandomDNF`` (the
 parameters) -> ``sample`` (functions and counts) -> ``FunctionCounts`` (P(f) with intervals);
 ``gp`` (infinite-width priors: kernels, ln P(f) of any function, posteriors) -> ``train`` (functions
 found by ensembles of trained networks) -> ``compare`` (two sets of counts) -> ``measure_runs`` (a
-row a network: flatness, complexity, ln P) -> ``correlate`` (what predicts the test error). Names are
-imported on first use, so that ``import simprior`` is quick.
+row a network: flatness, complexity, ln P) -> ``correlate`` (what predicts the test error). Names
+are imported on first use, so that ``import simprior`` is quick.
 """
 
 from __future__ import annotations
