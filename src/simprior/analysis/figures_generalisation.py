@@ -169,7 +169,7 @@ def bound_figure(
         _scale(axes, "x", values)
         axes.set_ylim(bottom=0)
         axes.set(xlabel=axis_label(x), ylabel="share of wrong outputs")
-        _legend(figure, axes, by, columns=2, labels=False)
+        _legend(figure, axes, by, columns=2)
     return figure
 
 
