@@ -20,6 +20,7 @@ from simprior.analysis.correlation.permutation import (
     benjamini_hochberg,
     holm,
     p_value,
+    partial_p_value,
     permuted,
 )
 
@@ -168,6 +169,28 @@ def test_permutation_p_values_are_uniform_under_the_null(clusters: int, size: in
         p = p_value(drawn(rng, clusters, size, 0.0), "kendall", 99, rng)
         found.append(p - rng.random() / 100)
     assert stats.kstest(found, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("clusters", "size"), [(40, 1), (12, 6)])
+def test_partial_p_values_are_uniform_under_the_null(clusters: int, size: int) -> None:
+    """As above, where x and y both follow a control and are independent given it."""
+    rng = np.random.default_rng([2, clusters])
+    found = []
+    for _ in range(400):
+        s, z = drawn(rng, clusters, size, 0.0), rng.standard_normal(clusters * size)
+        given = Sample(s.x + 2 * z, s.y - z, s.cluster, z[:, None])
+        found.append(partial_p_value(given, 99, rng) - rng.random() / 100)
+    assert stats.kstest(found, "uniform").pvalue > 1e-3
+
+
+def test_partial_p_value_sees_what_the_control_does_not_explain() -> None:
+    rng = np.random.default_rng(4)
+    s, z = drawn(rng, 30, 2, 0.8), rng.standard_normal(60)
+    mixed = Sample(s.x + 3 * z, s.y - 3 * z, s.cluster, z[:, None])
+    assert partial_p_value(mixed, 199, rng) == pytest.approx(1 / 200)
+    explained = Sample(z, s.y - 3 * z, s.cluster, z[:, None])  # nothing is left of the measure
+    assert math.isnan(partial_p_value(explained, 199, rng))
 
 
 @pytest.mark.slow

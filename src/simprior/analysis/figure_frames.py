@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _SETTINGS = {
     "pearson": "Pearson $r$", "spearman": r"Spearman $\rho$", "kendall": r"Kendall $\tau_b$",
     "partial_pearson": "partial $r$", "partial_spearman": r"partial $\rho$", "p_value": "$p$",
-    "p_adjusted": "$p$ (BH)", "p_holm": "$p$ (Holm)",
+    "p_adjusted": "$p$ (BH)", "p_holm": "$p$ (Holm)", "partial_p_value": "partial $p$",
+    "partial_p_adjusted": "partial $p$ (BH)", "partial_p_holm": "partial $p$ (Holm)",
     "test_error": "test error", "train_error": "training error", "majority_error":
     "error of the commoner class", "train_size": "training examples", "attack": "attack points",
     "corrupt": "share of labels replaced by coin flips", "sigma_w": r"$\sigma_w$", "sigma_b":

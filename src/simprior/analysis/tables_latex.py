@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PREAMBLE = r"\usepackage{booktabs,siunitx}"
 _SUFFIXES = ("_stderr", "_low", "_high")
-P_VALUES = ("p_value", "p_adjusted", "p_holm")
+P_VALUES = tuple(f"{of}{p}" for of in ("", "partial_") for p in ("p_value", "p_adjusted", "p_holm"))
 """Columns printed with two significant digits."""
 _LARGE, _SMALL = 1e6, 1e-4
 _SIGNS = {

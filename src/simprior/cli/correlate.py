@@ -110,6 +110,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             out[kind] = [_text(*part) for part in parts]
     out["p"] = [_short(p) for p in table["p_value"]]
     out["p (BH)"] = [_short(p) for p in table["p_adjusted"]]
+    if "partial_p_value" in table:
+        out["partial p (BH)"] = [_short(p) for p in table["partial_p_adjusted"]]
     return pd.DataFrame(out)
 
 

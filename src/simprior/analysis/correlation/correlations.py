@@ -14,7 +14,12 @@ from simprior.analysis.correlation import checks
 from simprior.analysis.correlation.baselines import baselines
 from simprior.analysis.correlation.controlled import controlled_analyses
 from simprior.analysis.correlation.intervals import KINDS, NONE, interval, resamples
-from simprior.analysis.correlation.permutation import benjamini_hochberg, holm, p_value
+from simprior.analysis.correlation.permutation import (
+    benjamini_hochberg,
+    holm,
+    p_value,
+    partial_p_value,
+)
 from simprior.analysis.correlation.setup import Setup, columns_of, sample_of
 from simprior.errors import InputError
 from simprior.rng import check_seed
@@ -83,10 +88,11 @@ def correlate(
         ``table`` has, for c of pearson, spearman, kendall (tau_b): ``c``, ``c_stderr``, ``c_low``,
         ``c_high``; with controls also partial_pearson and partial_spearman; ``p_value`` of a
         permutation test of Kendall's tau (Spearman's rho beyond 2,000 points), ``p_adjusted``
-        (Benjamini-Hochberg) and ``p_holm`` over all rows; ``reliability`` = 1 - mean(stderr^2) /
-        variance of the measure where its standard error is known, and ``disattenuated``, Pearson's
-        coefficient over the square root of the reliabilities of measure and outcome (Spearman
-        1904), with limits scaled alike.
+        (Benjamini-Hochberg) and ``p_holm`` over all rows; with controls the same three with the
+        prefix ``partial_``, for the partial Spearman coefficient; ``reliability`` =
+        1 - mean(stderr^2) / variance of the measure where its standard error is known, and
+        ``disattenuated``, Pearson's coefficient over the square root of the reliabilities of
+        measure and outcome (Spearman 1904), with limits scaled alike.
 
     Raises
     ------
@@ -140,9 +146,11 @@ def _tables(frame: pd.DataFrame, setup: Setup, notes: list[str]) -> Correlations
         raise InputError(
             f"no coefficient of {setup.y}", "points enough in some group", "; ".join(notes[:2])
         )
-    at = list(table.columns).index("p_value")
-    table.insert(at + 1, "p_adjusted", benjamini_hochberg(table["p_value"].to_numpy(float)))
-    table.insert(at + 2, "p_holm", holm(table["p_value"].to_numpy(float)))
+    for prefix in ("", "partial_") if setup.controls else ("",):
+        at = list(table.columns).index(f"{prefix}p_value")
+        p = table[f"{prefix}p_value"].to_numpy(float)
+        table.insert(at + 1, f"{prefix}p_adjusted", benjamini_hochberg(p))
+        table.insert(at + 2, f"{prefix}p_holm", holm(p))
     others = {k: pd.DataFrame(v) for k, v in rows.items() if k != "table"}
     return Correlations(table, **others, notes=notes)
 
@@ -170,10 +178,13 @@ def _row(
     for kind in KINDS[:2] if setup.controls else ():
         found = NONE if why else interval(sample, kind, draws, setup.level)
         row |= columns_of(f"partial_{kind}", found)
-    row["p_value"] = math.nan
-    if not why and setup.permutations:
-        kind = "kendall" if sample.points <= MOST_KENDALL else "spearman"
-        row["p_value"] = p_value(plain, kind, setup.permutations, random)
+    test = not why and setup.permutations > 0
+    kind = "kendall" if sample.points <= MOST_KENDALL else "spearman"
+    row["p_value"] = p_value(plain, kind, setup.permutations, random) if test else math.nan
+    if setup.controls:
+        row["partial_p_value"] = (
+            partial_p_value(sample, setup.permutations, random) if test else math.nan
+        )
     return row | _attenuation(part, measure, setup, row)
 
 

@@ -47,11 +47,12 @@ def write_correlations(
 
 def paper_columns(table: pd.DataFrame) -> list[str]:
     """Columns of the table of coefficients that a page has room for: groups, measure, numbers,
-    Kendall's tau, the partial rank coefficient if there is one, and the adjusted p-value."""
+    Kendall's tau, the partial rank coefficient if there is one, and the adjusted p-values."""
     head = list(table.columns[: list(table.columns).index("measure") + 1])
     kinds = ["kendall", "partial_spearman" if "partial_spearman" in table else "spearman"]
     ends = ("", "_stderr", "_low", "_high")
-    return [*head, "points", "clusters", *(k + end for k in kinds for end in ends), "p_adjusted"]
+    tests = [p for p in ("p_adjusted", "partial_p_adjusted") if p in table]
+    return [*head, "points", "clusters", *(k + end for k in kinds for end in ends), *tests]
 
 
 def correlate_into(

@@ -6,11 +6,15 @@ and clusters have one size the test is exact. Clusters of other sizes take their
 (again from the first when they run out); the test is then approximate, which is why the statistic
 is studentised: a permutation test of a studentised statistic is valid for large numbers even
 without exchangeability (Janssen 1997; DiCiccio & Romano 2017).
+
+Given controls, what is permuted is what the controls leave of the ranks of the outcome (Freedman &
+Lane 1983; the partial coefficient is of ranks, as the partial Spearman coefficient is).
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 
 from simprior.analysis.correlation.intervals import Sample, estimate
 
@@ -20,14 +24,31 @@ def p_value(sample: Sample, kind: str, number: int, rng: np.random.Generator) ->
 
     NaN if the statistic does not exist.
     """
-    sample = sample.without_controls()
+    plain = sample.without_controls()
+    return _test(plain, kind, np.zeros(sample.points), sample.y, number, rng)
+
+
+def partial_p_value(sample: Sample, number: int, rng: np.random.Generator) -> float:
+    """Two-sided p of the partial Spearman coefficient given the controls, as :func:`p_value`."""
+    x, y, Z = (stats.rankdata(v, axis=0) for v in (sample.x, sample.y, sample.controls))
+    A = np.column_stack([np.ones(sample.points), Z])
+    fitted = A @ np.linalg.lstsq(A, y, rcond=None)[0]
+    ranked = Sample(x, y, sample.cluster, Z)
+    return _test(ranked, "pearson", fitted, y - fitted, number, rng)
+
+
+def _test(
+    sample: Sample, kind: str, fixed: np.ndarray, moved: np.ndarray, number: int,
+    rng: np.random.Generator,
+) -> float:  # fmt: skip
+    """p of ``sample``, whose outcomes are ``fixed + moved``, when ``moved`` is permuted."""
     observed = _statistic(sample, kind)
     if not np.isfinite(observed):
         return float("nan")
     members = [np.flatnonzero(sample.cluster == g) for g in range(sample.clusters)]
     hits = 0
     for _ in range(number):
-        y = permuted(sample.y, members, rng)
+        y = fixed + permuted(moved, members, rng)
         hits += _statistic(Sample(sample.x, y, sample.cluster, sample.controls), kind) >= observed
     return (1.0 + hits) / (1.0 + number)
 
