@@ -10,7 +10,8 @@ import pytest
 import simprior as sp
 from simprior.boolean.symmetry import symmetries
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
-from simprior.boolean.watch import WatchResult, orbit_members, watch_functions
+from simprior.boolean.watch import orbit_members, watch_functions
+from simprior.boolean.watch_result import WatchResult
 from simprior.errors import InputError
 
 SPECS = [

@@ -33,7 +33,7 @@ from simprior.analysis.style import (
     style,
 )
 from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.watch import WatchResult
+from simprior.boolean.watch_result import WatchResult
 from simprior.estimate import korn_graubard
 
 if TYPE_CHECKING:

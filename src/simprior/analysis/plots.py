@@ -14,7 +14,7 @@ from simprior.analysis.style import save_figure
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.counts_io import COUNTS
 from simprior.boolean.results import load_result
-from simprior.boolean.watch import WatchResult
+from simprior.boolean.watch_result import WatchResult
 from simprior.store import RunDir, RunInfo, load_run
 from simprior.store_io import translate_errors
 

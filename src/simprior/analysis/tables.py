@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from simprior.boolean.counts import FunctionCounts
-    from simprior.boolean.watch import WatchResult
+    from simprior.boolean.watch_result import WatchResult
 
 TEXT_FORMS = ("csv", "latex", "markdown", "json")
 FORMS = (*TEXT_FORMS, "parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.watch import WatchResult
+from simprior.boolean.watch_result import WatchResult
 from simprior.store import load_run
 
 

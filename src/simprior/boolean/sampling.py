@@ -88,7 +88,7 @@ def sample(
         Also pool counts over the exact symmetries of the prior (``FunctionCounts.pooled``).
     watch : functions, optional
         Estimate only these functions, the last bias integrated out; returns a
-        :class:`~simprior.boolean.watch.WatchResult`. Constant memory.
+        :class:`~simprior.boolean.watch_result.WatchResult`. Constant memory.
     keep : float
         Count only the functions whose hash falls in this share (a power of 1/2) of all hashes; the
         constants and the totals by number of ones are always complete.

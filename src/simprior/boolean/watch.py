@@ -8,13 +8,12 @@ are by hidden draw.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,19 +21,15 @@ from simprior.boolean._bitperm import reverse64
 from simprior.boolean._plan import make_plan, make_scratch
 from simprior.boolean._tasks import STREAM, Job, Task, symmetry_of
 from simprior.boolean._watch_kernel import fill_slots, watch_block
-from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.inputs import bit_matrix
 from simprior.boolean.symmetry import Symmetry
-from simprior.boolean.truthtable import from_hex, pack, parse_functions, to_hex, unpack
+from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
+from simprior.boolean.watch_result import WatchResult
 from simprior.engine import run_tasks
 from simprior.errors import InputError
-from simprior.estimate import LogProb
 from simprior.network import ACTIVATIONS, Network
 from simprior.rng import philox_key
-from simprior.store import RunDir, load_run, read_table, write_table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from simprior.store import RunDir, read_table, write_table
 
 BLOCK_DRAWS = 1024  # hidden draws summed in one fixed order; the unit of reproducible addition
 DEFAULT_HEADS = 16
@@ -50,106 +45,6 @@ class WatchJob:
     targets: np.ndarray  # (M, W) packed, every member of every class
     group: np.ndarray  # (M,) class of each
     classes: int
-
-
-@dataclass(frozen=True)
-class WatchResult:
-    """Estimates for the watched functions.
-
-    ``words`` (F, W) packed functions; ``members`` (F,) functions averaged over (class size when
-    pooled, else 1); ``p`` and ``stderr`` (F,) the estimate of P(f) of one function and its standard
-    error by hidden draw; ``ones_p`` and ``ones_stderr`` (m + 1,) those of P(t).
-    """
-
-    m: int
-    words: np.ndarray
-    members: np.ndarray
-    p: np.ndarray
-    stderr: np.ndarray
-    ones_p: np.ndarray
-    ones_stderr: np.ndarray
-    samples: int
-    draws: int
-    info: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def keep(self) -> float:
-        """Share of functions kept by their hash: all of them."""
-        return 1.0
-
-    @property
-    def variance_reduction(self) -> np.ndarray:
-        """(F,) binomial variance of plain counting with as many samples over our variance."""
-        plain = self.p * (1 - self.p) / self.samples
-        return np.divide(plain, self.stderr**2, out=np.ones_like(plain), where=self.stderr > 0)
-
-    def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high): normal in ln P (delta method); [0, 3.7 / draws] where nothing was met."""
-        from scipy.special import ndtri
-
-        z = float(ndtri((1 + level) / 2))
-        relative = np.divide(self.stderr, self.p, out=np.zeros_like(self.p), where=self.p > 0)
-        none = -math.log((1 - level) / 2) / self.draws
-        high = np.where(self.p > 0, np.minimum(1.0, self.p * np.exp(z * relative)), none)
-        return self.p * np.exp(-z * relative), high
-
-    @classmethod
-    def load(cls, path: Path | str) -> WatchResult:
-        """Result of a complete watch run. Raises :class:`StoreError` if it is damaged."""
-        run = load_run(path)
-        model = Network.from_dict(run.config["network"])
-        watch = read_table(Path(path) / "watch.parquet")
-        ones = read_table(Path(path) / "ones.parquet")
-        m, totals = run.results["m"], run.results["watch"]
-        return cls(
-            m, from_hex([str(f) for f in watch["function"]], m), watch["members"], watch["p"],
-            watch["stderr"], ones["p"], ones["stderr"], totals["samples"], totals["hidden_draws"],
-            info={"model": model, "config": run.config},
-        )  # fmt: skip
-
-    def log_probs(self) -> list[LogProb]:
-        """ln P(f) in nats with standard errors (delta method)."""
-        out = []
-        for p, error in zip(self.p, self.stderr, strict=True):
-            value = math.log(p) if p > 0 else -math.inf
-            relative = error / p if p > 0 else math.inf
-            ess = p * (1 - p) / error**2 if error > 0 else math.nan
-            out.append(LogProb(value, relative, ess, "bias-integrated"))
-        return out
-
-    def to_frame(self, top: int | None = None, level: float = 0.95) -> pd.DataFrame:
-        """Columns function, p, stderr, p_low, p_high, log10_p, variance_reduction, members, ..."""
-        import pandas as pd
-
-        low, high = self.intervals(level)
-        with np.errstate(divide="ignore"):
-            log10 = np.log10(self.p)
-        frame = pd.DataFrame({
-            "function": to_hex(self.words, self.m), "p": self.p, "stderr": self.stderr,
-            "p_low": low, "p_high": high, "log10_p": log10,
-            "variance_reduction": self.variance_reduction, "members": self.members,
-            "ones": ones_packed(self.words, self.m), "lz76": lz76_packed(self.words, self.m),
-        })  # fmt: skip
-        return frame if top is None else frame.head(top)
-
-    def ones_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """P(t) of the number of ones t: columns t, p, stderr, p_low, p_high."""
-        import pandas as pd
-        from scipy.special import ndtri
-
-        half = float(ndtri((1 + level) / 2)) * self.ones_stderr
-        return pd.DataFrame({
-            "t": np.arange(self.m + 1), "p": self.ones_p, "stderr": self.ones_stderr,
-            "p_low": np.maximum(self.ones_p - half, 0.0), "p_high": self.ones_p + half,
-        })  # fmt: skip
-
-    def summary(self) -> dict[str, Any]:
-        """Totals of the run."""
-        reduction = self.variance_reduction
-        return {
-            "samples": self.samples, "hidden_draws": self.draws, "functions": len(self.p),
-            "median_variance_reduction": float(np.median(reduction)) if len(reduction) else 1.0,
-        }  # fmt: skip
 
 
 def watch_functions(
