@@ -1,4 +1,4 @@
-"""The one direction of dependence (DESIGN, section 3), read from the source; and quick imports."""
+"""The one direction of dependence, read from the source; and quick imports."""
 
 from __future__ import annotations
 

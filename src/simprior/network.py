@@ -1,4 +1,4 @@
-"""Frozen specification of a random fully connected network (DESIGN: notation and conventions).
+"""Frozen specification of a random fully connected network (``docs/notation.md``).
 
 The spec says what determines the distribution over functions and nothing else; options of a run
 (samples, seed, workers, device) are kept apart.

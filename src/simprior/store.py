@@ -1,6 +1,6 @@
 """The run directory: resolved configuration, manifest, shards, results; resumable at any moment.
 
-Layout (DESIGN, section 5): ``config.toml``, ``manifest.json``, ``shards/*.parquet``,
+Layout: ``config.toml``, ``manifest.json``, ``shards/*.parquet``,
 ``counts.parquet``, ``figures/``, ``tables/``, ``report.html``, ``log.txt``. One process writes at a
 time (a lock that the system releases when the writer dies, however it dies). A shard counts as
 finished when its file has been flushed *and* a line about it has been flushed to

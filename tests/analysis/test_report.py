@@ -108,7 +108,7 @@ def test_the_page_is_whole_and_asks_for_nothing(study: Path) -> None:
         assert head["aria-sort"] == "none" and head["scope"] == "col"
     for stage in ("sample", "figures", "tables"):
         assert f">{stage}</td>" in text
-    assert "simprior plot" in text and "sigma_w = [0.5, 1.0, 2.0, 4.0]" in text
+    assert "--only figures --resume" in text and "sigma_w = [0.5, 1.0, 2.0, 4.0]" in text
     assert load_run(study).files["figures/prior.png"]["sha256"] in html.unescape(text)
 
 

@@ -114,7 +114,7 @@ def test_data_inputs_are_refused() -> None:
 )
 def test_average_sensitivity_under_the_gp_prior(depth: int, known: float) -> None:
     """sum_i P(flipping bit i changes the sign) = n arccos(rho_1) / pi, sigma_b = 0, +-1 inputs;
-    and the mean over functions sampled from z ~ N(0, K). Known values: DESIGN, section 6."""
+    and the mean over functions sampled from z ~ N(0, K)."""
     net = Network(n=7, hidden=(40,) * depth, sigma_w=1.0, sigma_b=0.0, encoding="pm1")
     K = nngp(net, input_matrix(net))
     rho = K[0, 1] / math.sqrt(K[0, 0] * K[1, 1])

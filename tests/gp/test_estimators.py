@@ -111,7 +111,7 @@ def test_approximations_claim_no_error() -> None:
 
 
 def test_probit_is_far_from_the_step() -> None:
-    """The unit noise of a probit link costs many nats where K is small (DESIGN, section 2)."""
+    """The unit noise of a probit link costs many nats where K is small."""
     K = kernel(7, sigma_b=0.0, encoding="pm1")
     step, probit = (log_prior(table("x1", 7), K, m)[0].value for m in ("ep", "ep-probit"))
     assert probit < step - 8.0

@@ -26,7 +26,8 @@ _SETTINGS = {
     r"$\sigma_b$", "optimizer": "optimiser", "alpha": r"$\alpha$", "target": "target", "n":
     "input bits $n$", "depth": "hidden layers", "width": "width", "steps": "steps",
     "data_seed": "data seed", "activation": "activation", "batch_size": "batch size",
-    "lr": "learning rate", "loss": "loss", "p_constant": "P(constant)", "functions":
+    "lr": "learning rate",
+    "options": "options of the optimiser", "loss": "loss", "p_constant": "P(constant)", "functions":
     "distinct functions", "fitted_share": "share fitted", "target_lz76":
     r"LZ complexity of the target", "target_log_p": r"$\ln P$(target) (nats)",
 }  # fmt: skip

@@ -112,10 +112,16 @@ def rescaling_figure(change: pd.DataFrame) -> Figure:
     """How much each measure moves when relu layers are rescaled and the function stays.
 
     ``change`` as :func:`simprior.analysis.rescaling.rescaling_table` gives it: ``measure``,
-    ``alpha``, ``factor`` (median of |after/before|), ``factor_low``, ``factor_high`` (central 95 %
-    of the networks), ``moved`` (share of the networks in which it changed).
+    ``alpha``, ``factor`` (median of after / before), ``factor_low``, ``factor_high`` (central 95 %
+    of the networks), ``moved`` (share of the networks in which it changed). Factors beyond 1e6
+    or below 1e-6 (a volume, in high dimension) are drawn there.
     """
     check_columns(change, ["measure", "alpha", "factor", "factor_low", "factor_high", "moved"])
+    ends = ["factor", "factor_low", "factor_high"]
+    beyond = bool((change[ends].abs() > _MOST_FACTOR).any(axis=None))
+    small = (change["factor_low"] > 0) & (change["factor_low"] < 1 / _MOST_FACTOR)
+    beyond |= bool(small.any())
+    change = change.assign(**{c: _within(change[c].to_numpy(float)) for c in ends})
     order = change.groupby("measure")["moved"].mean()
     size = change["factor"].apply(lambda v: abs(np.log(v)) if v > 0 else 0.0)
     order = order + 1e-3 * size.groupby(change["measure"]).mean()
@@ -139,7 +145,8 @@ def rescaling_figure(change: pd.DataFrame) -> Figure:
         axes.set_yticks(range(len(names)), [name_of(n) for n in names])
         axes.set_xscale("symlog" if (change["factor_low"] <= 0).any() else "log")
         _wide_enough(axes, change)
-        axes.set_xlabel("value after rescaling / value before\n(open: moved in no network)")
+        note = "open: moved in no network" + ("; at the edge: beyond" if beyond else "")
+        axes.set_xlabel(f"value after rescaling / value before\n({note})")
         _legend(figure, axes, "alpha", labels=False)
     return figure
 
@@ -195,9 +202,10 @@ def sweep_figure(
     return figure
 
 
+_MOST_FACTOR = 1e6
 _COEFFICIENTS = {
     "pearson": "Pearson correlation", "spearman": "Spearman rank correlation",
-    "kendall": r"Kendall rank correlation $\tau_b$", "partial": "partial rank correlation",
+    "kendall": r"Kendall rank correlation $\tau_b$",
     "partial_spearman": "partial rank correlation", "partial_pearson": "partial correlation",
 }  # fmt: skip
 
@@ -251,6 +259,12 @@ def _stack(figure: Figure, first: Axes, number: int) -> list[Axes]:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     return panels
+
+
+def _within(factors: np.ndarray) -> np.ndarray:
+    """Positive factors within [1 / _MOST_FACTOR, _MOST_FACTOR]; others at most that in size."""
+    least = np.where(factors > 0, 1 / _MOST_FACTOR, -_MOST_FACTOR)
+    return np.clip(factors, least, _MOST_FACTOR)
 
 
 def _wide_enough(axes: Axes, change: pd.DataFrame) -> None:

@@ -150,7 +150,7 @@ def law_figure(rows: pd.DataFrame, law: pd.DataFrame) -> Figure:
 
 
 def trained_figure(frame: pd.DataFrame) -> Figure:
-    """Test error against the mean distance to the other class, a point a fitted network."""
+    """Test error against the mean number of flips to the other class, a point a fitted network."""
     good = frame[frame["fitted"] & np.isfinite(frame["distance"])]
     palette = colours()
     with style():

@@ -112,6 +112,9 @@ def measure_runs(
     device : str
         Where measures of weights are computed: ``cpu`` (also for ``auto``) or ``cuda``; training
         again, ln P and truth tables are for the CPU.
+    seed : int
+        Root of the random numbers of the measures: samples of ln P, directions, probes. (Networks
+        are trained again with their own.)
     out, resume, overwrite, workers, executor, executor_options, progress, quiet
         As in :func:`simprior.sample`; the table is ``out/measures.parquet``.
 
@@ -122,11 +125,21 @@ def measure_runs(
 
     Raises
     ------
-    InputError, StoreError, DeviceError, Interrupted
+    InputError
+        A setting, a group that a run does not support, data that is not what a run recorded.
+    StoreError
+        A run that is damaged or incomplete; ``out`` occupied or of other settings.
+    NumericalError
+        Networks trained again are not those recorded (another version or machine).
+    DeviceError
+        ``device="cuda"`` without one.
+    Interrupted
+        Ctrl-C; with ``out``, ``resume`` goes on.
     """
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     sources = find_sources(many)
-    groups = check_groups(measures, sources[0])
+    groups = check_groups(measures, sources)
+    _check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise)
     request = Request(
         groups, _alphas(alphas), draws, tol, float(delta), float(zeta), float(radius),
         float(noise), None if prior_from is None else str(Path(prior_from).absolute()),
@@ -233,6 +246,18 @@ def as_columns(frame: pd.DataFrame) -> Columns:
         str(name): frame[name].to_numpy(None if frame[name].dtype.kind in "iufb" else object)
         for name in frame
     }
+
+
+def _check_settings(**settings: float | None) -> None:
+    """Raise :class:`InputError` for a setting outside its range."""
+    ranges = {"tol": (0, np.inf), "delta": (0, 1), "zeta": (0, np.inf), "radius": (0, np.inf),
+              "noise": (-1, 1)}  # fmt: skip
+    for name, value in settings.items():
+        low, high = ranges[name]
+        inside = value is None or low < value < high or (name == "noise" and low <= value <= high)
+        if not inside:
+            span = f"a number from {low} to {high}" if high < np.inf else f"a finite number > {low}"
+            raise InputError(f"{name}={value}", span, f"change --{name}")
 
 
 def _alphas(alphas: Sequence[float] | float) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from simprior.analysis.measure_sources import Source
 from simprior.analysis.records import function_rows, network_rows
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
+from simprior.store import load_run
 from simprior.store_io import sha256_file
 from simprior.training.records import TrainResult
 
@@ -29,19 +31,22 @@ if TYPE_CHECKING:
 _EXACT_DNF = 4
 
 
-def check_groups(measures: str | Sequence[str], source: Source) -> tuple[str, ...]:
-    """The groups asked for, in the order of ``GROUPS``; ``all`` means those that apply.
+def check_groups(measures: str | Sequence[str], sources: Sequence[Source]) -> tuple[str, ...]:
+    """The groups asked for, in the order of ``GROUPS``; ``all`` means those that all sources
+    allow, but for the many columns of ``influence`` and for ``dnf`` beyond 4 bits.
 
-    Raises :class:`InputError` for an unknown group, one that needs weights where there are none, or
-    one that needs all bit strings where the inputs are data.
+    Raises :class:`InputError` for an unknown group, one that needs weights where there are none, a
+    gradient where the activation has none, or all bit strings where the inputs are data.
     """
     asked = measures.split(",") if isinstance(measures, str) else list(measures)
     asked = [name.strip() for name in asked if name.strip()]
-    n = _bits(source)
-    able = [g for g in GROUPS if not _problem(g, source, n)]
+    kinds = [_kind(source) for source in sources]
     if asked == ["all"]:
-        able.remove("influence") if "influence" in able else None
-        return tuple(g for g in able if g != "dnf" or n <= _EXACT_DNF)
+        wide = max(kind.n for kind in kinds) > _EXACT_DNF
+        left_out = ("influence", "dnf") if wide else ("influence",)
+        return tuple(
+            g for g in GROUPS if g not in left_out and not any(_problem(g, kind) for kind in kinds)
+        )
     if not asked:
         raise InputError("measures=''", f"some of {', '.join(GROUPS)}, all", "pass for example lz")
     for name in asked:
@@ -51,31 +56,45 @@ def check_groups(measures: str | Sequence[str], source: Source) -> tuple[str, ..
                 f"measures={name}", f"some of {', '.join(GROUPS)}, all",
                 f"did you mean {near[0]}?" if near else "check the spelling",
             )  # fmt: skip
-        problem = _problem(name, source, n)
-        if problem:
-            raise InputError(f"measures={name} of {source.path}", problem, "leave it out")
+        for source, kind in zip(sources, kinds, strict=True):
+            problem = _problem(name, kind)
+            if problem:
+                raise InputError(f"measures={name} of {source.path}", problem, "leave it out")
     return tuple(g for g in GROUPS if g in asked)
 
 
-def _problem(group: str, source: Source, n: int) -> str:
-    """Why ``group`` cannot be computed for ``source``; empty if it can."""
+@dataclass(frozen=True)
+class _Kind:
+    """What decides which groups a source allows; ``n`` = 0 for inputs that are data."""
+
+    networks: bool
+    n: int
+    activation: str
+
+
+def _kind(source: Source) -> _Kind:
     if source.kind == "functions":
+        return _Kind(False, int(load_run(source.path).results.get("n") or 0), "")
+    result = TrainResult.load(source.path)
+    network = result.config.get("network") or result.config["architecture"]
+    return _Kind(True, int(result.problem["n"]), str(network["activation"]))
+
+
+def _problem(group: str, kind: _Kind) -> str:
+    """Why ``group`` cannot be computed, as what was expected instead; empty if it can."""
+    if not kind.networks:
         if group == "bound":
             return "a run of train or sweep: a bound needs a training set"
         if group in WEIGHT_GROUPS:
             return "a run of train or sweep: it needs weights, a table of functions has none"
-        if group == "sensitivity" and n == 0:
+        if group == "sensitivity" and kind.n == 0:
             return "functions of all bit strings"
-    return "functions of all bit strings" if group in BITS_ONLY and n == 0 else ""
+    if kind.activation == "step" and group in WEIGHT_GROUPS:
+        from simprior.analysis.flatness.measures import WEIGHT_MEASURES
 
-
-def _bits(source: Source) -> int:
-    """Number of bits if the inputs are all bit strings, else 0."""
-    if source.kind == "networks":
-        return int(TrainResult.load(source.path).problem["n"])
-    from simprior.store import load_run
-
-    return int(load_run(source.path).results.get("n") or 0)
+        if WEIGHT_MEASURES[group].gradients:
+            return "an activation with a gradient, not step"
+    return "functions of all bit strings" if group in BITS_ONLY and kind.n == 0 else ""
 
 
 def network_columns(request: Request, source: Source, members: np.ndarray) -> pd.DataFrame:
@@ -92,7 +111,7 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
     ensemble = None
     if weights or data or request.alphas != (1.0,):
         problem = _rebuilt(result, request.data, request.label)
-        ensemble = _ensemble(request, result, problem, members, weights)
+        ensemble = _ensemble(request, result, problem, members)
     if data:
         from simprior.analysis.hamming.box import box_csr
 
@@ -186,7 +205,7 @@ def _priors(
     if "prior" in request.groups:
         columns |= prior.log_p(words, compared_inputs(result))
         if request.prior_from is not None:
-            columns |= looked_up(request.prior_from, words, result.m)
+            columns |= looked_up(request.prior_from, words, result.m, prior.level)
     if "bound" in request.groups:
         found = bound_columns(prior, problem, request.delta)
         columns |= {k: np.full(len(members), v) for k, v in found.items()}
@@ -219,16 +238,10 @@ def _rebuilt(result: TrainResult, data: str | None, label: str | None) -> Proble
 
 
 def _ensemble(
-    request: Request, result: TrainResult, problem: Problem, members: np.ndarray, groups: list[str]
+    request: Request, result: TrainResult, problem: Problem, members: np.ndarray
 ) -> Ensemble:
     from simprior.analysis.flatness.ensemble import Ensemble
 
-    network = result.config.get("network") or result.config["architecture"]
-    if groups and network["activation"] == "step":
-        raise InputError(
-            f"measures={groups[0]} of networks with activation='step'",
-            "an activation with a gradient", "leave it out",
-        )  # fmt: skip
     return Ensemble.of_run(result, members, problem=problem, device=request.device)
 
 

@@ -1,6 +1,6 @@
 """Every column of a measures table: its label, unit, group, what it needs, and its source.
 
-Axes, table headers, the report and the documentation take their words from here and nowhere else.
+Axes, table headers, the report and the documentation take their words from here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ class Measure:
 
     ``label`` without unit; ``unit`` ("1" for pure numbers); ``group`` the name for ``--measures``;
     ``weights``: needs trained weights, not only a function; ``moves``: changes when a relu layer is
-    rescaled although the function does not; ``source``: paper or definition.
+    rescaled although the function does not; ``source``: paper or definition; ``log``: the natural
+    logarithm of the quantity that the source defines.
     """
 
     label: str
@@ -23,11 +24,7 @@ class Measure:
     weights: bool = False
     moves: bool = False
     source: str = ""
-
-    @property
-    def needs(self) -> str:
-        """``weights`` or ``function``."""
-        return "weights" if self.weights else "function"
+    log: bool = False
 
 
 _LZ = "Dingle, Camargo & Louis 2018, eq. 5"
@@ -36,9 +33,9 @@ _FRANCO = "Franco & Anthony 2006"
 _VALLE = "Valle-Perez, Camargo & Louis 2019"
 
 _FUNCTION = {
-    "log_p": Measure("ln P(f)", "nats", "prior", source=_VALLE),
-    "log_p_sampled": Measure("ln P(f), sampled", "nats", "prior", source=_VALLE),
-    "log_evidence": Measure("ln P(C(S))", "nats", "bound", source=_VALLE),
+    "log_p": Measure("ln P(f)", "nats", "prior", source=_VALLE, log=True),
+    "log_p_sampled": Measure("ln P(f), sampled", "nats", "prior", source=_VALLE, log=True),
+    "log_evidence": Measure("ln P(C(S))", "nats", "bound", source=_VALLE, log=True),
     "bound": Measure("PAC-Bayes bound on the error", "1", "bound", source=_VALLE),
     "lz76": Measure("LZ complexity", "bits", "lz", source=_LZ),
     "lz76_truncated": Measure("LZ complexity (truncated)", "bits", "lz", source="Mingard 2025"),
@@ -66,29 +63,35 @@ _FUNCTION = {
     "block_sensitivity": Measure("block sensitivity", "1", "sensitivity", source="Nisan 1991"),
     "noise_stability": Measure("noise stability", "1", "sensitivity", source=_WALSH),
 }  # fmt: skip
+_LOSS = "unit of the loss"
+_JIANG = "Jiang et al. 2020, appendix C"
 _WEIGHTS = {
-    "keskar": Measure("Keskar sharpness", "%", "sharpness", True, True, "Keskar et al. 2017"),
-    "sam": Measure("SAM sharpness", "1", "sharpness", True, True, "Foret et al. 2021, eq. 1"),
-    "random_sharpness": Measure(
-        "random-direction sharpness", "1", "sharpness", True, True, "mean rise in a ball"
-    ),
-    "hessian_top": Measure("largest Hessian eigenvalue", "1", "hessian", True, True),
-    "hessian_trace": Measure("trace of the Hessian", "1", "hessian", True, True),
-    "fisher_rao": Measure(
-        "Fisher-Rao norm", "1", "fisher", True, False, "Liang et al. 2019, definition 2"
-    ),
-    "sigma_flatness": Measure(
-        "PAC-Bayes flatness, σ", "1", "sigma", True, True, "Jiang et al. 2020, appendix C"
-    ),
-    "frobenius_norm": Measure("Frobenius norm", "1", "norms", True, True),
-    "spectral_norm": Measure("ln product of spectral norms", "1", "norms", True, False),
-    "path_norm": Measure("path norm", "1", "norms", True, False, "Neyshabur et al. 2015"),
-    "distance_norm": Measure("distance from initialisation", "1", "norms", True, True),
-    "margin": Measure("output margin, 10 % quantile", "1", "margin", True, False),
-    "relative_flatness": Measure(
-        "relative flatness", "1", "relative", True, False, "Petzka et al. 2021, definition 3"
-    ),
-    "log_volume": Measure("ln local volume", "nats", "volume", True, True),
+    "keskar": Measure("Keskar sharpness", "%", "sharpness", True, True,
+                      "Keskar et al. 2017, metric 2.1"),
+    "sam": Measure("SAM sharpness", _LOSS, "sharpness", True, True, "Foret et al. 2021, eq. 1"),
+    "random_sharpness": Measure("random-direction sharpness", _LOSS, "sharpness", True, True,
+                                "mean rise over a sphere"),
+    "hessian_top": Measure("largest Hessian eigenvalue", _LOSS, "hessian", True, True,
+                           "largest eigenvalue of the Hessian of the loss"),
+    "hessian_trace": Measure("trace of the Hessian", _LOSS, "hessian", True, True,
+                             "trace of the Hessian of the loss"),
+    "fisher_rao": Measure("Fisher-Rao norm", _LOSS, "fisher", True, False,
+                          "Liang et al. 2019, definition 2"),
+    "sigma_flatness": Measure("PAC-Bayes flatness, σ", "unit of the weights", "sigma", True, True,
+                              _JIANG),
+    "frobenius_norm": Measure("Frobenius norm", "unit of the weights", "norms", True, True, _JIANG),
+    "spectral_norm": Measure("ln product of spectral norms", "1", "norms", True, False,
+                             "first factor of Bartlett et al. 2017, eq. 1.2", log=True),
+    "path_norm": Measure("ln path norm", "1", "norms", True, False, "Neyshabur et al. 2015",
+                         log=True),
+    "distance_norm": Measure("distance from initialisation", "unit of the weights", "norms", True,
+                             True, _JIANG),
+    "margin": Measure("output margin, 10 % quantile", "unit of the output", "margin", True, False,
+                      _JIANG),
+    "relative_flatness": Measure("relative flatness", _LOSS, "relative", True, False,
+                                 "Petzka et al. 2021, definition 3"),
+    "log_volume": Measure("ln local volume", "nats", "volume", True, True, "Wu, Zhu & E 2017; "
+                          "Scherlis & Belrose 2025", log=True),
 }  # fmt: skip
 
 MEASURES: dict[str, Measure] = {**_FUNCTION, **_WEIGHTS}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from simprior.analysis import figures_counts as draw
 from simprior.analysis import figures_gp, figures_hamming
 from simprior.analysis.complexity_stats import EXACT_ROWS, complexity_profile
+from simprior.analysis.study_frames import MAIN_TABLES
 from simprior.analysis.style import save_figure
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.counts_io import COUNTS
@@ -107,7 +108,8 @@ def provenance(run: RunInfo) -> str:
     """What made a run, in one line for the metadata of a figure or the comment of a table."""
     config = json.dumps(run.config, sort_keys=True)
     tables = {"logp": figures_gp.TABLE, "sensitivity": figures_hamming.table_of(run)}
-    table = tables.get(run.command, COUNTS)
+    main = next((name for name in (COUNTS, *MAIN_TABLES) if name in run.files), COUNTS)
+    table = tables.get(run.command, main)
     digest = run.files.get(table, {}).get("sha256", "unknown")
     version = run.manifest["versions"].get("simprior", "unknown")
     commit = run.manifest.get("git_commit") or "unknown"

@@ -7,13 +7,13 @@ marginal-likelihood bound of a training set is here too, since it needs the same
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
-from simprior.boolean.truthtable import to_hex, unpack
+from simprior.boolean.truthtable import from_hex, to_hex, unpack
 from simprior.errors import InputError
 from simprior.estimate import LogProb
 from simprior.gp.bounds import marginal_likelihood_bound
@@ -22,7 +22,12 @@ from simprior.gp.log_prior import log_prior
 from simprior.gp.memory import check_memory
 from simprior.gp.threads import one_thread
 from simprior.network import Network
+from simprior.training.losses import threshold
+from simprior.training.records import TrainResult
 from simprior.training.targets import Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Columns = dict[str, np.ndarray]
 
@@ -66,6 +71,23 @@ class Prior:
             )
 
 
+def prior_of(result: TrainResult, seed: int = 0, **options: Any) -> Prior:
+    """The prior of a training run on bit strings, with the threshold that its loss gives."""
+    network = Network.from_dict(result.config["network"])
+    return Prior(network, seed, threshold(result.config["loss"]), **options)
+
+
+def with_log_p(result: TrainResult, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
+    """The recorded trajectories with ``logp`` and ``logp_stderr`` (nats), infinitely wide network.
+
+    Bit strings only.
+    """
+    frame = result.trajectories
+    words = from_hex(frame["function"].to_list(), result.m)
+    found = prior_of(result, seed, draws=draws).log_p(words)
+    return frame.assign(logp=found["log_p"], logp_stderr=found["log_p_stderr"])
+
+
 def bound_columns(prior: Prior, problem: Problem, delta: float) -> dict[str, float]:
     """Bound on the error of the posterior from everything fitted, and ln P(C(S)) (nats).
 
@@ -99,11 +121,17 @@ def sampled_log_p(counts: FunctionCounts, rows: np.ndarray) -> Columns:
     }  # fmt: skip
 
 
-def looked_up(path: Path | str, words: np.ndarray, m: int) -> Columns:
+def looked_up(path: Path | str, words: np.ndarray, m: int, level: float = 0.0) -> Columns:
     """:func:`sampled_log_p` of packed functions in the run directory ``path``.
 
-    Raises :class:`InputError` when its functions have another number of inputs.
+    Raises :class:`InputError` when its functions have another number of inputs, or the networks'
+    classes are divided at another ``level`` than 0, where sampled functions are.
     """
+    if level:
+        raise InputError(
+            f"prior-from={path} for networks whose class is that of output > {level:g}",
+            "the threshold 0 of sampled functions", "leave it out: log_p has the right threshold",
+        )  # fmt: skip
     counts = FunctionCounts.load(path)
     if counts.m != m:
         raise InputError(

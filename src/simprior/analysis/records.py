@@ -6,11 +6,14 @@ The first columns of a measures table, in the order of :data:`IDENTITY`, :data:`
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simprior.boolean.truthtable import to_hex
+from simprior.training.optimizers import Optimizer
 from simprior.training.records import TrainResult
 
 if TYPE_CHECKING:
@@ -19,13 +22,21 @@ if TYPE_CHECKING:
 IDENTITY = ("run", "member", "function")
 SETTINGS = (
     "optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "data_seed", "seed",
-    "hidden", "depth", "width", "activation", "sigma_w", "sigma_b", "n", "m", "target", "alpha",
+    "hidden", "depth", "width", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist",
+    "options", "stop", "max_epochs", "check", "pretrain", "n", "m", "target", "alpha",
 )  # fmt: skip
 OUTCOME = (
     "fitted", "steps", "train_loss", "train_error", "test_error", "test_size", "majority_error",
     "cluster",
 )  # fmt: skip
 _NAME = 24
+
+
+def _changed_options(config: Mapping[str, Any]) -> str:
+    """Options of the optimiser that are not its defaults: ``weight_decay=0.01``; else empty."""
+    given = config["optimizer_options"]
+    usual = Optimizer(config["optimizer"]).options
+    return ",".join(f"{k}={v}" for k, v in given.items() if v != usual.get(k))
 
 
 def settings_of(result: TrainResult) -> dict[str, Any]:
@@ -42,6 +53,10 @@ def settings_of(result: TrainResult) -> dict[str, Any]:
         "seed": int(config["seed"]), "hidden": ",".join(map(str, hidden)), "depth": len(hidden),
         "width": max(hidden, default=0), "activation": str(network["activation"]),
         "sigma_w": _number(network["sigma_w"]), "sigma_b": _number(network["sigma_b"]),
+        "encoding": network["encoding"], "weight_dist": network["weight_dist"],
+        "options": _changed_options(config), "stop": str(config["stop"]),
+        "max_epochs": int(config["max_epochs"]), "check": int(config["check"]),
+        "pretrain": int(config["pretrain"]),
         "n": int(problem["n"]), "m": int(problem["m"]), "target": named, "alpha": 1.0,
     }  # fmt: skip
 
@@ -53,7 +68,10 @@ def cluster_of(result: TrainResult) -> str:
     larger set contains the smaller), so that networks trained on them are not independent.
     """
     s = settings_of(result)
-    return f"{s['data_seed']}/{s['target'][:_NAME]}"
+    name = str(s["target"])
+    if len(name) > _NAME:  # a whole truth table
+        name = f"{name[:_NAME]}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{s['data_seed']}/{name}"
 
 
 def network_rows(result: TrainResult, run: str, members: np.ndarray) -> pd.DataFrame:

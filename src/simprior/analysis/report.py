@@ -6,7 +6,6 @@ A report is built from the files of a run directory alone and can be built again
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +126,8 @@ def _read(path: Path) -> pd.DataFrame:
 def _plain(text: str) -> str:
     """A heading without the marks of mathematics."""
     for mark, sign in (("$", ""), (r"\ln", "ln"), (r"\sigma", "σ"), (r"\alpha", "α"),
-                       (r"\tau", "τ"), (r"\varepsilon", "ε"), (r"\mathrm", ""), ("{", ""),
+                       (r"\tau", "τ"), (r"\rho", "ρ"),
+                       (r"\varepsilon", "ε"), (r"\mathrm", ""), ("{", ""),
                        ("}", "")):  # fmt: skip
         text = text.replace(mark, sign)
     return text
@@ -224,7 +224,6 @@ def _manifest_section(path: Path, manifest: Mapping[str, Any]) -> page.Section:
     body += page.code(" ".join(map(str, manifest.get("argv", []))))
     config = path / "config.toml"
     if config.is_file():
-        tomllib.loads(config.read_text())
         body += page.code(config.read_text(), "Configuration (config.toml)")
     files = pd.DataFrame([
         {"file": name, "bytes": entry["bytes"], "sha256": entry["sha256"]}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RELATIVE = 1e-5
 """Relative change that counts as moved: well above float64 rounding of a rescaled forward pass."""
 SIGMAS = 4.0
+_MOST = 690.0  # exp of it is finite
 
 
 def measure_columns(frame: pd.DataFrame) -> list[str]:
@@ -35,8 +36,9 @@ def rescaling_table(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A row a measure and alpha: ``measure``, ``alpha``, ``networks``, ``moved`` (share whose
         value changed by more than 1e-5 of itself and more than four standard errors, where the
-        measure has one), ``factor`` (median of value after / before) with ``factor_low`` and
-        ``factor_high`` (central 95 % of the networks), ``function_changed`` (share of networks).
+        measure has one), ``factor`` (median of value after / before; of a measure that is a
+        logarithm, of the quantity itself) with ``factor_low`` and ``factor_high`` (central 95 % of
+        the networks), ``function_changed`` (share of networks).
 
     Raises
     ------
@@ -80,10 +82,17 @@ def _row(name: str, before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]
         errors = np.hypot(before[stderr].to_numpy(float), after[stderr].to_numpy(float))
         limit = np.maximum(limit, SIGMAS * np.nan_to_num(errors))
     moved = np.abs(new - old)[good] > limit[good]
-    nonzero = good & (old != 0)
-    factor = new[nonzero] / old[nonzero] if nonzero.any() else np.ones(1)
+    factor = _factors(old[good], new[good], MEASURES[name].log)
     low, middle, high = np.quantile(factor, [0.025, 0.5, 0.975])
     return {
         "networks": int(good.sum()), "moved": float(moved.mean()), "factor": float(middle),
         "factor_low": float(low), "factor_high": float(high),
     }  # fmt: skip
+
+
+def _factors(old: np.ndarray, new: np.ndarray, log: bool) -> np.ndarray:
+    """How many times larger each value has become; 1 where there is nothing to compare."""
+    if log:
+        return np.exp(np.clip(new - old, -_MOST, _MOST))
+    nonzero = old != 0
+    return new[nonzero] / old[nonzero] if nonzero.any() else np.ones(1)

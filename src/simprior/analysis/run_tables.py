@@ -50,7 +50,10 @@ def for_paper(frame: pd.DataFrame) -> pd.DataFrame:
     """The columns of a table of coefficients that a page has room for; other tables as they are."""
     from simprior.analysis.correlation.output import paper_columns
 
-    return frame[paper_columns(frame)] if {"measure", "kendall"} <= set(frame.columns) else frame
+    if not {"measure", "kendall"} <= set(frame.columns):
+        return frame
+    chosen = [name for name in paper_columns(frame) if name in frame]
+    return frame[chosen]
 
 
 def render(frame: pd.DataFrame, form: str, caption: str, label: str, note: str = "") -> str:

@@ -114,7 +114,10 @@ def parse_recipe(values: Mapping[str, Any], source: str = "") -> Recipe:
         )
     if "targets" in values:
         config = _table("targets", values["targets"])
-        stages.append(Stage("targets", "targets", *_reading(config, "train", stages)))
+        reading = _reading(config, "train", stages)
+        if len(reading[1]) != 1:
+            raise InputError(f"from={list(reading[1])} of [targets]", "one stage", "name one")
+        stages.append(Stage("targets", "targets", *reading))
     for kind, default in (("measure", "train"), ("correlate", "measure")):
         stages += _derived(kind, values.get(kind, []), default, stages)
     stages += _final(values, stages)

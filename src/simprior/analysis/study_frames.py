@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MEASURES, CORRELATIONS, CELLS = (
     "measures.parquet", "tables/correlations.parquet", "tables/sweep.parquet",
 )  # fmt: skip
-_FIRST = (MEASURES, CORRELATIONS, "tables/targets.parquet", CELLS)
+MAIN_TABLES = (MEASURES, CORRELATIONS, "tables/targets.parquet", CELLS)
+"""The tables that stages are read from, the first that a run has."""
 RANDOM = "random"
 
 
@@ -32,7 +33,7 @@ def read_frame(run: Path, file: str | None = None) -> pd.DataFrame:
     info = load_run(run)
     tables = [name for name in info.files if name.endswith((".parquet", ".csv"))]
     if file is None:
-        found = [name for name in _FIRST if name in tables]
+        found = [name for name in MAIN_TABLES if name in tables]
         found += [name for name in tables if name.endswith(".parquet")]
         if not found:
             raise StoreError(f"{run}: a run of simprior {info.command} without a table to read")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from simprior.analysis.study import FINAL, Recipe, Stage
-from simprior.analysis.study_stages import RUNNERS, check_stage, command_of
+from simprior.analysis.study_stages import RECIPE, RUNNERS, check_stage, command_of
 from simprior.errors import InputError, StoreError
 from simprior.store import RunDir, load_run
 from simprior.store_io import write_bytes
@@ -26,8 +26,8 @@ from simprior.store_manifest import MANIFEST, now, read_manifest, versions
 from simprior.store_read import file_problem
 from simprior.store_toml import plain, to_toml
 from simprior.store_wipe import check_occupied
+from simprior.training.settings import files_read
 
-RECIPE = "recipe.toml"
 RUN, RESUME, SKIP, LEFT_OUT, MAYBE = "run", "resume", "skip", "left out", "run if needed"
 NEW = "new"
 _log = logging.getLogger("simprior")
@@ -56,9 +56,12 @@ class Options:
 
 
 def plan(
-    recipe: Recipe, out: Path | str, stages: Sequence[str] | None = None, only: str | None = None
-) -> list[Step]:
+    recipe: Recipe, out: Path | str, stages: Sequence[str] | None = None, only: str | None = None,
+    file: Path | None = None,
+) -> list[Step]:  # fmt: skip
     """What :func:`run_study` would do with each stage, without doing anything.
+
+    ``file``: the recipe's, for the commands; without it the copy in ``out``.
 
     Raises :class:`InputError` for a stage or a setting that does not exist.
     """
@@ -79,7 +82,7 @@ def plan(
                 action, reason = MAYBE, f"reads {', '.join(changed)}"
         if action in (RUN, RESUME, MAYBE):
             moved.add(stage.name)
-        steps.append(Step(stage.name, action, reason, command_of(stage, recipe, out)))
+        steps.append(Step(stage.name, action, reason, command_of(stage, recipe, out, file)))
     return steps
 
 
@@ -185,12 +188,16 @@ def _decide(stage: Stage, recipe: Recipe, out: Path, records: Mapping[str, Any])
 
 
 def fingerprint(stage: Stage, recipe: Recipe, records: Mapping[str, Any]) -> str:
-    """Hash of all that determines a stage: settings, seed, version, content of what it reads."""
+    """Hash of all that determines a stage: settings, seed, version, content of what it reads
+    (stages, and files named as ``data``, ``inputs`` or ``prior_from``)."""
     inputs = {name: records.get(name, {}).get("digest", "absent") for name in stage.needs}
     value = {
         "kind": stage.kind, "config": plain(stage.config), "seed": recipe.seed, "inputs": inputs,
         "version": versions().get("simprior"),
     }  # fmt: skip
+    read = files_read(stage.config)
+    if read:
+        value["files"] = read
     if stage.kind == "report":  # it also shows what the stages took
         value["finished"] = {n: records.get(n, {}).get("finished") for n in stage.needs}
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -35,13 +35,14 @@ COLUMNS = (
 
 def run_samples(
     grid: Mapping[str, Any], out: Path | str, *, seed: int = 0, resume: bool = False,
-    overwrite: bool = False, quiet: bool = True, workers: int = 1, device: str = "auto",
+    overwrite: bool = False, quiet: bool = True, **run_options: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Sample every cell of ``grid`` into ``out/cells`` and return a row a cell.
 
     The row has the settings that vary, the number of distinct functions, P(constant), and means
     over the prior of LZ complexity and entropy (bits), each with a standard error: the spread over
     samples, over the number of independent hidden draws (with shared heads an upper limit).
+    ``run_options``: workers, device, executor, executor_options of ``boolean.sampling.sample``.
 
     Raises :class:`InputError`, :class:`StoreError`.
     """
@@ -60,7 +61,7 @@ def run_samples(
                 path = store.path / CELLS / name
                 counts = sample(
                     network, **job, out=path, resume=path.exists() and not overwrite,
-                    overwrite=overwrite, workers=workers, device=device, progress=progress,
+                    overwrite=overwrite, progress=progress, **run_options,
                 )  # fmt: skip
                 assert isinstance(counts, FunctionCounts)
                 varied = {k: cell.get(k) for k in names}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simprior.analysis.study import FINAL, Recipe, Stage, unknown
+from simprior.analysis.study import Recipe, Stage, unknown
 from simprior.store import RunDir
 from simprior.store_toml import to_toml
 from simprior.training.settings import settings, text
@@ -22,7 +22,8 @@ from simprior.training.sweep import expand
 if TYPE_CHECKING:
     from simprior.analysis.study_run import Options
 
-GRID = "grid.toml"
+GRID, RECIPE = "grid.toml", "recipe.toml"
+_ALONE = ("measure", "sensitivity")  # commands that know all that such a stage may ask for
 _RUN_OPTIONS = frozenset({
     "out", "path", "paths", "run", "runs", "source", "frame", "resume", "overwrite", "workers",
     "device", "progress", "quiet", "executor", "executor_options", "argv", "command",
@@ -80,31 +81,23 @@ def _function(kind: str) -> Callable[..., Any]:
     return correlate
 
 
-def command_of(stage: Stage, recipe: Recipe, out: Path) -> str:
-    """The command line that does a stage alone."""
+def command_of(stage: Stage, recipe: Recipe, out: Path, file: Path | None = None) -> str:
+    """The command line that does a stage alone, when the stages that it reads are there.
+
+    ``file`` is the recipe; without it the copy that a study keeps.
+    """
     out = _shown(out)
-    if stage.kind in FINAL:
-        name = {"figures": "plot", "tables": "table", "report": "report"}[stage.kind]
-        return shlex.join(["simprior", name, str(out)])
-    folder = out / stage.name
+    if stage.kind == "report":
+        return shlex.join(["simprior", "report", str(out)])
+    if stage.kind not in _ALONE:
+        study = ["simprior", "study", str(out / RECIPE if file is None else file)]
+        return shlex.join([*study, "--only", stage.name, "--resume", "--out", str(out)])
     flags = [f for key, value in stage.config.items() for f in _flag(key, value)]
     flags += ["--seed", str(recipe.seed)] if "seed" not in stage.config else []
-    end = ["--out", str(folder)]
-    if stage.kind == "train":
-        return shlex.join(
-            ["simprior", "sweep", str(folder / GRID), "--seed", str(recipe.seed), *end]
-        )  # fmt: skip
-    if stage.kind in ("sample", "targets"):
-        study = ["simprior", "study", str(out / "recipe.toml"), "--only", stage.name]
-        return shlex.join([*study, "--resume", "--out", str(out)])
     sources = [str(out / name) for name in stage.needs]
-    if stage.kind == "correlate":
-        from simprior.analysis.study_correlate import ROWS
-
-        flags = [f for k, v in stage.config.items() if k != "where" for f in _flag(k, v)]
-        flags += ["--seed", str(recipe.seed)] if "seed" not in stage.config else []
-        sources = [str(folder / ROWS)]
-    return shlex.join(["simprior", stage.kind, *sources, *flags, *end])
+    return shlex.join(
+        ["simprior", stage.kind, *sources, *flags, "--out", str(out / stage.name)]
+    )  # fmt: skip
 
 
 def _shown(path: Path) -> Path:
@@ -144,6 +137,7 @@ def _sample(
     run_samples(
         grid_of(stage, recipe), store.path / stage.name, seed=recipe.seed, resume=not fresh,
         overwrite=fresh, quiet=options.quiet, workers=options.workers, device=options.device,
+        executor=options.executor, executor_options=options.executor_options,
     )  # fmt: skip
     return []
 
@@ -166,14 +160,13 @@ def _measure(
 ) -> list[str]:
     from simprior.analysis.measure import measure_runs
 
-    known = inspect.signature(measure_runs).parameters
     given: dict[str, Any] = {
         "out": store.path / stage.name, "resume": not fresh, "overwrite": fresh,
         "workers": options.workers, "device": options.device, "quiet": options.quiet,
+        "executor": options.executor, "executor_options": options.executor_options,
         "seed": recipe.seed, **stage.config,
     }  # fmt: skip
-    source = [store.path / name for name in stage.needs]
-    measure_runs(source[0], **{k: v for k, v in given.items() if k in known})
+    measure_runs([store.path / name for name in stage.needs], **given)
     return []
 
 

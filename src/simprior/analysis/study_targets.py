@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simprior.analysis.prior_measures import prior_of
 from simprior.analysis.records import cluster_of
 from simprior.analysis.tables import write
 from simprior.boolean.complexity import entropy_packed, lz76_packed
 from simprior.boolean.truthtable import from_hex
 from simprior.errors import StoreError
 from simprior.store import RunDir
+from simprior.training.losses import threshold
 from simprior.training.records import TrainResult
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
     for path in paths:
         result = TrainResult.load(path)
         problem, good = result.problem, result.fitted
-        key = (problem["target"], repr(result.config.get("network")))
+        config = result.config
+        key = (problem["target"], repr(config.get("network")), threshold(config["loss"]))
         if key not in known:
             known[key] = _log_p(result, seed, draws)
         words = from_hex(problem["target"], result.m)
@@ -49,7 +52,8 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
             "train_size": size, "data_seed": problem["seed"],
             "target_lz76": float(lz76_packed(words, result.m)[0]),
             "target_entropy": float(entropy_packed(words, result.m)[0]),
-            "target_log_p": known[key].value, "target_log_p_stderr": known[key].stderr,
+            "target_log_p": known[key]["log_p"],
+            "target_log_p_stderr": known[key]["log_p_stderr"],
             "test_error": float(error.mean()) if len(error) else np.nan,
             "test_error_stderr":
                 float(error.std(ddof=1) / np.sqrt(len(error))) if len(error) > 1 else np.nan,
@@ -76,14 +80,9 @@ def write_targets(
     return frame
 
 
-def _log_p(result: TrainResult, seed: int, draws: int) -> Any:
-    from simprior.boolean.inputs import input_matrix
-    from simprior.gp.kernels import nngp
-    from simprior.gp.log_prior import log_prior
-    from simprior.network import Network
-
+def _log_p(result: TrainResult, seed: int, draws: int) -> dict[str, float]:
+    """``log_p`` and ``log_p_stderr`` of the target under the prior of the run's networks."""
     if int(result.problem["n"]) == 0:
         raise StoreError("targets: expected Boolean inputs; leave [targets] out for real data")
-    network = Network.from_dict(result.config["network"])
-    K = nngp(network, input_matrix(network))
-    return log_prior([result.problem["target"]], K, seed=seed, draws=draws)[0]
+    found = prior_of(result, seed, draws=draws).log_p(from_hex(result.problem["target"], result.m))
+    return {name: float(value[0]) for name, value in found.items()}

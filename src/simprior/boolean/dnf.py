@@ -1,7 +1,7 @@
 """Random DNF networks: a sampler, and for n <= 4 the exact probability of every function.
 
-The network (arXiv 2505.24060; DESIGN section 6) has width w = alpha 2^(n-1). Each row of its first
-layer holds n iid entries, uniform on {-1, 0, 1}; a row is a clause, the AND of the literals x_i
+The network (Mingard et al. 2025, arXiv 2505.24060) has width w = alpha 2^(n-1). Each row of its
+first layer holds n iid entries, uniform on {-1, 0, 1}; a row is a clause, the AND of literals x_i
 (entry +1) and not-x_i (entry -1); rows of zeros are ignored. The OR of the clauses is output, or
 its negation with probability 1/2. With n = 4 its 65,536 probabilities are known exactly, which
 makes it the oracle for samplers, intervals, estimates of unseen mass and rare-event methods.

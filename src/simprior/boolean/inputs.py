@@ -1,4 +1,4 @@
-"""The ordered inputs on which a function is defined (DESIGN: conventions, rows "inputs")."""
+"""The ordered inputs on which a function is defined (``docs/notation.md``)."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def sample(
         Continue or replace what is in ``out``.
     heads : int or "auto"
         Output layers on the same hidden layers (1: independent networks). Standard errors and
-        intervals account for the sharing (DESIGN; ``docs/sampling.md`` says when not to share).
+        intervals account for the sharing (``docs/sampling.md`` says when not to share).
     device : str
         ``cpu``, ``cuda`` or ``auto``.
     dtype : str

@@ -6,7 +6,7 @@
 * block sensitivity bs(f): max over x of the largest number of disjoint sets of bits each of which,
   flipped together, changes the output (Nisan 1991); s <= bs;
 * critical sample ratio: share of inputs with a neighbour at Hamming distance 1 of another output
-  (DESIGN 6; Arpit et al. 2017 for Boolean inputs);
+  (Arpit et al. 2017, for Boolean inputs);
 * generalisation complexity (Franco & Anthony 2006): mean disagreement of pairs at distance 1, plus
   that of pairs at distance 2.
 """

@@ -1,6 +1,6 @@
 """Truth tables: packed words, text forms, and parsing of whatever the user gives.
 
-Forms of F functions on m ordered inputs (DESIGN: conventions)
+Forms of F functions on m ordered inputs (``docs/notation.md``)
 
 * tables: (F, m) uint8 of 0/1, entry j the output on input j;
 * packed: (F, W) uint64, W = ceil(m/64); input 0 is the MOST significant bit of word 0; padding

@@ -58,9 +58,10 @@ def walsh_packed(words: np.ndarray, m: int) -> Columns:
     Returns
     -------
     dict of (F,) float64
-        ``walsh_linf`` largest |F^(S)| (the spectral norm: 1 iff f is a parity or constant, or the
-        complement of one), ``walsh_l1`` sum of |F^(S)|, ``walsh_degree`` size of the largest S with
-        F^(S) != 0, ``walsh_mean_degree`` sum_k k W_k, and ``walsh_weight_k`` W_k for k = 0 .. n.
+        ``walsh_linf`` largest |F^(S)| (infinity norm of the spectrum: 1 iff f is a parity or
+        constant, or the complement of one), ``walsh_l1`` sum of |F^(S)| (the spectral norm),
+        ``walsh_degree`` size of the largest S with F^(S) != 0, ``walsh_mean_degree`` sum_k k W_k,
+        and ``walsh_weight_k`` W_k for k = 0 .. n.
 
     Raises
     ------

@@ -22,10 +22,16 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(Output):
-    """Options of the commands that compute something into a run directory."""
+class Seeded(Output):
+    """The seed."""
 
     seed: Annotated[Integer, arg(help="root of all random numbers, 0 to 2^63 - 1")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(Output):
+    """Options of the commands that compute something into a run directory, without a seed."""
+
     device: Annotated[str, choice("auto", "cpu", "cuda"), arg(help="where to compute")] = "auto"
     workers: Annotated[
         MaybeCount, arg(help="processes or cluster jobs (default: available cores)")
@@ -45,3 +51,8 @@ class RunOptions(Output):
         from simprior.engine import available_cores
 
         return self.workers or available_cores()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ComputeOptions, Seeded):
+    """Options of the commands that compute something random into a run directory."""

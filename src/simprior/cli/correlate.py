@@ -28,7 +28,7 @@ _KINDS = ("pearson", "spearman", "kendall", "partial_pearson", "partial_spearman
 class Correlate(Output):
     """Correlate measures with an outcome, in each group, and say how sure that is.
 
-    RUN is a run of simprior measure, or a .parquet or .csv table with a row a network. Intervals
+    PATH is a run of simprior measure, or a .parquet or .csv table with a row a network. Intervals
     are bootstrap-t over training sets, p-values from permutations of training sets. Coefficients
     that the points cannot support are not printed; the notes say why.
     """

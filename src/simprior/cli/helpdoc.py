@@ -33,7 +33,7 @@ def section(command: str) -> str:
     spec = load(command).SPEC
     known = list(options(spec).values())
     positional = [option for option in known if option.positional]
-    usage = " ".join(["simprior", command, *(o.metavar for o in positional), "[options]"])
+    usage = " ".join(["simprior", command, *(o.flag for o in positional), "[options]"])
     rows = [_row(option) for option in known]
     parts = [
         f"## simprior {command}",
@@ -45,9 +45,8 @@ def section(command: str) -> str:
 
 
 def _row(option: Option) -> list[str]:
-    if option.positional:
-        return [f"`{option.metavar}`", "required", option.help]
-    name = option.flag if option.switch else f"{option.flag} {option.metavar}"
+    short = option.switch or option.positional
+    name = option.flag if short else f"{option.flag} {option.metavar}"
     default = "required" if option.required else option.default_text
     return [f"`{name}`", default and f"`{default}`", option.help]
 

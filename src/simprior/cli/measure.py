@@ -14,35 +14,22 @@ from simprior.cli.output import markdown, print_json, set_up_logging
 from simprior.cli.values import (
     Count,
     MaybeCount,
+    MaybeNumber,
     MaybePath,
     MaybeText,
     Number,
     Numbers,
-    Refused,
-    kind,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def _parse_number(text: str) -> float | None:
-    if text.strip().lower() == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise Refused("a number > 0", "pass for example 0.05") from None
-
-
-MaybeNumber = Annotated[float | None, kind(_parse_number, "NUMBER")]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Measure(RunOptions):
     """Measure trained networks, or functions, into one table: a row a network, a column a measure.
 
-    RUN is a run of simprior train, a sweep (all its cells), or a table of functions (sample,
+    PATH is a run of simprior train, a sweep (all its cells), or a table of functions (sample,
     import, posterior). Weights are not stored: measures that need them train the networks again,
     exactly.
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -35,6 +35,7 @@ class Option:
 
     name: str
     positional: bool
+    many: bool
     switch: bool
     metavar: str
     help: str
@@ -43,8 +44,12 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """``--sigma-w`` for ``sigma_w``; the metavar for a positional argument."""
-        return self.metavar if self.positional else "--" + self.name.strip("_").replace("_", "-")
+        """``--sigma-w`` for ``sigma_w``; for a positional argument ``PATH``, ``PATH...`` if it may
+        be given several times, in brackets if it need not be given."""
+        if not self.positional:
+            return "--" + self.name.strip("_").replace("_", "-")
+        name = self.metavar + ("..." if self.many else "")
+        return name if self.required else f"[{name}]"
 
     @property
     def required(self) -> bool:
@@ -72,7 +77,8 @@ def _option(field: Any, hint: Any) -> Option:
     positional = tyro.conf.Positional in marks
     metavar = field.name.upper() if kind is None or positional else kind.metavar
     default = field.default if field.default_factory is MISSING else field.default_factory()
-    return Option(field.name, positional, base is bool, metavar, help_text, default, kind)
+    many = get_origin(base) is tuple
+    return Option(field.name, positional, many, base is bool, metavar, help_text, default, kind)
 
 
 def parse(command: str, spec: type[Spec], arguments: Sequence[str]) -> Spec | None:
@@ -93,11 +99,11 @@ def parse(command: str, spec: type[Spec], arguments: Sequence[str]) -> Spec | No
     for name, text in tokens.items():
         _check(known[name], text)
     wanted = [option for option in known.values() if option.positional]
-    if len(positionals) > len(wanted):
+    if len(positionals) > len(wanted) and not (wanted and wanted[-1].many):
         extra = positionals[len(wanted)]
-        expected = " ".join(o.metavar for o in wanted) or "flags only"
+        expected = " ".join(o.flag for o in wanted) or "flags only"
         raise InputError(f"argument {extra!r}", expected, f"see simprior {command} --help")
-    missing = [o.metavar for o in wanted[len(positionals) :] if o.required]
+    missing = [o.flag for o in wanted[len(positionals) :] if o.required]
     missing += [
         o.flag for o in known.values() if o.required and o.name not in tokens and not o.positional
     ]

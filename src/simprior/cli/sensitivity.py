@@ -56,7 +56,7 @@ class Sensitivity(RunOptions):
 
     Measures the Hamming distance from random strings to the nearest string of the other class, and
     the number of random bits flipped until the class changes (De Palma, Kiani & Lloyd 2019), with
-    fits over n and the prediction of the infinitely wide network. With RUN, a run of simprior
+    fits over n and the prediction of the infinitely wide network. With PATH, a run of simprior
     train on all strings of n bits, both are computed exactly for the trained networks.
     """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import RunOptions
+from simprior.cli.common import ComputeOptions
 from simprior.cli.output import markdown, print_json, set_up_logging
 from simprior.cli.values import MaybePath, MaybeText, Texts
 from simprior.errors import InputError
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyCommand(RunOptions):
+class StudyCommand(ComputeOptions):
     """Run a study: train or sample, measure, correlate, draw, tabulate, report.
 
     RECIPE is a TOML file (examples/*.toml, docs/studies.md). Every stage is a run directory below
     --out. With --resume a study goes on where it stopped, also with an edited recipe: a stage is
-    run again only if its settings or what it reads have changed. The seed is the recipe's.
+    run again only if its settings or what it reads have changed. The seed is in the recipe.
     """
 
     recipe: Annotated[Positional[MaybePath], arg(help="TOML file of the study")]
@@ -47,7 +47,7 @@ def run(spec: StudyCommand) -> int:
     assert spec.recipe is not None
     recipe = read_recipe(spec.recipe)
     if spec.dry_run:
-        show(plan(recipe, spec.out, spec.stages, spec.only), spec)
+        show(plan(recipe, spec.out, spec.stages, spec.only, spec.recipe), spec)
         return 0
     show(_run(recipe, spec), spec)
     logging.getLogger("simprior").info("report: %s", spec.out / "report.html")

@@ -13,6 +13,7 @@ from simprior.cli.output import key_values, markdown, print_json, set_up_logging
 from simprior.cli.values import (
     Count,
     Integer,
+    MaybeNumber,
     MaybeText,
     Number,
     Options,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from simprior.training.records import TrainResult
 
 TRAJECTORY_LOGP = "tables/trajectories-logp.parquet"
-_DOUBLINGS = 24
 
 
 def _parse_steps(text: str) -> tuple[int, ...]:
@@ -36,20 +36,13 @@ def _parse_steps(text: str) -> tuple[int, ...]:
     if text.strip().lower() in {"", "none"}:
         return ()
     if text.strip().lower() == "log":
-        return (0, *(1 << k for k in range(_DOUBLINGS)))
+        from simprior.training.settings import LOG_STEPS
+
+        return LOG_STEPS
     try:
         return tuple(sorted({parse_integer(part) for part in text.split(",")}))
     except Refused:
         raise Refused("steps with commas between, or log", "pass for example 0,10,100") from None
-
-
-def _parse_lr(text: str) -> float | None:
-    if text.strip().lower() == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise Refused("a learning rate > 0", "pass for example --lr 0.01") from None
 
 
 def _parse_seed(text: str) -> int | None:
@@ -57,7 +50,6 @@ def _parse_seed(text: str) -> int | None:
 
 
 Steps = Annotated[tuple[int, ...], kind(_parse_steps, "STEP[,STEP...]|log")]
-MaybeRate = Annotated[float | None, kind(_parse_lr, "NUMBER")]
 MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
 
 
@@ -98,7 +90,7 @@ class Train(NetworkOptions):
             "entropy-sgd, advsgd, guess-and-check"
         ),
     ] = "adam"
-    lr: Annotated[MaybeRate, arg(help="learning rate (default: that of torch.optim)")] = None
+    lr: Annotated[MaybeNumber, arg(help="learning rate (default: that of torch.optim)")] = None
     options: Annotated[
         Options, arg(help="options of the optimiser, e.g. weight_decay=0.01,beta1=0.8")
     ] = None
@@ -196,27 +188,9 @@ def function_table(result: TrainResult, top: int) -> pd.DataFrame:
     return frame
 
 
-def logp_frame(result: TrainResult, seed: int = 0) -> pd.DataFrame:
-    """The trajectories with ln P(f) of the infinitely wide network: columns logp, logp_stderr."""
-    import numpy as np
-
-    from simprior.boolean.inputs import input_matrix
-    from simprior.gp.kernels import nngp
-    from simprior.gp.log_prior import log_prior
-    from simprior.network import Network
-
-    network = Network.from_dict(result.config["network"])
-    frame = result.trajectories
-    names = sorted(set(frame["function"]))
-    K = nngp(network, input_matrix(network))
-    found = dict(zip(names, log_prior(names, K, seed=seed, draws=1000), strict=True))
-    frame["logp"] = np.array([found[name].value for name in frame["function"]])
-    frame["logp_stderr"] = np.array([found[name].stderr for name in frame["function"]])
-    return frame
-
-
 def write_logp(result: TrainResult, spec: Train) -> None:
     """Print mean ln P(f) by step, and keep the joined table in the run directory."""
+    from simprior.analysis.prior_measures import with_log_p
     from simprior.errors import InputError
     from simprior.store import RunDir, write_table
 
@@ -224,7 +198,7 @@ def write_logp(result: TrainResult, spec: Train) -> None:
         raise InputError(
             "record_logp", "Boolean inputs and steps to record", "pass for example --record log"
         )
-    frame = logp_frame(result, spec.seed)
+    frame = with_log_p(result, spec.seed)
     if not spec.json:
         columns = ["train_error", "loss", "logp", "lz76", "test_error"]
         means = frame.groupby("step")[columns].mean().reset_index()

@@ -21,6 +21,7 @@ __all__ = [
     "FunctionList",
     "Integer",
     "MaybeCount",
+    "MaybeNumber",
     "MaybePath",
     "MaybeText",
     "Number",
@@ -80,7 +81,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_integer(text: str) -> int:
-    """A whole number >= 0 (the library checks the range)."""
+    """A whole number (the library checks the range)."""
     if re.fullmatch(r"[+-]?\d+(?:_\d+)*", text.strip(), re.ASCII):
         return int(text)
     raise Refused("a whole number such as 7", "write it in digits")
@@ -221,5 +222,6 @@ Fraction = Annotated[float, kind(parse_fraction, "1/2^k")]
 FunctionList = Annotated[tuple[str, ...] | None, kind(_maybe(parse_functions), "LIST|@FILE")]
 Texts = Annotated[tuple[str, ...] | None, kind(_maybe(parse_texts), "NAME[,NAME...]")]
 Options = Annotated[dict[str, Any] | None, kind(_maybe(parse_options), "KEY=VALUE[,...]")]
+MaybeNumber = Annotated[float | None, kind(_maybe(parse_number), "NUMBER")]
 MaybePath = Annotated[Path | None, kind(_maybe(Path), "PATH")]
 MaybeText = Annotated[str | None, kind(_maybe(str), "TEXT")]

@@ -1,6 +1,6 @@
 """Kernels of infinitely wide networks: NNGP and NTK, from the same spec that is sampled.
 
-With w ~ N(0, sigma_w^2/fan_in) and b ~ N(0, sigma_b^2) in every layer (DESIGN, conventions)
+With w ~ N(0, sigma_w^2/fan_in) and b ~ N(0, sigma_b^2) in every layer (``docs/notation.md``)
 
     K_0(x, x') = sigma_b0^2 + sigma_w0^2 x.x'/d
     K_l(x, x') = sigma_bl^2 + sigma_wl^2 E[phi(u) phi(v)],  (u, v) ~ N(0, K_{l-1} on {x, x'})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,11 @@ def problem_from_file(result: TrainResult, data: str, label: str | None = None) 
     :func:`problem_of` checks that the result is the problem of the run. Raises :class:`InputError`.
     """
     recorded = result.problem
+    name, known = Path(data).name, str(recorded["name"])  # which is "FILE CLASSES"
+    classes = known.removeprefix(f"{name} ") if known.startswith(name) else known.rpartition(" ")[2]
     train, attack = len(recorded["train_index"]), len(recorded["attack_index"])
     return data_problem(
-        data, classes=recorded["name"].rpartition(" ")[2], label=label, train=train,
+        data, classes=classes, label=label, train=train,
         test=recorded["m"] - train - attack, seed=recorded["seed"], corrupt=recorded["corrupt"],
         attack=attack,
     )  # fmt: skip

@@ -16,9 +16,12 @@ from typing import Any
 
 from simprior.errors import InputError
 from simprior.network import Network
+from simprior.store_io import sha256_file
+from simprior.store_manifest import MANIFEST
 
 LOG_STEPS = (0, *(1 << k for k in range(24)))
 """The steps that ``record = "log"`` means: 0 and the powers of 2."""
+_FILES = ("data", "inputs", "prior_from")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,25 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
     values.setdefault("seed", seed)
     network = Network(**{name: values.pop(name) for name in NETWORK if name in values})
     return Settings(network, values.pop("target", None), values)
+
+
+def files_read(values: Any) -> dict[str, str]:
+    """{path: SHA-256} of every file or run that settings name as ``data``, ``inputs``,
+    ``prior_from``, at any depth; of a run directory, the hash of its manifest."""
+    found: dict[str, str] = {}
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            named = value if isinstance(value, list | tuple) else [value]
+            for entry in named if str(key).replace("-", "_") in _FILES else ():
+                path = Path(str(entry))
+                path = path / MANIFEST if path.is_dir() else path
+                if path.is_file():
+                    found[str(entry)] = sha256_file(path)[0]
+            found |= files_read(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            found |= files_read(value)
+    return found
 
 
 def _whole(value: Any) -> int:

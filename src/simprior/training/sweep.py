@@ -70,7 +70,12 @@ def cell_name(index: int, cell: Mapping[str, Any], names: list[str]) -> str:
     """Directory name of a cell: its number and what varies."""
     parts = [str(cell[name]) for name in names if name in cell]
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
-    return f"{index:03d}-{slug}"[:80]
+    return f"{cell_number(index)}-{slug}"[:80]
+
+
+def cell_number(index: int) -> str:
+    """The number with which the name of a cell begins."""
+    return f"{index:03d}"
 
 
 def _lists(table: Any, where: str) -> dict[str, list[Any]]:

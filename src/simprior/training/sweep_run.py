@@ -1,7 +1,8 @@
 """Training a grid of settings: one run directory a cell, one table of the cells.
 
 ``OUT/cells/NAME`` is a run directory of ``simprior train`` each, ``OUT/tables/sweep.parquet`` (and
-``.csv``) has a row a cell. A finished cell is never trained again unless its settings change.
+``.csv``) has a row a cell. A finished cell is never trained again unless its settings, or the data
+file that it reads, change.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from simprior.store_manifest import MANIFEST, read_manifest
 from simprior.store_read import LOCK
 from simprior.store_wipe import wipe
 from simprior.training.ensemble import train
-from simprior.training.settings import Settings, settings, text
-from simprior.training.sweep import cell_name, expand, varying
+from simprior.training.settings import Settings, files_read, settings, text
+from simprior.training.sweep import cell_name, cell_number, expand, varying
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _FEW = 64
 CELLS, TABLE = "cells", "tables/sweep"
+_ASIDE = "kept-"
 COLUMNS = (
     "runs", "fitted_share", "fitted_low", "fitted_high", "steps_to_fit_median", "test_error",
     "test_error_stderr", "functions", "target_found", "unseen_mass", "majority_error",
@@ -68,11 +70,16 @@ def run_sweep(
     names = varying(cells)
     jobs = {cell_name(i, c, names): (c, settings(c, seed)) for i, c in enumerate(cells)}
     config = {"cells": [{k: text(v) for k, v in cell.items()} for cell in cells], "seed": seed}
-    kept = _unchanged(Path(out), config, names) if overwrite and keep_cells else set()
+    read = files_read(grid)
+    if read:
+        config["read"] = read
+    kept = _unchanged(Path(out), config, list(jobs)) if overwrite and keep_cells else {}
     log = logging.getLogger("simprior")
     rows = []
     with RunDir.open(out, "sweep", config, resume=resume, overwrite=overwrite) as store:
+        _settle(store.path / CELLS)
         if overwrite:
+            _rename(store.path / CELLS, kept)
             remove_stale(store.path / CELLS, set(jobs))
         total = sum(job.runs for _, job in jobs.values())
         with progress_bar(total, "run", quiet=quiet) as progress:
@@ -113,15 +120,44 @@ def remove_stale(folder: Path, names: set[str]) -> None:
                 leftover.rmdir()
 
 
-def _unchanged(out: Path, config: Mapping[str, Any], names: list[str]) -> set[str]:
-    """Names of the cells that an earlier sweep in ``out`` has trained with the same settings."""
-    earlier: list[Any] = []
-    with contextlib.suppress(StoreError):
-        found = read_manifest(out)["config"]
-        earlier = found.get("cells", []) if found.get("seed") == config["seed"] else []
-    named = [cell_name(i, cell, names) for i, cell in enumerate(config["cells"])]
-    same = zip(named, config["cells"], earlier, strict=False)
-    return {name for name, cell, before in same if cell == before and _sound(out / CELLS / name)}
+def _unchanged(out: Path, config: Mapping[str, Any], names: list[str]) -> dict[str, str]:
+    """{name of a cell: its earlier name} of cells that an earlier sweep in ``out`` has trained with
+    the same settings, seed and data, wherever in the grid they stood."""
+    try:
+        before = read_manifest(out)["config"]
+    except StoreError:
+        return {}
+    if any(before.get(key) != config.get(key) for key in ("seed", "read")):
+        return {}
+    folders = {path.name.partition("-")[0]: path.name for path in (out / CELLS).glob("*")}
+    earlier = before.get("cells", [])
+    kept = {}
+    for name, cell in zip(names, config["cells"], strict=True):
+        place = earlier.index(cell) if cell in earlier else -1
+        folder = folders.get(cell_number(place))
+        if place >= 0 and folder is not None and _sound(out / CELLS / folder):
+            kept[name] = folder
+    return kept
+
+
+def _rename(folder: Path, kept: Mapping[str, str]) -> None:
+    """Give kept cells their new names; all step aside first, since names may change places."""
+    moved = {name: before for name, before in kept.items() if name != before}
+    with translate_errors(folder):
+        for name, before in moved.items():
+            (folder / before).rename(folder / f"{_ASIDE}{name}")
+    if moved:  # what stands in their way is of no cell that is kept
+        remove_stale(folder, {*(set(kept) - set(moved)), *(f"{_ASIDE}{name}" for name in moved)})
+    _settle(folder)
+
+
+def _settle(folder: Path) -> None:
+    """Cells that stepped aside take their places, also after an interruption in between."""
+    with translate_errors(folder):
+        for path in sorted(folder.glob(f"{_ASIDE}*")):
+            place = folder / path.name.removeprefix(_ASIDE)
+            if not place.exists():
+                path.rename(place)
 
 
 def _sound(cell: Path) -> bool:

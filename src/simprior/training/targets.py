@@ -261,7 +261,7 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
     Raises
     ------
     InputError
-        If no such function was found (K runs from log2(m) to about m + 2 log2(m)).
+        If no such function was found (K runs from log2(m) to about 1.3 m).
     """
     step = math.log2(m) / 2
     tolerance = step / 2 + 1e-9 if tolerance is None else tolerance

@@ -1,8 +1,9 @@
-"""What predictors that know no network reach: class imbalance, number of ones, entropy."""
+"""What predicts the error without a measure: class imbalance; ones and entropy of the outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,17 @@ BASELINES = ("majority_error", "ones", "entropy")
 
 
 def baselines(part: pd.DataFrame, setup: Setup, name: str) -> Iterator[dict[str, Any]]:
-    """What predictors that know no network reach, and what each measure adds to them."""
+    """What each baseline reaches alone, and what each measure adds to it.
+
+    ``majority_error`` is of the labels; ``ones`` and ``entropy`` are of each network's outputs: of
+    their imbalance, and nothing else. Rows: ``measure``, ``given`` (the baseline, or
+    empty for a baseline alone), ``spearman`` (partial, given it) with ``_stderr``, ``_low``,
+    ``_high``.
+    """
     for base in BASELINES:
         if base == setup.y or base not in part or part[base].nunique() < 2:
             continue
-        given = Setup(**{**setup.__dict__, "controls": [base]})
+        given = replace(setup, controls=[base])
         random = rng.generator(setup.seed, f"correlate/baseline/{name}/{base}")
         sample, _ = sample_of(part, base, given)
         if checks.too_few(sample.points, sample.clusters if sample.points else 0):

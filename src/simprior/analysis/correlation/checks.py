@@ -15,13 +15,14 @@ from simprior.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-MIXED = ("optimizer", "alpha", "hidden", "activation", "loss", "n")
+MIXED = ("optimizer", "alpha", "hidden", "activation", "loss", "n", "encoding", "weight_dist")
 """Settings whose networks are not compared unless the caller says how."""
 MIN_POINTS, MIN_CLUSTERS = 8, 8
 """Fewest points and clusters of a coefficient: below, bootstrap-t intervals cover too rarely."""
 AXES = (
     "optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "hidden",
-    "activation", "sigma_w", "sigma_b", "n", "target", "data_seed", "alpha",
+    "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", "options", "stop", "max_epochs",
+    "check", "pretrain", "n", "target", "data_seed", "alpha",
 )  # fmt: skip
 """Hyperparameters of granulated correlations and environments."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from simprior import rng
 from simprior.analysis.correlation import checks
 from simprior.analysis.correlation.environments import LEAST, sign_errors, summarise
@@ -38,6 +40,8 @@ def controlled_analyses(
         if found is not None:
             rows["conditional_mi"].append({**head, "measure": measure, **found})
         direction = _direction(rows["table"], measure, head)
+        if direction is None:  # refused: the table's notes say why
+            continue
         errors = sign_errors(part, measure, setup.y, axes, sign=direction)
         if errors:
             rows["environments"].append({
@@ -50,9 +54,11 @@ def controlled_analyses(
             )
 
 
-def _direction(rows: list[dict[str, Any]], measure: str, head: dict[str, Any]) -> float:
-    """Sign of the overall tau of this measure in this group: the order it is taken to predict."""
+def _direction(rows: list[dict[str, Any]], measure: str, head: dict[str, Any]) -> float | None:
+    """Sign of the overall tau of this measure in this group: the order it is taken to predict.
+
+    None where tau was refused."""
     for row in rows:
         if row["measure"] == measure and all(row[k] == v for k, v in head.items()):
-            return -1.0 if row["kendall"] < 0 else 1.0
-    return 1.0
+            return None if np.isnan(row["kendall"]) else (-1.0 if row["kendall"] < 0 else 1.0)
+    return None

@@ -111,7 +111,13 @@ def correlate(
     for name in held:
         checks.column(frame, name, "controls")
     checks.check_mixed(frame, groups, held)
+    for name in held:
+        if name == y:
+            raise InputError(f"controls={name}", "a column that is not the outcome", "leave it out")
     frame = frame.replace([np.inf, -np.inf], np.nan)
+    nameless = int(frame[groups].isna().any(axis=1).sum()) if groups else 0
+    if nameless:
+        notes.append(f"{nameless} rows without a value of {', '.join(groups)} left out")
     if cluster not in frame:
         if cluster != "cluster":
             checks.check_group_columns(frame, [cluster], "cluster")
@@ -121,6 +127,12 @@ def correlate(
     if not (isinstance(level, float) and 0.5 <= level < 1):
         raise InputError(f"level={level!r}", "a probability from 0.5 to 1", "pass --level 0.95")
     chosen = checks.chosen_measures(frame, y, asked, notes)
+    for name in chosen:
+        if name in held and asked:
+            raise InputError(
+                f"controls={name}", "a column that is not a measure too", "leave out one of the two"
+            )
+    chosen = [name for name in chosen if name not in held]
     setup = Setup(y, chosen, groups, held, cluster, check_seed(seed), number, tests, level)
     return _tables(frame, setup, notes)
 

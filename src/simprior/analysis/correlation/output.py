@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.correlation.correlations import Correlations
 from simprior.analysis.tables import write
-from simprior.store import RunDir
+from simprior.store import RunDir, load_run
+from simprior.store_manifest import MANIFEST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ TABLES = {
     "granulated": ("granulated", "Granulated rank correlation."),
     "conditional-mi": ("conditional_mi", "Conditional mutual information."),
     "environments": ("environments", "Sign errors over environments."),
-    "baselines": ("baselines", "What class imbalance alone predicts, and what measures add."),
+    "baselines": ("baselines", "What predicts without a measure, and what measures add."),
 }
 """Tables of a run: file, attribute of ``Correlations``, caption."""
 
@@ -55,18 +56,36 @@ def paper_columns(table: pd.DataFrame) -> list[str]:
     return [*head, "points", "clusters", *(k + end for k in kinds for end in ends), *tests]
 
 
+def read_correlations(run: Path) -> Correlations:
+    """What :func:`write_correlations` has written below the run directory ``run``."""
+    import pandas as pd
+
+    tables = {}
+    for name, (attribute, _) in TABLES.items():
+        file = run / "tables" / f"{name}.parquet"
+        tables[attribute] = pd.read_parquet(file) if file.is_file() else pd.DataFrame()
+    notes = load_run(run).results.get("notes", [])
+    return Correlations(**tables, notes=[str(note) for note in notes])
+
+
 def correlate_into(
     frame: pd.DataFrame, options: Mapping[str, Any], source: Mapping[str, Any], out: Path | str,
     note: str, *, resume: bool = False, overwrite: bool = False,
 ) -> Correlations:  # fmt: skip
     """:func:`correlate` into the run directory ``out``; ``source`` says what ``frame`` is from.
 
+    With ``resume`` a finished run of the same settings is only read.
+
     Raises :class:`InputError` (before anything is written), :class:`StoreError`.
     """
     from simprior.analysis.correlation.correlations import correlate
 
-    found = correlate(frame, **options)
     config = {k: v for k, v in options.items() if v is not None} | dict(source)
+    if resume and not overwrite and (Path(out) / MANIFEST).is_file():
+        with RunDir.open(out, COMMAND, config, resume=True) as store:
+            if store.complete:
+                return read_correlations(store.path)
+    found = correlate(frame, **options)
     with RunDir.open(out, COMMAND, config, resume=resume, overwrite=overwrite) as store:
         write_correlations(found, frame, store, note)
     return found

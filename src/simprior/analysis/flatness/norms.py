@@ -32,8 +32,8 @@ def log_frobenius_product(ensemble: Ensemble) -> np.ndarray:
 def spectral_norm(ensemble: Ensemble) -> np.ndarray:
     """(N,) ln prod |W_l|_2, the log of the product of the layers' largest singular values.
 
-    Bartlett, Foster & Telgarsky (NeurIPS 2017), eq. (1.2); biases left out. Unchanged by
-    alpha-rescaling.
+    The first factor of eq. (1.2) of Bartlett, Foster & Telgarsky (NeurIPS 2017); biases left out.
+    Unchanged by alpha-rescaling.
     """
     layers = ensemble.passes.layers(ensemble.parameters)
     return _array(torch.stack([_largest_singular(w) for w, _ in layers]).log().sum(0))
@@ -85,7 +85,7 @@ def margin(
 
 
 def _largest_singular(w: Tensor) -> Tensor:
-    """(N,) from the smaller Gram matrix: half of the digits, which is plenty above rounding."""
+    """(N,) largest singular value of each matrix."""
     if min(w.shape[1:]) == 1:
         return w.square().sum((1, 2)).sqrt()
     return torch.linalg.matrix_norm(w, ord=2)

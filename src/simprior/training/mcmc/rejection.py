@@ -1,6 +1,6 @@
 """Exact posterior by rejection: networks drawn from the prior, kept if they agree with S.
 
-This is approximate Bayesian computation with tolerance 0, hence exact (DESIGN section 6): a kept
+This is approximate Bayesian computation with tolerance 0, hence exact: a kept
 network is a draw from P_B(f|S). Nothing but the counts of kept functions is held in memory.
 
 With heads that share hidden layers the kept draws come in clusters of random size a_c, and
