@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from simprior.analysis.run_tables import for_paper
 from simprior.analysis.study import parse_recipe, read_recipe
 from simprior.analysis.study_frames import group_column, select, stage_frame
 from simprior.analysis.study_run import plan, run_study
+from simprior.cli import main
 from simprior.engine import Interrupted
 from simprior.errors import InputError, StoreError
 from simprior.store import load_run
@@ -125,6 +129,84 @@ def test_an_edited_grid_trains_only_the_new_cells(copy: Path) -> None:
     assert len(pd.read_parquet(copy / "targets" / "tables" / "targets.parquet")) == 2
 
 
+def test_cells_are_kept_wherever_they_stand_in_an_edited_grid(copy: Path) -> None:
+    """A new first value, and a second setting: the old cells only get other names."""
+    cells = copy / "train" / CELLS
+    stamps = [load_run(p).manifest["finished"] for p in sorted(cells.iterdir())]
+    run_study(recipe(train__grid={"data_seed": [7, 2, 1]}), copy, resume=True)
+    assert sorted(p.name for p in cells.iterdir()) == ["000-7", "001-2", "002-1"]
+    assert load_run(cells / "002-1").manifest["finished"] == stamps[0]
+    assert load_run(cells / "001-2").manifest["finished"] == stamps[1]
+    run_study(recipe(train__grid={"data_seed": [1, 2, 7]}), copy, resume=True)
+    assert load_run(cells / "000-1").manifest["finished"] == stamps[0]
+
+
+def test_cells_that_stepped_aside_take_their_places_again(copy: Path) -> None:
+    """As after a crash between the two renamings."""
+    cells = copy / "train" / CELLS
+    (cells / "000-1").rename(cells / "kept-000-1")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["results"]["stages"]["train"]["status"] = "running"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    run_study(recipe(), copy, resume=True)
+    assert sorted(p.name for p in cells.iterdir()) == ["000-1", "001-2"]
+
+
+DATA_RECIPE = """
+[train]
+n = 2
+hidden = [30]
+train = 10
+test = 8
+runs = 2
+lr = 0.05
+data = "DATA"
+label = "class"
+max_epochs = 2000
+[train.grid]
+data_seed = [1]
+"""
+
+
+def test_a_changed_data_file_is_trained_on_again(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    file = tmp_path / "d.csv"
+
+    def write(shift: float) -> None:
+        values = rng.random(40) + shift
+        pd.DataFrame({"u": values, "v": rng.random(40), "class": [0, 1] * 20}).to_csv(file)
+
+    write(0.0)
+    text = DATA_RECIPE.replace("DATA", str(file))
+    run_study(recipe(text), tmp_path / "o", only="train")
+    assert actions(plan(recipe(text), tmp_path / "o"))["train"] == "skip"
+    first = load_run(tmp_path / "o" / "train" / CELLS / "000-").manifest["finished"]
+    write(1.0)
+    assert actions(plan(recipe(text), tmp_path / "o"))["train"] == "run"
+    run_study(recipe(text), tmp_path / "o", only="train", resume=True)
+    assert load_run(tmp_path / "o" / "train" / CELLS / "000-").manifest["finished"] != first
+
+
+def test_a_measure_stage_reads_all_that_it_names(copy: Path) -> None:
+    text = RECIPE.replace(
+        "[train]", "[measure]\nmeasures = 'lz'\nfrom = ['train', 'sample']\n[train]"
+    )
+    with pytest.raises(InputError, match="one kind"):  # not: only the first, silently
+        run_study(recipe(text), copy, resume=True)
+    with pytest.raises(InputError, match="targets"):
+        recipe(text.replace("draws = 200", "draws = 200\nfrom = ['train', 'sample']"))
+
+
+def test_table_of_a_study_as_latex(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the recipe has chosen the columns of a table of coefficients."""
+    file = copy / "tables" / "targets.parquet"
+    frame = pd.DataFrame({"measure": ["log_p"], "kendall": [0.5], "kendall_low": [0.1],
+                          "kendall_high": [0.8]})  # fmt: skip
+    assert for_paper(frame).columns.tolist() == frame.columns.tolist()
+    assert file.is_file() and main(["table", str(copy), "--format", "latex", "--quiet"]) == 0
+    assert "\\toprule" in capsys.readouterr().out
+
+
 def test_an_altered_file_is_made_again(copy: Path) -> None:
     file = copy / "targets" / "tables" / "targets.parquet"
     good = pd.read_parquet(file)
@@ -206,6 +288,7 @@ def test_commands_of_the_plan_parse(finished: Path) -> None:
         words = shlex.split(step.command)
         assert words[0] == "simprior"
         parse(words[1], load(words[1]).SPEC, words[2:])
+        assert step.command.startswith("simprior report") or main([*words[1:], "--quiet"]) == 0
 
 
 @pytest.mark.parametrize(
