@@ -12,7 +12,7 @@ import pytest
 
 from simprior.analysis.hamming import records, scaling
 from simprior.analysis.hamming.nearest import Search
-from simprior.analysis.hamming.records import Study, load, sensitivity
+from simprior.analysis.hamming.records import SensitivitySettings, load, sensitivity
 from simprior.analysis.hamming.tables import expected_flips, nearest_distances
 from simprior.cli import main
 from simprior.engine import Interrupted
@@ -20,7 +20,7 @@ from simprior.errors import InputError, StoreError
 from simprior.network import Network
 
 NETWORK = Network(n=1, hidden=(30, 30), sigma_b=0.1, encoding="pm1")
-STUDY = Study((12, 25, 50), NETWORK, networks=45, strings=2, paths=2, gp_draws=500,
+STUDY = SensitivitySettings((12, 25, 50), NETWORK, networks=45, strings=2, paths=2, gp_draws=500,
               search=Search(budget=5000))  # fmt: skip
 
 
@@ -37,8 +37,9 @@ def test_rows_do_not_depend_on_workers_chunks_or_the_directory(
         pd.testing.assert_frame_equal(here.fits, other.fits)
     assert len(here.rows) == 3 * 45 * 2
     assert (here.rows.groupby(["n", "network"]).size() == 2).all()
-    part = sensitivity(Study((25,), NETWORK, networks=10, strings=2, paths=2, gp_draws=0,
-                             search=Search(budget=5000)))  # fmt: skip
+    few = SensitivitySettings((25,), NETWORK, networks=10, strings=2, paths=2, gp_draws=0,
+                              search=Search(budget=5000))  # fmt: skip
+    part = sensitivity(few)
     same = here.rows[(here.rows["n"] == 25) & (here.rows["network"] < 10)].reset_index(drop=True)
     pd.testing.assert_frame_equal(part.rows, same)
     assert not len(part.fits) and part.summary["gp_flips"].isna().all()
@@ -201,9 +202,9 @@ def test_bad_input_is_one_line(
 
 def test_bad_studies() -> None:
     with pytest.raises(InputError, match="networks=0"):
-        Study((10,), NETWORK, networks=0)
+        SensitivitySettings((10,), NETWORK, networks=0)
     with pytest.raises(InputError, match="n=none"):
-        Study((), NETWORK)
+        SensitivitySettings((), NETWORK)
     with pytest.raises(InputError, match="1 lengths n"):
         scaling.fit(_table(0.3, 0).query("n == 100"))
 
@@ -213,7 +214,9 @@ def test_growth_of_de_palma_kiani_and_lloyd() -> None:
     # flips: linear growth (the chi2 of the line, false alarm 1e-4; exponent 1 within 4.5 standard
     # errors, and finite-n curvature of at most 0.1); the GP's prediction at each n
     network = Network(n=1, hidden=(500, 500), sigma_b=0.0, encoding="pm1")
-    result = sensitivity(Study((100, 200, 400), network, networks=300, gp_draws=10_000))
+    result = sensitivity(
+        SensitivitySettings((100, 200, 400), network, networks=300, gp_draws=10_000)
+    )
     fits, summary = result.fits.set_index("fit"), result.summary
     assert fits.loc["flips slope", "p_value"] > 1e-4
     exponent = fits.loc["flips exponent"]

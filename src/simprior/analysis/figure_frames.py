@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.analysis.measure_names import MEASURES
+from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
 
@@ -52,13 +53,9 @@ def axis_label(column: str) -> str:
 
 def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
     """Raise :class:`InputError` for a column that is missing or, if numeric, never finite."""
-    import difflib
-
     for name in names:
         if name not in frame:
-            near = difflib.get_close_matches(name, [str(c) for c in frame.columns], 1)
-            remedy = f"did you mean {near[0]}?" if near else "check the spelling"
-            raise InputError(f"column {name!r}", f"one of {', '.join(frame.columns)}", remedy)
+            raise unknown(f"column {name!r}", name, frame.columns)
         if frame[name].dtype.kind == "f" and not np.isfinite(frame[name]).any():
             raise InputError(f"column {name!r}", "a finite value", "it was not computed here")
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from simprior.analysis.measure_groups import check_groups, function_columns, network_columns
 from simprior.analysis.measure_sources import Chunk, find_sources, split
-from simprior.boolean.sampling import resolve_device
+from simprior.checks import whole
+from simprior.device import resolve_device
 from simprior.engine import Progress, progress_bar, run_tasks
 from simprior.errors import InputError
 from simprior.rng import check_seed
 from simprior.store import RunDir, read_table, write_table
-from simprior.training.spec import whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from simprior.analysis.measure_names import BITS_ONLY, FUNCTION_GROUPS, GROUPS, 
 from simprior.analysis.measure_sources import Source
 from simprior.analysis.records import function_rows, network_rows
 from simprior.boolean.truthtable import pack, to_hex, unpack
+from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.store import load_run
 from simprior.store_io import sha256_file
@@ -51,11 +51,7 @@ def check_groups(measures: str | Sequence[str], sources: Sequence[Source]) -> tu
         raise InputError("measures=''", f"some of {', '.join(GROUPS)}, all", "pass for example lz")
     for name in asked:
         if name not in GROUPS:
-            near = difflib.get_close_matches(name, GROUPS, 1)
-            raise InputError(
-                f"measures={name}", f"some of {', '.join(GROUPS)}, all",
-                f"did you mean {near[0]}?" if near else "check the spelling",
-            )  # fmt: skip
+            raise unknown(f"measures={name}", name, (*GROUPS, "all"))
         for source, kind in zip(sources, kinds, strict=True):
             problem = _problem(name, kind)
             if problem:

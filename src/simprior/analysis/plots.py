@@ -76,7 +76,7 @@ def _figures(path: Path, run: RunInfo) -> Iterator[tuple[str, Figure]]:
     if run.command == "sensitivity":
         return figures_hamming.sensitivity_figures(path)
     if run.command in ("measure", "correlate", "study"):
-        from simprior.analysis.study_figures import run_figures
+        from simprior.analysis.run_figures import run_figures
 
         return run_figures(path)
     counts = load_result(path, top=EXACT_ROWS)

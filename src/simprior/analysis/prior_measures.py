@@ -20,8 +20,8 @@ from simprior.gp.bounds import marginal_likelihood_bound
 from simprior.gp.kernels import nngp
 from simprior.gp.log_prior import log_prior
 from simprior.gp.memory import check_memory
-from simprior.gp.threads import one_thread
 from simprior.network import Network
+from simprior.threads import one_thread
 from simprior.training.losses import threshold
 from simprior.training.records import TrainResult
 from simprior.training.targets import Problem

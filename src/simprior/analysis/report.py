@@ -109,7 +109,7 @@ def _figure(path: Path, name: str, caption: str) -> str:
 def _table(path: Path, file: str, caption: str) -> str:
     if not (path / file).is_file():
         return ""
-    from simprior.analysis.study_figures import headings, named
+    from simprior.analysis.paper_tables import headings, named
 
     frame = _read(path / file)
     return page.table(named(frame), caption, {k: _plain(v) for k, v in headings(frame).items()})

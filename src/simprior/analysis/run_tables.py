@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simprior.analysis import tables
-from simprior.analysis.study_figures import headings, named
+from simprior.analysis.paper_tables import headings, named
 from simprior.analysis.study_frames import read_frame
 from simprior.analysis.tables_latex import siunitx_table
 from simprior.boolean.counts_io import COUNTS
-from simprior.errors import InputError
+from simprior.checks import unknown
 from simprior.store import load_run
 from simprior.store_io import write_bytes
 
@@ -39,9 +39,7 @@ def run_table(
     frame = read_frame(path, file)
     for name in columns or ():
         if name not in frame:
-            raise InputError(
-                f"columns={name}", f"some of {', '.join(frame.columns)}", "check the spelling"
-            )
+            raise unknown(f"columns={name}", name, frame.columns)
     frame = frame if columns is None else frame[list(columns)]
     return frame if top is None else frame.head(top)
 

@@ -17,13 +17,13 @@ Sections, each a stage that is a run directory ``OUT/<stage>``:
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simprior import checks
 from simprior.errors import InputError
 from simprior.rng import check_seed
 from simprior.store_toml import read_toml
@@ -226,11 +226,8 @@ def _table(name: str, value: Any) -> dict[str, Any]:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not one of ``known``."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    remedy = f"did you mean {near[0]}?" if near else "correct the file"
-    return InputError(f"{what} {name!r}", f"one of {', '.join(known)}", remedy)
+    """The error for a name in a recipe that is not one of ``known``."""
+    return checks.unknown(f"{what} {name!r}", name, known, "correct the file")
 
 
 def parse_recipe_of(out: Path) -> Recipe:

@@ -15,10 +15,10 @@ from simprior.store import load_run
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES, CORRELATIONS, CELLS = (
+MEASURES_TABLE, CORRELATIONS_TABLE, SWEEP_TABLE = (
     "measures.parquet", "tables/correlations.parquet", "tables/sweep.parquet",
 )  # fmt: skip
-MAIN_TABLES = (MEASURES, CORRELATIONS, "tables/targets.parquet", CELLS)
+MAIN_TABLES = (MEASURES_TABLE, CORRELATIONS_TABLE, "tables/targets.parquet", SWEEP_TABLE)
 """The tables that stages are read from, the first that a run has."""
 RANDOM = "random"
 

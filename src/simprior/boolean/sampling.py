@@ -23,14 +23,15 @@ from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.heads import choose_heads
 from simprior.boolean.merge import Merger, merge_shards
 from simprior.boolean.truthtable import n_words
+from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
-from simprior.errors import DeviceError, InputError
+from simprior.errors import InputError
 from simprior.network import Network
 from simprior.rng import check_seed
 from simprior.store import RunDir, Written, load_run
 from simprior.store_manifest import MANIFEST
 
-DTYPES, DEVICES = ("float32", "float64"), ("cpu", "cuda", "auto")
+DTYPES = ("float32", "float64")
 DEFAULT_MEMORY = 4 * 2**30
 MAX_SAMPLES = 10**13
 MAX_HEADS = 1 << 16
@@ -220,24 +221,6 @@ def keep_shift(keep: float) -> int:
     if not 0 <= shift <= 40 or shift != int(shift):
         raise InputError(f"keep={keep!r}", "1, 1/2, 1/4, ... 2^-40", "pass for example --keep 1/64")
     return int(shift)
-
-
-def resolve_device(device: str) -> str:
-    """``cpu`` or ``cuda``; :class:`DeviceError` when CUDA is asked for and there is none."""
-    if device not in DEVICES:
-        raise InputError(f"device={device!r}", f"one of {', '.join(DEVICES)}", "pass --device cpu")
-    if device == "cpu":
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise DeviceError(
-            "device='cuda': expected a CUDA device that torch can use, found none; "
-            "pass --device cpu"
-        )
-    return "cpu"
 
 
 def task_draws(job: Job, memory: int) -> int:

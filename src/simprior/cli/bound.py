@@ -47,7 +47,7 @@ def run(spec: Bound) -> int:
         raise InputError(f"out={spec.out}", "no run directory", "bound only prints; use --json")
     from simprior.gp.bounds import FORMS, marginal_likelihood_bound
     from simprior.gp.log_prior import log_prior
-    from simprior.gp.threads import one_thread
+    from simprior.threads import one_thread
 
     data = load_data(spec)
     network = spec.build_network(data.X_train)

@@ -38,9 +38,10 @@ class Measure(RunOptions):
     """
 
     path: Annotated[Positional[tuple[Path, ...]], arg(help="run directories")]
-    measures: Annotated[str, arg(help="groups with commas between, or all that apply")] = (
-        "prior,sharpness,sensitivity,lz,norms"
-    )
+    measures: Annotated[
+        str,
+        arg(help="groups with commas between; all: those that apply (no influence, dnf)"),
+    ] = "prior,sharpness,sensitivity,lz,norms"
     networks: Annotated[Count, arg(help="fitted networks of each run, or functions of a table")] = (
         1000
     )

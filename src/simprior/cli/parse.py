@@ -22,6 +22,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 from tyro.constructors import PrimitiveConstructorSpec
 
+from simprior.checks import unknown
 from simprior.cli.values import Refused, show
 from simprior.errors import InputError
 from simprior.store_toml import read_toml
@@ -199,10 +200,8 @@ def _read_config(path: Path, known: Mapping[str, Option]) -> dict[str, str | boo
         name = _field(known, key)
         option = known.get(name)
         if option is None or option.positional or name == "config":
-            near = difflib.get_close_matches(name, known, 1)
-            remedy = f"did you mean {near[0]}?" if near else "remove it"
             keys = [o.name for o in known.values() if not o.positional and o.name != "config"]
-            raise InputError(f"key {key!r} in {path}", f"one of {', '.join(keys)}", remedy)
+            raise unknown(f"key {key!r} in {path}", name, keys, "remove it")
         if name in tokens:
             raise InputError(f"key {key!r} in {path}", "each key once", "remove one of the two")
         if option.switch:

@@ -28,7 +28,7 @@ from simprior.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simprior.analysis.hamming.records import Study
+    from simprior.analysis.hamming.records import SensitivitySettings
 
 _SHOWN = (
     "n", "networks", "distance", "distance_stderr", "certified", "bias", "ratio", "asymptote",
@@ -131,17 +131,17 @@ def run(spec: Sensitivity) -> int:
     return 0
 
 
-def build_study(spec: Sensitivity) -> Study:
+def build_study(spec: Sensitivity) -> SensitivitySettings:
     """The study that the flags describe. Raises :class:`InputError`."""
     from simprior.analysis.hamming.nearest import Search
-    from simprior.analysis.hamming.records import Study
+    from simprior.analysis.hamming.records import SensitivitySettings
     from simprior.network import Network
 
     network = Network(
         n=1, hidden=spec.hidden, activation=spec.activation, sigma_w=spec.sigma_w,
         sigma_b=spec.sigma_b, encoding=spec.encoding, weight_dist=spec.weight_dist,
     )  # fmt: skip
-    return Study(
+    return SensitivitySettings(
         n=spec.n, network=network, classifier=spec.classifier, networks=spec.networks,
         strings=spec.strings, paths=spec.paths, gp_draws=spec.gp_draws, seed=spec.seed,
         search=Search(spec.beam, spec.candidates, spec.budget),

@@ -20,7 +20,6 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.polynomial import chebyshev
 
-LOG_2PI = math.log(2.0 * math.pi)
 SQRT_2PI = math.sqrt(2.0 * math.pi)
 TAIL = 36.0  # beyond this bound Q is taken in log space
 _SHIFT = 4.0

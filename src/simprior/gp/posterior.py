@@ -30,7 +30,7 @@ from simprior.gp.chain import Chain
 from simprior.gp.conditional import Conditioned, condition, impossible, normals
 from simprior.gp.degenerate import check_symmetric
 from simprior.gp.log_prior import log_prior
-from simprior.gp.threads import one_thread
+from simprior.threads import one_thread
 
 METHODS = ("exact", "ep")
 _BATCH = 128  # draws a batch of the chain

@@ -25,8 +25,8 @@ from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.gp.log_prior import METHODS, iter_log_prior
 from simprior.gp.memory import check_memory
-from simprior.gp.threads import one_thread
 from simprior.store import RunDir, read_table, write_table
+from simprior.threads import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd

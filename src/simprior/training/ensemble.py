@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean._tasks import words_from_columns
-from simprior.boolean.sampling import resolve_device
+from simprior.checks import whole
+from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.network import Network
@@ -24,7 +25,7 @@ from simprior.store import RunDir, Written, read_table
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import TrainResult
-from simprior.training.spec import Stop, TrainSpec, whole
+from simprior.training.spec import Stop, TrainSpec
 from simprior.training.targets import Problem, boolean_problem, data_problem
 
 RECORD_RUNS = 100

@@ -23,7 +23,6 @@ instead), for weights and biases alike.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.checks import unknown
 from simprior.errors import InputError
 
 _SGD = {"weight_decay": 0.0, "momentum": 0.0, "dampening": 0.0, "nesterov": False}
@@ -82,9 +82,8 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         if self.name not in _KNOWN:
-            near = difflib.get_close_matches(str(self.name), OPTIMIZERS, 1)
-            hint = f"did you mean {near[0]}?" if near else "pass for example adam"
-            raise InputError(f"optimizer={self.name!r}", f"one of {', '.join(OPTIMIZERS)}", hint)
+            name = str(self.name)
+            raise unknown(f"optimizer={name!r}", name, OPTIMIZERS, "pass for example adam")
         _, lr, defaults = _KNOWN[self.name]
         object.__setattr__(self, "lr", _check_lr(lr if self.lr is None else self.lr))
         merged = dict(defaults)
@@ -132,10 +131,7 @@ def _check_option(
     name: str, key: str, value: Any, defaults: Mapping[str, float | bool]
 ) -> float | bool:
     if key not in defaults:
-        near = difflib.get_close_matches(key, defaults, 1)
-        known = ", ".join(defaults) or "none"
-        hint = f"did you mean {near[0]}?" if near else "leave it out"
-        raise InputError(f"option {key}={value!r} of {name}", f"one of {known}", hint)
+        raise unknown(f"option {key}={value!r} of {name}", key, defaults, "leave it out")
     if isinstance(defaults[key], bool):
         text = str(value).lower()
         if text not in {"true", "false", "0", "1"}:

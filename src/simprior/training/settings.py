@@ -7,13 +7,13 @@ the command.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.network import Network
 from simprior.store_io import sha256_file
@@ -59,11 +59,8 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
         name = key.replace("-", "_")
         if name not in _KINDS:
             flags = [known.replace("_", "-") for known in _KINDS]
-            near = difflib.get_close_matches(name.replace("_", "-"), flags, 1)
-            raise InputError(
-                f"setting {name.replace('_', '-')}", f"one of {', '.join(flags)}",
-                f"did you mean {near[0]}?" if near else "remove it",
-            )  # fmt: skip
+            flag = name.replace("_", "-")
+            raise unknown(f"setting {flag}", flag, flags, "remove it")
         try:
             values[name] = _KINDS[name](value)
         except (TypeError, ValueError, OverflowError):

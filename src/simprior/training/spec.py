@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from simprior.checks import whole
 from simprior.errors import InputError
 from simprior.network import ACTIVATIONS, Network
 from simprior.rng import check_seed
@@ -137,13 +136,3 @@ class TrainSpec:
         if self.record:
             out |= {"record": list(self.record), "record_runs": self.record_runs}
         return out
-
-
-def whole(name: str, value: Any, low: int, high: int = 2**53) -> int:
-    """``value`` as an int in [low, high] (1e5 is accepted), else :class:`InputError`."""
-    number = isinstance(value, int | float | np.integer) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value != int(value) or (not low <= value <= high):
-        span = f"a whole number >= {low}" if high == 2**53 else f"a whole number, {low} to {high}"
-        flag = "--" + name.replace("_", "-")
-        raise InputError(f"{name}={value!r}", span, f"pass for example {flag} {max(low, 1)}")
-    return int(value)

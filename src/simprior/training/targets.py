@@ -21,11 +21,11 @@ from simprior import rng
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
+from simprior.checks import whole
 from simprior.errors import InputError
 from simprior.network import Network
 from simprior.training.datasets import SOURCES, corrupt_labels, load_dataset, parse_classes
 from simprior.training.loaders import is_file, load_file
-from simprior.training.spec import whole
 
 _DRAWN = re.compile(r"(random|lz)(?::([0-9.eE+-]+))?\Z")
 _MOVES, _STARTS = 20000, 256

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from simprior.analysis.records import IDENTITY, OUTCOME, SETTINGS
 from simprior.analysis.rescaling import measure_columns
+from simprior.checks import unknown
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,12 +39,7 @@ def check_group_columns(frame: pd.DataFrame, names: Sequence[str], what: str) ->
     """Raise :class:`InputError` for a column that is not there (it need not be numeric)."""
     for name in names:
         if name not in frame:
-            near = difflib.get_close_matches(name, [str(c) for c in frame.columns], 1)
-            known = ", ".join(map(str, frame.columns))
-            raise InputError(
-                f"{what}={name}", "a column of the table" if near else f"one of {known}",
-                f"did you mean {near[0]}?" if near else "check the spelling",
-            )  # fmt: skip
+            raise unknown(f"{what}={name}", name, frame.columns)
 
 
 def check_mixed(frame: pd.DataFrame, by: Sequence[str], controls: Sequence[str]) -> None:

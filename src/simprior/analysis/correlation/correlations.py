@@ -21,9 +21,9 @@ from simprior.analysis.correlation.permutation import (
     partial_p_value,
 )
 from simprior.analysis.correlation.setup import Setup, columns_of, sample_of
+from simprior.checks import whole
 from simprior.errors import InputError
 from simprior.rng import check_seed
-from simprior.training.spec import whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -29,7 +29,7 @@ def write_correlations(
     found: Correlations, frame: pd.DataFrame, store: RunDir, note: str
 ) -> list[Path]:
     """Write the tables (LaTeX, CSV, Parquet) and the rows they are of, and close the run."""
-    from simprior.analysis.study_figures import write_forms
+    from simprior.analysis.paper_tables import write_forms
 
     (store.path / "tables").mkdir(exist_ok=True)
     write(frame, store.path / ROWS, "parquet", note)

@@ -33,7 +33,7 @@ from simprior.analysis.flatness.sharpness import (
 from simprior.analysis.flatness.sigma import TARGET, sigma_flatness
 from simprior.analysis.flatness.volume import RAYS, local_volume
 from simprior.errors import InputError
-from simprior.gp.threads import one_thread
+from simprior.threads import one_thread
 
 Columns = dict[str, np.ndarray]
 

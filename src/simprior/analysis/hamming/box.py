@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from simprior.analysis.flatness.ensemble import Ensemble
 
-STEPS, RESTARTS = 20, 2
+STEPS, RESTARTS, RADIUS = 20, 2, 0.05
 NOISE = 0.1  # standard deviation of the Langevin noise of a step, in radii
 
 
 def box_csr(
     ensemble: Ensemble,
     X: np.ndarray | None = None,
-    radius: float = 0.25,
+    radius: float = RADIUS,
     seed: int = 0,
     *,
     steps: int = STEPS,
@@ -74,7 +74,7 @@ def box_csr(
 def critical_points(
     ensemble: Ensemble,
     X: np.ndarray | None = None,
-    radius: float = 0.25,
+    radius: float = RADIUS,
     seed: int = 0,
     *,
     steps: int = STEPS,
@@ -87,7 +87,7 @@ def critical_points(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name}={value!r}", "an integer >= 1", f"pass for example {name}=20")
     if not (isinstance(radius, int | float) and math.isfinite(radius) and radius > 0):
-        raise InputError(f"radius={radius!r}", "a finite number > 0", "pass for example 0.25")
+        raise InputError(f"radius={radius!r}", "a finite number > 0", f"pass for example {RADIUS}")
     points = ensemble.X if X is None else _points(X, ensemble)
     numbers = len(points) * (4 * ensemble.passes.units + 4 * ensemble.network.d)
     parts = []

@@ -21,10 +21,10 @@ from simprior.analysis.hamming.nearest import Search, nearest
 from simprior.analysis.hamming.networks import Source, Spec
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.gp.threads import one_thread
 from simprior.network import Network
 from simprior.rng import check_seed
 from simprior.store import RunDir, load_run, read_table, write_table
+from simprior.threads import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Study:
+class SensitivitySettings:
     """What is measured: ``networks`` networks at each length of ``n``.
 
     Each gets ``strings`` random start strings, each of them ``paths`` random orders of flips.
@@ -125,7 +125,7 @@ class SensitivityResult:
 
 
 def sensitivity(
-    study: Study,
+    study: SensitivitySettings,
     *,
     out: Path | str | None = None,
     resume: bool = False,
@@ -176,7 +176,7 @@ def sensitivity(
     return result
 
 
-def measure(study: Study, chunk: Chunk) -> Columns:
+def measure(study: SensitivitySettings, chunk: Chunk) -> Columns:
     """Rows of the networks of one chunk, in order."""
     with one_thread():
         source = _source(study.specs[chunk.n], study.seed)
@@ -192,7 +192,7 @@ def _source(spec: Spec, seed: int) -> Source:
     return Source(spec, seed)
 
 
-def measure_network(study: Study, source: Source, index: int) -> list[dict[str, Any]]:
+def measure_network(study: SensitivitySettings, source: Source, index: int) -> list[dict[str, Any]]:
     """A row for each start string of network ``index``."""
     classifier, n = source.draw(index), source.spec.n
     strings, orders = source.rng("strings", index), source.rng("orders", index)
@@ -210,7 +210,7 @@ def measure_network(study: Study, source: Source, index: int) -> list[dict[str, 
     return rows
 
 
-def complete(study: Study, parts: list[Columns]) -> SensitivityResult:
+def complete(study: SensitivitySettings, parts: list[Columns]) -> SensitivityResult:
     """Summary, fits and predictions of the rows of all chunks."""
     import pandas as pd
 
@@ -224,7 +224,7 @@ def complete(study: Study, parts: list[Columns]) -> SensitivityResult:
     return SensitivityResult(rows, summary.merge(predictions, on="n"), fits, law)
 
 
-def predict(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+def predict(study: SensitivitySettings) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predictions a length: those of the GP; for uniform classifiers the exact values."""
     import pandas as pd
 
