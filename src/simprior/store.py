@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from simprior.errors import StoreError
+from simprior.errors import InputError, StoreError
 from simprior.store_index import ShardIndex
 from simprior.store_io import (
     Written,
@@ -31,7 +31,14 @@ from simprior.store_io import (
     write_bytes,
     write_table,
 )
-from simprior.store_manifest import check_same_run, new_manifest, now, read_manifest, save_manifest
+from simprior.store_manifest import (
+    MANIFEST,
+    check_same_run,
+    new_manifest,
+    now,
+    read_manifest,
+    save_manifest,
+)
 from simprior.store_read import LOCK, RunInfo, file_problem, load_run
 from simprior.store_toml import plain, to_toml
 from simprior.store_wipe import check_occupied, remove_temporaries, wipe
@@ -172,7 +179,25 @@ class RunDir:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, InputError) and self._nothing_done():
+            self._withdraw()
         self.close()
+
+    def _nothing_done(self) -> bool:
+        """Whether this run has only been started, here, and nothing is in it."""
+        return not (self.resumed or self.shards or self.manifest["files"])
+
+    def _withdraw(self) -> None:
+        """Take back a run that bad input ended: the directory is free for the corrected one."""
+        ours = (CONFIG, LOG, MANIFEST, LOCK)
+        with contextlib.suppress(OSError):
+            if {entry.name for entry in self.path.iterdir()} - {*ours, SHARDS}:
+                return
+            (self.path / SHARDS).rmdir()
+            for name in ours:
+                (self.path / name).unlink(missing_ok=True)
+            self.manifest["status"] = "interrupted"  # and nobody need be told
+            self.path.rmdir()
 
     def close(self) -> None:
         """Release the lock; a run that is not finished is marked ``interrupted``."""

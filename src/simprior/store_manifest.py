@@ -26,7 +26,9 @@ from simprior.store_toml import plain
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 STATUSES = ("running", "interrupted", "complete")
-_PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "duckdb", "pandas")
+_PACKAGES = (
+    "numpy", "scipy", "numba", "pyarrow", "duckdb", "pandas", "torch", "scikit-learn",
+)  # fmt: skip
 _MISSING = object()
 
 CONVENTIONS: Mapping[str, str] = {
@@ -77,8 +79,7 @@ def now() -> str:
 def versions() -> dict[str, str]:
     """Versions of Python, simprior and the libraries a result may depend on."""
     found = {"python": platform.python_version()}
-    names = ["simprior", *_PACKAGES] + (["torch"] if "torch" in sys.modules else [])
-    for name in names:
+    for name in ("simprior", *_PACKAGES):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

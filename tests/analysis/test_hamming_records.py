@@ -126,7 +126,7 @@ def test_summary_of_a_table_by_hand() -> None:
     assert row["distance"] == pytest.approx(means.mean())
     assert row["distance_stderr"] == pytest.approx(means.std(ddof=1) / math.sqrt(3))
     assert row["flips"] == pytest.approx(5.0)
-    assert row["certified"] == pytest.approx(5 / 6) and row["constant"] == pytest.approx(1 / 6)
+    assert row["certified"] == pytest.approx(5 / 6) and row["not_found"] == pytest.approx(1 / 6)
     assert row["bias"] == pytest.approx(0.25)  # networks 0 and 1: 1/2 and 0
     assert row["ratio"] == pytest.approx(means.mean() / math.sqrt(10 / math.log(10)))
     assert row["asymptote"] == pytest.approx(math.sqrt(10 / (2 * math.pi * math.log(10))))

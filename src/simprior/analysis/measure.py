@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.frames import read_file, read_run_table
 from simprior.analysis.measure_groups import check_groups, function_columns, network_columns
-from simprior.analysis.measure_sources import Chunk, find_sources, split
+from simprior.analysis.measure_sources import Chunk, check_files, find_sources, split
 from simprior.checks import whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, progress_bar, run_tasks
-from simprior.errors import InputError
+from simprior.errors import InputError, StoreError
 from simprior.rng import check_seed
-from simprior.store import RunDir, read_table, write_table
+from simprior.store import RunDir, load_run, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLE, COMMAND = "measures.parquet", "measure"
-DEFAULT = ("prior", "sharpness", "sensitivity", "lz", "norms")
 Columns = dict[str, np.ndarray]
 
 
@@ -43,6 +43,7 @@ class Request:
     zeta: float = 1e-4
     radius: float = 0.05
     noise: float = 0.9
+    held_out: float = 0.0
     prior_from: str | None = None
     seed: int = 0
     device: str = "cpu"
@@ -57,7 +58,7 @@ class Request:
 
 def measure_runs(
     paths: Path | str | Sequence[Path | str],
-    measures: str | Sequence[str] = DEFAULT,
+    measures: str | Sequence[str] | None = None,
     *,
     networks: int | float = 1000,
     alphas: Sequence[float] | float = (1.0,),
@@ -67,6 +68,7 @@ def measure_runs(
     zeta: float = 1e-4,
     radius: float = 0.05,
     noise: float = 0.9,
+    held_out: float = 0.0,
     prior_from: Path | str | None = None,
     data: str | None = None,
     label: str | None = None,
@@ -87,8 +89,9 @@ def measure_runs(
     ----------
     paths : path or sequence of paths
         Run directories of train, sweep (all cells), or of sample, import, posterior.
-    measures : str or sequence of str
-        Groups of ``measure_names.GROUPS``, or ``all`` that apply. Groups that need weights train
+    measures : str or sequence of str, optional
+        Groups of ``measure_names.GROUPS``, or ``all`` that apply; default: those of
+        ``measure_names.DEFAULT`` that apply. Groups that need weights train
         the members again, exactly (no weights are stored).
     networks : int
         The first fitted members of each run (or the commonest functions of each table).
@@ -105,6 +108,10 @@ def measure_runs(
         Half side of the box of the critical sample ratio of data, in units of the inputs.
     noise : float
         Correlation rho of the noise stability.
+    held_out : float
+        For data: share of the test inputs that no measure sees, and ``held_out_error`` is of those
+        alone. Measures of the outputs (ln P, complexity) otherwise share the sampling error of
+        ``test_error``.
     prior_from : path, optional
         Run of ``simprior sample`` whose frequencies give ``log_p_sampled`` of networks' functions.
     data, label : str, optional
@@ -136,15 +143,19 @@ def measure_runs(
     Interrupted
         Ctrl-C; with ``out``, ``resume`` goes on.
     """
-    many = [paths] if isinstance(paths, str | Path) else list(paths)
+    many = [paths] if isinstance(paths, str | Path) else paths
+    if not isinstance(many, Sequence) or not all(isinstance(p, str | Path) for p in many):
+        raise InputError(f"paths={paths!r}", "a run directory, or a list of them", "pass a path")
     sources = find_sources(many)
     groups = check_groups(measures, sources)
-    _check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise)
+    _check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise, held_out=held_out)
+    sampled = None if prior_from is None else str(Path(prior_from).absolute())
     request = Request(
         groups, _alphas(alphas), draws, tol, float(delta), float(zeta), float(radius),
-        float(noise), None if prior_from is None else str(Path(prior_from).absolute()),
-        check_seed(seed), "cpu" if device == "auto" else resolve_device(device), data, label,
+        float(noise), float(held_out), sampled, check_seed(seed),
+        "cpu" if device == "auto" else resolve_device(device), data, label,
     )  # fmt: skip
+    check_files(request, sources)
     wanted = whole("networks", networks, 1)
     chunks = split(sources, wanted)
     job = partial(measure_chunk, request)
@@ -207,30 +218,16 @@ def load_measures(path: Path | str) -> pd.DataFrame:
 
     Raises :class:`InputError` for another file, :class:`StoreError` for another run.
     """
-    import pandas as pd
-
-    from simprior.errors import StoreError
-    from simprior.store import load_run
-
     path = Path(path)
-    if path.is_dir():
-        run = load_run(path)
-        if TABLE not in run.files or run.status != "complete":
-            raise StoreError(
-                f"{path}: expected a complete run of 'simprior measure', found one of "
-                f"'simprior {run.command}' that is {run.status}; measure it first"
-            )
-        path = path / TABLE
-    if path.suffix not in (".parquet", ".csv"):
-        raise InputError(
-            f"{path}", "a run directory, or a .parquet or .csv file", "run simprior measure first"
+    if not path.is_dir():
+        return read_file(path)
+    run = load_run(path)
+    if TABLE not in run.files or run.status != "complete":
+        raise StoreError(
+            f"{path}: expected a complete run of 'simprior measure', found one of "
+            f"'simprior {run.command}' that is {run.status}; measure it first"
         )
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, comment="#")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}", "a readable table", str(error).splitlines()[0]) from None
+    return read_run_table(run, TABLE)
 
 
 def joined(parts: list[Columns]) -> pd.DataFrame:
@@ -251,13 +248,14 @@ def as_columns(frame: pd.DataFrame) -> Columns:
 def _check_settings(**settings: float | None) -> None:
     """Raise :class:`InputError` for a setting outside its range."""
     ranges = {"tol": (0, np.inf), "delta": (0, 1), "zeta": (0, np.inf), "radius": (0, np.inf),
-              "noise": (-1, 1)}  # fmt: skip
+              "noise": (-1, 1), "held_out": (0, 1)}  # fmt: skip
     for name, value in settings.items():
         low, high = ranges[name]
-        inside = value is None or low < value < high or (name == "noise" and low <= value <= high)
+        inside = value is None or low < value < high
+        inside |= (name, value) in (("noise", -1), ("noise", 1), ("held_out", 0))
         if not inside:
             span = f"a number from {low} to {high}" if high < np.inf else f"a finite number > {low}"
-            raise InputError(f"{name}={value}", span, f"change --{name}")
+            raise InputError(f"{name}={value}", span, f"change --{name}".replace("_", "-"))
 
 
 def _alphas(alphas: Sequence[float] | float) -> tuple[float, ...]:

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.analysis.measure_names import BITS_ONLY, FUNCTION_GROUPS, GROUPS, WEIGHT_GROUPS
+from simprior.analysis.measure_names import (
+    BITS_ONLY,
+    DEFAULT,
+    FUNCTION_GROUPS,
+    GROUPS,
+    WEIGHT_GROUPS,
+)
 from simprior.analysis.measure_sources import Source
-from simprior.analysis.records import function_rows, network_rows
+from simprior.analysis.records import function_rows, held_out_inputs, network_rows
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.checks import unknown
 from simprior.errors import InputError
@@ -31,16 +37,23 @@ if TYPE_CHECKING:
 _EXACT_DNF = 4
 
 
-def check_groups(measures: str | Sequence[str], sources: Sequence[Source]) -> tuple[str, ...]:
+def check_groups(
+    measures: str | Sequence[str] | None, sources: Sequence[Source]
+) -> tuple[str, ...]:
     """The groups asked for, in the order of ``GROUPS``; ``all`` means those that all sources
-    allow, but for the many columns of ``influence`` and for ``dnf`` beyond 4 bits.
+    allow, but for the many columns of ``influence`` and for ``dnf`` beyond 4 bits; None means those
+    of ``DEFAULT`` that all sources allow.
 
     Raises :class:`InputError` for an unknown group, one that needs weights where there are none, a
     gradient where the activation has none, or all bit strings where the inputs are data.
     """
+    kinds = [_kind(source) for source in sources]
+    if measures is None:
+        return tuple(
+            g for g in GROUPS if g in DEFAULT and not any(_problem(g, kind) for kind in kinds)
+        )
     asked = measures.split(",") if isinstance(measures, str) else list(measures)
     asked = [name.strip() for name in asked if name.strip()]
-    kinds = [_kind(source) for source in sources]
     if asked == ["all"]:
         wide = max(kind.n for kind in kinds) > _EXACT_DNF
         left_out = ("influence", "dnf") if wide else ("influence",)
@@ -98,7 +111,7 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
     import pandas as pd
 
     result = TrainResult.load(source.path)
-    frame = network_rows(result, source.name, members)
+    frame = network_rows(result, source.name, members, request.held_out)
     columns = _of_networks_functions(request, result, members)
     data = "sensitivity" in request.groups and not result.problem["n"]
     weights = [g for g in request.groups if g in WEIGHT_GROUPS]
@@ -112,7 +125,7 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
         from simprior.analysis.hamming.box import box_csr
 
         assert ensemble is not None
-        points = problem.inputs[compared_inputs(result)]
+        points = problem.inputs[compared_inputs(result, request.held_out)]
         columns |= box_csr(ensemble, points, request.radius, request.seed)
     frame = _with(frame, columns)
     rows = []
@@ -146,22 +159,24 @@ def function_columns(request: Request, source: Source, rows: np.ndarray) -> pd.D
     return _with(frame, columns)
 
 
-def compared_inputs(result: TrainResult) -> np.ndarray:
-    """Inputs on which functions are compared: all bit strings; of data, training and test inputs.
+def compared_inputs(result: TrainResult, held_out: float = 0.0) -> np.ndarray:
+    """Inputs on which functions are compared: all bit strings; of data, training and test inputs
+    but the share ``held_out`` of the latter.
 
     Attack points are left out: their number would otherwise decide ln P and complexity.
     """
     index = np.arange(result.m)
     if result.problem["n"]:
         return index
-    return np.setdiff1d(index, result.problem["attack_index"])
+    unseen = held_out_inputs(result, held_out)
+    return np.setdiff1d(index, [*result.problem["attack_index"], *unseen])
 
 
 def _of_networks_functions(
     request: Request, result: TrainResult, members: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Columns of the functions that the members of a run compute."""
-    index, words = compared_inputs(result), result.words[members]
+    index, words = compared_inputs(result, request.held_out), result.words[members]
     if len(index) < result.m:
         words = pack(unpack(words, result.m)[:, index])
     return _of_functions(request, words, len(index), int(result.problem["n"]))
@@ -199,7 +214,7 @@ def _priors(
     columns: dict[str, Any] = {}
     words = result.words[members]
     if "prior" in request.groups:
-        columns |= prior.log_p(words, compared_inputs(result))
+        columns |= prior.log_p(words, compared_inputs(result, request.held_out))
         if request.prior_from is not None:
             columns |= looked_up(request.prior_from, words, result.m, prior.level)
     if "bound" in request.groups:

@@ -104,6 +104,8 @@ for _k in range(17):
         MEASURES[f"influence_{_k}"] = Measure(f"influence of bit {_k}", "1", "influence",
                                               source=_WALSH)  # fmt: skip
 
+DEFAULT = ("prior", "sharpness", "sensitivity", "lz", "norms")
+"""Groups measured if none are named."""
 FUNCTION_GROUPS = ("lz", "entropy", "dnf", "gc", "csr", "walsh", "sensitivity", "influence")
 WEIGHT_GROUPS = (
     "sharpness", "hessian", "fisher", "sigma", "norms", "margin", "relative", "volume",

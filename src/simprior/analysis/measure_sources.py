@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from simprior.boolean.counts_io import COUNTS
 from simprior.errors import InputError, StoreError
 from simprior.store import load_run
 from simprior.training.records import RUNS, TrainResult
+
+if TYPE_CHECKING:
+    from simprior.analysis.measure import Request
 
 NETWORKS_CHUNK, FUNCTIONS_CHUNK = 50, 200
 CELLS = "cells"
@@ -92,6 +95,33 @@ def _source(path: Path, run: Any) -> Source:
             "finish it with --resume, or name another",
         )  # fmt: skip
     return Source(path.absolute(), path.absolute().name, kind, str(run.files[file]["sha256"]))
+
+
+def check_files(request: Request, sources: Sequence[Source]) -> None:
+    """Raise before anything is written: a data file that is not there, or a ``prior_from`` that is
+    no sampled prior of the networks measured (:class:`InputError`, :class:`StoreError`)."""
+    if request.data is not None and not Path(request.data).is_file():
+        raise InputError(f"data={request.data}", "a readable file", "check the path")
+    if request.prior_from is None:
+        return
+    run = load_run(request.prior_from)
+    if run.command not in ("sample", "import"):
+        raise InputError(
+            f"prior-from={request.prior_from}, a run of 'simprior {run.command}'",
+            "a run of sample (or import)", "sample the prior of the architecture first",
+        )  # fmt: skip
+    for source in sources:
+        trained = load_run(source.path).config.get("network")
+        sampled = run.config.get("network")
+        if trained is None or sampled is None:
+            continue
+        for key in ("n", "hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist"):
+            if trained.get(key) != sampled.get(key):
+                raise InputError(
+                    f"prior-from={request.prior_from} with {key}={sampled.get(key)}",
+                    f"the {key}={trained.get(key)} of {source.name}",
+                    "sample the same architecture",
+                )  # fmt: skip
 
 
 def split(sources: Sequence[Source], networks: int) -> list[Chunk]:

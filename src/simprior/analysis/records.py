@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.boolean.truthtable import to_hex
+from simprior.boolean.truthtable import to_hex, unpack
 from simprior.training.optimizers import Optimizer
-from simprior.training.records import TrainResult
+from simprior.training.records import TrainResult, unpack_hex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +26,8 @@ SETTINGS = (
     "options", "stop", "max_epochs", "check", "pretrain", "n", "m", "target", "alpha",
 )  # fmt: skip
 OUTCOME = (
-    "fitted", "steps", "train_loss", "train_error", "test_error", "test_size", "majority_error",
-    "cluster",
+    "fitted", "steps", "train_loss", "train_error", "test_error", "test_size", "held_out_error",
+    "held_out_size", "total_error", "majority_error", "cluster",
 )  # fmt: skip
 _NAME = 24
 
@@ -74,8 +74,21 @@ def cluster_of(result: TrainResult) -> str:
     return f"{s['data_seed']}/{name}"
 
 
-def network_rows(result: TrainResult, run: str, members: np.ndarray) -> pd.DataFrame:
-    """A row for each of ``members`` of a run called ``run``: identity, settings, outcome."""
+def held_out_inputs(result: TrainResult, share: float) -> np.ndarray:
+    """The last ``share`` of the test inputs of a run on data (their order is random)."""
+    used = [*result.problem["train_index"], *result.problem["attack_index"]]
+    test = np.setdiff1d(np.arange(result.m), used)
+    return test[len(test) - round(share * len(test)) :]
+
+
+def network_rows(
+    result: TrainResult, run: str, members: np.ndarray, held_out: float = 0.0
+) -> pd.DataFrame:
+    """A row for each of ``members`` of a run called ``run``: identity, settings, outcome.
+
+    ``held_out``: share of the test inputs of data that no measure sees, with an error of their own.
+    On bit strings ``total_error`` is the error over all of them, the training set included.
+    """
     import pandas as pd
 
     k = len(members)
@@ -89,10 +102,27 @@ def network_rows(result: TrainResult, run: str, members: np.ndarray) -> pd.DataF
         "fitted": result.fitted[members], "steps": result.steps[members],
         "train_loss": result.loss[members], "train_error": result.errors[members] / result.size,
         "test_error": result.test_error[members], "test_size": [test] * k,
+        **_further_errors(result, members, held_out),
         "majority_error": [float(result.problem["majority_error"])] * k,
         "cluster": [cluster_of(result)] * k,
     }  # fmt: skip
     return pd.DataFrame(columns)
+
+
+def _further_errors(
+    result: TrainResult, members: np.ndarray, held_out: float
+) -> dict[str, np.ndarray]:
+    if not result.problem["n"] and not held_out:
+        return {}
+    target = unpack_hex(result.problem["target"], result.m)
+    wrong = unpack(result.words[members], result.m) != target
+    if result.problem["n"]:
+        return {"total_error": wrong.mean(axis=1)}
+    index = held_out_inputs(result, held_out)
+    return {
+        "held_out_error": wrong[:, index].mean(axis=1),
+        "held_out_size": np.full(len(members), len(index)),
+    }
 
 
 def function_rows(words: np.ndarray, m: int, n: int, run: str, first: int) -> pd.DataFrame:

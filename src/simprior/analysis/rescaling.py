@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RELATIVE = 1e-5
 """Relative change that counts as moved: well above float64 rounding of a rescaled forward pass."""
 SIGMAS = 4.0
+_MANY = 8
 _MOST = 690.0  # exp of it is finite
 
 
@@ -36,9 +37,10 @@ def rescaling_table(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A row a measure and alpha: ``measure``, ``alpha``, ``networks``, ``moved`` (share whose
         value changed by more than 1e-5 of itself and more than four standard errors, where the
-        measure has one), ``factor`` (median of value after / before; of a measure that is a
-        logarithm, of the quantity itself) with ``factor_low`` and ``factor_high`` (central 95 % of
-        the networks), ``function_changed`` (share of networks).
+        measure has one, or four of the mean change over at least 8 networks), ``factor`` (median of
+        value after / before; of a measure that is a logarithm, of the quantity itself) with
+        ``factor_low`` and ``factor_high`` (central 95 % of the networks), ``function_changed``
+        (share of networks).
 
     Raises
     ------
@@ -81,13 +83,28 @@ def _row(name: str, before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]
     if stderr in before:
         errors = np.hypot(before[stderr].to_numpy(float), after[stderr].to_numpy(float))
         limit = np.maximum(limit, SIGMAS * np.nan_to_num(errors))
-    moved = np.abs(new - old)[good] > limit[good]
+    change = np.abs(new - old)[good]
+    moved = change > limit[good]
+    if stderr in before and _mean_moved((new - old)[good]):
+        moved = change > RELATIVE * np.abs(old[good])
     factor = _factors(old[good], new[good], MEASURES[name].log)
     low, middle, high = np.quantile(factor, [0.025, 0.5, 0.975])
     return {
         "networks": int(good.sum()), "moved": float(moved.mean()), "factor": float(middle),
         "factor_low": float(low), "factor_high": float(high),
     }  # fmt: skip
+
+
+def _mean_moved(change: np.ndarray) -> bool:
+    """Whether the mean change is more than four standard errors from 0, over the networks.
+
+    Estimates before and after use the same random directions: their errors are not independent, and
+    what one network does not show many may. Directions of different networks are independent.
+    """
+    k = len(change)
+    return k >= _MANY and bool(
+        abs(change.mean()) > SIGMAS * change.std(ddof=1) / np.sqrt(k)
+    )  # fmt: skip
 
 
 def _factors(old: np.ndarray, new: np.ndarray, log: bool) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior import rng
+from simprior.analysis.frames import read_run_table
 from simprior.errors import InputError, StoreError
 from simprior.store import load_run
 
@@ -26,10 +27,9 @@ RANDOM = "random"
 def read_frame(run: Path, file: str | None = None) -> pd.DataFrame:
     """The main table of a run directory, or its table ``file`` (Parquet or CSV).
 
-    Raises :class:`StoreError` if there is none, :class:`InputError` for a file it does not have.
+    Raises :class:`StoreError` if there is none or it is damaged, :class:`InputError` for a file
+    that the run does not have.
     """
-    import pandas as pd
-
     info = load_run(run)
     tables = [name for name in info.files if name.endswith((".parquet", ".csv"))]
     if file is None:
@@ -40,8 +40,7 @@ def read_frame(run: Path, file: str | None = None) -> pd.DataFrame:
         file = found[0]
     elif file not in tables:
         raise InputError(f"file={file!r}", f"one of {', '.join(tables)}", f"see {run}")
-    path = run / file
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, comment="#")
+    return read_run_table(info, file)
 
 
 def stage_frame(

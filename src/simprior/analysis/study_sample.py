@@ -53,15 +53,15 @@ def run_samples(
     rows = []
     with RunDir.open(out, "sample-grid", config, resume=resume, overwrite=overwrite) as store:
         if overwrite:
-            remove_stale(store.path / CELLS, set(jobs))
+            remove_stale(store.path / CELLS, set())
         total = sum(int(job["samples"]) for _, (_, job) in jobs.values())
         with progress_bar(total, "net", quiet=quiet) as progress:
             for i, (name, (cell, (network, job))) in enumerate(jobs.items()):
                 logging.getLogger("simprior").info("cell %d of %d: %s", i + 1, len(jobs), name)
                 path = store.path / CELLS / name
                 counts = sample(
-                    network, **job, out=path, resume=path.exists() and not overwrite,
-                    overwrite=overwrite, progress=progress, **run_options,
+                    network, **job, out=path, resume=path.exists(), progress=progress,
+                    **run_options,
                 )  # fmt: skip
                 assert isinstance(counts, FunctionCounts)
                 varied = {k: cell.get(k) for k in names}

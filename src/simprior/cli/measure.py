@@ -39,9 +39,12 @@ class Measure(RunOptions):
 
     path: Annotated[Positional[tuple[Path, ...]], arg(help="run directories")]
     measures: Annotated[
-        str,
-        arg(help="groups with commas between; all: those that apply (no influence, dnf)"),
-    ] = "prior,sharpness,sensitivity,lz,norms"
+        MaybeText,
+        arg(
+            help="groups with commas between, or all that apply (no influence, dnf); "
+            "default: prior, sharpness, sensitivity, lz, norms, those that apply"
+        ),
+    ] = None
     networks: Annotated[Count, arg(help="fitted networks of each run, or functions of a table")] = (
         1000
     )
@@ -57,6 +60,9 @@ class Measure(RunOptions):
         Number, arg(help="half side of the box of the critical sample ratio of data")
     ] = 0.05
     noise: Annotated[Number, arg(help="correlation rho of the noise stability")] = 0.9
+    held_out: Annotated[
+        Number, arg(help="share of the test inputs of data kept from all measures (held_out_error)")
+    ] = 0.0
     data: Annotated[
         MaybeText, arg(help="for runs trained on a data file: the file, which is read again")
     ] = None
@@ -78,6 +84,7 @@ def run(spec: Measure) -> int:
     frame = measure_runs(
         spec.path, spec.measures, networks=spec.networks, alphas=spec.alphas, draws=spec.draws,
         tol=spec.tol, delta=spec.delta, zeta=spec.zeta, radius=spec.radius, noise=spec.noise,
+        held_out=spec.held_out,
         prior_from=spec.prior_from, data=spec.data, label=spec.label, seed=spec.seed,
         device=spec.device, out=spec.out, resume=spec.resume, overwrite=spec.overwrite,
         workers=spec.worker_count(),

@@ -171,8 +171,11 @@ def parse_functions(text: str) -> tuple[str, ...]:
 
 
 def parse_texts(text: str) -> tuple[str, ...]:
-    """A comma list of words."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """A comma list of words, at least one."""
+    words = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not words:
+        raise Refused("one or more names with commas between", "name one, or leave {flag} out")
+    return words
 
 
 def parse_options(text: str) -> dict[str, Any]:

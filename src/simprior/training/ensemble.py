@@ -7,6 +7,7 @@ own minibatch order, and records the function that each one ends at. Every rando
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -119,27 +120,7 @@ def train(
     ------
     InputError, StoreError, DeviceError, Interrupted
     """
-    spec = TrainSpec(
-        network, make_optimizer(optimizer, lr, options), loss, batch_size, Stop.parse(stop),
-        max_epochs, check, pretrain, seed, tuple(whole("record", s, 0) for s in record),
-        whole("record_runs", record_runs, 0) if record else 0,
-    )  # fmt: skip
-    problem = make_problem(
-        network, target, train=train, data=data, classes=classes, label=label, test=test,
-        corrupt=corrupt, attack=attack, seed=seed if data_seed is None else data_seed,
-    )  # fmt: skip
-    if problem.n == 0:
-        spec = replace(spec, network=replace(network, inputs=problem.inputs))
-    elif problem.m != network.m:
-        raise InputError(
-            f"a problem of {problem.m} inputs", f"one of the network's {network.m} inputs",
-            "make both for the same n",
-        )  # fmt: skip
-    runs = whole("runs", runs, 1)
-    spec.max_steps(problem.size)
-    device = "cpu" if device == "auto" else resolve_device(device)
-    engine = _engine(spec, device, engine)
-    job = Job(spec, problem, runs, device, None, engine, whole("members", members, 0))
+    job = make_job(locals())
     run = partial(
         _run, workers=workers, executor=executor, options=executor_options, progress=progress
     )
@@ -152,6 +133,43 @@ def train(
         if store.complete and store.has_file("runs.parquet"):
             return TrainResult.load(store.path)
         return run(replace(job, shards=store.path / "shards"), store)
+
+
+def make_job(given: Mapping[str, Any]) -> Job:
+    """The job that the arguments of :func:`train`, by name, describe; nothing is trained.
+
+    Raises :class:`InputError`, :class:`DeviceError`.
+    """
+    spec = TrainSpec(
+        given["network"], make_optimizer(given["optimizer"], given["lr"], given["options"]),
+        given["loss"], given["batch_size"], Stop.parse(given["stop"]), given["max_epochs"],
+        given["check"], given["pretrain"], given["seed"],
+        tuple(whole("record", s, 0) for s in given["record"]),
+        whole("record_runs", given["record_runs"], 0) if given["record"] else 0,
+    )  # fmt: skip
+    seed = given["seed"] if given["data_seed"] is None else given["data_seed"]
+    names = ("train", "data", "classes", "label", "test", "corrupt", "attack")
+    problem = make_problem(
+        spec.network, given["target"], seed=seed, **{name: given[name] for name in names}
+    )
+    if problem.n == 0:
+        spec = replace(spec, network=replace(spec.network, inputs=problem.inputs))
+    elif problem.m != spec.network.m:
+        raise InputError(
+            f"a problem of {problem.m} inputs", f"one of the network's {spec.network.m} inputs",
+            "make both for the same n",
+        )  # fmt: skip
+    runs = whole("runs", given["runs"], 1)
+    spec.max_steps(problem.size)
+    device = "cpu" if given["device"] == "auto" else resolve_device(given["device"])
+    engine = _engine(spec, device, given["engine"])
+    return Job(spec, problem, runs, device, None, engine, whole("members", given["members"], 0))
+
+
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Raise what :func:`train` would for these arguments (defaults filled in), without training."""
+    defaults = {p.name: p.default for p in inspect.signature(train).parameters.values()}
+    make_job({**defaults, **given})
 
 
 def make_optimizer(

@@ -16,6 +16,7 @@ from typing import Any
 from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.network import Network
+from simprior.rng import derive
 from simprior.store_io import sha256_file
 from simprior.store_manifest import MANIFEST
 
@@ -50,7 +51,8 @@ def text(value: Any) -> str:
 
 
 def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
-    """The training run that ``cell`` describes; ``seed`` is used where the cell gives none.
+    """The training run that ``cell`` describes; where it gives no seed, one from ``seed``: the same
+    for all runs, or, with a ``data_seed``, for all runs on one data set.
 
     Raises :class:`InputError` for an unknown name or a value of the wrong form.
     """
@@ -66,9 +68,20 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
         except (TypeError, ValueError, OverflowError):
             expected = str(_KINDS[name].__doc__)
             raise InputError(f"{name}={text(value)}", expected, "correct the file") from None
-    values.setdefault("seed", seed)
+    values.setdefault("seed", _own_seed(values, seed))
     network = Network(**{name: values.pop(name) for name in NETWORK if name in values})
     return Settings(network, values.pop("target", None), values)
+
+
+def _own_seed(values: Mapping[str, Any], seed: int) -> int:
+    """Seed of a run that gives none: with a ``data_seed``, one for each data set (data seed and
+    target). Data sets are then independent of each other in all, initial weights included, and
+    what differs otherwise (optimiser, size, attack points) still starts from equal weights."""
+    if values.get("data_seed") is None:
+        return seed
+    names = ("data_seed", "target", "data", "classes")
+    key = "/".join(str(values.get(name)) for name in names)
+    return int.from_bytes(derive(seed, f"train/data/{key}")[:7], "little")
 
 
 def files_read(values: Any) -> dict[str, str]:

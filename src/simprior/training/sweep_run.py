@@ -80,25 +80,24 @@ def run_sweep(
         _settle(store.path / CELLS)
         if overwrite:
             _rename(store.path / CELLS, kept)
-            remove_stale(store.path / CELLS, set(jobs))
+            remove_stale(store.path / CELLS, set(kept))  # at once: none is met when resuming
         total = sum(job.runs for _, job in jobs.values())
         with progress_bar(total, "run", quiet=quiet) as progress:
             for i, (name, (cell, job)) in enumerate(jobs.items()):
                 log.info("cell %d of %d: %s", i + 1, len(jobs), name)
-                again = overwrite and name not in kept
-                row = _train_cell(job, store.path / CELLS / name, again, progress, run_options)
+                row = _train_cell(job, store.path / CELLS / name, progress, run_options)
                 rows.append({"cell": name, **{k: text(cell.get(k)) for k in names}, **row})
         return write_sweep(rows, store, COLUMNS)
 
 
 def _train_cell(
-    job: Settings, out: Path, overwrite: bool, progress: Progress, options: Mapping[str, Any]
+    job: Settings, out: Path, progress: Progress, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     if job.runs < _FEW:  # starting workers takes longer
         options = {**options, "workers": 1}
     result = train(
-        job.network, job.target, **job.keywords, **options, out=out, overwrite=overwrite,
-        resume=out.exists() and not overwrite, progress=progress,
+        job.network, job.target, **job.keywords, **options, out=out, resume=out.exists(),
+        progress=progress,
     )  # fmt: skip
     summary = result.summary()
     if not result.fitted.any():

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simprior.analysis.correlation.setup import size_column
+from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.records import IDENTITY, OUTCOME, SETTINGS
 from simprior.analysis.rescaling import measure_columns
 from simprior.checks import unknown
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 MIXED = ("optimizer", "alpha", "hidden", "activation", "loss", "n", "encoding", "weight_dist")
 """Settings whose networks are not compared unless the caller says how."""
-MIN_POINTS, MIN_CLUSTERS = 8, 8
+MIN_POINTS, MIN_CLUSTERS, LEAST_LEFT = 12, 12, 8
 """Fewest points and clusters of a coefficient: below, bootstrap-t intervals cover too rarely."""
 AXES = (
     "optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "hidden",
@@ -76,7 +78,7 @@ def chosen_measures(
                 f"measures={name}, which is {found}", "a measure that varies", "leave it out"
             )
         else:
-            notes.append(f"{name}: constant, left out")
+            notes.append(f"{name}: {'constant' if len(finite) else 'never finite'}, left out")
     if not kept:
         raise InputError(
             "a table without a measure that varies", "columns of measures",
@@ -101,6 +103,77 @@ def _measures(frame: pd.DataFrame) -> list[str]:
 def varying_axes(frame: pd.DataFrame, by: Sequence[str]) -> list[str]:
     """Hyperparameters that vary and are not held fixed by ``by``."""
     return [a for a in AXES if a in frame and a not in by and frame[a].nunique() > 1]
+
+
+def check_outcome(frame: pd.DataFrame, y: str) -> None:
+    """Raise :class:`InputError` for an outcome that is missing, no number or constant."""
+    values = column(frame, y, "y")
+    finite = values[np.isfinite(values)]
+    if not len(finite) or finite.min() == finite.max():
+        found = f"constant ({finite[0]:g})" if len(finite) else "never finite"
+        raise InputError(f"y={y}, which is {found}", "an outcome that varies", "choose another")
+
+
+def check_controls(
+    frame: pd.DataFrame, controls: Sequence[str], y: str, asked: Sequence[str] | None
+) -> None:
+    """Raise :class:`InputError` for a control that is missing, constant, the outcome, or a measure
+    that was asked for."""
+    check_group_columns(frame, controls, "controls")
+    for name in controls:
+        if frame[name].nunique() < 2:
+            raise InputError(
+                f"controls={name}, which is constant", "a column that varies", "leave it out"
+            )
+        if name == y or name in (asked or ()):
+            role = "the outcome" if name == y else "a measure too"
+            raise InputError(f"controls={name}", f"a column that is not {role}", "leave it out")
+    if y in (asked or ()):
+        raise InputError(f"measures={y}", "measures that are not the outcome", "leave it out")
+
+
+def shared_start(frame: pd.DataFrame, cluster: str) -> list[str]:
+    """A note where networks of several clusters began at the same weights: one seed and member."""
+    keys = [k for k in ("seed", "member", "hidden", "activation", "sigma_w") if k in frame]
+    if not {"seed", "member", cluster, "data_seed"} <= set(frame):
+        return []
+    clusters = frame[frame["member"] >= 0].groupby(keys)[cluster].nunique()
+    if not (clusters > 1).any():
+        return []
+    return [
+        "networks of several data sets began at the same weights (one seed for all): they are not "
+        "independent and intervals are too narrow; give every data seed a seed of its own"
+    ]
+
+
+def share_inputs(frame: pd.DataFrame, measure: str, y: str) -> bool:
+    """Whether a measure of the outputs on test inputs meets the error on the same inputs."""
+    known = MEASURES.get(measure)
+    of_outputs = known is not None and not known.weights and known.group != "bound"
+    return of_outputs and y == "test_error" and size_column(frame, y) is not None
+
+
+def shared_inputs(frame: pd.DataFrame, y: str) -> list[str]:
+    """A note where that is so: part of such a coefficient is one sample of test inputs."""
+    names = [name for name in measure_columns(frame) if share_inputs(frame, name, y)]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} and {y} are of the same test "
+        "inputs, and share their sampling error: measure with --held-out 0.5 and correlate with "
+        "--y held_out_error"
+    ]
+
+
+def too_few_given(points: int, columns: int) -> str:
+    """Why there is no partial coefficient given so many columns of controls; empty if there is."""
+    left = points - columns - 1
+    if left >= LEAST_LEFT:
+        return ""
+    return (
+        f"{points} points less {columns} columns of controls leave {left}, fewer than the "
+        f"{LEAST_LEFT} needed"
+    )
 
 
 def too_few(points: int, clusters: int) -> str:

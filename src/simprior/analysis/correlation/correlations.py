@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +14,16 @@ from simprior import rng
 from simprior.analysis.correlation import checks
 from simprior.analysis.correlation.baselines import baselines
 from simprior.analysis.correlation.controlled import controlled_analyses
-from simprior.analysis.correlation.intervals import KINDS, NONE, interval, resamples
+from simprior.analysis.correlation.intervals import KINDS, NONE, Sample, interval, resamples
 from simprior.analysis.correlation.permutation import (
     benjamini_hochberg,
     holm,
     p_value,
     partial_p_value,
 )
-from simprior.analysis.correlation.setup import Setup, columns_of, sample_of
+from simprior.analysis.correlation.setup import Setup, columns_of, sample_of, size_column
 from simprior.checks import whole
+from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.rng import check_seed
 
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 MOST_KENDALL = 2000
 """Points up to which the test permutes Kendall's tau; beyond, Spearman's rho."""
+
+
+LEAST_RELIABILITY = 0.3
+"""Below, nothing is disattenuated: the error of the reliability itself would rule the result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +54,16 @@ class Correlations:
     baselines: pd.DataFrame
     notes: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{name}: {len(getattr(self, name))} rows"
+            for name in ("table", "granulated", "conditional_mi", "environments", "baselines")
+        )
+        return f"Correlations({sizes}; {len(self.notes)} notes)"
+
 
 def correlate(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Path | str,
     y: str = "test_error",
     measures: Sequence[str] | str | None = None,
     by: str | Sequence[str] | None = None,
@@ -60,13 +73,14 @@ def correlate(
     bootstrap: int = 2000,
     permutations: int = 2000,
     level: float = 0.95,
+    progress: Progress | None = None,
 ) -> Correlations:
     """Correlate every measure with ``y``, separately in each group of ``by``.
 
     Parameters
     ----------
-    frame : DataFrame
-        A row a network, as ``simprior measure`` writes it.
+    frame : DataFrame or path
+        A row a network, as ``simprior measure`` writes it; or its run directory or file.
     y : str
         The outcome.
     measures : str or sequence of str, optional
@@ -75,12 +89,14 @@ def correlate(
         Group columns: a coefficient a group. Needed where optimisers, architectures, losses or
         rescalings are mixed.
     controls : str or sequence of str
-        Columns held fixed in the partial correlations.
+        Columns held fixed in the partial correlations (:mod:`.controls` says how).
     cluster : str
         Column of what networks share (their training set); whole clusters are resampled. Without
         such a column every row is its own.
     seed, bootstrap, permutations, level
         Randomness, numbers of resamples and of permutations, probability of the intervals.
+    progress : optional
+        Told of every coefficient row done (``update(1)``).
 
     Returns
     -------
@@ -100,24 +116,19 @@ def correlate(
         Unknown, constant or non-numeric columns, mixed networks, or too few points everywhere.
     """
     notes: list[str] = []
-    groups, held = _names(by), _names(controls)
+    frame = _frame(frame)
+    groups, held = _names(by), list(dict.fromkeys(_names(controls)))
     asked = _names(measures) if measures is not None else None
-    values = checks.column(frame, y, "y")
-    finite = values[np.isfinite(values)]
-    if not len(finite) or finite.min() == finite.max():
-        found = f"constant ({finite[0]:g})" if len(finite) else "never finite"
-        raise InputError(f"y={y}, which is {found}", "an outcome that varies", "choose another")
+    checks.check_outcome(frame, y)
     checks.check_group_columns(frame, groups, "by")
-    for name in held:
-        checks.column(frame, name, "controls")
+    checks.check_controls(frame, held, y, asked)
     checks.check_mixed(frame, groups, held)
-    for name in held:
-        if name == y:
-            raise InputError(f"controls={name}", "a column that is not the outcome", "leave it out")
     frame = frame.replace([np.inf, -np.inf], np.nan)
     nameless = int(frame[groups].isna().any(axis=1).sum()) if groups else 0
     if nameless:
         notes.append(f"{nameless} rows without a value of {', '.join(groups)} left out")
+    notes += checks.shared_start(frame, cluster)
+    notes += checks.shared_inputs(frame, y)
     if cluster not in frame:
         if cluster != "cluster":
             checks.check_group_columns(frame, [cluster], "cluster")
@@ -127,17 +138,14 @@ def correlate(
     if not (isinstance(level, float) and 0.5 <= level < 1):
         raise InputError(f"level={level!r}", "a probability from 0.5 to 1", "pass --level 0.95")
     chosen = checks.chosen_measures(frame, y, asked, notes)
-    for name in chosen:
-        if name in held and asked:
-            raise InputError(
-                f"controls={name}", "a column that is not a measure too", "leave out one of the two"
-            )
     chosen = [name for name in chosen if name not in held]
     setup = Setup(y, chosen, groups, held, cluster, check_seed(seed), number, tests, level)
-    return _tables(frame, setup, notes)
+    return _tables(frame, setup, notes, progress)
 
 
-def _tables(frame: pd.DataFrame, setup: Setup, notes: list[str]) -> Correlations:
+def _tables(
+    frame: pd.DataFrame, setup: Setup, notes: list[str], progress: Progress | None
+) -> Correlations:
     import pandas as pd
 
     rows: dict[str, list[dict[str, Any]]] = {
@@ -151,12 +159,16 @@ def _tables(frame: pd.DataFrame, setup: Setup, notes: list[str]) -> Correlations
             rows["table"].append(
                 {**head, "measure": measure, **_row(part, measure, setup, where, notes, name)}
             )
+            if progress is not None:
+                progress.update(1)
         controlled_analyses(part, setup, head, name, rows, notes)
         rows["baselines"] += [{**head, **row} for row in baselines(part, setup, name)]
     table = pd.DataFrame(rows["table"])
     if not table["pearson"].notna().any():
         raise InputError(
-            f"no coefficient of {setup.y}", "points enough in some group", "; ".join(notes[:2])
+            f"no coefficient of {setup.y}",
+            "points enough in some group",
+            next((note for note in notes if "no coefficient" in note), "; ".join(notes[:2])),
         )
     for prefix in ("", "partial_") if setup.controls else ("",):
         at = list(table.columns).index(f"{prefix}p_value")
@@ -185,30 +197,68 @@ def _row(
     draws = np.zeros((1, 1)) if why else resamples(sample.clusters, setup.bootstrap, random)
     plain = sample.without_controls()
     for kind in KINDS:
-        found = NONE if why else interval(plain, kind, draws, setup.level)
-        row |= columns_of(kind, found)
-    for kind in KINDS[:2] if setup.controls else ():
-        found = NONE if why else interval(sample, kind, draws, setup.level)
-        row |= columns_of(f"partial_{kind}", found)
+        row |= _found(plain, kind, kind, draws, setup, why, f"{where}{measure}", notes)
     test = not why and setup.permutations > 0
     kind = "kendall" if sample.points <= MOST_KENDALL else "spearman"
     row["p_value"] = p_value(plain, kind, setup.permutations, random) if test else math.nan
     if setup.controls:
+        few = "" if why else checks.too_few_given(sample.points, sample.controls.shape[1])
+        if few:
+            notes.append(f"{where}{measure}: no partial coefficient: {few}")
+        for kind in KINDS[:2]:
+            column, without = f"partial_{kind}", why or few
+            row |= _found(sample, kind, column, draws, setup, without, f"{where}{measure}", notes)
         row["partial_p_value"] = (
-            partial_p_value(sample, setup.permutations, random) if test else math.nan
+            partial_p_value(sample, setup.permutations, random) if test and not few else math.nan
         )
     return row | _attenuation(part, measure, setup, row)
+
+
+def _found(
+    sample: Sample, kind: str, column: str, draws: np.ndarray, setup: Setup, why: str, where: str,
+    notes: list[str],
+) -> dict[str, float]:  # fmt: skip
+    """Columns of one coefficient, and a note where it has no interval."""
+    found = NONE if why else interval(sample, kind, draws, setup.level)
+    if math.isfinite(found.value) and not math.isfinite(found.low):
+        notes.append(
+            f"{where}: {column} without an interval: too many resamples are constant or of "
+            "coefficient 1 or -1; more clusters would give one"
+        )
+    elif not why and not math.isfinite(found.value):
+        notes.append(f"{where}: no {column}: the controls leave nothing of it that varies")
+    return columns_of(column, found)
+
+
+def _frame(given: Any) -> pd.DataFrame:
+    """The table, read if a path was given. Raises :class:`InputError` for anything else."""
+    import pandas as pd
+
+    if isinstance(given, str | Path):
+        from simprior.analysis.measure import load_measures
+
+        return load_measures(given)
+    if not isinstance(given, pd.DataFrame):
+        raise InputError(
+            f"a table of type {type(given).__name__}", "a DataFrame or a path",
+            "pass what sp.measure_runs returns",
+        )  # fmt: skip
+    return given
 
 
 def _attenuation(
     part: pd.DataFrame, measure: str, setup: Setup, row: dict[str, Any]
 ) -> dict[str, float]:
     """Reliabilities and the coefficient that error-free columns would have."""
+    if checks.share_inputs(part, measure, setup.y):  # their errors are not independent
+        ends = (f"disattenuated{end}" for end in ("", "_low", "_high"))
+        return dict.fromkeys(("reliability", "reliability_y", *ends), math.nan)
     of_x = _reliability(part, measure, _errors(part, measure))
     of_y = _reliability(part, setup.y, _errors(part, setup.y))
     out = {"reliability": of_x, "reliability_y": of_y}
     known = [r for r in (of_x, of_y) if math.isfinite(r)]
-    scale = math.sqrt(math.prod(known)) if known and min(known) > 0 else math.nan
+    usable = known and min(known) >= LEAST_RELIABILITY
+    scale = math.sqrt(math.prod(known)) if usable else math.nan
     for end in ("", "_low", "_high"):
         value = row[f"pearson{end}"] / scale if math.isfinite(scale) else math.nan
         out[f"disattenuated{end}"] = float(np.clip(value, -1, 1))
@@ -219,11 +269,11 @@ def _errors(part: pd.DataFrame, name: str) -> np.ndarray | None:
     """Standard errors of a column: its own, or binomial for a share of a sample of test inputs."""
     if f"{name}_stderr" in part:
         return part[f"{name}_stderr"].to_numpy(float)
-    sampled = "test_size" in part and not ("n" in part and (part["n"] > 0).all())
-    if name != "test_error" or not sampled:
+    column = size_column(part, name)
+    if column is None:
         return None
     share = part[name].to_numpy(float)
-    return np.sqrt(share * (1 - share) / part["test_size"].to_numpy(float))
+    return np.sqrt(share * (1 - share) / part[column].to_numpy(float))
 
 
 def _reliability(part: pd.DataFrame, name: str, error: np.ndarray | None) -> float:

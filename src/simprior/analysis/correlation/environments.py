@@ -8,10 +8,12 @@ a coin, 1 if it orders them all wrongly (ties count 1/2). Robust means the worst
 the mean.
 
 A pair whose errors differ by chance says nothing. With errors from t test inputs, Hoeffding's
-inequality bounds the chance that each is off by half the difference d, and a pair weighs
-max(0, 1 - 2 exp(-2 t (d/2)^2))^2. Where the test inputs are the whole population (Boolean
-functions) the weight is 1 if d > 0. Environments with fewer than ``least`` effective pairs,
-(sum of weights)^2 / (sum of squared weights), are dropped.
+inequality bounds the chance that each is off by half the difference d: both are within it with
+probability p = max(0, 1 - 2 exp(-2 t (d/2)^2))^2, and a pair weighs 2 max(0, p - 1/2): pairs more
+likely than not to be of chance weigh nothing (as in the code of the authors). Where outcomes
+have no sampling error (Boolean functions, another outcome than the test error) the weight is 1 if
+d > 0. Environments with fewer than ``least`` effective pairs, (sum of weights)^2 / (sum of squared
+weights), are dropped.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from simprior.analysis.correlation.granulated import REPLICATES
+from simprior.analysis.correlation.setup import size_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +39,7 @@ def hoeffding_weights(difference: np.ndarray, test_size: np.ndarray | float | No
     if test_size is None:
         return (d > 0).astype(float)
     chance = 2.0 * np.exp(-2.0 * np.asarray(test_size, float) * (d / 2.0) ** 2)
-    return np.maximum(0.0, 1.0 - chance) ** 2
+    return np.maximum(0.0, 2.0 * np.maximum(0.0, 1.0 - chance) ** 2 - 1.0)
 
 
 def sign_errors(
@@ -43,8 +48,9 @@ def sign_errors(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row an environment with enough effective pairs.
 
-    ``sign`` +1: a larger measure should mean a larger error. A column ``test_size`` gives the
-    number of test inputs unless ``n`` > 0 (all bit strings: no sampling error).
+    ``sign`` +1: a larger measure should mean a larger error. The column of
+    :data:`.setup.SAMPLED` gives the number of test inputs of an outcome that is a test error,
+    unless ``n`` > 0 (all bit strings: no sampling error).
 
     Returns
     -------
@@ -53,9 +59,9 @@ def sign_errors(
         ``effective``.
     """
     frame = frame[frame[[measure, y]].notna().all(axis=1)]
-    sampled = "test_size" in frame and not ("n" in frame and (frame["n"] > 0).all())
+    column = size_column(frame, y)
     rows = []
-    for axis in axes:
+    for axis in (a for a in axes if a not in REPLICATES):
         others = [a for a in axes if a != axis]
         groups = frame.groupby(others, sort=True) if others else [("", frame)]
         for setting, group in groups:
@@ -64,9 +70,9 @@ def sign_errors(
                 mu = _differences(first[measure], second[measure])
                 g = _differences(first[y], second[y])
                 size = None
-                if sampled:
+                if column is not None:
                     size = np.minimum.outer(
-                        first["test_size"].to_numpy(float), second["test_size"].to_numpy(float)
+                        first[column].to_numpy(float), second[column].to_numpy(float)
                     ).ravel()
                 weight = hoeffding_weights(g, size)
                 total, squares = weight.sum(), (weight**2).sum()

@@ -4,7 +4,8 @@ A measure can correlate with the error only because both follow one hyperparamet
 
 * psi_i (their eq. 5): Kendall's tau between networks that differ in hyperparameter i only, averaged
   over the settings of the others; Psi (eq. 6) is the mean over hyperparameters. A pair with equal
-  measures or errors counts 0, as in their eq. 2.
+  measures or errors counts 0, as in their eq. 2. The data seed is held fixed as the others are, but
+  is no hyperparameter itself: there is no psi of it.
 * K (eqs. 7 to 10): mutual information between the signs of the differences of measure and of error
   over pairs of networks, given the hyperparameters in a set S, over the conditional entropy of the
   sign of the error; the least over all S of at most two hyperparameters. 1: the measure orders the
@@ -26,6 +27,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+REPLICATES = frozenset({"data_seed"})
+"""Axes that repeat an experiment: conditioned on, not compared."""
 NULLS = 20
 MOST_PAIRS = 4_000_000
 
@@ -38,7 +41,9 @@ def settings_means(
     return frame.groupby(list(axes), sort=True)[columns].mean().reset_index()
 
 
-def granulated_tau(cells: pd.DataFrame, measure: str, y: str, axes: Sequence[str]) -> Any:
+def granulated_tau(
+    cells: pd.DataFrame, measure: str, y: str, axes: Sequence[str]
+) -> list[tuple[str, float, float, int, int]]:
     """psi_i and Psi of one measure.
 
     Returns
@@ -50,7 +55,7 @@ def granulated_tau(cells: pd.DataFrame, measure: str, y: str, axes: Sequence[str
     """
     rows, known = [], cells[[measure, y]].notna().all(axis=1)
     cells = cells[known]
-    for axis in axes:
+    for axis in (a for a in axes if a not in REPLICATES):
         others = [a for a in axes if a != axis]
         groups = [g for _, g in cells.groupby(others)] if others else [cells]
         taus, pairs = [], 0

@@ -1,8 +1,9 @@
 """Permutation tests of no association, and corrections for testing many measures.
 
 What is permuted is whole training sets: the outcomes of the networks of one cluster go, in random
-order, to the networks of another. If measures and outcomes of different clusters are independent
-and clusters have one size the test is exact. Clusters of other sizes take their outcomes in turn
+order, to the networks of another, also in random order. If measures and outcomes of different
+clusters are independent, clusters have one size, and the networks of a cluster are exchangeable,
+the test is exact. Clusters of other sizes take their outcomes in turn
 (again from the first when they run out); the test is then approximate, which is why the statistic
 is studentised: a permutation test of a studentised statistic is valid for large numbers even
 without exchangeability (Janssen 1997; DiCiccio & Romano 2017).
@@ -17,6 +18,8 @@ import numpy as np
 from scipy import stats
 
 from simprior.analysis.correlation.intervals import Sample, estimate
+
+_ROUNDING = 1e-9  # equal statistics may differ in their last bits
 
 
 def p_value(sample: Sample, kind: str, number: int, rng: np.random.Generator) -> float:
@@ -46,10 +49,10 @@ def _test(
     if not np.isfinite(observed):
         return float("nan")
     members = [np.flatnonzero(sample.cluster == g) for g in range(sample.clusters)]
-    hits = 0
+    hits, least = 0, observed * (1 - _ROUNDING)
     for _ in range(number):
         y = fixed + permuted(moved, members, rng)
-        hits += _statistic(Sample(sample.x, y, sample.cluster, sample.controls), kind) >= observed
+        hits += _statistic(Sample(sample.x, y, sample.cluster, sample.controls), kind) >= least
     return (1.0 + hits) / (1.0 + number)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simprior import rng
+from simprior.analysis.correlation.controls import control_columns
 from simprior.analysis.correlation.intervals import Coefficient, Sample
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ class Setup:
 def sample_of(part: pd.DataFrame, measure: str, setup: Setup) -> tuple[Sample, int]:
     """Points with finite measure, outcome and controls; and how many were not.
 
+    Controls are columns of :func:`.controls.control_columns`.
     More than ``MOST_CLUSTERS`` clusters are put together at random into that many: independent
     groups of independent clusters, at no loss that matters, and pairs of groups fit in memory.
     """
-    used = part[[measure, setup.y, *setup.controls]].to_numpy(float)
-    good = np.isfinite(used).all(axis=1)
+    used = part[[measure, setup.y]].to_numpy(float)
+    good = np.isfinite(used).all(axis=1) & part[setup.controls].notna().all(axis=1).to_numpy(bool)
     label = np.arange(len(part))
     if setup.cluster in part:
         label = np.unique(part[setup.cluster].astype(str).to_numpy(), return_inverse=True)[1]
@@ -47,8 +49,21 @@ def sample_of(part: pd.DataFrame, measure: str, setup: Setup) -> tuple[Sample, i
     if len(cluster) and cluster.max() >= MOST_CLUSTERS:
         group = rng.generator(setup.seed, "correlate/groups").permutation(int(cluster.max()) + 1)
         cluster = (group % MOST_CLUSTERS)[cluster]
-    used = used[good]
-    return Sample(used[:, 0], used[:, 1], cluster.astype(np.int64), used[:, 2:]), int((~good).sum())
+    used, lost = used[good], int((~good).sum())
+    given = [control_columns(part[name].to_numpy()[good]) for name in setup.controls]
+    columns = np.hstack(given) if given else np.zeros((len(used), 0))
+    return Sample(used[:, 0], used[:, 1], cluster.astype(np.int64), columns), lost
+
+
+SAMPLED = {"test_error": "test_size", "held_out_error": "held_out_size"}
+"""Outcomes that are shares of a sample of inputs, and the column with its size."""
+
+
+def size_column(frame: pd.DataFrame, y: str) -> str | None:
+    """Column with the number of test inputs of outcome ``y``; None if it has no sampling error."""
+    column = SAMPLED.get(y)
+    whole = "n" in frame and (frame["n"] > 0).all()  # all bit strings
+    return column if column in frame and not whole else None
 
 
 def columns_of(name: str, found: Coefficient) -> dict[str, float]:

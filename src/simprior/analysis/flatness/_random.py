@@ -1,4 +1,4 @@
-"""Random directions that belong to (seed, network id): the same in any chunk or subset."""
+"""Random directions that belong to (seed, run, network id): the same in any chunk or subset."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ Tensor = torch.Tensor
 def normals(ensemble: Ensemble, seed: int, stream: str, count: int) -> Tensor:
     """(N, count, P) independent standard normals."""
     shape = (count, ensemble.size)
-    parts = [
-        rng.generator(seed, f"flatness/{stream}", int(i)).standard_normal(shape)
-        for i in ensemble.ids
-    ]
+    name = f"flatness/{ensemble.stream}{stream}"
+    parts = [rng.generator(seed, name, int(i)).standard_normal(shape) for i in ensemble.ids]
     return torch.from_numpy(np.stack(parts)).to(ensemble.device)
 
 
@@ -25,8 +23,9 @@ def signs(ensemble: Ensemble, seed: int, stream: str, count: int) -> Tensor:
     """(N, count, P) independent signs -1 or +1."""
     numbers = count * ensemble.size
     parts = []
+    name = f"flatness/{ensemble.stream}{stream}"
     for i in ensemble.ids:
-        bits = rng.generator(seed, f"flatness/{stream}", int(i)).bytes(-(-numbers // 8))
+        bits = rng.generator(seed, name, int(i)).bytes(-(-numbers // 8))
         parts.append(np.unpackbits(np.frombuffer(bits, np.uint8), count=numbers))
     out = np.stack(parts).reshape(len(parts), count, ensemble.size) * 2.0 - 1.0
     return torch.from_numpy(out).to(ensemble.device)

@@ -39,8 +39,8 @@ class Ensemble:
     ``parameters`` (N, P) float64 in the order of ``Parameters.flat``; ``X`` (k, d) float64 and
     ``y`` (k,) or (N, k) labels 0/1: everything fitted, attack points included; ``loss`` a name of
     ``training.losses``; ``ids`` (N,) integers that own each network's random directions (member
-    numbers); ``initial`` (N, P) parameters before training, if known; ``memory`` bytes of
-    temporary numbers.
+    numbers), together with the text ``stream`` (the seeds of their run); ``initial`` (N, P)
+    parameters before training, if known; ``memory`` bytes of temporary numbers.
     """
 
     parameters: Tensor
@@ -52,6 +52,7 @@ class Ensemble:
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     initial: Tensor | None = None
     memory: int = MEMORY
+    stream: str = ""
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
@@ -95,6 +96,7 @@ class Ensemble:
             _tensor(problem.train_inputs.astype(np.float32)), _tensor(problem.labels), spec.loss,
             device, chosen,
             None if spec.optimizer.rule == "guess" else _tensor(start, device),
+            stream=f"{spec.seed}/{result.problem['seed']}/",
         )  # fmt: skip
 
     @classmethod

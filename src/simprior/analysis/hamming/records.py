@@ -114,8 +114,10 @@ class Chunk:
 class SensitivityResult:
     """``rows``: a row a network and start string (n, network, string, distance, search, certified,
     flips, unchanged); ``summary``: a row a length (:func:`scaling.summarise`, with gp_flips,
-    gp_flips_stderr, gp_unchanged and gp_distance_low, nan where there is no prediction); ``fits``:
-    :func:`scaling.fit` (empty for one length); ``law``: columns n, k, survival of the GP's flips.
+    gp_flips_stderr, gp_unchanged and gp_distance_low, nan where there is no prediction, or where
+    some strings had no other class within reach, which a prediction of the distance would count);
+    ``fits``: :func:`scaling.fit` (empty for one length); ``law``: columns n, k, survival of the
+    GP's flips.
     """
 
     rows: pd.DataFrame
@@ -221,7 +223,10 @@ def complete(study: SensitivitySettings, parts: list[Columns]) -> SensitivityRes
     fits = scaling.fit(rows, study.seed) if enough else pd.DataFrame()
     with one_thread():
         predictions, law = predict(study)
-    return SensitivityResult(rows, summary.merge(predictions, on="n"), fits, law)
+    summary = summary.merge(predictions, on="n")
+    if "gp_distance_low" in summary:  # it counts functions without another class, distance does not
+        summary.loc[summary["not_found"] > 0, "gp_distance_low"] = np.nan
+    return SensitivityResult(rows, summary, fits, law)
 
 
 def predict(study: SensitivitySettings) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -3,7 +3,7 @@
 Networks are the independent units: start strings and paths of one network are averaged first. An
 interval of a mean is Student's t; fits are repeated on bootstrap samples of the networks of every
 length. A string without a string of the other class has no distance and is left out of the mean
-(its share is ``constant``); flips that never change the class count as n (share ``unchanged``).
+(its share is ``not_found``); flips that never change the class count as n (share ``unchanged``).
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def summarise(rows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     Columns: n, networks, strings (rows); distance with _stderr _low _high; certified (share of rows
     whose distance is exact), bias and bias_stderr (mean of search minus exact distance over the
-    certified rows), constant; ratio = distance / sqrt(n / ln n) and ratio_stderr; asymptote;
-    flips with _stderr _low _high, flips_share = flips / n, unchanged.
+    certified rows), not_found (share of rows without another class found); ratio = distance /
+    sqrt(n / ln n) and ratio_stderr; asymptote; flips with _stderr _low _high, flips_share =
+    flips / n, unchanged.
     """
     import pandas as pd
 
@@ -52,7 +53,7 @@ def _summary(n: int, part: pd.DataFrame, level: float) -> dict[str, Any]:
         "n": n, "networks": int(part["network"].nunique()), "strings": len(part),
         "distance": distance[0], "distance_stderr": distance[1], "distance_low": distance[2],
         "distance_high": distance[3], "certified": float(part["certified"].mean()),
-        "bias": bias[0], "bias_stderr": bias[1], "constant": float((part["distance"] == 0).mean()),
+        "bias": bias[0], "bias_stderr": bias[1], "not_found": float((part["distance"] == 0).mean()),
         "ratio": distance[0] / scale, "ratio_stderr": distance[1] / scale,
         "asymptote": float(asymptote(n)),
         "flips": flips[0], "flips_stderr": flips[1], "flips_low": flips[2], "flips_high": flips[3],

@@ -1,0 +1,52 @@
+"""Tables from files, checked: a damaged one is an error of one line, never numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simprior.errors import InputError, StoreError
+from simprior.store import RunInfo
+from simprior.store_read import file_problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMS = (".parquet", ".csv")
+
+
+def read_file(path: Path) -> pd.DataFrame:
+    """A Parquet or CSV file (lines that start with # are comments).
+
+    Raises :class:`InputError` for another file, an unreadable or an empty one.
+    """
+    import pandas as pd
+
+    if path.suffix not in FORMS:
+        raise InputError(
+            f"{path}", "a run directory, or a .parquet or .csv file", "run simprior measure first"
+        )
+    try:
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path, comment="#")
+    except (OSError, ValueError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        why = "".join(c if c.isprintable() else "?" for c in lines[0])[:200]
+        raise InputError(f"{path}", "a readable table", why) from None
+    if not len(frame):
+        raise InputError(f"{path}, which has no rows", "a row a network", "name another table")
+    return frame
+
+
+def read_run_table(run: RunInfo, name: str) -> pd.DataFrame:
+    """The table ``name`` of a run, if it is as it was written.
+
+    Raises :class:`StoreError` if it is missing or altered, :class:`InputError` as above.
+    """
+    entry = run.files.get(name)
+    problem = "is not registered" if entry is None else file_problem(run.path / name, entry)
+    if problem is not None:
+        raise StoreError(f"{run.path / name}: {problem}; make it again with --overwrite")
+    return read_file(run.path / name)
