@@ -81,20 +81,31 @@ def test_information_of_tables_with_known_values() -> None:
 
 
 def test_conditioning_removes_what_a_hyperparameter_explains() -> None:
-    """Measure and error both follow axis a, and nothing else: K is 0 given a."""
+    """Measure and error both follow axis a, and nothing else: what K is, from Kendall's tau.
+
+    Without conditions, and among the pairs of equal a, both signs of the difference are as frequent
+    as each other, so that I / H = 1 - h((1 + tau) / 2), h the entropy of a coin in bits. Given a,
+    pairs of different a are all ordered (entropy 0), and the six values of a weigh alike.
+    """
+    from scipy import stats
+
+    def information(cells: pd.DataFrame) -> float:
+        share = (1 + stats.kendalltau(cells["mu"], cells["g"])[0]) / 2
+        return 1 - float(stats.entropy([share, 1 - share], base=2))
+
     rng = np.random.default_rng(0)
     a, b = np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6)
     follows = pd.DataFrame({"a": a, "b": b, "mu": a + 1e-3 * rng.standard_normal(36),
                             "g": a + 1e-3 * rng.standard_normal(36)})  # fmt: skip
     found = conditional_information(follows, "mu", "g", ["a", "b"], rng)
     assert found is not None
-    assert "a" in found["given"]
-    # given a, only the signs between equal a are free, and they are noise. Of 15 pairs each the
-    # plug-in information is about 1 / (2 * 15 ln 2) = 0.05 bits by chance; ten times that is a lot
-    assert found["K"] < 0.5
+    assert found["given"] == "a"
+    given = np.mean([information(part) for _, part in follows.groupby("a")])
+    assert found["K"] == pytest.approx(given, abs=1e-12)
     plain = conditional_information(follows, "mu", "g", [], rng)
     assert plain is not None
-    assert plain["K"] > 0.6  # without conditioning the measure looks as if it predicted the error
+    assert plain["K"] == pytest.approx(information(follows), abs=1e-12)
+    assert plain["K"] > found["K"]  # without conditioning the measure looks as if it predicted g
     causal = follows.assign(mu=follows["g"])
     same = conditional_information(causal, "mu", "g", ["a", "b"], rng)
     assert same is not None
@@ -150,7 +161,11 @@ def test_the_table() -> None:
 
 
 def test_disattenuation_recovers_the_coefficient_without_noise() -> None:
-    """x and y have correlation 0.8; x is measured with error of variance 1/2. 5 standard errors."""
+    """x and y have correlation 0.8; x is measured with error of variance 1/2.
+
+    Three comparisons at 4.5 standard errors: false alarm 2e-5. A variance of k normal values has
+    the relative error sqrt(2 / (k - 1)), and so 1 - reliability = 1/3.
+    """
     rng = np.random.default_rng(2)
     k = 4000
     x, e = rng.standard_normal((2, k))
@@ -159,9 +174,10 @@ def test_disattenuation_recovers_the_coefficient_without_noise() -> None:
         "m_stderr": math.sqrt(0.5), "n": 7,
     })  # fmt: skip
     row = correlate(frame, measures=["m"], bootstrap=200, permutations=0).table.iloc[0]
-    assert row["reliability"] == pytest.approx(2 / 3, abs=0.03)
-    assert abs(row["pearson"] - 0.8 * math.sqrt(2 / 3)) < 5 * row["pearson_stderr"]
-    assert abs(row["disattenuated"] - 0.8) < 5 * row["pearson_stderr"] / math.sqrt(2 / 3)
+    assert row["reliability"] == pytest.approx(1 - 0.5 / frame["m"].var(), rel=1e-12)
+    assert abs(row["reliability"] - 2 / 3) < 4.5 * math.sqrt(2 / (k - 1)) / 3
+    assert abs(row["pearson"] - 0.8 * math.sqrt(2 / 3)) < 4.5 * row["pearson_stderr"]
+    assert abs(row["disattenuated"] - 0.8) < 4.5 * row["pearson_stderr"] / math.sqrt(2 / 3)
 
 
 def test_what_class_imbalance_alone_predicts() -> None:
