@@ -24,12 +24,16 @@ SHELL, PYTHON = {"bash", "console", "sh", "shell"}, {"python", "py"}
 FENCE = re.compile(
     r"^( *)(```+|~~~+)[ \t]*(\w*)[^\n]*\n(.*?)^\1\2[ \t]*$", re.MULTILINE | re.DOTALL
 )
+INDENTED = re.compile(r"^    simprior (?:[^\n]*\\\n)*[^\n]*\n?", re.MULTILINE)
+USAGE = "[options]"  # the last word of the lines of docs/cli.md, which are made from the program
+LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)")
+CODE_SPAN = re.compile(r"(`+).+?\1", re.DOTALL)
 SET_UP = ("pip install -e .", "pip install -e '.[test]' && pytest")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced code block: its language and its text."""
+    """A fenced code block, or indented commands: language and text."""
 
     language: str
     text: str
@@ -62,8 +66,27 @@ class Block:
 def blocks(path: Path) -> list[Block]:
     if not path.exists() or not path.read_text().strip():
         return []
-    text = path.read_text()
-    return [Block(m[3].lower(), re.sub(f"(?m)^{m[1]}", "", m[4])) for m in FENCE.finditer(text)]
+    return blocks_of(path.read_text())
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Fenced blocks, and indented lines (four blanks) that are commands, in their order."""
+    found = {
+        m.start(): Block(m[3].lower(), re.sub(f"(?m)^{m[1]}", "", m[4]))
+        for m in FENCE.finditer(text)
+    }
+    outside = FENCE.sub(lambda m: "\n" * len(m[0]), text)  # the same places
+    for m in INDENTED.finditer(outside):
+        if not m[0].rstrip().endswith(USAGE):
+            found[m.start()] = Block("bash", m[0])
+    return [found[at] for at in sorted(found)]
+
+
+def links_of(text: str) -> list[str]:
+    """Relative targets of links and images outside code, without anchors."""
+    plain = CODE_SPAN.sub("", FENCE.sub("", text))
+    targets = [m[1].partition("#")[0] for m in LINK.finditer(plain)]
+    return [t for t in targets if t and not re.match(r"[a-z]+:", t)]
 
 
 def documents() -> list[Path]:
@@ -77,13 +100,40 @@ def test_blocks_are_found_in_every_form() -> None:
     text = (
         "```bash\n# a\nsimprior sample \\\n  --n 5 && simprior info 'a b'\nls\n```\n"
         "  ```console\n  $ simprior table run  # top\n  simprior is not a command here\n  ```\n"
-        "~~~python\nx = 1\n~~~\n"
+        "~~~python\nx = 1\n~~~\nAs in\n\n    simprior plot \\\n      run    # figures\n"
+        "    simprior train --n 5 && simprior info run\n    not simprior\n"
+        "    simprior sample [options]\n"
     )
-    found = [Block(m[3], re.sub(f"(?m)^{m[1]}", "", m[4])) for m in FENCE.finditer(text)]
-    assert [block.language for block in found] == ["bash", "console", "python"]
+    found = blocks_of(text)
+    assert [block.language for block in found] == ["bash", "console", "python", "bash", "bash"]
     assert found[0].commands == [["sample", "--n", "5"], ["info", "a b"]]
     assert found[1].commands == [["table", "run"]]
     assert found[2].text == "x = 1\n"
+    assert found[3].commands == [["plot", "run"]]
+    assert found[4].commands == [["train", "--n", "5"], ["info", "run"]]
+
+
+def test_links_are_found_in_every_form() -> None:
+    text = (
+        "[a](b.md) and ![c [d](e.png 'f')\n[g](h/i.md#part), [j](#part), [k](https://l.org/m)\n"
+        "`[n](o.md)`\n```python\np[q](r)\n```\n[![s](t.svg)](u.md)\n"
+    )
+    assert links_of(text) == ["b.md", "e.png", "h/i.md", "t.svg", "u.md"]
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda p: p.name)
+def test_links_and_images_of_the_documents_exist(path: Path) -> None:
+    targets = links_of(path.read_text())
+    assert [t for t in targets if not (path.parent / t).exists()] == []
+    assert targets or path != README, "no link found in README.md"
+
+
+@pytest.mark.parametrize("path", [p for p in documents() if blocks(p)], ids=lambda p: p.name)
+def test_examples_that_commands_of_the_documents_name_exist(path: Path) -> None:
+    for block in blocks(path):
+        for command in block.commands if block.language in SHELL else []:
+            named = [word for word in command if word.startswith("examples/")]
+            assert [word for word in named if not (ROOT / word).exists()] == []
 
 
 def test_the_command_reference_is_current() -> None:

@@ -131,19 +131,19 @@ def test_random_directions_of_a_quadratic_loss():
 
 
 def test_keskar_is_no_less_than_the_best_of_all_vertices():
-    ensemble = small_relu()
+    """In a large box the ascent may end at a lower maximum (40 starts: 1.6 % lower, once in 20).
+    Of 2,000 random starts none is the best of 128 vertices with probability 1.5e-7 a network."""
     corners = torch.tensor(np.indices((2,) * 7).reshape(7, -1).T * 2.0 - 1)
-    for zeta, starts in ((1e-3, 2), (0.3, 40)):
+    few = small_relu().subset([7, 13, 18])
+    for ensemble, zeta, starts in ((small_relu(), 1e-3, 2), (few, 0.3, 2000)):
         found = keskar_sharpness(ensemble, zeta=zeta, starts=starts)
         radius = zeta * (ensemble.parameters.abs() + 1)
         base = ensemble.losses()
         best = torch.full_like(base, -1)
         for c in corners:
             best = torch.maximum(best, ensemble.losses(ensemble.parameters + radius * c) - base)
-        assert (found.gain >= best.numpy() * (1 - 1e-3)).mean() >= 0.95  # a local method
-        if zeta == 1e-3:
-            assert (found.gain >= best.numpy() * (1 - 1e-9)).all()
-            assert found.converged.all()
+        assert (found.gain >= best.numpy() * (1 - 1e-9)).all()
+        assert found.converged.all() or zeta > 1e-3
 
 
 def test_sam_is_no_less_than_its_first_step_or_random_points():
@@ -166,8 +166,8 @@ def test_rescaling_changes_sharpness_and_not_the_function():
     other = ensemble.rescaled(4.0)
     assert torch.equal(other.classes(), ensemble.classes())
     before, after = keskar_sharpness(ensemble), keskar_sharpness(other)
-    assert before.converged.mean() > 0.9
-    assert (np.abs(after.value / before.value - 1) > 0.01).mean() > 0.9
+    assert before.converged.all()
+    assert (np.abs(after.value / before.value - 1) > 1e-3).all()  # rounding is below 1e-6
     small = replace(ensemble, memory=1)
     assert np.allclose(keskar_sharpness(small).value, before.value, rtol=1e-6)
 

@@ -30,7 +30,7 @@ NET = sp.Network(n=4, hidden=(8, 8))
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three training runs on x1 of four bits, and one on digits; a table of sampled functions."""
+    """Two training runs on x1 of four bits, and one on digits; a table of sampled functions."""
     folder = tmp_path_factory.mktemp("measure")
     for seed in range(2):
         sp.train(NET, "x1", train=8, runs=6, optimizer="adam", lr=0.02, batch_size=4, seed=seed,

@@ -94,10 +94,14 @@ def test_correlate(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert row["clusters"] == 9
     assert row["spearman_low"] <= row["spearman"] <= row["spearman_high"]
     assert -1 <= row["partial_spearman"] <= 1
-    for name in ("correlations", "granulated", "environments"):
-        for ending in ("csv", "parquet", "tex"):
-            path = sweep / "c" / "tables" / f"{name}.{ending}"
-            assert (name == "environments" and not path.exists()) or path.stat().st_size > 0
+    names = ("correlations", "granulated", "conditional-mi", "baselines")
+    written = {f"{name}.{ending}" for name in names for ending in ("csv", "parquet", "tex")}
+    files = list((sweep / "c" / "tables").iterdir())
+    # one network a setting: no environment has ten pairs, and a table without rows is not written
+    assert {path.name for path in files} == written | {"rows.parquet"}
+    assert all(path.stat().st_size > 0 for path in files)
+    assert found["environments"] == []
+    assert sum("no sign errors" in note for note in found["notes"]) == 2
     tex = (sweep / "c" / "tables" / "correlations.tex").read_text()
     assert r"\toprule" in tex
     assert "simprior correlate" in tex.splitlines()[0]
@@ -121,6 +125,43 @@ def test_correlate_reads_a_plain_table(
     command = ["correlate", str(tmp_path / "t.csv"), "--by", "optimizer", "--permutations", "0"]
     found = output(capsys, *command, "--bootstrap", "100")
     assert {row["measure"] for row in found["table"]} == {"mine"}
+
+
+def test_sign_errors_of_a_table_with_many_networks_a_setting(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without data_seed a setting has nine networks: 81 pairs of training set sizes, counted."""
+    frame = pd.read_parquet(sweep / "m" / "measures.parquet")
+    frame = frame[["optimizer", "train_size", "cluster", "test_error", "log_p"]]
+    frame = frame.assign(minus=-frame["log_p"])  # one of the two is expected to fall
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    command = ["correlate", str(tmp_path / "t.csv"), "--by", "optimizer", "--permutations", "0"]
+    command += ["--bootstrap", "100", "--measures", "log_p,minus", "--out", str(tmp_path / "c")]
+    output(capsys, *command)
+    table = pd.read_csv(tmp_path / "c" / "tables" / "environments.csv", comment="#")
+    assert len(table) == 4
+    assert set(table["optimizer"]) == {"adam", "sgd"}
+    assert (table.groupby("optimizer")["expected_sign"].sum() == 0).all()
+    for _, row in table.iterrows():
+        part = frame[frame["optimizer"] == row["optimizer"]]
+        few, many = (part[part["train_size"] == size] for size in (6, 11))
+        pairs = [(p, q) for p in few.itertuples() for q in many.itertuples()]
+        orders = [
+            row["expected_sign"]
+            * _sign(getattr(p, row["measure"]) - getattr(q, row["measure"]))
+            * _sign(p.test_error - q.test_error)
+            for p, q in pairs
+            if p.test_error != q.test_error
+        ]
+        assert len(orders) >= 10
+        wrong = sum(1 - order for order in orders) / 2
+        assert row["worst"] == pytest.approx(wrong / len(orders), abs=1e-12)
+        assert row["environments"] == 1
+        assert row["worst_at"] == "train_size: 6 / 11"
+
+
+def _sign(difference: float) -> int:
+    return (difference > 0) - (difference < 0)
 
 
 def test_refusals(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,8 +186,9 @@ def test_guess_and_check_draws_from_the_posterior() -> None:
         row = counts.find(prior.tables()[k])[0]
         found = 0 if row < 0 else counts.count[row] / 4000
         assert abs(found - p) < 5 * np.sqrt(p * (1 - p) * (1 / 4000 + 1e-6 / mass))
-    # the number of draws is geometric with mean 1 / P(C(S))
-    assert abs(result.steps.mean() * mass - 1) < 5 / np.sqrt(4000) + 0.01
+    # the number of draws is geometric with mean 1 / P(C(S)), which a million samples estimate
+    relative = np.sqrt((1 - mass) / 4000 + (1 - mass) / (mass * 1e6))
+    assert abs(result.steps.mean() * mass - 1) < 5 * relative
 
 
 def test_attack_points_lower_generalisation() -> None:
