@@ -10,7 +10,8 @@ import pytest
 
 from simprior.analysis.correlation import correlate
 from simprior.analysis.correlation.output import correlate_into
-from simprior.errors import InputError
+from simprior.analysis.study_frames import read_frame
+from simprior.errors import InputError, StoreError
 
 QUICK = {"bootstrap": 100, "permutations": 19}
 
@@ -66,3 +67,73 @@ def test_resume_reads_a_finished_run(tmp_path: Path) -> None:
     for name in ("table", "granulated", "conditional_mi", "environments", "baselines"):
         pd.testing.assert_frame_equal(getattr(first, name), getattr(again, name))
     assert first.notes == again.notes
+
+
+def test_notes_of_what_makes_intervals_too_narrow() -> None:
+    frame = table()
+    member = np.tile(np.arange(6), 12)
+    shared = frame.assign(seed=0, member=member, data_seed=frame["cluster"].astype(int))
+    assert any("same weights" in note for note in correlate(shared, **QUICK).notes)
+    own = shared.assign(seed=frame["cluster"].astype(int))
+    assert not any("same weights" in note for note in correlate(own, **QUICK).notes)
+    large = frame.assign(cluster=np.where(np.arange(72) < 61, "big", frame["cluster"]))
+    large.loc[61:, "cluster"] = np.arange(11).astype(str)
+    assert any("of the points" in note for note in correlate(large, **QUICK).notes)
+
+
+def test_measures_of_the_test_labels_and_their_error() -> None:
+    """They share the sampling error of the test inputs: a note, and nothing disattenuated."""
+    frame = table().assign(log_p=lambda f: f["good"], log_p_stderr=0.1, test_size=50)
+    found = correlate(frame, measures="log_p", **QUICK)
+    assert any("held_out_error" in note for note in found.notes)
+    assert found.table["disattenuated"].isna().all() and found.table["pearson"].notna().all()
+    held = frame.assign(held_out_error=frame["test_error"], held_out_size=1000)
+    found = correlate(held, "held_out_error", measures="log_p", **QUICK)
+    assert not any("same test inputs" in note for note in found.notes)
+    assert found.table["disattenuated"].notna().all()
+    noisy = held.assign(log_p_stderr=held["log_p"].std() * 0.9)  # reliability 0.2
+    found = correlate(noisy, "held_out_error", measures="log_p", **QUICK)
+    assert found.table["disattenuated"].isna().all()
+
+
+def test_an_interval_that_is_missing_is_said_to_be() -> None:
+    frame = table().assign(line=lambda f: 2 * f["test_error"])
+    found = correlate(frame, measures=["line", "good"], **QUICK)
+    assert any(note.startswith("line: kendall without an interval") for note in found.notes)
+    assert not any(note.startswith("good") for note in found.notes)
+
+
+def test_many_controls_of_few_points() -> None:
+    frame = table(20).groupby("cluster").first().reset_index()
+    names = []
+    for i in range(12):
+        names.append(f"z{i}")
+        frame[names[-1]] = np.random.default_rng(i).standard_normal(20)
+    found = correlate(frame, measures="good", controls=names, **QUICK)
+    assert found.table["pearson"].notna().all() and found.table["partial_pearson"].isna().all()
+    assert any("columns of controls" in note for note in found.notes)
+
+
+def test_what_is_no_table(tmp_path: Path) -> None:
+    for wrong in (None, {"a": 1}, 3):
+        with pytest.raises(InputError, match="DataFrame"):
+            correlate(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="measures=test_error"):
+        correlate(table(), measures="test_error")
+    with pytest.raises(InputError, match="constant"):
+        correlate(table(), controls="optimizer")
+    (tmp_path / "empty.csv").write_text("test_error,x\n")
+    with pytest.raises(InputError, match="no rows"):
+        correlate(tmp_path / "empty.csv")
+    table().to_csv(tmp_path / "t.csv", index=False)
+    assert len(correlate(tmp_path / "t.csv", by="optimizer", **QUICK).table)
+
+
+def test_a_damaged_run_is_not_read(tmp_path: Path) -> None:
+    correlate_into(table(), dict(QUICK), {"from": "x"}, tmp_path / "c", "note")
+    file = tmp_path / "c" / "tables" / "correlations.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(StoreError, match="sha256"):
+        read_frame(tmp_path / "c")

@@ -113,9 +113,12 @@ def test_conditioning_removes_what_a_hyperparameter_explains() -> None:
 
 
 def test_hoeffding_weights_by_hand() -> None:
-    # t = 200, d = 0.2: 2 exp(-400 * 0.01) = 0.036631; weight (1 - 0.036631)^2
-    assert hoeffding_weights(np.array([0.2]), 200.0) == pytest.approx((1 - 2 * math.exp(-4)) ** 2)
+    # t = 200, d = 0.2: 2 exp(-400 * 0.01) = 0.036631; p = (1 - 0.036631)^2, weight 2 p - 1
+    p = (1 - 2 * math.exp(-4)) ** 2
+    assert hoeffding_weights(np.array([0.2]), 200.0) == pytest.approx(2 * p - 1)
     assert hoeffding_weights(np.array([0.01, -0.2]), 200.0)[0] == 0
+    # d = 0.11: 2 exp(-400 * 0.055^2) = 0.5963, p = 0.163 < 1/2: more likely chance than not
+    assert hoeffding_weights(np.array([0.11]), 200.0)[0] == 0
     assert hoeffding_weights(np.array([0.0, 0.1]), None).tolist() == [0.0, 1.0]
 
 
@@ -134,7 +137,37 @@ def test_sign_errors_by_hand() -> None:
     assert flipped[0]["sign_error"] == pytest.approx(8 / 9)
     assert summarise(rows + flipped)["worst"] == pytest.approx(8 / 9)
     # the same with errors from 50 test inputs: d = 0.1 is chance, no pair counts
-    assert sign_errors(frame.assign(n=0, test_size=50), "mu", "g", ["a"], least=1.0) == []
+    data = frame.assign(n=0, test_size=50, test_error=frame["g"])
+    assert sign_errors(data, "mu", "test_error", ["a"], least=1.0) == []
+    assert sign_errors(data, "mu", "g", ["a"], least=1.0) == rows  # g is no share of test inputs
+
+
+def test_environments_of_noise_are_dropped() -> None:
+    """Two settings of one true error, measured on 100 test inputs, and a measure that is noise.
+
+    An environment is kept only if ten effective pairs differ by more than chance explains: in the
+    expected 1 to 2 % of runs (72 % before weights below one half were cut off). 200 runs, at most
+    14 by a binomial tail of 1e-4 at 3 %.
+    """
+    rng, kept = np.random.default_rng(5), 0
+    for _ in range(200):
+        frame = pd.DataFrame({
+            "a": np.repeat([0, 1], 20), "n": 0, "test_size": 100, "mu": rng.standard_normal(40),
+            "test_error": rng.binomial(100, 0.4, 40) / 100,
+        })  # fmt: skip
+        kept += bool(sign_errors(frame, "mu", "test_error", ["a"]))
+    assert kept <= 16
+
+
+def test_data_seeds_are_no_hyperparameter() -> None:
+    """They are held fixed as the others are; two that share a target have no psi."""
+    cells = pd.DataFrame({
+        "data_seed": [1, 1, 2, 2], "a": [0, 1, 0, 1], "mu": [1.0, 2, 9, 10], "g": [5.0, 6, 1, 2],
+    })  # fmt: skip
+    found = granulated_tau(cells, "mu", "g", ["data_seed", "a"])
+    assert [row[:2] for row in found] == [("a", 1.0), ("Psi", 1.0)]
+    environments = sign_errors(cells, "mu", "g", ["data_seed", "a"], least=1.0)
+    assert {row["axis"] for row in environments} == {"a"}
 
 
 def test_the_table() -> None:
@@ -223,7 +256,7 @@ def test_a_small_group_among_others_is_refused_with_a_note() -> None:
     table = found.table.set_index(["optimizer", "measure"])
     assert math.isnan(table.loc[("adam", "good"), "pearson"])
     assert math.isfinite(table.loc[("sgd", "good"), "pearson"])
-    assert any("fewer than the 8" in note for note in found.notes)
+    assert any("fewer than the 16 that" in note for note in found.notes)
 
 
 def test_rows_without_values_are_left_out_and_counted() -> None:

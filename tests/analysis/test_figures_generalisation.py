@@ -66,7 +66,8 @@ def test_forest() -> None:
 
 def test_rescaling(frame: pd.DataFrame) -> None:
     after = frame.assign(alpha=4.0, keskar=16 * frame["keskar"])
-    after["log_p"] += 0.3  # within four standard errors
+    # within four standard errors, of each network and of their mean
+    after["log_p"] += np.tile([0.3, -0.3], len(after) // 2)
     table = rescaling_table(pd.concat([frame, after])).set_index("measure")
     assert table.loc["keskar", "moved"] == 1 and table.loc["log_p", "moved"] == 0
     assert table.loc["keskar", "factor"] == pytest.approx(16)
@@ -78,6 +79,16 @@ def test_rescaling(frame: pd.DataFrame) -> None:
     assert changed.iloc[0] == pytest.approx(1 / 24)
     with pytest.raises(InputError, match="at least one other"):
         rescaling_table(frame)
+
+
+def test_rescaling_sees_a_change_that_no_network_shows_alone(frame: pd.DataFrame) -> None:
+    """Estimates before and after share their random directions; the mean over networks decides."""
+    rng = np.random.default_rng(0)
+    before = frame.assign(alpha=1.0, sigma_flatness=1.0, sigma_flatness_stderr=0.3)
+    after = before.assign(alpha=4.0)
+    after["sigma_flatness"] -= 0.2 + 0.01 * rng.standard_normal(len(after))
+    table = rescaling_table(pd.concat([before, after])).set_index("measure")
+    assert table.loc["sigma_flatness", "moved"] == 1
 
 
 def test_sweep_and_bound(frame: pd.DataFrame) -> None:

@@ -16,10 +16,12 @@ from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.prior_measures import Prior, with_log_p
 from simprior.analysis.rescaling import rescaling_table
 from simprior.analysis.study_targets import target_table
-from simprior.boolean.truthtable import from_hex
+from simprior.boolean.complexity import lz76_packed
+from simprior.boolean.truthtable import from_hex, pack, unpack
 from simprior.cli import main
 from simprior.errors import InputError
-from simprior.training.records import TrainResult
+from simprior.training.records import TrainResult, unpack_hex
+from simprior.training.settings import settings
 
 NET = sp.Network(n=4, hidden=(8, 8))
 FAST = {"train": 8, "runs": 5, "lr": 0.05, "batch_size": 4}
@@ -132,3 +134,69 @@ def test_factor_of_a_logarithm_is_that_of_the_quantity() -> None:
     found = rescaling_table(frame).set_index("measure")["factor"]
     assert found["log_volume"] == pytest.approx(np.exp(-2.0))
     assert found["frobenius_norm"] == pytest.approx(3.0)
+
+
+def test_held_out_inputs_are_seen_by_no_measure(tmp_path: Path) -> None:
+    """The error is that of the last test inputs; ln P and complexity do not change with them."""
+    net = sp.Network(hidden=(8,))
+    sp.train(net, data="digits", classes="3,8", train=12, test=40, runs=4, lr=0.02, out=tmp_path)
+    whole = measure_runs(tmp_path, "prior,lz", draws=300)
+    part = measure_runs(tmp_path, "prior,lz", draws=300, held_out=0.75)
+    assert (part["test_error"] == whole["test_error"]).all() and "held_out_error" not in whole
+    assert (part["held_out_size"] == 30).all()
+    result = TrainResult.load(tmp_path)
+    wrong = unpack(result.words[part["member"]], 52) != unpack_hex(result.problem["target"], 52)
+    test = np.setdiff1d(np.arange(52), result.problem["train_index"])
+    assert part["held_out_error"].tolist() == wrong[:, test[10:]].mean(axis=1).tolist()
+    seen = np.sort([*result.problem["train_index"], *test[:10]])
+    words = pack(unpack(result.words[part["member"]], 52)[:, seen])
+    assert part["lz76"].tolist() == lz76_packed(words, 22).tolist()
+    assert (part["log_p"] > whole["log_p"]).all()  # of fewer labels
+    with pytest.raises(InputError, match="held-out=1"):
+        measure_runs(tmp_path, "lz", held_out=1.0)
+
+
+def test_total_error_counts_the_training_set(runs: Path) -> None:
+    frame = measure_runs(runs / "a", "lz")
+    assert frame["total_error"].tolist() == pytest.approx((frame["test_error"] / 2).tolist())
+
+
+def test_data_sets_of_a_sweep_start_from_weights_of_their_own() -> None:
+    """One root seed: equal for optimisers on one data set, different for every other data set."""
+    base = {"n": 4, "hidden": [8], "target": "x1", "train": 8, "data_seed": 1}
+    seed = settings(base, 3).keywords["seed"]
+    assert settings({**base, "optimizer": "sgd", "attack": 1}, 3).keywords["seed"] == seed
+    others = [{**base, "data_seed": 2}, {**base, "target": "x2"}]
+    assert len({seed, *(settings(other, 3).keywords["seed"] for other in others)}) == 3
+    assert settings(base, 4).keywords["seed"] != seed
+    assert settings({**base, "seed": 9}, 3).keywords["seed"] == 9
+    assert settings({k: v for k, v in base.items() if k != "data_seed"}, 3).keywords["seed"] == 3
+
+
+def test_a_prior_of_something_else_is_refused(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run of sample"):
+        measure_runs(runs / "a", "prior", prior_from=runs / "b", out=tmp_path / "o")
+    sp.sample(sp.Network(n=4, hidden=(9,)), samples=1000, out=tmp_path / "p")
+    with pytest.raises(InputError, match="hidden="):
+        measure_runs(runs / "a", "prior", prior_from=tmp_path / "p", out=tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_bad_input_leaves_the_directory_free(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError):  # found out only by the estimator
+        measure_runs(runs / "a", "prior", draws=1, out=tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+    measure_runs(runs / "a", "lz", out=tmp_path / "o")
+
+
+def test_default_groups_are_those_that_apply(tmp_path: Path) -> None:
+    sp.sample(NET, samples=2000, out=tmp_path / "p")
+    frame = measure_runs(tmp_path / "p", networks=5)
+    assert {"log_p", "lz76", "average_sensitivity"} <= set(frame)
+    assert "keskar" not in frame
+
+
+def test_paths_of_the_wrong_kind() -> None:
+    for wrong in (3, None, [4]):
+        with pytest.raises(InputError, match="paths="):
+            measure_runs(wrong)  # type: ignore[arg-type]

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 MIXED = ("optimizer", "alpha", "hidden", "activation", "loss", "n", "encoding", "weight_dist")
 """Settings whose networks are not compared unless the caller says how."""
-MIN_POINTS, MIN_CLUSTERS, LEAST_LEFT = 12, 12, 8
+MIN_POINTS, MIN_CLUSTERS, LEAST_LEFT = 16, 12, 8
 """Fewest points and clusters of a coefficient: below, bootstrap-t intervals cover too rarely."""
+LARGEST_SHARE = 0.2
 AXES = (
     "optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "hidden",
     "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", "options", "stop", "max_epochs",
@@ -163,6 +164,14 @@ def shared_inputs(frame: pd.DataFrame, y: str) -> list[str]:
         "inputs, and share their sampling error: measure with --held-out 0.5 and correlate with "
         "--y held_out_error"
     ]
+
+
+def dominated(sizes: np.ndarray) -> str:
+    """What to say where one cluster is so large that intervals cover less than they say."""
+    share = sizes.max() / sizes.sum()
+    if share <= LARGEST_SHARE:
+        return ""
+    return f"one cluster has {share:.0%} of the points: intervals cover less than they say"
 
 
 def too_few_given(points: int, columns: int) -> str:

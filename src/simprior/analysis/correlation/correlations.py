@@ -193,6 +193,9 @@ def _row(
         why = f"{measure if np.ptp(sample.x) == 0 else setup.y} is constant here"
     if why:
         notes.append(f"{where}{measure}: no coefficient: {why}")
+    large = "" if why else checks.dominated(sample.sizes)
+    if large:
+        notes.append(f"{where}{measure}: {large}")
     random = rng.generator(setup.seed, f"correlate/{name}/{measure}")
     draws = np.zeros((1, 1)) if why else resamples(sample.clusters, setup.bootstrap, random)
     plain = sample.without_controls()
