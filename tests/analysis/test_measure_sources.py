@@ -152,7 +152,7 @@ def test_held_out_inputs_are_seen_by_no_measure(tmp_path: Path) -> None:
     words = pack(unpack(result.words[part["member"]], 52)[:, seen])
     assert part["lz76"].tolist() == lz76_packed(words, 22).tolist()
     assert (part["log_p"] > whole["log_p"]).all()  # of fewer labels
-    with pytest.raises(InputError, match="held-out=1"):
+    with pytest.raises(InputError, match="held_out=1"):
         measure_runs(tmp_path, "lz", held_out=1.0)
 
 

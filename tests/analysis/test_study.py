@@ -313,7 +313,7 @@ def test_commands_of_the_plan_parse(finished: Path) -> None:
         ("[train]\n[[figure]]\nkind = 'bound'\nname = '../x'\n", "rename"),
         ("[train]\n[[table]]\nname = 'a'\n[[table]]\nname = 'a'\n", "different name"),
         ("[train]\n[[table]]\ncolumn = 'a'\n", "did you mean columns"),
-        ("[train]\n[targets]\ndraw = 3\n", "did you mean draws"),
+        ("[train]\ntarget = 'x1'\n[targets]\ndraw = 3\n", "did you mean draws"),
         ("[sensitivity]\nnetworks = 3\n", "without n"),
         ("[sensitivity]\nn = [10]\nnetwork = 3\n", "did you mean networks"),
         ("[train]\n[[measure]]\n[[measure]]\n", "without a name"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.measure_columns import check_names, group_names
 from simprior.analysis.measure_names import (
     BITS_ONLY,
     DEFAULT,
@@ -20,7 +21,6 @@ from simprior.analysis.measure_names import (
 from simprior.analysis.measure_sources import Source
 from simprior.analysis.records import function_rows, held_out_inputs, network_rows
 from simprior.boolean.truthtable import pack, to_hex, unpack
-from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.store import load_run
 from simprior.store_io import sha256_file
@@ -52,19 +52,15 @@ def check_groups(
         return tuple(
             g for g in GROUPS if g in DEFAULT and not any(_problem(g, kind) for kind in kinds)
         )
-    asked = measures.split(",") if isinstance(measures, str) else list(measures)
-    asked = [name.strip() for name in asked if name.strip()]
-    if asked == ["all"]:
+    check_names(measures)
+    asked = group_names(measures)
+    if "all" in asked:
         wide = max(kind.n for kind in kinds) > _EXACT_DNF
         left_out = ("influence", "dnf") if wide else ("influence",)
         return tuple(
             g for g in GROUPS if g not in left_out and not any(_problem(g, kind) for kind in kinds)
         )
-    if not asked:
-        raise InputError("measures=''", f"some of {', '.join(GROUPS)}, all", "pass for example lz")
     for name in asked:
-        if name not in GROUPS:
-            raise unknown(f"measures={name}", name, (*GROUPS, "all"))
         for source, kind in zip(sources, kinds, strict=True):
             problem = _problem(name, kind)
             if problem:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from simprior.analysis.study import FINAL, Recipe, Stage
-from simprior.analysis.study_stages import RECIPE, RUNNERS, check_stage, command_of
+from simprior.analysis.study_stages import RECIPE, RUNNERS, check_stage, command_of, size_of
 from simprior.errors import InputError, StoreError
 from simprior.store import RunDir, load_run
 from simprior.store_io import write_bytes
@@ -77,6 +77,7 @@ def plan(
             action, reason = LEFT_OUT, "not asked for"
         else:
             action, reason = _decide(stage, recipe, out, records)
+            reason += size_of(stage, recipe)
             changed = [name for name in stage.needs if name in moved]
             if action == SKIP and changed:
                 action, reason = MAYBE, f"reads {', '.join(changed)}"

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simprior.analysis.measure_columns import check_names, columns, is_column
 from simprior.analysis.study import Recipe, Stage, unknown
 from simprior.store import RunDir
 from simprior.store_toml import to_toml
+from simprior.training.ensemble import check_settings
 from simprior.training.settings import settings, text
 from simprior.training.sweep import expand
 
@@ -39,10 +41,11 @@ def grid_of(stage: Stage, recipe: Recipe) -> dict[str, Any]:
 
 
 def check_stage(stage: Stage, recipe: Recipe) -> None:
-    """Raise :class:`InputError` for a setting that does not exist, before anything is run."""
+    """Raise :class:`InputError` for what a stage cannot do, before anything is run."""
     if stage.kind == "train":
         for cell in expand(grid_of(stage, recipe)):
-            settings(cell, recipe.seed)
+            job = settings(cell, recipe.seed)
+            check_settings({"network": job.network, "target": job.target, **job.keywords})
     elif stage.kind == "sample":
         from simprior.analysis.study_sample import sample_settings
 
@@ -54,9 +57,30 @@ def check_stage(stage: Stage, recipe: Recipe) -> None:
         from simprior.analysis.study_sensitivity import sensitivity_study
 
         sensitivity_study(stage.config, recipe.seed)
-    elif stage.kind in ("measure", "correlate"):
-        keys = _keywords(_function(stage.kind))
-        _check_keys(stage, (*keys, "where") if stage.kind == "correlate" else keys)
+    elif stage.kind == "measure":
+        _check_keys(stage, _keywords(_function("measure")))
+        check_names(stage.config.get("measures"))
+    elif stage.kind == "correlate":
+        _check_keys(stage, (*_keywords(_function("correlate")), "where"))
+        keys = ("y", "by", "controls", "measures")
+        _check_columns(stage, recipe, stage.config, keys, stage.needs)
+    elif stage.kind == "figures":
+        for config in stage.config["figures"]:
+            _check_columns(stage, recipe, config, ("x", "y", "by"), config["from"])
+
+
+def _check_columns(
+    stage: Stage, recipe: Recipe, config: Mapping[str, Any], keys: Sequence[str], needs: Any
+) -> None:
+    """Raise :class:`InputError` for a column that no table of ``simprior measure`` has."""
+    if any(recipe.stage(name).kind != "measure" for name in needs):
+        return
+    for key in keys:
+        value = config.get(key, [])
+        for name in [value] if isinstance(value, str) else value:
+            for part in str(name).split(","):
+                if part.strip() and not is_column(part.strip()):
+                    raise unknown(f"{key} of [{stage.kind}]", part.strip(), columns())
 
 
 def _check_keys(stage: Stage, known: tuple[str, ...]) -> None:
@@ -79,6 +103,17 @@ def _function(kind: str) -> Callable[..., Any]:
     from simprior.analysis.correlation import correlate
 
     return correlate
+
+
+def size_of(stage: Stage, recipe: Recipe) -> str:
+    """How much there is to do, where the settings say it; else empty."""
+    if stage.kind not in ("train", "sample"):
+        return ""
+    cells = expand(grid_of(stage, recipe))
+    if stage.kind == "sample":
+        return f", {len(cells)} cells"
+    networks = sum(settings(cell, recipe.seed).runs for cell in cells)
+    return f", {len(cells)} cells, {networks:,} networks"
 
 
 def command_of(stage: Stage, recipe: Recipe, out: Path, file: Path | None = None) -> str:
