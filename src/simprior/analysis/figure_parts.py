@@ -54,10 +54,11 @@ def bars(data: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def places(data: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Rows of equal ``x`` and ``y`` as one, with their number in a column ``number``."""
+    """Rows of equal ``x`` and ``y`` (to rounding) as one, with their number: ``number``."""
     good = data[np.isfinite(data[x]) & np.isfinite(data[y])]
-    number = good.groupby([x, y], sort=False)[x].transform("size")
-    return good.assign(number=number).drop_duplicates([x, y])
+    keys = [good[name].astype(np.float32).rename(i) for i, name in enumerate((x, y))]
+    by = good.groupby(keys, sort=False)
+    return good.assign(number=by[x].transform("size"))[by.cumcount() == 0]
 
 
 def areas(number: np.ndarray, most: int, largest: float = 60.0) -> np.ndarray:

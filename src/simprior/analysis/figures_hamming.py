@@ -28,7 +28,7 @@ TITLES = {
     "trained-sensitivity": "Sensitivity of trained networks against test error",
 }
 _FLAT = 0.25  # top over bottom of the band about the middle ratio, minus 1
-_LARGEST = 250.0  # points^2: area of the largest marker
+_LARGEST = 120.0  # points^2: area of the largest marker
 _NETWORKS = "means over random networks, bars 95 %"
 
 
@@ -211,7 +211,7 @@ def trained_figure(frame: pd.DataFrame) -> Figure:
         axes.set(xlabel="mean random flips until the class changes", ylabel="test error")
         for which in ("x", "y"):
             tidy_ticks(axes, which)
-        figure.legend(handles=handles, loc="outside upper center", ncols=2)
+        figure.legend(handles=handles, loc="outside upper center", ncols=2, labelspacing=0.9)
     return figure
 
 

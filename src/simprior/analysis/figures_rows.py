@@ -104,7 +104,7 @@ def rescaling_figure(change: pd.DataFrame) -> Figure:
         handles.append(proxy("0.3", "o", "moved in none", filled=False))
         legend(figure, handles, columns=3 if len(alphas) == 1 else 2)
         small_print(figure, "median, bars: central 95 % of the networks",
-                    "at the edge: a factor of a million or more" if beyond else "")  # fmt: skip
+                    "at the edge: beyond $10^{6}$ or $10^{-6}$" if beyond else "")  # fmt: skip
     return figure
 
 
