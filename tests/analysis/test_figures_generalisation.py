@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
 
 from simprior.analysis import figures_generalisation as draw
-from simprior.analysis.figure_frames import axis_label, cell_means, name_of
+from simprior.analysis.figure_frames import axis_label, name_of
+from simprior.analysis.figures_rows import forest_figure, rescaling_figure
 from simprior.analysis.rescaling import rescaling_table
+from simprior.analysis.style import new_figure, style, tidy_ticks
 from simprior.errors import InputError
-from simprior.estimate import clopper_pearson
 
 
 @pytest.fixture
@@ -26,29 +31,90 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_means_of_runs_and_limits_of_networks(frame: pd.DataFrame) -> None:
-    part = frame[frame["run"] == "adam1"]
-    row = cell_means(part, ["log_p", "test_error"]).iloc[0]
-    # three equal values with errors 0.5: spread 0, so 0.5 / sqrt(3)
-    assert row["log_p"] == -51 and row["log_p_stderr"] == pytest.approx(0.5 / np.sqrt(3))
-    assert row["test_error_stderr"] == pytest.approx(0.01 / np.sqrt(3))
-    networks = cell_means(part, ["test_error"], "network")
-    low, high = clopper_pearson(np.array([1.0, 2.0, 3.0]), 100)
-    assert np.allclose(networks["test_error_low"], low)
-    assert np.allclose(networks["test_error_high"], high)
+def texts(figure: Figure) -> list[str]:
+    """Legend entries and small print of a figure."""
+    found = [t.get_text() for one in figure.legends for t in one.get_texts()]
+    return [*found, figure.get_supxlabel()]
+
+
+def collided(figure: Figure, which: str = "x") -> bool:
+    """Do any two tick labels of the last panel overlap, as drawn?"""
+    figure.canvas.draw()
+    axes = figure.axes[-1]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    ticks = [t for minor in (False, True) for t in axis.get_ticklabels(minor=minor)]
+    boxes = [t.get_window_extent() for t in ticks if t.get_text() and t.get_visible()]
+    ends = sorted((b.x0, b.x1) if which == "x" else (b.y0, b.y1) for b in boxes)
+    assert len(ends) >= 2
+    return any(before[1] > after[0] for before, after in pairwise(ends))
 
 
 def test_scatter(frame: pd.DataFrame) -> None:
-    axes = draw.scatter_figure(frame, "keskar", by="optimizer").axes[0]
+    figure = draw.scatter_figure(frame, "keskar", by="optimizer")
+    axes = figure.axes[0]
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "Keskar sharpness (%)"
-    assert [len(line.get_xdata()) for line in axes.lines] == [4, 4]
-    axes = draw.scatter_figure(frame, "log_p", points="network").axes[0]
-    assert len(axes.lines[0].get_xdata()) == 24 and axes.get_xlabel() == "ln P(f) (nats)"
+    assert [len(c.get_offsets()) for c in points(figure)] == [4, 4]
+    assert any("mean of its networks, bars 95 %" in text for text in texts(figure))
+    figure = draw.scatter_figure(frame, "log_p", points="network")
+    assert len(points(figure)[0].get_offsets()) == 12  # adam and sgd are at the same places
+    assert texts(figure)[-1].startswith("a point a network, bars 95 %; area: networks at one place")
+    assert figure.axes[0].get_xlabel() == "ln P(f) (nats)"
     for bad in ({"x": "nothing"}, {"x": "log_p", "points": "all"}):
         with pytest.raises(InputError):
             draw.scatter_figure(frame, **bad)
     with pytest.raises(InputError, match="finite"):
         draw.scatter_figure(frame.assign(log_p=np.nan), "log_p")
+
+
+def points(figure: Figure) -> list[PathCollection]:
+    return [c for c in figure.axes[0].collections if isinstance(c, PathCollection)]
+
+
+def test_means_whose_spread_is_unknown_are_open(frame: pd.DataFrame) -> None:
+    few = frame[(frame["run"] != "adam1") | (frame["member"] < 2)]
+    figure = draw.scatter_figure(few, "keskar", by="optimizer")
+    faces = [[tuple(f[:3]) == (1, 1, 1) for f in c.get_facecolors()] for c in points(figure)]
+    assert faces == [[True, False, False, False], [False] * 4]
+    assert any("open: fewer than 3 networks" in text for text in texts(figure))
+    whole = draw.scatter_figure(frame, "keskar", by="optimizer")
+    assert not any("open" in text for text in texts(whole))
+
+
+def test_one_quantity_has_one_kind_of_axis(frame: pd.DataFrame) -> None:
+    wide = frame.assign(lz76=10.0 ** frame["sigma_w"], target_lz76=10.0 ** frame["sigma_w"])
+    for name in ("lz76", "target_lz76"):
+        axes = draw.scatter_figure(wide, name).axes[0]
+        assert axes.get_xscale() == "linear"
+        assert axes.get_xlabel().endswith("(bits)")
+    assert draw.scatter_figure(wide.assign(sam=wide["lz76"]), "sam").axes[0].get_xscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.4, 0.6), (0.0011, 0.00119), (1000.01, 1000.06), (0.011, 0.0119), (0.4, 6), (-0.01, 0.013),
+     (1.1e-7, 1.9e-7), (12345, 12365), (-123.4, -122.9)],
+)  # fmt: skip
+def test_tick_labels_do_not_overlap(frame: pd.DataFrame, low: float, high: float) -> None:
+    x = np.linspace(low, high, len(frame))
+    figure = draw.scatter_figure(frame.assign(sam=x, run=np.arange(len(frame))), "sam")
+    assert not collided(figure) and not collided(figure, "y")
+
+
+@pytest.mark.parametrize("span", [(0.4, 0.6), (0.98, 1.02), (0.5, 6), (0.2, 30), (1e-4, 1e4)])
+def test_tick_labels_of_a_narrow_logarithmic_axis(span: tuple[float, float]) -> None:
+    with style():
+        figure, axes = new_figure()
+        axes.plot(span, (1, 2))
+        axes.set_xscale("log")
+        tidy_ticks(axes, "x")
+    assert not collided(figure)
+
+
+def test_labels_of_few_values_leave_out_what_has_no_room(frame: pd.DataFrame) -> None:
+    size = frame["sigma_w"].map({1: 1000, 2: 1020, 3: 1050, 4: 20000})
+    figure = draw.sweep_figure(frame.assign(width=size), "width", ["test_error"])
+    assert not collided(figure)
+    assert len(figure.axes[0].get_xticks()) == 4
 
 
 def test_forest() -> None:
@@ -57,11 +123,11 @@ def test_forest() -> None:
         "kendall": [-0.8, -0.7, 0.3, np.nan, np.nan, np.nan],
         "kendall_low": -0.9, "kendall_high": 0.5,
     })  # fmt: skip
-    axes = draw.forest_figure(table, by="optimizer").axes[0]
+    axes = forest_figure(table, by="optimizer").axes[0]
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == ["Keskar sharpness", "ln P(f)"]  # refused everywhere: left out
     with pytest.raises(InputError, match="finite"):
-        draw.forest_figure(table.assign(kendall=np.nan))
+        forest_figure(table.assign(kendall=np.nan))
 
 
 def test_rescaling(frame: pd.DataFrame) -> None:
@@ -72,8 +138,12 @@ def test_rescaling(frame: pd.DataFrame) -> None:
     assert table.loc["keskar", "moved"] == 1 and table.loc["log_p", "moved"] == 0
     assert table.loc["keskar", "factor"] == pytest.approx(16)
     assert (table["function_changed"] == 0).all() and (table["networks"] == 24).all()
-    axes = draw.rescaling_figure(table.reset_index()).axes[0]
-    assert axes.get_xscale() == "log"
+    figure = rescaling_figure(table.reset_index())
+    assert figure.axes[0].get_xscale() == "log"
+    assert {"moved in some network", "moved in none"} <= set(texts(figure))
+    assert not collided(figure)
+    width = figure.bbox.width
+    assert figure.axes[0].xaxis.label.get_window_extent().x1 <= width
     after.loc[after.index[0], "function"] = "0xff"
     changed = rescaling_table(pd.concat([frame, after]))["function_changed"]
     assert changed.iloc[0] == pytest.approx(1 / 24)
@@ -94,9 +164,15 @@ def test_rescaling_sees_a_change_that_no_network_shows_alone(frame: pd.DataFrame
 def test_sweep_and_bound(frame: pd.DataFrame) -> None:
     figure = draw.sweep_figure(frame, "sigma_w", ["test_error", "log_p"], by="optimizer")
     assert [axes.get_ylabel() for axes in figure.axes] == ["test error", "ln P(f) (nats)"]
+    assert any("open: fewer than 3 data sets" in text for text in texts(figure))
     bound = frame.assign(bound=0.5, bound_low=0.45, bound_high=0.55)
-    axes = draw.bound_figure(bound, "sigma_w", by="optimizer").axes[0]
-    assert len(axes.containers) == 4 and axes.get_ylim()[0] == 0
+    figure = draw.bound_figure(bound, "sigma_w", by="optimizer")
+    assert len(figure.axes[0].lines) == 4 and figure.axes[0].get_ylim()[0] == 0
+    assert texts(figure)[:2] == ["adam: bound", "sgd: bound"]
+    assert "bars without their spread" in texts(figure)[-1]
+    sets = pd.concat([bound.assign(cluster=str(k), test_error=0.1 * k) for k in range(4)])
+    figure = draw.bound_figure(sets.assign(bound=sets["test_error"] + 0.2), "sigma_w")
+    assert texts(figure)[-1] == "means over data sets, bars 95 %"
 
 
 def test_names() -> None:

@@ -20,11 +20,12 @@ from typing import Any
 
 _MODULES = (
     "agreement", "compare", "compare_stats", "complexity_stats", "correlation", "distances",
-    "errors_stats", "figure_frames", "figures_compare", "figures_counts", "figures_generalisation",
-    "figures_gp", "figures_hamming", "figures_width", "flatness", "hamming", "measure",
-    "measure_groups", "measure_names", "measure_sources", "numbers", "plots", "prior_measures",
-    "rank_stats", "records", "report", "resample", "rescaling", "run_tables", "sides", "study",
-    "study_run", "style", "tables", "tables_latex",
+    "errors_stats", "figure_frames", "figure_means", "figure_parts", "figures_compare",
+    "figures_counts", "figures_generalisation", "figures_gp", "figures_hamming", "figures_rows",
+    "figures_width", "flatness", "hamming", "measure", "measure_groups", "measure_names",
+    "measure_sources", "numbers", "plots", "prior_measures", "rank_stats", "records", "report",
+    "resample", "rescaling", "run_tables", "sides", "study", "study_run", "style", "tables",
+    "tables_latex",
 )  # fmt: skip
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.figure_parts import areas, places, small_print
 from simprior.analysis.hamming.gp_prediction import asymptote
-from simprior.analysis.style import COLUMN_WIDTH, colours, new_figure, style
+from simprior.analysis.style import COLUMN_WIDTH, colours, new_figure, style, tidy_ticks
+from simprior.estimate import clopper_pearson
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +27,9 @@ TITLES = {
     "flips-law": "Law of the number of random flips",
     "trained-sensitivity": "Sensitivity of trained networks against test error",
 }
-_FLAT = 0.25  # half-width of the band about the mean ratio
+_FLAT = 0.25  # top over bottom of the band about the middle ratio, minus 1
+_LARGEST = 120.0  # points^2: area of the largest marker
+_NETWORKS = "means over random networks, bars 95 %"
 
 
 def sensitivity_figures(path: Path) -> Iterator[tuple[str, Figure]]:
@@ -52,14 +56,15 @@ def table_of(run: RunInfo) -> str:
 
 
 def distance_figure(summary: pd.DataFrame) -> Figure:
-    """Mean distance with intervals, the lower bounds, and below it the ratio to sqrt(n / ln n).
+    """Mean distance and the lower bounds on logarithmic axes; below it the ratio to sqrt(n / ln n).
 
-    ``summary`` as of :func:`simprior.analysis.hamming.records.sensitivity`.
+    ``summary`` as of :func:`simprior.analysis.hamming.records.sensitivity`. Bars: 95 %, Student's t
+    over networks. The band of the lower panel has a top 1.25 times its bottom, for scale.
     """
     n = summary["n"].to_numpy(float)
     palette = colours()
     with style():
-        figure, top = new_figure(COLUMN_WIDTH, 3.4)
+        figure, top = new_figure(COLUMN_WIDTH, 3.8)
         top.remove()
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         for axes in (top, bottom):
@@ -73,13 +78,15 @@ def distance_figure(summary: pd.DataFrame) -> Figure:
         if _has(summary, "exact_distance"):
             top.plot(n, summary["exact_distance"], color=palette[1], lw=0.8, label="exact")
         _bars(top, n, summary, "distance", palette[0], "random networks")
-        top.set(xscale="log", yscale="log", ylabel="distance to the other class")
-        top.legend(loc="upper left")
+        top.set(xscale="log", yscale="log", ylabel="distance to the other class\n(log scale)")
         scale = np.sqrt(n / np.log(n))
         ratios = {name: summary[name] / scale for name in _interval_names("distance")}
         _ratio_panel(bottom, n, ratios, palette[0])
         _sizes(top, bottom, n)
-        _plain_numbers(top)
+        _enclosed(top)
+        handles = [h for axes in (top, bottom) for h in axes.get_legend_handles_labels()[0]]
+        figure.legend(handles=handles, loc="outside upper center", ncols=2)
+        small_print(figure, _NETWORKS)
     return figure
 
 
@@ -89,17 +96,21 @@ def _ratio_panel(axes: Axes, n: np.ndarray, ratios: dict[str, Any], colour: Any)
     frame = pd.DataFrame(ratios)
     middle = float(np.sqrt(frame["distance"].min() * frame["distance"].max()))
     half = float(np.sqrt(1 + _FLAT))
-    axes.axhspan(middle / half, middle * half, color="0.92", lw=0, label="25 % range")
+    axes.axhspan(middle / half, middle * half, color="0.92", lw=0,
+                 label=f"band: top = {1 + _FLAT:g} $\\times$ bottom")  # fmt: skip
     axes.axhline(1 / np.sqrt(2 * np.pi), color="0.35", ls="--", lw=0.8)
     _bars(axes, n, frame, "distance", colour, None)
-    top = max(float(np.nanmax(frame["distance_high"])), middle * half)
-    axes.set(xscale="log", ylim=(0, 1.25 * top), ylabel=r"$\div\sqrt{n/\ln n}$",
+    top = np.nanmax([*frame["distance_high"], *frame["distance"], middle * half])
+    axes.set(xscale="log", ylim=(0, 1.1 * top), ylabel="distance /\n" r"$\sqrt{n/\ln n}$",
              xlabel="length $n$ of the strings (bits)")  # fmt: skip
-    axes.legend(loc="lower left")
+    tidy_ticks(axes, "y")
 
 
 def flips_figure(summary: pd.DataFrame, fits: pd.DataFrame) -> Figure:
-    """Mean number of random flips until the class changes, the fitted line and the prediction."""
+    """Mean number of random flips until the class changes, the fitted line and the prediction.
+
+    Bars: 95 %, Student's t over networks. The slope has its bootstrap standard error.
+    """
     n = summary["n"].to_numpy(float)
     palette = colours()
     with style():
@@ -109,8 +120,9 @@ def flips_figure(summary: pd.DataFrame, fits: pd.DataFrame) -> Figure:
             half = fits.set_index("fit")["stderr"]["flips slope"]
             x = np.array([0.0, 1.05 * n.max()])
             slope = value["flips slope"]
-            axes.plot(x, value["flips intercept"] + slope * x, color=palette[0], lw=0.8,
-                      label=rf"line, slope ${slope:.3f}\pm{half:.3f}$")  # fmt: skip
+            label = rf"line, slope ${slope:.3f}\pm{half:.3f}$ (standard error)"
+            line = value["flips intercept"] + slope * x
+            axes.plot(x, line, color=palette[0], lw=0.8, label=label)
         if _has(summary, "gp_flips"):
             axes.plot(n, summary["gp_flips"], "D", mfc="none", mec=palette[1], ms=5, mew=0.8,
                       label="infinite width", zorder=2)  # fmt: skip
@@ -119,46 +131,87 @@ def flips_figure(summary: pd.DataFrame, fits: pd.DataFrame) -> Figure:
         _bars(axes, n, summary, "flips", palette[0], "random networks")
         axes.set(xlabel="length $n$ of the strings (bits)", ylabel="mean number of random flips")
         axes.set(xlim=(0, 1.06 * n.max()), ylim=(0, None))
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside upper center", ncols=2)
+        small_print(figure, _NETWORKS)
     return figure
 
 
 def law_figure(rows: pd.DataFrame, law: pd.DataFrame) -> Figure:
     """Share of networks whose class is unchanged after k flips, against k/n; and the GP's.
 
-    With several paths a string the table holds their means: the GP's curves are drawn alone.
+    Bands: 95 %, Clopper-Pearson at each k with as many trials as networks (strings of one network
+    as if they were one). With several paths a string the table holds their means: the GP's curves
+    are drawn alone.
     """
     sizes = sorted(law["n"].unique())
     palette = colours() * (1 + len(sizes) // 10)
+    measured = False
     with style():
         figure, axes = new_figure()
         for n, colour in zip(sizes, palette, strict=False):
             part = law[law["n"] == n]
             axes.plot(part["k"] / n, part["survival"], color=colour, lw=0.7, ls="--")
-            flips, never = (rows.loc[rows["n"] == n, name] for name in ("flips", "unchanged"))
-            k, label = np.arange(n + 1), f"{n:.0f}"
-            if not never.isin((0.0, 1.0)).all() or (flips % 1.0 != 0).any():
-                axes.plot([], [], color=colour, lw=0.8, label=label)  # means of several paths
+            found = unchanged_share(rows[rows["n"] == n], int(n))
+            x = np.arange(n + 1) / n
+            axes.plot([], [], color=colour, lw=0.8, label=f"{n:.0f}")
+            if found is None:
                 continue
-            times = np.sort(np.where(never > 0, n + 1, flips))
-            share = 1 - np.searchsorted(times, k, side="right") / len(times)
-            axes.step(k / n, share, where="post", color=colour, lw=0.8, label=label)
+            share, low, high = found
+            measured = True
+            axes.fill_between(x, low, high, step="post", color=colour, alpha=0.13, lw=0)
+            axes.step(x, share, where="post", color=colour, lw=0.8)
         axes.set(xlabel="share of the bits flipped", ylabel="share with the same class",
                  xlim=(0, 1), ylim=(0, 1.02))  # fmt: skip
         axes.legend(title="$n$ (dashed: infinite width)", loc="upper right")
+        small_print(figure, "steps: random networks; bands: 95 % at each k" if measured else "")
     return figure
 
 
+def unchanged_share(
+    rows: pd.DataFrame, n: int, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Share of strings whose class is unchanged after k = 0 ... n flips, with its limits.
+
+    None where the rows are means over several paths. Limits: see :func:`law_figure`.
+    """
+    flips, never = rows["flips"], rows["unchanged"]
+    if not never.isin((0.0, 1.0)).all() or (flips % 1.0 != 0).any():
+        return None
+    times = np.sort(np.where(never > 0, n + 1, flips))
+    share = 1 - np.searchsorted(times, np.arange(n + 1), side="right") / len(times)
+    networks = int(rows["network"].nunique())
+    low, high = clopper_pearson(share * networks, networks, level)
+    return share, low, high
+
+
 def trained_figure(frame: pd.DataFrame) -> Figure:
-    """Test error against the mean number of flips to the other class, a point a fitted network."""
+    """Test error against the mean number of flips to the other class of fitted networks.
+
+    Areas count the networks at one place. Both quantities are exact: no bars.
+    """
     good = frame[frame["fitted"] & np.isfinite(frame["distance"])]
-    palette = colours()
+    data = places(good, "flips", "test_error")
+    colour = colours()[0]
+    most = int(data["number"].max()) if len(data) else 1
     with style():
-        figure, axes = new_figure()
-        axes.plot(good["flips"], good["test_error"], "o", color=palette[0], ms=2, mew=0, alpha=0.4)
+        figure, axes = new_figure(COLUMN_WIDTH, 2.8)
+        axes.scatter(
+            data["flips"], data["test_error"], s=areas(data["number"].to_numpy(), most, _LARGEST),
+            c=[colour], lw=0, alpha=0.7,
+        )  # fmt: skip
+        handles: list[Any] = [
+            axes.scatter([], [], s=areas(np.array([k]), most, _LARGEST)[0], c=[colour], lw=0,
+                         alpha=0.7, label=f"{k} network{'s' * (k > 1)}")
+            for k in sorted({1, max(round(most / 4), 1), most})
+        ]  # fmt: skip
         if len(frame):
-            axes.axvline(frame["uniform_flips"].iloc[0], color="0.35", ls="--", lw=0.8)
+            at = frame["uniform_flips"].iloc[0]
+            line = axes.axvline(at, color="0.35", ls="--", lw=0.8, label="random function")
+            handles.append(line)
         axes.set(xlabel="mean random flips until the class changes", ylabel="test error")
+        for which in ("x", "y"):
+            tidy_ticks(axes, which)
+        figure.legend(handles=handles, loc="outside upper center", ncols=2, labelspacing=0.9)
     return figure
 
 
@@ -185,11 +238,14 @@ def _sizes(top: Axes, bottom: Axes, n: np.ndarray) -> None:
         axes.xaxis.minorticks_off()
 
 
-def _plain_numbers(axes: Axes) -> None:
-    """Ticks 1, 2, 3, 5, 7, 10, ... on a logarithmic axis, as plain numbers."""
+def _enclosed(axes: Axes) -> None:
+    """Limits of a logarithmic y axis at ticks on both sides of what is drawn, and more between."""
     low, high = axes.get_ylim()
-    ticks = [
-        d * 10.0**e for e in range(-1, 5) for d in (1, 2, 3, 5, 7) if low <= d * 10.0**e <= high
-    ]
+    ends = [d * 10.0**e for e in range(-3, 6) for d in (1, 1.5, 2, 3, 5, 7)]
+    axes.set_ylim(max(t for t in ends if t <= low), min(t for t in ends if t >= high))
+    low, high = axes.get_ylim()
+    digits = (1, 1.5, 2, 2.5, 3, 4, 5, 7) if high < 7 * low else (1, 2, 3, 5)
+    ticks = [d * 10.0**e for e in range(-3, 6) for d in digits]
+    ticks = [t for t in ticks if 0.999 * low <= t <= 1.001 * high]
     axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
     axes.yaxis.minorticks_off()

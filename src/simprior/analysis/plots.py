@@ -54,6 +54,8 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
     StoreError
         Not a complete run with something to draw, a damaged file, another process is writing to the
         run, or a file cannot be written.
+    InputError
+        A table of measures or coefficients in which nothing varies, or a recipe without figures.
     """
     path = Path(path)
     run = load_run(path)

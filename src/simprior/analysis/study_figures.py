@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simprior.analysis import figures_generalisation as draw
+from simprior.analysis import figures_rows as rows
 from simprior.analysis.paper_tables import write_forms
 from simprior.analysis.rescaling import rescaling_table
 from simprior.analysis.study_frames import group_column, stage_frame
@@ -31,7 +32,7 @@ def draw_figure(config: Mapping[str, Any], out: Path, seed: int = 0) -> Figure:
     keys = ("x", "y", "by", "points", "level", "coefficient", "top")
     options = {key: config[key] for key in keys if key in config}
     if kind == "rescaling":
-        return draw.rescaling_figure(rescaling_table(frame))
+        return rows.rescaling_figure(rescaling_table(frame))
     if "by" in options:
         frame, options["by"] = group_column(frame, options["by"])
     if kind == "sweep":
@@ -39,7 +40,7 @@ def draw_figure(config: Mapping[str, Any], out: Path, seed: int = 0) -> Figure:
         options["y"] = [y] if isinstance(y, str) else y
     return {
         "scatter": draw.scatter_figure,
-        "forest": draw.forest_figure,
+        "forest": rows.forest_figure,
         "bound": draw.bound_figure,
         "sweep": draw.sweep_figure,
     }[kind](frame, **options)  # type: ignore[operator]

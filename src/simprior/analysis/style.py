@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,66 @@ def new_figure(width: float = COLUMN_WIDTH, height: float = HEIGHT) -> tuple[Fig
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure, axes
+
+
+_DIGITS = ((1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 8))
+_STEPS = [1, 2, 2.5, 5, 10]
+_CHARACTER = 4.6  # points: width of a character of a tick label
+
+
+def tidy_ticks(axes: Axes, which: str, share: float = 0.75) -> None:
+    """Tick labels that do not overlap, for the limits that the axis has now.
+
+    Linear: small and large numbers as a factor and a power of ten. Logarithmic: powers of ten, or
+    plain numbers where fewer than two of them are in view. ``share`` of the figure's width is what
+    the panel has, about.
+    """
+    from matplotlib.ticker import NullFormatter
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if axis.get_scale() == "linear":
+        inches = axes.figure.bbox.width / axes.figure.dpi
+        room = share * inches * 72 / _CHARACTER
+        _linear_ticks(axis, room if which == "x" else float("inf"))
+        return
+    axis.set_minor_formatter(NullFormatter())
+    low, high = sorted(axis.get_view_interval())
+    few = log_ticks(low, high) if axis.get_scale() == "log" else []
+    if few:
+        axis.set_ticks(few, [f"{tick:g}" for tick in few])
+        axis.set_ticks([], minor=True)
+
+
+def _linear_ticks(axis: Any, room: float) -> None:
+    """At most 7 ticks, fewer where their labels have more than ``room`` characters together."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    formatter = ScalarFormatter(useMathText=True)
+    formatter.set_powerlimits((-3, 4))
+    axis.set_major_formatter(formatter)
+    for most in (6, 5, 4, 3):
+        axis.set_major_locator(MaxNLocator(nbins=most, steps=_STEPS))
+        texts = formatter.format_ticks(axis.get_majorticklocs())
+        if sum(len(text.removeprefix("$\\mathdefault{")) - 0.5 for text in texts) <= room:
+            break
+    axis.get_offset_text().set_fontsize(6.5)
+    if axis.axis_name == "x":  # beside the axis, away from its label
+        axis.get_offset_text().set(x=1.01, horizontalalignment="left")
+
+
+def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Ticks of a logarithmic axis with fewer than two powers of ten in view; else none."""
+    from matplotlib.ticker import MaxNLocator
+
+    powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    if sum(low <= power <= high for power in powers) > 1:
+        return []
+    for digits in _DIGITS:
+        ticks = [d * power for power in powers for d in digits if low <= d * power <= high]
+        if 3 <= len(ticks) <= most:
+            return ticks
+    found = MaxNLocator(nbins=most - 1, steps=_STEPS).tick_values(low, high)
+    return [float(tick) for tick in found if low <= tick <= high]
 
 
 def save_figure(figure: Figure, path: Path, subject: str, title: str) -> None:
