@@ -19,7 +19,8 @@ _SETTINGS = {
     "partial_pearson": "partial $r$", "partial_spearman": r"partial $\rho$", "p_value": "$p$",
     "p_adjusted": "$p$ (BH)", "p_holm": "$p$ (Holm)", "partial_p_value": "partial $p$",
     "partial_p_adjusted": "partial $p$ (BH)", "partial_p_holm": "partial $p$ (Holm)",
-    "test_error": "test error", "train_error": "training error", "majority_error":
+    "test_error": "test error", "held_out_error": "error on held-out inputs", "total_error":
+    "error over all inputs", "train_error": "training error", "majority_error":
     "error of the commoner class", "train_size": "training examples", "attack": "attack points",
     "corrupt": "share of labels replaced by coin flips", "sigma_w": r"$\sigma_w$", "sigma_b":
     r"$\sigma_b$", "optimizer": "optimiser", "alpha": r"$\alpha$", "target": "target", "n":

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.analysis.measure_names import MEASURES
+from simprior.analysis.records import SAMPLED
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 FEWEST = 3
 """Values whose spread is taken as known."""
-_OUTCOME = ("test_error", "train_error", "train_loss", "steps")
-_SHARES = ("test_error", "train_error", "bound")
+_OUTCOME = (*SAMPLED, "total_error", "train_error", "train_loss", "steps")
+_SHARES = (*SAMPLED, "total_error", "train_error", "bound")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def network_mean(some: pd.DataFrame, column: str, level: float = 0.95) -> Mean:
     """Mean of ``column`` over the networks of one training set.
 
     Limits: Student's t from the spread over networks, or the column's own standard error if that is
-    wider; for ``test_error`` on a sample of inputs also the error of that sample.
+    wider; for an error on a sample of inputs (``records.SAMPLED``) also the error of that sample.
     """
     some = some[np.isfinite(some[column].to_numpy(float))]
     value = some[column].to_numpy(float)
@@ -104,7 +105,7 @@ def network_mean(some: pd.DataFrame, column: str, level: float = 0.95) -> Mean:
         half = max(half, _own(some, column, level))
         known = known or not _varies(column)
     low, high = mean - half, mean + half
-    size = int(_test_sizes(some).max()) if column == "test_error" else 0
+    size = int(_test_sizes(some, column).max()) if column in SAMPLED else 0
     if size:
         ends = clopper_pearson(np.array(mean * size), size, level)
         low, high = (
@@ -214,10 +215,10 @@ def _varies(column: str) -> bool:
     return column in _OUTCOME
 
 
-def _test_sizes(frame: pd.DataFrame) -> np.ndarray:
+def _test_sizes(frame: pd.DataFrame, column: str) -> np.ndarray:
     """(rows,) number of test inputs that were drawn from more; 0 where they are all there are."""
-    if "test_size" in frame:
-        given = frame["test_size"].to_numpy(float)
+    if SAMPLED[column] in frame:
+        given = frame[SAMPLED[column]].to_numpy(float)
     elif {"m", "train_size"} <= set(frame):
         given = (frame["m"] - frame["train_size"] - frame.get("attack", 0)).to_numpy(float)
     else:
@@ -238,8 +239,8 @@ def _networks(frame: pd.DataFrame, columns: Sequence[str], level: float) -> pd.D
         low, high = value - z * error, value + z * error
         if {f"{name}_low", f"{name}_high"} <= set(frame):
             low, high = (frame[f"{name}_{end}"].to_numpy(float) for end in ("low", "high"))
-        if name == "test_error":
-            size = _test_sizes(frame)
+        if name in SAMPLED:
+            size = _test_sizes(frame, name)
             good = np.isfinite(value) & (size > 0)
             count = np.rint(value[good] * size[good])
             low[good], high[good] = clopper_pearson(count, size[good], level)

@@ -107,20 +107,24 @@ def bound_figure(
 ) -> Figure:
     """PAC-Bayes bound (dashed, open) and observed error (solid, filled) against ``x``.
 
-    ``frame`` has ``bound``, ``bound_low``, ``bound_high`` and ``test_error``. Each point is a mean
+    ``frame`` has ``bound``, ``bound_low``, ``bound_high`` and ``test_error``; of bit strings also
+    ``total_error``, which is drawn in its place: the bound is on the error over all inputs, and the
+    test error leaves the training set out. Each point is a mean
     over data sets, its bar Student's t over them. Of fewer than three data sets, or equal ones, it
     is the error within them: of the bound that of ln P(C(S)), of the test error the spread over
     networks and the sample of test inputs. The line below the figure says which.
     """
-    check_columns(frame, [x, "bound", "bound_low", "bound_high", "test_error"])
+    bits = "total_error" in frame and frame["total_error"].notna().all()
+    error = "total_error" if bits else "test_error"
+    check_columns(frame, [x, "bound", "bound_low", "bound_high", error])
     handles, known = [], True
     with style():
         figure, axes = new_figure(COLUMN_WIDTH, HEIGHT)
         for (name, part), colour, marker in styled(groups(frame, by)):
-            for column, line, suffix in (("bound", "--", "bound"), ("test_error", "-", "error")):
+            for column, line, suffix in (("bound", "--", "bound"), (error, "-", "error")):
                 data = means_by_value(part, x, column, level)
                 known &= bool(data[f"{column}_known"].all())
-                filled = column == "test_error"
+                filled = column == error
                 _line(axes, data, x, column, colour, marker, line, np.full(len(data), filled))
                 label = f"{name}: {suffix}" if name else suffix
                 handles.append(proxy(colour, marker, label, filled, line))

@@ -29,6 +29,8 @@ OUTCOME = (
     "fitted", "steps", "train_loss", "train_error", "test_error", "test_size", "held_out_error",
     "held_out_size", "total_error", "majority_error", "cluster",
 )  # fmt: skip
+SAMPLED = {"test_error": "test_size", "held_out_error": "held_out_size"}
+"""Outcomes that are shares of a sample of inputs, and the column with its size."""
 _NAME = 24
 
 

@@ -82,12 +82,13 @@ def measure_figures(frame: pd.DataFrame) -> list[Draw]:
     """
     plain = frame[frame["alpha"] == 1.0] if "alpha" in frame else frame
     found: list[Draw] = []
-    if _given(plain, "test_error"):
+    y = "held_out_error" if _given(plain, "held_out_error") else "test_error"
+    if _given(plain, y):
         grouped, by = _grouped(plain)
         few = "cluster" not in plain or plain["cluster"].nunique() < FEW_SETS
         points = "network" if few else "run"
         found += [
-            (f"scatter-{name}", partial(draw.scatter_figure, grouped, name, by=by, points=points))
+            (f"scatter-{name}", partial(draw.scatter_figure, grouped, name, y, by=by, points=points))
             for name in measure_columns(plain)
             if _different(plain, name)
         ]

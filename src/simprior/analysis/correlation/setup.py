@@ -10,6 +10,7 @@ import numpy as np
 from simprior import rng
 from simprior.analysis.correlation.controls import control_columns
 from simprior.analysis.correlation.intervals import Coefficient, Sample
+from simprior.analysis.records import SAMPLED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,10 +54,6 @@ def sample_of(part: pd.DataFrame, measure: str, setup: Setup) -> tuple[Sample, i
     given = [control_columns(part[name].to_numpy()[good]) for name in setup.controls]
     columns = np.hstack(given) if given else np.zeros((len(used), 0))
     return Sample(used[:, 0], used[:, 1], cluster.astype(np.int64), columns), lost
-
-
-SAMPLED = {"test_error": "test_size", "held_out_error": "held_out_size"}
-"""Outcomes that are shares of a sample of inputs, and the column with its size."""
 
 
 def size_column(frame: pd.DataFrame, y: str) -> str | None:
