@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from simprior.cli import main
+from simprior.cli.study import StudyCommand
 from simprior.store import load_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -80,6 +81,27 @@ def test_recipes_parse_and_plan(path: Path, tmp_path: Path, capsys) -> None:
     output = capsys.readouterr()
     assert "simprior report" in output.out and not (tmp_path / "o").exists()
     assert "Held against" in path.read_text()
+
+
+def test_the_help_names_the_recipes() -> None:
+    words = set((StudyCommand.__doc__ or "").replace(",", " ").replace(".", " ").split())
+    stems = {path.stem for path in EXAMPLES.glob("*.toml")}
+    assert words & stems == {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("stem", "command"),
+    [("depalma", "simprior sensitivity --config FILE"), ("optimisers", "simprior sweep FILE"),
+     ("how-wrong-is-ep", "simprior logp --study FILE"),
+     ("width-convergence", "simprior logp --study FILE")],
+)  # fmt: skip
+def test_a_file_of_another_command_is_known(stem: str, command: str, tmp_path, capsys) -> None:
+    line = ["study", str(EXAMPLES / f"{stem}.toml"), "--out", str(tmp_path / "o")]
+    assert main(line) == 2
+    error = capsys.readouterr().err
+    assert f"this file is for another command: {command}" in error and error.count("\n") == 1
+    text = (EXAMPLES / f"{stem}.toml").read_text()
+    assert command.rpartition(" ")[0] in text  # as the file itself says
 
 
 def test_study_leaves_what_the_recipe_asks_for(study: tuple[Path, Path]) -> None:
