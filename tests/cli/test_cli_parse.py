@@ -117,8 +117,8 @@ def test_positional_arguments_anywhere_and_the_last_flag_wins() -> None:
         (["sample", "--samples", "1e3.5"],
          "samples=1e3.5: expected a whole number >= 1, such as 20 or 1e7; "
          "pass for example --samples 10000000"),
-        (["sample", "--workers", "0"], "workers=0: expected a whole number >= 1, such as 20 or 1e7; "
-         "pass for example --workers 1"),
+        (["sample", "--workers", "0"], "workers=0: expected a whole number >= 1, such as 20 or "
+         "1e7; pass for example --workers 1"),
         (["table", "run", "--top", "0"], "top=0: expected a whole number >= 1, such as 20 or 1e7; "
          "pass for example --top 20"),
         (["sample", "--samples", "-3"], "samples=-3: expected a whole number"),

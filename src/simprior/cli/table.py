@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ class Table(Output):
     caption: Annotated[MaybeText, arg(help="latex: the caption")] = None
     label: Annotated[str, arg(help="latex: the label")] = LABEL
     out: Annotated[MaybePath, arg(help="write to this file in place of stdout")] = None
+    overwrite: Annotated[
+        bool, arg(help="replace a file at --out that simprior table did not write")
+    ] = False
 
 
 SPEC = Table
@@ -48,11 +52,15 @@ def run(spec: Table) -> int:
     set_up_logging(spec.quiet)
     from simprior.analysis import tables
     from simprior.analysis.run_tables import has_functions
+    from simprior.analysis.table_origin import check_replaceable
+    from simprior.boolean.counts import FunctionCounts
     from simprior.boolean.results import load_result
 
     form = "json" if spec.json else spec.format
     if form == "parquet" and spec.out is None:
         raise InputError("format=parquet", "a file to write to", "add --out table.parquet")
+    if spec.out is not None:
+        check_replaceable(spec.out, spec.overwrite)
     if spec.file is not None or not has_functions(spec.path):
         return _other(spec, form)
     counts = load_result(spec.path, top=spec.top)
@@ -63,14 +71,23 @@ def run(spec: Table) -> int:
         sys.stdout.write(tables.render(frame, form, **words))
     else:
         tables.write(frame, spec.out, form, command_line(spec, form), **words)
+    found = counts.functions if isinstance(counts, FunctionCounts) else len(counts.p)
+    _say_cut(len(frame), found)
     return 0
+
+
+def _say_cut(shown: int, total: int) -> None:
+    """Say on stderr that a table has more rows than were printed."""
+    if shown < total:
+        logging.getLogger("simprior").info("%d of %d rows; --top %d for all", shown, total, total)
 
 
 def _other(spec: Table, form: str) -> int:
     """Print or write a table that is not one of functions."""
     from simprior.analysis import run_tables
 
-    frame = run_tables.run_table(spec.path, spec.file, spec.top, spec.columns)
+    whole = run_tables.run_table(spec.path, spec.file, columns=spec.columns)
+    frame = whole.head(spec.top)
     if form == "latex" and spec.columns is None and spec.file is None:
         frame = run_tables.for_paper(frame)
     name = (spec.file or spec.path.resolve().name).removesuffix(".parquet")
@@ -81,6 +98,7 @@ def _other(spec: Table, form: str) -> int:
         sys.stdout.write(run_tables.render(frame, form, **words))
     else:
         run_tables.write(frame, spec.out, form, note, **words)
+    _say_cut(len(frame), len(whole))
     return 0
 
 
