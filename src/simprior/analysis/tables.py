@@ -190,7 +190,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, str):
         return _escape(value)
     if _is_number(value) and not float(value).is_integer():
-        return f"{float(value):.6g}"
+        return "-" if math.isnan(value) else f"{float(value):.6g}"
     return _escape(str(int(value)) if _is_number(value) else str(value))
 
 
