@@ -199,9 +199,9 @@ def _column(frame: pd.DataFrame, name: str) -> tuple[list[str], str]:
         errors = frame[f"{name}_stderr"].to_numpy(float)
         cells = [value_error(v, e) for v, e in zip(values, errors, strict=True)]
     elif f"{name}_low" in frame and f"{name}_high" in frame:
-        cells = _to_decimals(values, interval_decimals(frame[f"{name}_low"], frame[f"{name}_high"]))
+        cells = _to_decimals(values, interval_decimals(*limits(frame, name)))
     else:
-        cells = plain_column(values)
+        cells = plain_column(values.tolist())
     return cells, _s_column(cells)
 
 
@@ -238,8 +238,14 @@ def _s_column(cells: Sequence[str]) -> str:
     return f"S[table-format={text}]"
 
 
+def limits(frame: pd.DataFrame, name: str) -> tuple[list[float], list[float]]:
+    """Both limits of a column of estimates."""
+    low, high = (frame[f"{name}_{end}"].to_numpy(float).tolist() for end in ("low", "high"))
+    return low, high
+
+
 def _intervals(frame: pd.DataFrame, name: str) -> list[str]:
-    lows, highs = (frame[f"{name}_{end}"].astype(float).tolist() for end in ("low", "high"))
+    lows, highs = limits(frame, name)
     rows = zip(lows, highs, interval_decimals(lows, highs), strict=True)
     return [interval(*row) for row in rows]
 

@@ -24,7 +24,9 @@ class Table(Output):
     """Print the most frequent functions of a run, with intervals and measures.
 
     Of a run without functions (measure, correlate, study, sweep, sensitivity) it prints the main
-    table, or the one named by --file; in LaTeX values have their errors in brackets (siunitx).
+    table, or the one named by --file. In LaTeX values have their errors in brackets (siunitx), and
+    without --columns there are those that a page has room for: settings that vary, test error,
+    measures.
     """
 
     path: Annotated[Positional[Path], arg(help="a run directory")]
@@ -85,20 +87,26 @@ def _say_cut(shown: int, total: int) -> None:
 def _other(spec: Table, form: str) -> int:
     """Print or write a table that is not one of functions."""
     from simprior.analysis import run_tables
+    from simprior.analysis.paper_tables import caption_of
+    from simprior.analysis.study_frames import table_file
 
     whole = run_tables.run_table(spec.path, spec.file, columns=spec.columns)
-    frame = whole.head(spec.top)
-    if form == "latex" and spec.columns is None and spec.file is None:
-        frame = run_tables.for_paper(frame)
-    name = (spec.file or spec.path.resolve().name).removesuffix(".parquet")
-    label = f"tab:{name.rpartition('/')[2]}" if spec.label == LABEL else spec.label
-    words = {"caption": spec.caption or name.replace("/", ", "), "label": label}
+    paper = form == "latex" and spec.columns is None
+    frame = (run_tables.for_paper(whole) if paper else whole).head(spec.top)
+    file = table_file(spec.path, spec.file)
+    label = f"tab:{Path(file).stem}" if spec.label == LABEL else spec.label
+    caption = spec.caption or caption_of(file, len(frame), len(whole))
+    words = {"caption": caption, "label": label}
     note = command_line(spec, form)
     if spec.out is None:
         sys.stdout.write(run_tables.render(frame, form, **words))
     else:
         run_tables.write(frame, spec.out, form, note, **words)
     _say_cut(len(frame), len(whole))
+    if len(frame.columns) < len(whole.columns):
+        logging.getLogger("simprior").info(
+            "%d of %d columns; choose with --columns", len(frame.columns), len(whole.columns)
+        )
     return 0
 
 
