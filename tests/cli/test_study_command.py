@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from simprior.analysis.study import read_recipe
 from simprior.cli import main
 from simprior.cli.study import StudyCommand
 from simprior.store import load_run
@@ -81,6 +82,20 @@ def test_recipes_parse_and_plan(path: Path, tmp_path: Path, capsys) -> None:
     output = capsys.readouterr()
     assert "simprior report" in output.out and not (tmp_path / "o").exists()
     assert "Held against" in path.read_text()
+
+
+def test_recipes_show_what_their_controls_leave() -> None:
+    for path in RECIPES:
+        recipe = read_recipe(path)
+        tables = recipe.stage("tables").config["tables"]
+        for stage in recipe.stages:
+            if not stage.config.get("controls"):
+                continue
+            own = [table for table in tables if table["from"] == [stage.name]]
+            shown = {name for table in own for name in table.get("columns", [])}
+            assert {"partial_spearman", "partial_spearman_low", "partial_p_adjusted"} <= shown
+            if "targets" not in stage.needs:  # a table of targets has no outputs of networks
+                assert any(table.get("file") == "tables/baselines.parquet" for table in own)
 
 
 def test_the_help_names_the_recipes() -> None:

@@ -32,6 +32,9 @@ CAPTIONS = {
 }
 """What the rows of a table of a run are, by the name of its file."""
 
+NAMED = ("measure", "given", "axis")
+"""Columns whose values are names of columns."""
+
 _NAMES = {
     "member": "network", "distance": "distance $h$",
     "ratio": r"$h/\sqrt{n/\ln n}$", "asymptote": r"$\sqrt{n/(2\pi\ln n)}$",
@@ -67,11 +70,11 @@ def write_forms(
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with measures by their names (columns ``measure``, ``given``), and a column
+    """The table with measures by their names (columns of :data:`NAMED`), and a column
     ``value`` that knows its ``stderr``, ``low`` and ``high``."""
     if "value" in frame:
         frame = frame.rename(columns={end: f"value_{end}" for end in ("stderr", "low", "high")})
-    for column in ("measure", "given"):
+    for column in NAMED:
         if column in frame and frame[column].dtype.kind not in "fiu":
             names = [name_of(str(value)) or "–" for value in frame[column]]
             frame = frame.assign(**{column: names})
@@ -89,13 +92,15 @@ def _heading(column: str) -> str:
 
 
 def words(text: str) -> str:
-    """A heading without the marks of mathematics."""
+    """A heading or caption without the marks of mathematics."""
+    if "$" not in text:
+        return text
     for mark, sign in _PLAIN:
         text = text.replace(mark, sign)
     return text
 
 
-def caption_of(file: str, shown: int, total: int) -> str:
+def caption_of(file: str, shown: int = 0, total: int = 0) -> str:
     """What the rows of the table ``file`` of a run are, and how many of them these are."""
     stem = Path(file).stem
     caption = CAPTIONS.get(stem, f"The table {stem}.")
