@@ -50,8 +50,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ),
         (
             ["--samples", "1e3.5"],
-            "samples=1e3.5: expected a whole number such as 1000 or 1e7; "
-            "pass for example --samples 1e7",
+            "samples=1e3.5: expected a whole number >= 1, such as 20 or 1e7; "
+            "pass for example --samples 10000000",
         ),
         (
             ["--samples", "1e30"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,43 @@ def test_fits_of_flips_are_weighted_lines() -> None:
             assert row["p_value"] == pytest.approx(stats.chi2.sf(chi2, 1), rel=1e-6)
 
 
+def test_too_few_networks_or_lengths_are_not_fitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = _table(0.3, 0, scaling.LEAST_NETWORKS)
+    assert scaling.too_few(whole) == "" and len(scaling.fit(whole)) == 7
+    lacking = whole.assign(distance=whole["distance"].where(whole.index > 0, 0))
+    for part, why in (
+        (whole[whole["n"] < 400], "2 lengths n, fewer than 3"),
+        (whole[whole["network"] > 0], "9 networks with a distance at n=100, fewer than 10"),
+        (lacking, "9 networks with a distance at n=100, fewer than 10"),  # one is constant
+    ):
+        assert scaling.too_few(part) == why
+        with pytest.raises(InputError, match=why):
+            scaling.fit(part)
+    flags = ["--n", "20,30", "--hidden", "10", "--networks", "2", "--gp-draws", "100"]
+    assert main(["sensitivity", *flags, "--workers", "1", "--out", str(tmp_path / "o")]) == 0
+    output = capsys.readouterr()
+    assert "exponent" not in output.out and " nan " not in output.out
+    assert "note: no fits over n: 2 lengths n, fewer than 3" in output.err
+    assert load(tmp_path / "o").notes == ["no fits over n: 2 lengths n, fewer than 3"]
+    assert not (tmp_path / "o/tables/sensitivity-fits.csv").exists()
+    assert main(["plot", str(tmp_path / "o"), "--quiet"]) == 0
+
+
+def test_networks_that_are_all_alike_have_no_interval() -> None:
+    table = _table(0.3, 0, 20).assign(distance=1, search=1, certified=True)
+    fits = scaling.fit(table).set_index("fit")
+    alike = fits.filter(like="distance", axis=0)
+    assert alike[["stderr", "low", "high", "p_value"]].isna().all().all()
+    assert (
+        fits.loc[["flips slope", "flips exponent"], ["stderr", "low", "high"]].notna().all().all()
+    )
+    (note,) = scaling.without_spread(fits.reset_index())
+    assert note.startswith("no errors and intervals of distance exponent, ")
+    assert scaling.without_spread(scaling.fit(_table(0.3, 0))) == []
+
+
 def test_fits_see_what_is_not_linear() -> None:
     table = _table(0.3, 0, networks=5000)
     table["flips"] *= (table["n"] / 100) ** 0.7
@@ -164,7 +202,15 @@ def test_command_tables_and_figures(tmp_path: Path, capsys: pytest.CaptureFixtur
     names = {p.relative_to(out).as_posix() for p in out.rglob("*.*")}
     tables = {f"tables/sensitivity.{ending}" for ending in ("csv", "parquet", "tex")}
     assert {"networks.parquet", "tables/sensitivity-fits.csv", "config.toml", *tables} <= names
-    assert r"\toprule" in (out / "tables/sensitivity.tex").read_text()
+    tex = (out / "tables/sensitivity.tex").read_text()
+    assert tex.startswith("% simprior ")
+    assert r"{distance $h$}" in tex and "siunitx" in tex and "stderr" not in tex
+    assert len(tex.partition(r"\midrule")[2].split("\n")[1].split(" & ")) <= 9  # a page's width
+    fits = (out / "tables/sensitivity-fits.tex").read_text()
+    assert "& interval &" in fits and re.search(r"flips slope & [\d.]+\(\d+\) & \$\[", fits)
+    assert main(["table", str(out), "--quiet"]) == 0  # a row a length, not a row a string
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("n,networks,strings,distance,") and len(lines) == 4
     again = [*flags[-3:], "--config", str(out / "config.toml"), "--json"]
     assert main(["sensitivity", *again]) == 0
     summary = json.loads(capsys.readouterr().out)["summary"]
@@ -185,6 +231,12 @@ def test_trained_networks_are_exact(tmp_path: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     found = json.loads(printed[printed.rindex('{\n "summary"') :])
     frame = pd.read_parquet(out / "tables/trained-sensitivity.parquet")
+    fitted = frame[frame["fitted"]]
+    for name in ("test_error", "distance", "flips"):
+        error = fitted[name].std(ddof=1) / math.sqrt(fitted[name].count())
+        assert found["summary"][f"{name}_stderr"] == pytest.approx(error)
+    assert main(["sensitivity", str(run), "--quiet"]) == 0
+    assert re.search(r"flips +[\d.]+ ± [\d.]+\n", capsys.readouterr().out)
     assert len(frame) == found["summary"]["members"] == 40
     from simprior.boolean.truthtable import unpack
     from simprior.training.records import TrainResult

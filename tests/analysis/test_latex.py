@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simprior.analysis.measure_names import MEASURES
+from simprior.analysis.tables import PAGE, latex
 from simprior.analysis.tables_latex import (
     PREAMBLE,
     escape_text,
@@ -98,14 +99,14 @@ def test_cells_of_a_table() -> None:
         "log\\_p",
         "\\texttt{0x00ff}",
         "0.384(66)",
-        "0.5000",
+        "0.50",
         "$[0.40, 0.60]$",
         "3",
     ]
     assert second[0] == r"50 \% \& more" and second[1] == "--" and second[2] == "-123460(790)"
     assert third[0] == r"\#1 \{a\}\_b\textasciicircum{}c\textasciitilde{}d\textbackslash{}e"
     assert third[2] == "{--}" and third[4] == "--" and first[-1] == "{--}"
-    assert first[8:10] == ["1.50(12)e-5", "2.500e9"] and (first[7], second[7]) == ("yes", "no")
+    assert first[8:10] == ["1.50(12)e-5", "2.5e9"] and (first[7], second[7]) == ("yes", "no")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_cells_of_a_table() -> None:
         (0.384, 0.066, "0.384(66)"), (-33.2, 1.7, "-33.2(1.7)"), (-33.2, 17.2, "-33(17)"),
         (123456.0, 789.0, "123460(790)"), (3.0, 9.96, "3(10)"), (0.0, 0.05, "0.000(50)"),
         (9.99, 0.0999, "9.99(10)"), (1.5e-5, 1.2e-6, "1.50(12)e-5"), (12345678.0, 123456.0,
-        "1.235(12)e7"), (5.0, 0.0, "5"), (0.25, float("nan"), "0.2500"),
+        "1.235(12)e7"), (5.0, 0.0, "5"), (0.25, float("nan"), "0.25"),
         (float("nan"), 1.0, "{--}"), (float("inf"), 1.0, "{--}"),
     ],
 )  # fmt: skip
@@ -139,12 +140,71 @@ def test_value_and_error_are_within_rounding(value: float, error: float) -> None
 
 def test_plain_numbers_and_intervals() -> None:
     assert [plain(v) for v in (0.0, 12.0, 0.123456, 1234.56, 1e7, -2e-7)] == [
-        "0", "12", "0.1235", "1235", "1.000e7", "-2.000e-7"]  # fmt: skip
+        "0", "12", "0.1235", "1235", "1e7", "-2e-7"]  # fmt: skip
     assert interval(0.123, 0.345) == "$[0.12, 0.34]$" and interval(-12.3, 45.6) == "$[-12, 46]$"
     assert interval(float("nan"), 1.0) == "--" and interval(0.5, 0.5) == "$[0.500, 0.500]$"
     assert escape_text("5 % of $a_1$ & b_2") == r"5 \% of $a_1$ \& b\_2"
     with pytest.raises(InputError):
         siunitx_table(pd.DataFrame(index=range(3)), "c", "l")
+
+
+def test_estimates_have_the_digits_of_their_error() -> None:
+    frame = pd.DataFrame({
+        "lr": [0.01, 0.05, 1.0, 0.002], "tau": [0.70241, 0.69937, -0.00412, 1.0],
+        "tau_low": [0.647, 0.55, -0.0049, float("nan")],
+        "tau_high": [0.741, 0.71, 0.35, float("nan")],
+        "p_value": [0.00074, 0.5, 1.0, 1.234e-7], "spread": [0.70244, 0.7, 0.65, 0.0126],
+    })  # fmt: skip
+    table = rows(siunitx_table(frame, "c", "l"))
+    columns = list(zip(*table, strict=True))
+    assert columns[0] == ("0.01", "0.05", "1", "0.002")
+    assert columns[1] == ("0.702", "0.699", "-0.004", "1.000")
+    assert columns[2] == ("$[0.647, 0.741]$", "$[0.550, 0.710]$", "$[-0.005, 0.350]$", "--")
+    assert columns[3] == ("0.00074", "0.50", "1.0", "1.2e-7")
+    assert columns[4] == ("0.7024", "0.7000", "0.6500", "0.0126")
+    wide = frame.assign(tau_low=frame["tau_low"] - 0.4)
+    assert rows(siunitx_table(wide, "c", "l"))[2][1:3] == ["0.00", "$[-0.40, 0.35]$"]  # no -0.00
+
+
+@given(st.lists(st.tuples(st.floats(-50, 50), st.floats(1e-5, 10)), min_size=1, max_size=6))
+def test_limits_of_a_column_are_within_rounding(pairs: list[tuple[float, float]]) -> None:
+    value, half = (np.array(part) for part in zip(*pairs, strict=True))
+    frame = pd.DataFrame({"x": value, "x_low": value - half, "x_high": value + half})
+    for row, centre, h in zip(rows(siunitx_table(frame, "c", "l")), value, half, strict=True):
+        match = re.fullmatch(r"\$\[(-?\d+(?:\.(\d+))?), (-?\d+(?:\.(\d+))?)\]\$", row[1])
+        assert match is not None and len(match[2] or "") == len(match[4] or "")
+        assert not re.search(r"-0(\.0+)?(?![.\d])", " ".join(row))
+        # half a unit of the last decimal, of which the half-width has 1 to 3: at most a half of it
+        for limit, true in ((match[1], centre - h), (match[3], centre + h)):
+            assert abs(float(limit) - true) <= 0.5 * h + 1e-12
+        assert len(row[0].partition(".")[2]) == len(match[2] or "")
+
+
+def test_a_long_table_breaks_over_pages() -> None:
+    frame = pd.DataFrame({"cell": [f"c_{i}" for i in range(PAGE + 1)], "v": np.arange(PAGE + 1)})
+    text = siunitx_table(frame, "5 % & more", "tab:long", "note")
+    assert text.startswith("% note\n% preamble: " + PREAMBLE + "\n\\begin{longtable}{lS[")
+    assert r"\caption{5 \% \& more} \label{tab:long} \\" in text and "longtable" in PREAMBLE
+    assert text.count(r"cell & {v} \\") == 2 and text.count(r"\bottomrule") == 1
+    short = siunitx_table(frame.head(PAGE), "c", "l")
+    assert "longtable" not in short and r"\begin{tabular}" in short
+    functions = latex(frame, "c", "l")
+    assert r"\begin{longtable}{lr}" in functions and "longtable" not in latex(
+        frame.head(9), "c", "l"
+    )
+
+
+@needs_latex
+def test_long_tables_compile_on_several_pages(tmp_path: Path) -> None:
+    size = 150
+    frame = pd.DataFrame({
+        "measure": [f"m_{i} & 5 %" for i in range(size)], "v": np.linspace(-1, 1, size),
+        "v_stderr": 0.02, "k": np.linspace(0, 1, size), "k_low": -0.001, "k_high": 1.1,
+    })  # fmt: skip
+    compile_tables([siunitx_table(frame, "long", "t:a"), latex(frame, "long", "t:b")], tmp_path)
+    log = (tmp_path / "t.log").read_text()
+    pages = re.search(r"Output written on t.pdf \((\d+) pages", log)
+    assert pages is not None and int(pages[1]) >= 6  # 150 rows take three pages at least
 
 
 @needs_latex

@@ -14,10 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from simprior.analysis import report_html
+from simprior.analysis import figure_frames, paper_tables, report, report_html
+from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.report import build_report, write_report
 from simprior.analysis.study import parse_recipe
 from simprior.analysis.study_run import run_study
+from simprior.cli import main
 from simprior.errors import StoreError
 from simprior.store import load_run
 
@@ -36,6 +38,7 @@ TEXT = """
 title = "A <b>study</b> & more"
 question = "Is it \\"escaped\\"?"
 held_against = "Nothing."
+run_time = "2 s"
 [sample]
 n = 3
 hidden = [8]
@@ -106,6 +109,7 @@ def test_the_page_is_whole_and_asks_for_nothing(study: Path) -> None:
     assert anchors == {a["id"] for a in reader.all("section")}
     for head in reader.all("th"):
         assert head["aria-sort"] == "none" and head["scope"] == "col"
+    assert ">Expected run time: 2 s<" in text and "stages took" in text
     for stage in ("sample", "figures", "tables"):
         assert f">{stage}</td>" in text
     assert "--only figures --resume" in text and "sigma_w = [0.5, 1.0, 2.0, 4.0]" in text
@@ -135,6 +139,55 @@ def test_numbers_of_a_table() -> None:
     read(text)
     whole = report_html.table(frame, "caption")
     assert 'data-value="">–' in whole and "c" * 57 + "..." in whole and 'title="' in whole
+
+
+def test_values_stand_with_their_intervals() -> None:
+    frame = pd.DataFrame({
+        "kendall": [0.7123, -0.004, float("nan")], "kendall_stderr": [0.03, 0.2, float("nan")],
+        "kendall_low": [0.64, -0.35, float("nan")], "kendall_high": [0.77, 0.361, float("nan")],
+        "test_error": [0.1234, 0.5, 0.25], "test_error_stderr": [0.0121, 0.0, float("nan")],
+        "p_value": [0.00074, 0.5, float("nan")], "x_low": [1, 2, 3],
+    })  # fmt: skip
+    text = report_html.table(frame, "c", {"kendall": "Kendall τ"})
+    reader = read(text)
+    assert len(reader.all("th")) == 4  # x_low is of no x
+    assert ">Kendall τ [interval]<" in text and ">test_error ± error<" in text
+    for value, shown in (("0.7123", "0.71 [0.64, 0.77]"), ("-0.004", "0.00 [−0.35, 0.36]"),
+                         ("0.1234", "0.123 ± 0.012"), ("0.5", "0.5"), ("0.00074", "0.00074"),
+                         ("0.5", "0.50"), ("", "–")):  # fmt: skip
+        assert f'data-value="{value}">{shown}<' in text
+    assert report_html.with_interval(1e-9, 0.0, 2e-9, 10) == "1e−09 [0, 2e−09]"
+    assert report_html.with_error(1e8, 1e6) == "100,000,000 ± 1e+06"
+
+
+def test_no_mathematics_is_left_in_a_page(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"measure": ["target_log_p", "lz76"], "given": ["", "entropy"],
+                          "kendall": [0.5, 0.6], "ratio": [1.0, 2.0]})  # fmt: skip
+    frame.to_parquet(tmp_path / "t.parquet")
+    text = report._table(tmp_path, "t.parquet", r"Of $\ln P$ & more {x}")
+    assert "$" not in text and "\\" not in text
+    for part in ("ln P(target) (nats)", "entropy of the outputs", "Kendall τ_b", "h/√(n/ln n)",
+                 "Of ln P &amp; more", ">–<"):  # fmt: skip
+        assert part in text
+    known = [*MEASURES, *figure_frames._SETTINGS, *paper_tables._NAMES]
+    for name in map(paper_tables._heading, known):
+        assert not set(paper_tables.words(name)) & set("$\\{}")
+
+
+def test_summaries_come_first_and_raw_rows_last_and_folded(tmp_path: Path) -> None:
+    line = ["sensitivity", "--n", "8,9,10", "--hidden", "8", "--networks", "70", "--gp-draws", "50"]
+    assert main([*line, "--workers", "1", "--quiet", "--out", str(tmp_path / "s")]) == 0
+    text = build_report(tmp_path / "s")
+    read(text)
+    parts = ("a row a length n.", "Growth with the length n", "<summary>Distance and flips")
+    summary, fits, rows = map(text.index, parts)
+    assert summary < fits < rows and "(210 rows)</summary>" in text
+    assert "The first 200 of 210 rows" in text and "GP floor of h" in text
+    files = ["networks.parquet", "tables/rows.parquet", "tables/granulated.parquet",
+             "tables/granulated.csv", "tables/x.csv", "tables/correlations.parquet"]  # fmt: skip
+    assert report._in_order(files) == [
+        "tables/correlations.parquet", "tables/granulated.parquet", "tables/x.csv",
+        "networks.parquet", "tables/rows.parquet"]  # fmt: skip
 
 
 def test_notes_and_empty_parts() -> None:

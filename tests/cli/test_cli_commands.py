@@ -29,8 +29,13 @@ FRAME = pd.DataFrame(
 )
 
 
+NOTE = "simprior table run --top 20 --format markdown --out t"
+
+
 class FakeCounts:
     """The interface that the commands use."""
+
+    functions = len(FRAME)
 
     def __init__(self, **made: Any) -> None:
         self.made = made
@@ -178,6 +183,42 @@ def test_table_to_a_file(fake: dict[str, Any], capsys: Any, tmp_path: Path, form
     assert main(["table", "run", "--format", form, "--out", str(tmp_path / "t")]) == 0
     assert capsys.readouterr().out == ""
     assert "0x" + "f" * 32 in (tmp_path / "t").read_text()
+
+
+@pytest.mark.parametrize("form", ["csv", "latex", "markdown", "json", "parquet"])
+def test_table_replaces_only_what_it_wrote(
+    fake: dict[str, Any], capsys: Any, tmp_path: Path, form: str
+) -> None:
+    file = tmp_path / "t"
+    line = ["table", "run", "--format", form, "--out", str(file)]
+    assert main(line) == 0
+    first = file.read_bytes()
+    assert main([*line, "--top", "1"]) == 0 and file.read_bytes() != first  # its own: replaced
+    others = [
+        b"# Read me\n", b"# simprior table run --top 5 > m.csv\nset -e\n", b"\xff\xfe\x00",
+        b"PAR1x",
+        b"| a |\n| --- |\n| 1 |\n\nMine.\n\n<!-- " + NOTE.encode() + b" -->\n", b"{}\n", b"[1",
+        b"% simprior study r.toml --out o --format latex\n\\begin{table}\n",
+        b"# simprior table run --format latex --out t\na,b\n", b"# simprior table 'run\na\n",
+    ]  # fmt: skip
+    for mine in others:
+        file.write_bytes(mine)
+        capsys.readouterr()
+        assert main(line) == 2
+        error = capsys.readouterr().err
+        assert "expected a new file, or one that simprior table wrote" in error
+        assert "--overwrite" in error and error.count("\n") == 1 and file.read_bytes() == mine
+    assert main([*line, "--overwrite"]) == 0 and file.read_bytes() == first
+    file.write_bytes(b"")  # nothing to lose
+    assert main(line) == 0 and file.read_bytes() == first
+
+
+def test_table_says_what_it_leaves_out(fake: dict[str, Any], capsys: Any) -> None:
+    assert main(["table", "run", "--top", "2"]) == 0
+    assert capsys.readouterr().err == "simprior: 2 of 3 rows; --top 3 for all\n"
+    for line in (["--top", "3"], ["--top", "2", "--quiet"]):
+        assert main(["table", "run", *line]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_markdown_and_words() -> None:

@@ -115,8 +115,12 @@ def test_positional_arguments_anywhere_and_the_last_flag_wins() -> None:
     ("arguments", "says"),
     [
         (["sample", "--samples", "1e3.5"],
-         "samples=1e3.5: expected a whole number such as 1000 or 1e7; "
-         "pass for example --samples 1e7"),
+         "samples=1e3.5: expected a whole number >= 1, such as 20 or 1e7; "
+         "pass for example --samples 10000000"),
+        (["sample", "--workers", "0"], "workers=0: expected a whole number >= 1, such as 20 or "
+         "1e7; pass for example --workers 1"),
+        (["table", "run", "--top", "0"], "top=0: expected a whole number >= 1, such as 20 or 1e7; "
+         "pass for example --top 20"),
         (["sample", "--samples", "-3"], "samples=-3: expected a whole number"),
         (["sample", "--samples=nan"], "samples=nan: expected a whole number"),
         (["sample", "--samples", "0.5"], "samples=0.5: expected a whole number"),

@@ -44,7 +44,7 @@ def test_counts(text: str, value: int) -> None:
     ],
 )
 def test_not_counts(text: str) -> None:
-    with pytest.raises(Refused, match="a whole number such as 1000 or 1e7"):
+    with pytest.raises(Refused, match="a whole number >= 1, such as 20 or 1e7"):
         values.parse_count(text)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from simprior.cli import main
+from simprior.cli.measure import spread, summary
+from simprior.cli.output import markdown
 from simprior.store import load_run
 
 GRID = """
@@ -81,6 +86,39 @@ def test_table_and_plot_of_measures(sweep: Path, capsys: pytest.CaptureFixture[s
     files = capsys.readouterr().out.split()
     assert any(file.endswith("scatter-log_p.png") for file in files)
     assert all(Path(file).stat().st_size > 1000 for file in files)
+
+
+def test_latex_of_measures_fits_a_page(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", str(sweep / "m"), "--format", "latex"]) == 0
+    output = capsys.readouterr()
+    head = next(line for line in output.out.splitlines() if line.startswith("optimiser"))
+    names = [name.strip(" {}\\") for name in head.split(" & ")]
+    assert names[:5] == ["optimiser", "training examples", "data seed", "test error", "ln P(f)"]
+    assert len(names) <= 8 and "stderr" not in output.out and r"\_" not in head
+    assert r"\caption{Measures of networks, or of functions; a row each. The first 20 of 36.}" in (
+        output.out
+    )
+    assert r"\label{tab:measures}" in output.out and re.search(r"-\d+\.\d+\(\d+\)", output.out)
+    assert "20 of 36 rows" in output.err and "choose with --columns" in output.err
+    assert main(["table", str(sweep / "sweep"), "--format", "latex", "--quiet"]) == 0
+    text = capsys.readouterr().out
+    assert r"\caption{Runs of a grid; a row a cell." in text and "test error" in text
+
+
+def test_the_summary_has_no_rounding_and_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({
+        "test_error": [0.1, 0.2, 0.3], "entropy": [0.1 + 0.2, 0.3, 0.3],
+        "hessian_trace": [1.0, 2.0, 4.0], "hessian_trace_stderr": [0.0, 0.0, 0.0],
+        "log_p": [-3.0, -4.0, -5.0], "log_p_stderr": [0.1, 0.2, float("nan")],
+    })  # fmt: skip
+    table = summary(frame, ["entropy", "hessian_trace", "log_p"]).set_index("column")
+    assert table.loc["entropy", "sd"] == 0 and table.loc["test_error", "sd"] > 0.09
+    errors = table["typical_stderr"]
+    assert errors[["test_error", "entropy", "hessian_trace"]].isna().all()  # exact: none
+    assert errors["log_p"] == pytest.approx(0.15)
+    text = markdown(list(table.columns), table.to_numpy(dtype=object).tolist())
+    assert "nan" not in text and text.splitlines()[3].endswith(" - |")
+    assert math.isnan(spread(np.array([1.0])))
 
 
 def test_correlate(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from simprior.analysis.study import read_recipe
 from simprior.cli import main
+from simprior.cli.study import StudyCommand
 from simprior.store import load_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -80,6 +82,41 @@ def test_recipes_parse_and_plan(path: Path, tmp_path: Path, capsys) -> None:
     output = capsys.readouterr()
     assert "simprior report" in output.out and not (tmp_path / "o").exists()
     assert "Held against" in path.read_text()
+
+
+def test_recipes_show_what_their_controls_leave() -> None:
+    for path in RECIPES:
+        recipe = read_recipe(path)
+        tables = recipe.stage("tables").config["tables"]
+        for stage in recipe.stages:
+            if not stage.config.get("controls"):
+                continue
+            own = [table for table in tables if table["from"] == [stage.name]]
+            shown = {name for table in own for name in table.get("columns", [])}
+            assert {"partial_spearman", "partial_spearman_low", "partial_p_adjusted"} <= shown
+            if "targets" not in stage.needs:  # a table of targets has no outputs of networks
+                assert any(table.get("file") == "tables/baselines.parquet" for table in own)
+
+
+def test_the_help_names_the_recipes() -> None:
+    words = set((StudyCommand.__doc__ or "").replace(",", " ").replace(".", " ").split())
+    stems = {path.stem for path in EXAMPLES.glob("*.toml")}
+    assert words & stems == {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("stem", "command"),
+    [("depalma", "simprior sensitivity --config FILE"), ("optimisers", "simprior sweep FILE"),
+     ("how-wrong-is-ep", "simprior logp --study FILE"),
+     ("width-convergence", "simprior logp --study FILE")],
+)  # fmt: skip
+def test_a_file_of_another_command_is_known(stem: str, command: str, tmp_path, capsys) -> None:
+    line = ["study", str(EXAMPLES / f"{stem}.toml"), "--out", str(tmp_path / "o")]
+    assert main(line) == 2
+    error = capsys.readouterr().err
+    assert f"this file is for another command: {command}" in error and error.count("\n") == 1
+    text = (EXAMPLES / f"{stem}.toml").read_text()
+    assert command.rpartition(" ")[0] in text  # as the file itself says
 
 
 def test_study_leaves_what_the_recipe_asks_for(study: tuple[Path, Path]) -> None:

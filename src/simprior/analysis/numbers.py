@@ -1,8 +1,14 @@
-"""Numbers as TeX, for figures (mathtext) and tables; strings come without dollars."""
+"""Numbers as text: how many digits, and as TeX for figures (mathtext) and tables, without dollars.
+
+An estimate has two significant digits of its standard error or of the half-width of its interval;
+both limits have as many decimals as the estimate, and a column of them as many in every row.
+"""
 
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Iterable, Sequence
 
 
 def scientific(value: float, digits: int = 3, trim: bool = True) -> str:
@@ -35,6 +41,36 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def _fixed(value: float, error: float) -> str:
-    first = math.floor(math.log10(float(f"{error:.1e}")))  # after rounding: 0.0996 is 0.10
-    decimals = max(0, 1 - first)
+    decimals = max(0, decimals_of(error) or 0)
     return rf"{value:.{decimals}f} \pm {error:.{decimals}f}"
+
+
+def decimals_of(error: float) -> int | None:
+    """Decimals for two significant digits of an error (-1: tens); None if it is not positive."""
+    if not (math.isfinite(error) and error > 0):
+        return None
+    return 1 - math.floor(math.log10(float(f"{error:.1e}")))  # after rounding: 0.0996 is 0.10
+
+
+def fixed(value: float, decimals: int) -> str:
+    """``value`` with so many decimals (-1: to tens), and never -0.00."""
+    text = f"{round(value, decimals):.{max(decimals, 0)}f}"
+    return text.lstrip("-") if not text.strip("-0.") else text
+
+
+def column_decimals(errors: Iterable[float]) -> list[int | None]:
+    """Decimals of the rows of a column: those of the middle error throughout.
+
+    A row whose own error asks for two more or fewer has its own. None without any error.
+    """
+    own = [decimals_of(error) for error in errors]
+    known = [d for d in own if d is not None]
+    if not known:
+        return [None] * len(own)
+    middle = statistics.median_low(known)
+    return [d if d is not None and abs(d - middle) > 1 else middle for d in own]
+
+
+def interval_decimals(lows: Sequence[float], highs: Sequence[float]) -> list[int | None]:
+    """:func:`column_decimals` of a column of intervals: of their half-widths."""
+    return column_decimals((high - low) / 2 for low, high in zip(lows, highs, strict=True))

@@ -14,6 +14,42 @@ from simprior.store_io import write_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
+CAPTIONS = {
+    "measures": "Measures of networks, or of functions; a row each.",
+    "correlations": "Correlation of each measure with the outcome; a row a measure.",
+    "granulated": "Granulated rank correlation; a row a measure and hyperparameter.",
+    "conditional-mi": "Conditional mutual information; a row a measure.",
+    "environments": "Sign errors over environments; a row a measure.",
+    "baselines": "What predicts without a measure, and what measures add; a row a measure.",
+    "rows": "The rows that were correlated.",
+    "sweep": "Runs of a grid; a row a cell.",
+    "targets": "Targets of the training runs and test errors; a row a training run.",
+    "sensitivity": "Random networks: distance to the other class and flips; a row a length $n$.",
+    "sensitivity-fits": "Growth with the length $n$; a row a fit.",
+    "sensitivity-gp": "Flips predicted by the Gaussian process; a row a length $n$ and number $k$.",
+    "trained-sensitivity": "Trained networks: distance to the other class and flips; a row each.",
+    "networks": "Distance and flips of each network; a row a start string.",
+}
+"""What the rows of a table of a run are, by the name of its file."""
+
+NAMED = ("measure", "given", "axis")
+"""Columns whose values are names of columns."""
+
+_NAMES = {
+    "member": "network", "distance": "distance $h$",
+    "ratio": r"$h/\sqrt{n/\ln n}$", "asymptote": r"$\sqrt{n/(2\pi\ln n)}$",
+    "gp_distance_low": "GP floor of $h$", "gp_flips": "flips (GP)", "flips_share": "$flips/n$",
+    "exact_distance": "exact distance", "exact_flips": "exact flips", "constant": "no other class",
+    "chi2": r"$\chi^2$", "dof": "degrees of freedom", "p": "P(f)", "psi": r"$\psi$",
+    "steps_to_fit_median": "median steps to fit", "target_entropy": "entropy of the target",
+}  # fmt: skip
+_PLAIN = (
+    (r"\sqrt{n/\ln n}", "√(n/ln n)"), (r"\sqrt{n/(2\pi\ln n)}", "√(n/(2π ln n))"),
+    (r"\ln", "ln"), (r"\sigma", "σ"), (r"\alpha", "α"), (r"\tau", "τ"), (r"\rho", "ρ"),
+    (r"\varepsilon", "ε"), (r"\psi", "ψ"), (r"\chi^2", "χ²"), (r"\mathrm", ""), ("$", ""),
+    ("{", ""), ("}", ""),
+)  # fmt: skip
+
 
 def write_forms(
     frame: pd.DataFrame, stem: Path, caption: str, label: str, note: str,
@@ -34,12 +70,38 @@ def write_forms(
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with measures by their names (column ``measure``)."""
-    if "measure" not in frame or frame["measure"].dtype.kind in "fiu":
-        return frame
-    return frame.assign(measure=[name_of(str(value)) for value in frame["measure"]])
+    """The table with measures by their names (columns of :data:`NAMED`), and a column
+    ``value`` that knows its ``stderr``, ``low`` and ``high``."""
+    if "value" in frame:
+        frame = frame.rename(columns={end: f"value_{end}" for end in ("stderr", "low", "high")})
+    for column in NAMED:
+        if column in frame and frame[column].dtype.kind not in "fiu":
+            names = [name_of(str(value)) or "–" for value in frame[column]]
+            frame = frame.assign(**{column: names})
+    return frame
 
 
 def headings(frame: pd.DataFrame) -> dict[str, str]:
-    """Headings of the columns of a table."""
-    return {str(name): name_of(str(name)) for name in frame.columns}
+    """Headings of the columns of a table; ``$...$`` is mathematics."""
+    return {str(name): _heading(str(name)) for name in frame.columns}
+
+
+def _heading(column: str) -> str:
+    known = name_of(column)
+    return _NAMES.get(column, known if known != column else column.replace("_", " "))
+
+
+def words(text: str) -> str:
+    """A heading or caption without the marks of mathematics."""
+    if "$" not in text:
+        return text
+    for mark, sign in _PLAIN:
+        text = text.replace(mark, sign)
+    return text
+
+
+def caption_of(file: str, shown: int = 0, total: int = 0) -> str:
+    """What the rows of the table ``file`` of a run are, and how many of them these are."""
+    stem = Path(file).stem
+    caption = CAPTIONS.get(stem, f"The table {stem}.")
+    return caption if shown >= total else f"{caption} The first {shown:,} of {total:,}."

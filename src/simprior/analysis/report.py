@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from simprior.analysis import report_html as page
 from simprior.analysis.figure_frames import name_of
+from simprior.analysis.paper_tables import NAMED, caption_of, headings, named, words
+from simprior.analysis.study_frames import MAIN_TABLES
 from simprior.errors import InputError, SimpriorError, StoreError
 from simprior.store import RunDir, RunInfo, load_run
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 TOP = 20
+RAW, RAW_ROWS = ("networks.parquet", "tables/rows.parquet", "tables/sensitivity-gp.parquet"), 200
+"""Tables of single rows, which come last, folded and cut: their summaries are what is read."""
 
 
 def write_report(path: Path | str) -> Path:
@@ -94,7 +98,7 @@ def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[page.Se
 def _background(recipe: Recipe) -> page.Section:
     body = page.paragraph(recipe.texts.get("held_against", ""))
     if "run_time" in recipe.texts:
-        body += page.paragraph(f"Run time: {recipe.texts['run_time']}")
+        body += page.paragraph(f"Expected run time: {recipe.texts['run_time']}")
     return page.Section("Held against", "held-against", body)
 
 
@@ -103,16 +107,21 @@ def _figure(path: Path, name: str, caption: str) -> str:
     if not file.is_file():
         return ""
     links = [f"figures/{name}.{form}" for form in ("pdf", "png")]
-    return page.figure(name, file.read_bytes(), caption, links)
+    return page.figure(name, file.read_bytes(), words(caption), links)
 
 
-def _table(path: Path, file: str, caption: str) -> str:
+def _table(path: Path, file: str, caption: str, folded: bool = False) -> str:
     if not (path / file).is_file():
         return ""
-    from simprior.analysis.paper_tables import headings, named
-
-    frame = _read(path / file)
-    return page.table(named(frame), caption, {k: _plain(v) for k, v in headings(frame).items()})
+    frame = named(_read(path / file))
+    for column in NAMED:
+        if column in frame and frame[column].dtype.kind not in "fiu":
+            frame[column] = [words(str(value)) for value in frame[column]]
+    names = {name: words(text) for name, text in headings(frame).items()}
+    if not folded:
+        return page.table(frame, words(caption), names)
+    return page.fold(f"{words(caption)} ({len(frame):,} rows)",
+                     page.table(frame, file, names, RAW_ROWS))  # fmt: skip
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -121,16 +130,6 @@ def _read(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     return pd.read_csv(path, comment="#")
-
-
-def _plain(text: str) -> str:
-    """A heading without the marks of mathematics."""
-    for mark, sign in (("$", ""), (r"\ln", "ln"), (r"\sigma", "σ"), (r"\alpha", "α"),
-                       (r"\tau", "τ"), (r"\rho", "ρ"),
-                       (r"\varepsilon", "ε"), (r"\mathrm", ""), ("{", ""),
-                       ("}", "")):  # fmt: skip
-        text = text.replace(mark, sign)
-    return text
 
 
 def _rescaling(recipe: Recipe, path: Path) -> str:
@@ -151,10 +150,10 @@ def _rescaling(recipe: Recipe, path: Path) -> str:
         moved = sorted({name_of(m) for m in frame.loc[frame["moved"] > 0.5, "measure"]})
         body += page.paragraph(
             "Relu layers were multiplied by α and divided again one layer on. The function changed "
-            f"in {100 * changed:g} % of the networks. Unchanged: {_plain(', '.join(still))}. "
-            f"Changed in most networks: {_plain(', '.join(moved)) or 'none'}."
+            f"in {100 * changed:g} % of the networks. Unchanged: {words(', '.join(still))}. "
+            f"Changed in most networks: {words(', '.join(moved)) or 'none'}."
         )
-        frame = frame.assign(measure=[_plain(name_of(m)) for m in frame["measure"]])
+        frame = frame.assign(measure=[words(name_of(m)) for m in frame["measure"]])
         body += page.table(frame, f"Value after rescaling over value before ({stage.name}).")
     return body
 
@@ -192,10 +191,10 @@ def _run_sections(run: RunInfo) -> Iterator[page.Section]:
     if pictures:
         body = f'<div class="figures">{"".join(pictures)}</div>'
         yield page.Section("Figures", "figures", body)
-    tables = [name for name in files if name.endswith(".parquet") and name != "counts.parquet"]
-    stems = {name.removesuffix(".parquet") for name in tables}
-    tables += [n for n in files if n.endswith(".csv") and n.removesuffix(".csv") not in stems]
-    body = "".join(_table(run.path, name, name) for name in tables)
+    tables = _in_order(files)
+    body = "".join(
+        _table(run.path, name, caption_of(name), name in RAW and len(tables) > 1) for name in tables
+    )
     if "counts.parquet" in run.files:
         body = _counts(run.path) + body
     if body:
@@ -205,6 +204,14 @@ def _run_sections(run: RunInfo) -> Iterator[page.Section]:
         yield page.Section("Notes and refused coefficients", "notes", page.notes(remarks))
     totals = {k: v for k, v in run.results.items() if isinstance(v, int | float | str)}
     yield page.Section("Totals", "totals", page.definitions(totals))
+
+
+def _in_order(files: list[str]) -> list[str]:
+    """Tables of a run: the main one first, raw rows last; CSV where there is no Parquet."""
+    tables = [name for name in files if name.endswith(".parquet") and name != "counts.parquet"]
+    stems = {name.removesuffix(".parquet") for name in tables}
+    tables += [n for n in files if n.endswith(".csv") and n.removesuffix(".csv") not in stems]
+    return sorted(tables, key=lambda name: (name in RAW, name not in MAIN_TABLES))
 
 
 def _counts(path: Path) -> str:

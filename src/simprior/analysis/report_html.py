@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from simprior.analysis.numbers import decimals_of, fixed, interval_decimals
 from simprior.analysis.report_assets import SCRIPT, STYLE
+from simprior.analysis.tables_latex import P_VALUES, limits, own_columns, p_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,17 +90,21 @@ def figure(name: str, png: bytes, caption: str, links: Iterable[str] = ()) -> st
 def table(
     frame: pd.DataFrame, caption: str, names: Mapping[str, str] | None = None, rows: int = ROWS
 ) -> str:
-    """A table that sorts by its headings; numbers keep their full value for sorting."""
+    """A table that sorts by its headings; numbers keep their full value for sorting.
+
+    A column with ``<name>_low`` and ``<name>_high`` becomes one, ``0.71 [0.64, 0.77]``; one with
+    ``<name>_stderr`` alone ``0.71 ± 0.03``.
+    """
     shown = frame.head(rows)
     heads, columns = [], []
-    for name in frame.columns:
+    for name in own_columns(frame):
         numeric = frame[name].dtype.kind in "iuf"
         kind = ' class="number"' if numeric else ""
         heads.append(
             f'<th scope="col" aria-sort="none"{kind}><button type="button">'
-            f"{escape((names or {}).get(str(name), name))}</button></th>"
+            f"{escape((names or {}).get(name, name))}{_joined(frame, name)}</button></th>"
         )
-        columns.append([_cell(value, numeric) for value in shown[name].tolist()])
+        columns.append(_column(shown, name, numeric))
     body = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*columns, strict=True))
     more = f" The first {rows:,} of {len(frame):,} rows." if len(frame) > rows else ""
     return (
@@ -106,6 +112,55 @@ def table(
         f'<table class="sortable"><caption>{escape(caption)}{more}</caption>'
         f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
     )
+
+
+def _joined(frame: pd.DataFrame, name: str) -> str:
+    """What stands behind a value in its column."""
+    if {f"{name}_low", f"{name}_high"} <= set(frame):
+        return " [interval]"
+    return " ± error" if f"{name}_stderr" in frame else ""
+
+
+def _column(frame: pd.DataFrame, name: str, numeric: bool) -> list[str]:
+    """Cells of a column, with intervals or errors behind the values."""
+    values = frame[name].tolist()
+    joined = _joined(frame, name) if numeric else ""
+    if joined.endswith("]"):
+        lows, highs = limits(frame, name)
+        rows = zip(values, lows, highs, interval_decimals(lows, highs), strict=True)
+        return [_number(v, with_interval(v, low, high, d)) for v, low, high, d in rows]
+    if joined:
+        errors = frame[f"{name}_stderr"].to_numpy(float).tolist()
+        return [_number(v, with_error(v, e)) for v, e in zip(values, errors, strict=True)]
+    if name in P_VALUES:
+        return [_number(v, p_value(v)) for v in values]
+    return [_cell(value, numeric) for value in values]
+
+
+def with_interval(value: float, low: float, high: float, decimals: int | None) -> str:
+    """``0.71 [0.64, 0.77]``; the value alone without a finite interval."""
+    sizes = (abs(value), abs(low), abs(high))
+    plain = decimals is None or decimals > 6 or not max(sizes) < 1e6
+    shown = [short_number(v) if plain else fixed(v, decimals or 0) for v in (value, low, high)
+             if math.isfinite(v)]  # fmt: skip
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "".join(shown[:1])
+
+
+def with_error(value: float, error: float) -> str:
+    """``0.71 ± 0.03``; the value alone without a positive error."""
+    decimals = decimals_of(error)
+    if not math.isfinite(value) or decimals is None:
+        return short_number(value) if math.isfinite(value) else ""
+    if decimals > 6 or max(abs(value), error) >= 1e6:
+        return f"{short_number(value)} ± {error:.2g}"
+    return f"{fixed(value, decimals)} ± {fixed(error, decimals)}"
+
+
+def _number(value: float, text: str) -> str:
+    """A cell that sorts by ``value`` and shows ``text``."""
+    if not math.isfinite(value):
+        return _cell(value, True)
+    return f'<td class="number" data-value="{float(value)!r}">{text.replace("-", "−")}</td>'
 
 
 def _cell(value: Any, numeric: bool) -> str:
@@ -145,7 +200,12 @@ def code(text: str, label: str = "") -> str:
     block = f"<pre><code>{escape(text.rstrip())}</code></pre>\n"
     if not label:
         return block
-    return f"<details><summary>{escape(label)}</summary>{block}</details>\n"
+    return fold(label, block)
+
+
+def fold(label: str, body: str) -> str:
+    """Something that opens by a click on its label."""
+    return f"<details><summary>{escape(label)}</summary>\n{body}</details>\n"
 
 
 def paragraph(text: str) -> str:

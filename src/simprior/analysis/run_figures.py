@@ -88,7 +88,10 @@ def measure_figures(frame: pd.DataFrame) -> list[Draw]:
         few = "cluster" not in plain or plain["cluster"].nunique() < FEW_SETS
         points = "network" if few else "run"
         found += [
-            (f"scatter-{name}", partial(draw.scatter_figure, grouped, name, y, by=by, points=points))
+            (
+                f"scatter-{name}",
+                partial(draw.scatter_figure, grouped, name, y, by=by, points=points),
+            )
             for name in measure_columns(plain)
             if _different(plain, name)
         ]

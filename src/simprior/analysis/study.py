@@ -96,10 +96,7 @@ def read_recipe(path: Path | str) -> Recipe:
 
 def parse_recipe(values: Mapping[str, Any], source: str = "") -> Recipe:
     """A recipe from the mapping that a TOML file gives. Raises :class:`InputError`."""
-    known = (*TEXTS, "seed", *SOURCES, *DERIVED, "figure", "table")
-    for key in values:
-        if key not in known:
-            raise unknown("key", key, known)
+    _check_top(values)
     texts = {key: values[key] for key in TEXTS if key in values}
     for key, text in texts.items():
         if not isinstance(text, str):
@@ -122,6 +119,34 @@ def parse_recipe(values: Mapping[str, Any], source: str = "") -> Recipe:
         stages += _derived(kind, values.get(kind, []), default, stages)
     stages += _final(values, stages)
     return Recipe(texts, seed, tuple(stages), source)
+
+
+def _check_top(values: Mapping[str, Any]) -> None:
+    """Refuse unknown sections; of a file for another command say which command it is for."""
+    known = (*TEXTS, "seed", *SOURCES, *DERIVED, "figure", "table")
+    wrong = [key for key in values if key not in known]
+    if not wrong:
+        return
+    sections = [key for key in (*SOURCES, *DERIVED) if isinstance(values.get(key), Mapping | list)]
+    command = None if sections else _other_command(values)
+    if command is None:
+        raise unknown("key", wrong[0], known)
+    raise InputError(
+        f"key {wrong[0]!r} in a recipe of simprior study", f"sections such as {', '.join(SOURCES)}",
+        f"this file is for another command: {command}",
+    )  # fmt: skip
+
+
+def _other_command(values: Mapping[str, Any]) -> str | None:
+    """The command that reads a file with these keys, if it is not a study."""
+    keys = set(values)
+    if keys & {"grid", "optimizers"}:
+        return "simprior sweep FILE --out DIR"
+    if "study" in keys or {"functions", "prior_draws"} <= keys:
+        return "simprior logp --study FILE --out DIR"
+    if "networks" in keys and isinstance(values.get("n"), list):
+        return "simprior sensitivity --config FILE --out DIR"
+    return None
 
 
 def _derived(kind: str, given: Any, default: str, stages: list[Stage]) -> list[Stage]:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 MEASURES_TABLE, CORRELATIONS_TABLE, SWEEP_TABLE = (
     "measures.parquet", "tables/correlations.parquet", "tables/sweep.parquet",
 )  # fmt: skip
-MAIN_TABLES = (MEASURES_TABLE, CORRELATIONS_TABLE, "tables/targets.parquet", SWEEP_TABLE)
+MAIN_TABLES = (
+    MEASURES_TABLE, CORRELATIONS_TABLE, "tables/targets.parquet", SWEEP_TABLE,
+    "tables/sensitivity.parquet",
+)  # fmt: skip
 """The tables that stages are read from, the first that a run has."""
 RANDOM = "random"
 
@@ -30,6 +33,11 @@ def read_frame(run: Path, file: str | None = None) -> pd.DataFrame:
     Raises :class:`StoreError` if there is none or it is damaged, :class:`InputError` for a file
     that the run does not have.
     """
+    return read_run_table(load_run(run), table_file(run, file))
+
+
+def table_file(run: Path, file: str | None = None) -> str:
+    """The main table of a run directory, or ``file`` if the run has it (else an error as above)."""
     info = load_run(run)
     tables = [name for name in info.files if name.endswith((".parquet", ".csv"))]
     if file is None:
@@ -37,10 +45,10 @@ def read_frame(run: Path, file: str | None = None) -> pd.DataFrame:
         found += [name for name in tables if name.endswith(".parquet")]
         if not found:
             raise StoreError(f"{run}: a run of simprior {info.command} without a table to read")
-        file = found[0]
-    elif file not in tables:
+        return found[0]
+    if file not in tables:
         raise InputError(f"file={file!r}", f"one of {', '.join(tables)}", f"see {run}")
-    return read_run_table(info, file)
+    return file
 
 
 def stage_frame(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TEXT_FORMS = ("csv", "latex", "markdown", "json")
 FORMS = (*TEXT_FORMS, "parquet")
+PAGE = 40
+"""Rows of a LaTeX table on one page; a longer one breaks over pages (``longtable``)."""
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -106,7 +108,10 @@ def write(
 
 
 def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
-    """A booktabs table: escaped text, numbers as mathematics, ``p`` merged with its error."""
+    """A booktabs table: escaped text, numbers as mathematics, ``p`` merged with its error.
+
+    Of more than :data:`PAGE` rows a ``longtable``.
+    """
     import pandas as pd
 
     columns: dict[str, list[str]] = {}
@@ -129,7 +134,8 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
         caption=escape_latex(caption),
         label=label,
         column_format=kinds,
-        position="htbp",
+        longtable=len(frame) > PAGE,
+        position=None if len(frame) > PAGE else "htbp",
     )
     return str(text).rstrip() + "\n"
 
@@ -184,7 +190,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, str):
         return _escape(value)
     if _is_number(value) and not float(value).is_integer():
-        return f"{float(value):.6g}"
+        return "-" if math.isnan(value) else f"{float(value):.6g}"
     return _escape(str(int(value)) if _is_number(value) else str(value))
 
 

@@ -2,7 +2,9 @@ r"""Tables for papers: booktabs rules, siunitx columns, values with their errors
 
 A column with a ``<name>_stderr`` beside it becomes ``value(error)`` with two digits of the error,
 which siunitx reads (``0.384(66)``); one with ``<name>_low`` and ``<name>_high`` becomes a value and
-a column with its interval. The preamble needs ``\usepackage{booktabs,siunitx}``.
+a column with its interval, both with the decimals of :mod:`simprior.analysis.numbers`. A table of
+more than :data:`PAGE` rows breaks over pages. The preamble needs booktabs, siunitx and, for those,
+longtable.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.analysis.tables import escape_latex
+from simprior.analysis.numbers import decimals_of, fixed, interval_decimals
+from simprior.analysis.tables import PAGE, escape_latex
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PREAMBLE = r"\usepackage{booktabs,siunitx}"
+PREAMBLE = r"\usepackage{booktabs,longtable,siunitx}"
 _SUFFIXES = ("_stderr", "_low", "_high")
 P_VALUES = tuple(f"{of}{p}" for of in ("", "partial_") for p in ("p_value", "p_adjusted", "p_holm"))
 """Columns printed with two significant digits."""
@@ -36,7 +39,7 @@ def siunitx_table(
     frame: pd.DataFrame, caption: str, label: str, note: str = "",
     names: Mapping[str, str] | None = None,
 ) -> str:  # fmt: skip
-    r"""A complete ``table`` environment; text escaped, ``note`` kept as a comment.
+    r"""A complete ``table`` (``longtable``) environment; text escaped, ``note`` kept as a comment.
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ def siunitx_table(
     if not len(frame.columns):
         raise InputError("a table without columns", "at least one column", "choose columns")
     heads, kinds, columns = [], [], []
-    for name in _own_columns(frame):
+    for name in own_columns(frame):
         heading = "{" + escape_text((names or {}).get(name, name)) + "}"
         cells, kind = _column(frame, name)
         heads.append(heading if kind != "l" else heading[1:-1])
@@ -69,12 +72,29 @@ def siunitx_table(
             columns.append(_intervals(frame, name))
     rows = [" & ".join(row) + r" \\" for row in zip(*columns, strict=True)]
     comment = [f"% {' '.join(note.split())}"] if note else []
-    return "\n".join([
-        *comment, f"% preamble: {PREAMBLE}", r"\begin{table}[htbp]", r"\centering",
-        rf"\caption{{{escape_text(caption)}}}", rf"\label{{{label}}}",
-        rf"\begin{{tabular}}{{{''.join(kinds)}}}", r"\toprule", " & ".join(heads) + r" \\",
-        r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
-    ])  # fmt: skip
+    head, title = " & ".join(heads) + r" \\", (rf"\caption{{{escape_text(caption)}}}", label)
+    write = _short if len(rows) <= PAGE else _long
+    return "\n".join([*comment, *write(kinds, head, rows, title), ""])
+
+
+def _short(kinds: list[str], head: str, rows: list[str], title: tuple[str, str]) -> list[str]:
+    """The lines of a table on one page."""
+    return [
+        f"% preamble: {PREAMBLE.replace(',longtable', '')}", r"\begin{table}[htbp]", r"\centering",
+        title[0], rf"\label{{{title[1]}}}", rf"\begin{{tabular}}{{{''.join(kinds)}}}", r"\toprule",
+        head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
+
+
+def _long(kinds: list[str], head: str, rows: list[str], title: tuple[str, str]) -> list[str]:
+    """The lines of a table that breaks over pages, with its headings on each."""
+    more = rf"\multicolumn{{{len(kinds)}}}{{r}}{{continued on the next page}} \\"
+    return [
+        f"% preamble: {PREAMBLE}", rf"\begin{{longtable}}{{{''.join(kinds)}}}",
+        rf"{title[0]} \label{{{title[1]}}} \\", r"\toprule", head, r"\midrule", r"\endfirsthead",
+        r"\toprule", head, r"\midrule", r"\endhead", r"\midrule", more, r"\endfoot",
+        r"\bottomrule", r"\endlastfoot", *rows, r"\end{longtable}",
+    ]  # fmt: skip
 
 
 def escape_text(text: str) -> str:
@@ -93,7 +113,7 @@ def value_error(value: float, error: float) -> str:
     """``0.384(66)``: the value to the digits of its error, of which two are given.
 
     Errors of 100 and more are rounded to two digits as well; without a positive finite error the
-    value has four significant digits. Non-finite values give ``{--}``.
+    value is :func:`plain`. Non-finite values give ``{--}``.
     """
     if not math.isfinite(value):
         return "{--}"
@@ -107,41 +127,58 @@ def value_error(value: float, error: float) -> str:
 
 
 def _bracketed(value: float, error: float) -> str:
-    first = math.floor(math.log10(float(f"{error:.1e}")))  # after rounding: 0.0996 is 0.10
-    decimals = 1 - first
-    if decimals <= 0:
-        unit = 10 ** (-decimals)
-        return f"{round(value / unit) * unit}({round(error / unit) * unit})"
-    digits = round(error * 10**decimals)
-    shown = f"{value:.{decimals}f}"
-    return f"{shown}({digits})" if first < 0 else f"{shown}({error:.{decimals}f})"
+    decimals = decimals_of(error) or 0
+    shown, digits = fixed(value, decimals), fixed(error, decimals)
+    whole = decimals <= 0 or not digits.startswith("0.")
+    return f"{shown}({digits})" if whole else f"{shown}({round(error * 10**decimals)})"
 
 
 def plain(value: float) -> str:
-    """A number as siunitx reads it: four significant digits, whole numbers whole."""
+    """A number as siunitx reads it: four significant digits, without zeros at the end."""
     if not math.isfinite(value):
         return "{--}"
     if value == int(value) and abs(value) < _LARGE:
         return str(int(value))
     if abs(value) >= _LARGE or abs(value) < _SMALL:
         mantissa, exponent = f"{value:.3e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     decimals = max(0, 3 - math.floor(math.log10(abs(value))))
-    return f"{value:.{decimals}f}"
+    text = fixed(value, decimals)
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
-def interval(low: float, high: float) -> str:
-    """``$[0.12, 0.34]$`` with digits for a twentieth of its width; ``--`` if it is not finite."""
+def plain_column(values: Sequence[float]) -> list[str]:
+    """:func:`plain` numbers; measured ones of like size have the same decimals."""
+    sizes = [abs(v) for v in values if math.isfinite(v) and v != 0]
+    exact = all(float(f"{size:.4g}") == size for size in sizes)
+    if exact or max(sizes) >= 100 * min(sizes) or not _SMALL <= max(sizes) < _LARGE:
+        return [plain(v) for v in values]
+    decimals = max(0, 3 - math.floor(math.log10(max(sizes))))
+    return [fixed(v, decimals) if math.isfinite(v) else "{--}" for v in values]
+
+
+def p_value(value: float) -> str:
+    """A p-value with two significant digits: ``0.50``, ``0.00074``, ``1.2e-7``."""
+    if not math.isfinite(value):
+        return "{--}"
+    mantissa, sign, exponent = f"{value:#.2g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if sign else mantissa
+
+
+def interval(low: float, high: float, decimals: int | None = None) -> str:
+    """``$[0.12, 0.34]$`` with two digits of its half-width, or so many decimals; ``--`` if it is
+    not finite."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "--"
-    width = high - low
-    decimals = 3 if width <= 0 else max(0, 1 - math.floor(math.log10(width)))
-    if decimals > 6:
+    if decimals is None:
+        decimals = decimals_of((high - low) / 2)
+        decimals = 3 if decimals is None else decimals
+    if decimals > 6 or max(abs(low), abs(high)) >= _LARGE:
         return rf"$[\num{{{low:.3e}}}, \num{{{high:.3e}}}]$"
-    return f"$[{low:.{decimals}f}, {high:.{decimals}f}]$"
+    return f"$[{fixed(low, decimals)}, {fixed(high, decimals)}]$"
 
 
-def _own_columns(frame: pd.DataFrame) -> list[str]:
+def own_columns(frame: pd.DataFrame) -> list[str]:
     """Columns that are not the error or a limit of another one."""
     known = set(frame.columns)
     return [
@@ -157,12 +194,23 @@ def _column(frame: pd.DataFrame, name: str) -> tuple[list[str], str]:
         return [_word(v) for v in column], "l"
     values = column.to_numpy(float)
     if name in P_VALUES:
-        cells = [f"{v:.2g}" if math.isfinite(v) else "{--}" for v in values]
-        return cells, _s_column(cells)
-    stderr = f"{name}_stderr"
-    errors = frame[stderr].to_numpy(float) if stderr in frame else np.full(len(values), math.nan)
-    cells = [value_error(v, e) for v, e in zip(values, errors, strict=True)]
+        cells = [p_value(v) for v in values]
+    elif f"{name}_stderr" in frame:
+        errors = frame[f"{name}_stderr"].to_numpy(float)
+        cells = [value_error(v, e) for v, e in zip(values, errors, strict=True)]
+    elif f"{name}_low" in frame and f"{name}_high" in frame:
+        cells = _to_decimals(values, interval_decimals(*limits(frame, name)))
+    else:
+        cells = plain_column(values.tolist())
     return cells, _s_column(cells)
+
+
+def _to_decimals(values: np.ndarray, decimals: Sequence[int | None]) -> list[str]:
+    """Values with the decimals of their intervals; what is too small or large for them plain."""
+    return [
+        plain(v) if not math.isfinite(v) or d is None or d > 6 or abs(v) >= _LARGE else fixed(v, d)
+        for v, d in zip(values, decimals, strict=True)
+    ]
 
 
 def _s_column(cells: Sequence[str]) -> str:
@@ -190,9 +238,16 @@ def _s_column(cells: Sequence[str]) -> str:
     return f"S[table-format={text}]"
 
 
+def limits(frame: pd.DataFrame, name: str) -> tuple[list[float], list[float]]:
+    """Both limits of a column of estimates."""
+    low, high = (frame[f"{name}_{end}"].to_numpy(float).tolist() for end in ("low", "high"))
+    return low, high
+
+
 def _intervals(frame: pd.DataFrame, name: str) -> list[str]:
-    pairs = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-    return [interval(float(low), float(high)) for low, high in pairs]
+    lows, highs = limits(frame, name)
+    rows = zip(lows, highs, interval_decimals(lows, highs), strict=True)
+    return [interval(*row) for row in rows]
 
 
 def _word(value: Any) -> str:

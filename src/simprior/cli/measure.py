@@ -22,7 +22,10 @@ from simprior.cli.values import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +103,19 @@ def run(spec: Measure) -> int:
     return 0
 
 
+def spread(values: np.ndarray) -> float:
+    """Standard deviation; 0 of values that differ by rounding only, nan of fewer than two."""
+    import numpy as np
+
+    if len(values) < 2:
+        return float("nan")
+    same = np.ptp(values) <= _ROUNDING * np.abs(values).max()
+    return 0.0 if same else float(values.std(ddof=1))
+
+
 def summary(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """A row a measure: its label and unit, number of values, mean, spread, typical error."""
+    """A row a measure: its label and unit, number of values, mean, spread, typical error (the
+    median standard error; nan, printed "-", of values that are exact or have none)."""
     import numpy as np
     import pandas as pd
 
@@ -113,14 +127,14 @@ def summary(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         good = values[np.isfinite(values)]
         known = MEASURES.get(name)
         error = f"{name}_stderr"
-        typical = np.nan
-        if error in frame and np.isfinite(frame[error]).any():
+        typical = np.nan  # "-": exact, or without a known error
+        if error in frame and (frame[error] > 0).any():
             typical = float(np.nanmedian(frame[error].to_numpy(float)))
         rows.append({
             "column": name, "measure": known.label if known else name.replace("_", " "),
             "unit": known.unit if known else "1", "values": len(good),
             "mean": float(good.mean()) if len(good) else np.nan,
-            "sd": float(good.std(ddof=1)) if len(good) > 1 else np.nan,
+            "sd": spread(good),
             "typical_stderr": typical,
         })  # fmt: skip
     return pd.DataFrame(rows)

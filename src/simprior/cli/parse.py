@@ -236,7 +236,8 @@ def _check(option: Option, text: str | bool) -> None:
     try:
         option.kind.instance_from_str([text])
     except Refused as refused:
-        remedy = refused.remedy.format(flag=option.flag)
+        example = option.default_text or "1"
+        remedy = refused.remedy.format(flag=option.flag, example=example)
         raise InputError(f"{option.name}={text}", refused.expected, remedy) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 import sys
 from dataclasses import dataclass
@@ -119,13 +120,16 @@ def run(spec: Sensitivity) -> int:
         )  # fmt: skip
     if spec.json:
         print_json({"summary": result.summary.to_dict(orient="records"),
-                    "fits": result.fits.to_dict(orient="records")})  # fmt: skip
+                    "fits": result.fits.to_dict(orient="records"),
+                    "notes": result.notes})  # fmt: skip
     else:
         columns = [name for name in _SHOWN if name in result.summary]
         _print(result.summary[columns])
         if len(result.fits):
             print()
             _print(result.fits)
+    for note in result.notes:
+        logging.getLogger("simprior").info("note: %s", note)
     if spec.out is not None:
         logging.getLogger("simprior").info("written to %s", spec.out)
     return 0
@@ -159,12 +163,7 @@ def _run_trained(spec: Sensitivity) -> int:
     assert spec.path is not None
     frame = trained_sensitivity(spec.path)
     fitted = frame[frame["fitted"]]
-    means = {
-        name: float(fitted[name].mean())
-        for name in ("test_error", "distance", "flips", "unchanged", "uniform_distance",
-                     "uniform_flips")
-    }  # fmt: skip
-    summary: dict[str, Any] = {"members": len(frame), "fitted": len(fitted), **means}
+    summary: dict[str, Any] = {"members": len(frame), "fitted": len(fitted), **means(fitted)}
     if spec.out is not None:
         save_trained(
             frame, spec.path, spec.out, command_line(), resume=spec.resume,
@@ -173,10 +172,44 @@ def _run_trained(spec: Sensitivity) -> int:
     if spec.json:
         print_json({"summary": summary, "members": frame.to_dict(orient="records")})
     else:
-        print(key_values(summary))
+        print(key_values(with_errors(summary)))
     if spec.out is not None:
         logging.getLogger("simprior").info("written to %s", spec.out)
     return 0
+
+
+def means(frame: pd.DataFrame) -> dict[str, float]:
+    """Means over networks with standard errors, and the values of a uniformly random function.
+
+    The networks share their training set: the errors are given it.
+    """
+    out: dict[str, float] = {}
+    for name in ("test_error", "distance", "flips", "unchanged"):
+        values = frame[name].dropna().to_numpy(float)
+        size = len(values)
+        out[name] = float(values.mean()) if size else math.nan
+        error = float(values.std(ddof=1)) / math.sqrt(size) if size > 1 else math.nan
+        out[f"{name}_stderr"] = error
+    for name in ("uniform_distance", "uniform_flips"):
+        out[name] = float(frame[name].mean())
+    return out
+
+
+def with_errors(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary for a terminal: each mean with its standard error, rounded to it."""
+    from simprior.analysis.numbers import decimals_of, fixed
+
+    out: dict[str, Any] = {}
+    for name, value in summary.items():
+        error = summary.get(f"{name}_stderr", math.nan)
+        decimals = decimals_of(error)
+        if name.endswith("_stderr"):
+            continue
+        missing = isinstance(value, float) and math.isnan(value)
+        out[name] = "-" if missing else value
+        if decimals is not None:
+            out[name] = f"{fixed(value, decimals)} ± {fixed(error, decimals)}"
+    return out
 
 
 def _print(frame: pd.DataFrame) -> None:

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 class StudyCommand(ComputeOptions):
     """Run a study: train or sample, measure, correlate, draw, tabulate, report.
 
-    RECIPE is a TOML file (examples/*.toml, docs/studies.md). Every stage is a run directory below
-    --out. With --resume a study goes on where it stopped, also with an edited recipe: a stage is
-    run again only if its settings or what it reads have changed. The seed is in the recipe.
+    RECIPE is a TOML file (docs/studies.md). In examples/ these are recipes: boolean-generalisation,
+    bound-corruption, depalma-study, flatness, sensitivity-generalisation, sigma-w.
+    Every stage is a run directory below --out. With --resume a study goes on where it stopped, also
+    with an edited recipe: a stage is run again only if its settings or what it reads have changed.
+    The seed is in the recipe.
     """
 
     recipe: Annotated[Positional[MaybePath], arg(help="TOML file of the study")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ class Table(Output):
     """Print the most frequent functions of a run, with intervals and measures.
 
     Of a run without functions (measure, correlate, study, sweep, sensitivity) it prints the main
-    table, or the one named by --file; in LaTeX values have their errors in brackets (siunitx).
+    table, or the one named by --file. In LaTeX values have their errors in brackets (siunitx), and
+    without --columns there are those that a page has room for: settings that vary, test error,
+    measures.
     """
 
     path: Annotated[Positional[Path], arg(help="a run directory")]
@@ -38,6 +41,9 @@ class Table(Output):
     caption: Annotated[MaybeText, arg(help="latex: the caption")] = None
     label: Annotated[str, arg(help="latex: the label")] = LABEL
     out: Annotated[MaybePath, arg(help="write to this file in place of stdout")] = None
+    overwrite: Annotated[
+        bool, arg(help="replace a file at --out that simprior table did not write")
+    ] = False
 
 
 SPEC = Table
@@ -48,11 +54,15 @@ def run(spec: Table) -> int:
     set_up_logging(spec.quiet)
     from simprior.analysis import tables
     from simprior.analysis.run_tables import has_functions
+    from simprior.analysis.table_origin import check_replaceable
+    from simprior.boolean.counts import FunctionCounts
     from simprior.boolean.results import load_result
 
     form = "json" if spec.json else spec.format
     if form == "parquet" and spec.out is None:
         raise InputError("format=parquet", "a file to write to", "add --out table.parquet")
+    if spec.out is not None:
+        check_replaceable(spec.out, spec.overwrite)
     if spec.file is not None or not has_functions(spec.path):
         return _other(spec, form)
     counts = load_result(spec.path, top=spec.top)
@@ -63,24 +73,40 @@ def run(spec: Table) -> int:
         sys.stdout.write(tables.render(frame, form, **words))
     else:
         tables.write(frame, spec.out, form, command_line(spec, form), **words)
+    found = counts.functions if isinstance(counts, FunctionCounts) else len(counts.p)
+    _say_cut(len(frame), found)
     return 0
+
+
+def _say_cut(shown: int, total: int) -> None:
+    """Say on stderr that a table has more rows than were printed."""
+    if shown < total:
+        logging.getLogger("simprior").info("%d of %d rows; --top %d for all", shown, total, total)
 
 
 def _other(spec: Table, form: str) -> int:
     """Print or write a table that is not one of functions."""
     from simprior.analysis import run_tables
+    from simprior.analysis.paper_tables import caption_of
+    from simprior.analysis.study_frames import table_file
 
-    frame = run_tables.run_table(spec.path, spec.file, spec.top, spec.columns)
-    if form == "latex" and spec.columns is None and spec.file is None:
-        frame = run_tables.for_paper(frame)
-    name = (spec.file or spec.path.resolve().name).removesuffix(".parquet")
-    label = f"tab:{name.rpartition('/')[2]}" if spec.label == LABEL else spec.label
-    words = {"caption": spec.caption or name.replace("/", ", "), "label": label}
+    whole = run_tables.run_table(spec.path, spec.file, columns=spec.columns)
+    paper = form == "latex" and spec.columns is None
+    frame = (run_tables.for_paper(whole) if paper else whole).head(spec.top)
+    file = table_file(spec.path, spec.file)
+    label = f"tab:{Path(file).stem}" if spec.label == LABEL else spec.label
+    caption = spec.caption or caption_of(file, len(frame), len(whole))
+    words = {"caption": caption, "label": label}
     note = command_line(spec, form)
     if spec.out is None:
         sys.stdout.write(run_tables.render(frame, form, **words))
     else:
         run_tables.write(frame, spec.out, form, note, **words)
+    _say_cut(len(frame), len(whole))
+    if len(frame.columns) < len(whole.columns):
+        logging.getLogger("simprior").info(
+            "%d of %d columns; choose with --columns", len(frame.columns), len(whole.columns)
+        )
     return 0
 
 

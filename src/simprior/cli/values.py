@@ -77,7 +77,7 @@ def parse_count(text: str) -> int:
             value = int(whole.replace("_", "") + digits) * 10 ** (exponent - len(digits))
             if value >= 1:
                 return value
-    raise Refused("a whole number such as 1000 or 1e7", "pass for example {flag} 1e7")
+    raise Refused("a whole number >= 1, such as 20 or 1e7", "pass for example {flag} {example}")
 
 
 def parse_integer(text: str) -> int:

@@ -19,21 +19,24 @@ from simprior.analysis.hamming import gp_prediction, scaling
 from simprior.analysis.hamming.flips import first_change
 from simprior.analysis.hamming.nearest import Search, nearest
 from simprior.analysis.hamming.networks import Source, Spec
+from simprior.analysis.hamming.output import (
+    COMMAND,
+    NETWORKS,
+    SUMMARY,
+    SensitivityResult,
+    load,
+    save,
+)
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.network import Network
 from simprior.rng import check_seed
-from simprior.store import RunDir, load_run, read_table, write_table
+from simprior.store import RunDir, read_table, write_table
 from simprior.threads import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NETWORKS, SUMMARY, FITS, LAW = (
-    "networks.parquet", "tables/sensitivity", "tables/sensitivity-fits",
-    "tables/sensitivity-gp.parquet",
-)  # fmt: skip
-COMMAND = "sensitivity"
 CHUNK = 20  # networks a shard
 Columns = dict[str, np.ndarray]
 
@@ -108,22 +111,6 @@ class Chunk:
     def name(self) -> str:
         """Name of its shard."""
         return f"{self.n:06d}-{self.first:08d}"
-
-
-@dataclass(frozen=True, eq=False)
-class SensitivityResult:
-    """``rows``: a row a network and start string (n, network, string, distance, search, certified,
-    flips, unchanged); ``summary``: a row a length (:func:`scaling.summarise`, with gp_flips,
-    gp_flips_stderr, gp_unchanged and gp_distance_low, nan where there is no prediction, or where
-    some strings had no other class within reach, which a prediction of the distance would count);
-    ``fits``: :func:`scaling.fit` (empty for one length); ``law``: columns n, k, survival of the
-    GP's flips.
-    """
-
-    rows: pd.DataFrame
-    summary: pd.DataFrame
-    fits: pd.DataFrame
-    law: pd.DataFrame
 
 
 def sensitivity(
@@ -219,14 +206,15 @@ def complete(study: SensitivitySettings, parts: list[Columns]) -> SensitivityRes
     rows = pd.DataFrame({k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
     rows = rows.sort_values(["n", "network", "string"], ignore_index=True)
     summary = scaling.summarise(rows)
-    enough = len(study.n) > 1 and study.networks > 1
-    fits = scaling.fit(rows, study.seed) if enough else pd.DataFrame()
+    why = scaling.too_few(rows)
+    fits = pd.DataFrame() if why else scaling.fit(rows, study.seed)
+    notes = [f"no fits over n: {why}"] if why else scaling.without_spread(fits)
     with one_thread():
         predictions, law = predict(study)
     summary = summary.merge(predictions, on="n")
     if "gp_distance_low" in summary:  # it counts functions without another class, distance does not
         summary.loc[summary["not_found"] > 0, "gp_distance_low"] = np.nan
-    return SensitivityResult(rows, summary, fits, law)
+    return SensitivityResult(rows, summary, fits, law, notes)
 
 
 def predict(study: SensitivitySettings) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -251,48 +239,3 @@ def predict(study: SensitivitySettings) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows.append({"n": n, **row})
     empty = pd.DataFrame({"n": [], "k": [], "survival": []})
     return pd.DataFrame(rows), pd.concat(laws, ignore_index=True) if laws else empty
-
-
-def save(result: SensitivityResult, store: RunDir, command: str) -> None:
-    """Write the tables and close the run."""
-    from simprior.analysis.tables import write
-
-    for name, frame in ((NETWORKS, result.rows), (LAW, result.law)):
-        (store.path / name).parent.mkdir(exist_ok=True)
-        write_table(store.path / name, {c: frame[c].to_numpy() for c in frame})
-        store.add_file(name, rows=len(frame))
-    captions = {SUMMARY: "Distance to the other class and random flips, by length.",
-                FITS: "Growth with the length."}  # fmt: skip
-    for base, frame in ((SUMMARY, result.summary), (FITS, result.fits)):
-        if not len(frame):
-            continue
-        label = {"caption": captions[base], "label": f"tab:{Path(base).name}"}
-        for form, ending in (("csv", "csv"), ("parquet", "parquet"), ("latex", "tex")):
-            write(frame, store.path / f"{base}.{ending}", form, command, **label)
-            store.add_file(f"{base}.{ending}", rows=len(frame))
-    store.finish({"rows": len(result.rows), "networks": int(result.summary["networks"].sum())})
-    for name in list(store.shards):
-        store.remove_shard(name)
-    store.save()
-
-
-def load(path: Path | str) -> SensitivityResult:
-    """A complete run directory of ``simprior sensitivity``. Raises :class:`StoreError`."""
-    import pandas as pd
-
-    from simprior.errors import StoreError
-
-    path = Path(path)
-    run = load_run(path)
-    if run.command != COMMAND or run.status != "complete" or NETWORKS not in run.files:
-        raise StoreError(
-            f"{path}: expected a complete run of 'simprior {COMMAND}' over random networks, found "
-            f"one of 'simprior {run.command}' that is {run.status}; finish it with --resume"
-        )
-    names = {"rows": NETWORKS, "summary": f"{SUMMARY}.parquet", "fits": f"{FITS}.parquet",
-             "law": LAW}  # fmt: skip
-    frames = {
-        key: pd.DataFrame(read_table(path / name)) if name in run.files else pd.DataFrame()
-        for key, name in names.items()
-    }
-    return SensitivityResult(**frames)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BOOTSTRAP = 2000
+_ROUNDING = 1e-12
+LEAST_LENGTHS, LEAST_NETWORKS = 3, 10
+"""Fits need so many lengths n (two means lie on a line, whatever they are) and, at each, so many
+networks with a distance (the bootstrap of fewer is too narrow; of two it is three values)."""
 
 
 def summarise(rows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -80,6 +84,25 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float, float, fl
     return mean, error, mean - half, mean + half
 
 
+def too_few(rows: pd.DataFrame) -> str:
+    """Why these rows cannot be fitted; empty if they can."""
+    groups = _lengths(rows)
+    if len(groups) < LEAST_LENGTHS:
+        return f"{len(groups)} lengths n, fewer than {LEAST_LENGTHS}"
+    sizes = {n: int(part.loc[part["distance"] > 0, "network"].nunique()) for n, part in groups}
+    worst = min(sizes, key=lambda n: sizes[n])
+    if sizes[worst] < LEAST_NETWORKS:
+        return f"{sizes[worst]} networks with a distance at n={worst}, fewer than {LEAST_NETWORKS}"
+    return ""
+
+
+def without_spread(fits: pd.DataFrame) -> list[str]:
+    """A note on the fits that have no interval, because all networks are alike."""
+    names = [str(name) for name in fits.loc[fits["stderr"].isna(), "fit"]]
+    why = "all networks of a length have the same value, which a bootstrap cannot see beyond"
+    return [f"no errors and intervals of {', '.join(names)}: {why}"] if names else []
+
+
 def fit(rows: pd.DataFrame, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
     """Fits of both means against n, weighted by their standard errors.
 
@@ -88,23 +111,22 @@ def fit(rows: pd.DataFrame, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
     over smallest h* / sqrt(n / ln n), minus 1), ``flips slope`` and ``flips intercept`` (a line
     through the means), ``flips exponent``. Columns: fit, value, stderr, low, high (percentiles of
     bootstrap over networks), chi2, dof and p_value of the weighted fit (nan where none applies).
+    Where all networks of a length have the same value there is no interval (nan).
     The spread is a maximum: its bootstrap values lie above it, and so does its interval's middle.
 
     Raises
     ------
     InputError
-        Fewer than two lengths, or fewer than two networks of one.
+        What :func:`too_few` says.
     """
     import pandas as pd
 
+    why = too_few(rows)
+    if why:
+        raise InputError(why, "enough to fit", "pass for example --n 100,200,400 --networks 100")
     groups = _lengths(rows)
     distance = [_means(part[part["distance"] > 0], "distance") for _, part in groups]
     flips = [_means(part, "flips") for _, part in groups]
-    if len(groups) < 2 or min(map(len, distance + flips)) < 2:
-        raise InputError(
-            f"{len(groups)} lengths n", "two at least, with two networks or more each, to fit",
-            "pass for example --n 100,200,400",
-        )  # fmt: skip
     n = np.array([float(size) for size, _ in groups])
     rng = generator(seed, "sensitivity/bootstrap")
     h, h_error = _replicates(distance, rng)
@@ -162,9 +184,12 @@ def _fit_row(
     from scipy.stats import chi2 as law
 
     low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+    error = float(values[1:].std(ddof=1))
+    if np.ptp(values[1:]) <= _ROUNDING * abs(values[0]):  # no spread: no error either
+        low = high = error = chi2 = math.nan
     p_value = float(law.sf(chi2, dof)) if dof > 0 and math.isfinite(chi2) else math.nan
     return {
-        "fit": name, "value": float(values[0]), "stderr": float(values[1:].std(ddof=1)),
+        "fit": name, "value": float(values[0]), "stderr": error,
         "low": float(low), "high": float(high), "chi2": chi2 if dof > 0 else math.nan, "dof": dof,
         "p_value": p_value,
     }  # fmt: skip
