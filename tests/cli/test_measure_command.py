@@ -95,7 +95,7 @@ def test_latex_of_measures_fits_a_page(sweep: Path, capsys: pytest.CaptureFixtur
     names = [name.strip(" {}\\") for name in head.split(" & ")]
     assert names[:5] == ["optimiser", "training examples", "data seed", "test error", "ln P(f)"]
     assert len(names) <= 8 and "stderr" not in output.out and r"\_" not in head
-    assert r"\caption{Measures of networks, or of functions; a row each. The first 20 of 36.}" in (
+    assert r"\caption{Measures of networks, or of functions; a row each. The first 20 of 47.}" in (
         output.out
     )
     assert r"\label{tab:measures}" in output.out and re.search(r"-\d+\.\d+\(\d+\)", output.out)

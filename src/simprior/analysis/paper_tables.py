@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simprior.analysis.figure_frames import name_of
+from simprior.analysis.figure_frames import axis_label, name_of
 from simprior.analysis.tables import write
 from simprior.analysis.tables_latex import siunitx_table
 from simprior.store_io import write_bytes
@@ -39,7 +39,7 @@ _NAMES = {
     "member": "network", "distance": "distance $h$",
     "ratio": r"$h/\sqrt{n/\ln n}$", "asymptote": r"$\sqrt{n/(2\pi\ln n)}$",
     "gp_distance_low": "GP floor of $h$", "gp_flips": "flips (GP)", "flips_share": "$flips/n$",
-    "exact_distance": "exact distance", "exact_flips": "exact flips", "constant": "no other class",
+    "exact_distance": "exact distance", "exact_flips": "exact flips", "not_found": "no other class",
     "chi2": r"$\chi^2$", "dof": "degrees of freedom", "p": "P(f)", "psi": r"$\psi$",
     "steps_to_fit_median": "median steps to fit", "target_entropy": "entropy of the target",
 }  # fmt: skip
@@ -88,7 +88,7 @@ def headings(frame: pd.DataFrame) -> dict[str, str]:
 
 def _heading(column: str) -> str:
     known = name_of(column)
-    return _NAMES.get(column, known if known != column else column.replace("_", " "))
+    return _NAMES.get(column, axis_label(column) if known != column else column.replace("_", " "))
 
 
 def words(text: str) -> str:

@@ -25,8 +25,8 @@ class SensitivityResult:
     flips, unchanged); ``summary``: a row a length (:func:`scaling.summarise`, with gp_flips,
     gp_flips_stderr, gp_unchanged and gp_distance_low, nan where there is no prediction, or where
     some strings had no other class within reach, which a prediction of the distance would count);
-    ``fits``: :func:`scaling.fit` (empty where :func:`scaling.too_few` says why); ``law``: columns n,
-    k, survival of the GP's flips; ``notes``: what was not fitted, and why.
+    ``fits``: :func:`scaling.fit` (empty where :func:`scaling.too_few` says why); ``law``: columns
+    n, k, survival of the GP's flips; ``notes``: what was not fitted, and why.
     """
 
     rows: pd.DataFrame
