@@ -127,6 +127,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{path}: no such file, so {directory} is not a simprior run directory; "
             "check the path, or choose a new one with --out"
         ) from None
+    except NotADirectoryError:
+        raise StoreError(f"{directory}: is a file, not a run directory; check the path") from None
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be read ({error.strerror}); check its permissions"

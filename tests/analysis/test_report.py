@@ -166,7 +166,7 @@ def test_no_mathematics_is_left_in_a_page(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     text = report._table(tmp_path, "t.parquet", r"Of $\ln P$ & more {x}")
     assert "$" not in text and "\\" not in text
-    for part in ("ln P(target) (nats)", "entropy of the outputs", "Kendall τ_b", "h/√(n/ln n)",
+    for part in ("ln P(target)", "entropy of the outputs", "Kendall τ_b", "h/√(n/ln n)",
                  "Of ln P &amp; more", ">–<"):  # fmt: skip
         assert part in text
     known = [*MEASURES, *figure_frames._SETTINGS, *paper_tables._NAMES]

@@ -14,7 +14,7 @@ __all__ = ["ROWS", "correlate_stage"]
 
 def correlate_stage(
     study: Path, sources: Sequence[str], config: Mapping[str, Any], out: Path, *, seed: int,
-    note: str, resume: bool = False, overwrite: bool = False,
+    note: str, resume: bool = False, overwrite: bool = False, quiet: bool = True,
 ) -> list[str]:  # fmt: skip
     """Correlate the rows of stages below ``study`` into the run directory ``out``.
 
@@ -26,5 +26,7 @@ def correlate_stage(
     options = {"seed": seed, **{k: v for k, v in config.items() if k != "where"}}
     frame = select(stage_frame(study, sources).drop(columns="stage"), where, seed)
     source = {"from": list(sources), "where": where}
-    found = correlate_into(frame, options, source, out, note, resume=resume, overwrite=overwrite)
+    found = correlate_into(
+        frame, options, source, out, note, resume=resume, overwrite=overwrite, quiet=quiet
+    )
     return list(found.notes)

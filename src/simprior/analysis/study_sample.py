@@ -21,7 +21,7 @@ from simprior.errors import InputError
 from simprior.store import RunDir
 from simprior.training.settings import NETWORK, settings, text
 from simprior.training.sweep import cell_name, expand, varying
-from simprior.training.sweep_run import CELLS, remove_stale, write_sweep
+from simprior.training.sweep_run import CELLS, quiet_stores, remove_stale, write_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def run_samples(
         if overwrite:
             remove_stale(store.path / CELLS, set())
         total = sum(int(job["samples"]) for _, (_, job) in jobs.values())
-        with progress_bar(total, "net", quiet=quiet) as progress:
+        with progress_bar(total, "net", quiet=quiet) as progress, quiet_stores():
             for i, (name, (cell, (network, job))) in enumerate(jobs.items()):
                 logging.getLogger("simprior").info("cell %d of %d: %s", i + 1, len(jobs), name)
                 path = store.path / CELLS / name

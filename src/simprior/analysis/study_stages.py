@@ -213,6 +213,7 @@ def _correlate(
     correlate_stage(
         store.path, stage.needs, stage.config, store.path / stage.name, seed=recipe.seed,
         note=command_of(stage, recipe, store.path), resume=not fresh, overwrite=fresh,
+        quiet=options.quiet,
     )  # fmt: skip
     return []
 

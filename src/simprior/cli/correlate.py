@@ -70,13 +70,13 @@ def run(spec: Correlate) -> int:
         "bootstrap": spec.bootstrap, "permutations": spec.permutations, "level": spec.level,
     }  # fmt: skip
     if spec.out is None:
-        found = correlate(frame, **options)
+        found = correlate(frame, **options, quiet=spec.quiet)
     else:
         table = spec.path / "measures.parquet" if spec.path.is_dir() else spec.path
         source = {"from": str(spec.path), "sha256": sha256_file(table)[0]}
         found = correlate_into(
             frame, options, source, spec.out, command_line(spec), resume=spec.resume,
-            overwrite=spec.overwrite,
+            overwrite=spec.overwrite, quiet=spec.quiet,
         )  # fmt: skip
     show(found, spec)
     return 0

@@ -51,6 +51,9 @@ def _parse_sizes(text: str) -> tuple[int, ...]:
 Sizes = Annotated[tuple[int, ...], kind(_parse_sizes, "INT[,INT...]")]
 
 
+SIZES, HIDDEN = (100, 200, 400), (1000, 1000)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity(RunOptions):
     """Sensitivity of random networks on strings of n bits, also where no truth table is possible.
@@ -64,11 +67,8 @@ class Sensitivity(RunOptions):
     path: Annotated[
         Positional[MaybePath], arg(help="a run of simprior train, in place of random networks")
     ] = None
-    n: Annotated[Sizes, arg(help="lengths of the strings, 2 or more bits each")] = (100, 200, 400)
-    hidden: Annotated[Widths, arg(help='widths of the hidden layers; "" is a perceptron')] = (
-        1000,
-        1000,
-    )
+    n: Annotated[Sizes, arg(help="lengths of the strings, 2 or more bits each")] = SIZES
+    hidden: Annotated[Widths, arg(help='widths of the hidden layers; "" is a perceptron')] = HIDDEN
     activation: Annotated[
         str, arg(help="relu, tanh, erf, gelu, sin, linear, step, or package.module:function")
     ] = "relu"
@@ -161,6 +161,12 @@ def _run_trained(spec: Sensitivity) -> int:
     from simprior.analysis.hamming.trained import save_trained, trained_sensitivity
 
     assert spec.path is not None
+    for name, default in (("n", SIZES), ("hidden", HIDDEN), ("classifier", "network")):
+        if getattr(spec, name) != default:
+            raise InputError(
+                f"--{name} with the run {spec.path}", "flags of random networks without a run",
+                "leave one of the two out",
+            )  # fmt: skip
     frame = trained_sensitivity(spec.path)
     fitted = frame[frame["fitted"]]
     summary: dict[str, Any] = {"members": len(frame), "fitted": len(fitted), **means(fitted)}

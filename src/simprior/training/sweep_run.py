@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def run_sweep(
             _rename(store.path / CELLS, kept)
             remove_stale(store.path / CELLS, set(kept))  # at once: none is met when resuming
         total = sum(job.runs for _, job in jobs.values())
-        with progress_bar(total, "run", quiet=quiet) as progress:
+        with progress_bar(total, "run", quiet=quiet) as progress, quiet_stores():
             for i, (name, (cell, job)) in enumerate(jobs.items()):
                 log.info("cell %d of %d: %s", i + 1, len(jobs), name)
                 row = _train_cell(job, store.path / CELLS / name, progress, run_options)
@@ -103,6 +103,21 @@ def _train_cell(
     if not result.fitted.any():
         logging.getLogger("simprior").warning("%s: no member fitted", out.name)
     return {name: summary.get(name) for name in COLUMNS}
+
+
+@contextlib.contextmanager
+def quiet_stores() -> Iterator[None]:
+    """Run directories opened inside tell their logs, but not stderr, that they start and end."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return record.module != "store" or record.levelno > logging.INFO
+
+    log = logging.getLogger("simprior")
+    log.addFilter(other)
+    try:
+        yield
+    finally:
+        log.removeFilter(other)
 
 
 def remove_stale(folder: Path, names: set[str]) -> None:

@@ -23,7 +23,7 @@ from simprior.analysis.correlation.permutation import (
 )
 from simprior.analysis.correlation.setup import Setup, columns_of, sample_of, size_column
 from simprior.checks import whole
-from simprior.engine import Progress
+from simprior.engine import Progress, progress_bar
 from simprior.errors import InputError
 from simprior.rng import check_seed
 
@@ -73,7 +73,7 @@ def correlate(
     bootstrap: int = 2000,
     permutations: int = 2000,
     level: float = 0.95,
-    progress: Progress | None = None,
+    quiet: bool = True,
 ) -> Correlations:
     """Correlate every measure with ``y``, separately in each group of ``by``.
 
@@ -95,8 +95,8 @@ def correlate(
         such a column every row is its own.
     seed, bootstrap, permutations, level
         Randomness, numbers of resamples and of permutations, probability of the intervals.
-    progress : optional
-        Told of every coefficient row done (``update(1)``).
+    quiet : bool
+        No progress on stderr.
 
     Returns
     -------
@@ -140,18 +140,23 @@ def correlate(
     chosen = checks.chosen_measures(frame, y, asked, notes)
     chosen = [name for name in chosen if name not in held]
     setup = Setup(y, chosen, groups, held, cluster, check_seed(seed), number, tests, level)
-    return _tables(frame, setup, notes, progress)
+    parts = list(_groups(frame, setup.by))
+    with progress_bar(len(parts) * len(chosen), "coefficient", quiet=quiet) as progress:
+        return _tables(parts, setup, notes, progress)
 
 
 def _tables(
-    frame: pd.DataFrame, setup: Setup, notes: list[str], progress: Progress | None
+    parts: list[tuple[tuple[Any, ...], pd.DataFrame]],
+    setup: Setup,
+    notes: list[str],
+    progress: Progress,
 ) -> Correlations:
     import pandas as pd
 
     rows: dict[str, list[dict[str, Any]]] = {
         k: [] for k in ("table", "granulated", "conditional_mi", "environments", "baselines")
     }
-    for key, part in _groups(frame, setup.by):
+    for key, part in parts:
         head = dict(zip(setup.by, key, strict=True))
         name = ", ".join(f"{k}={v}" for k, v in head.items())
         where = f"{name}: " if name else ""
@@ -159,8 +164,7 @@ def _tables(
             rows["table"].append(
                 {**head, "measure": measure, **_row(part, measure, setup, where, notes, name)}
             )
-            if progress is not None:
-                progress.update(1)
+            progress.update(1)
         controlled_analyses(part, setup, head, name, rows, notes)
         rows["baselines"] += [{**head, **row} for row in baselines(part, setup, name)]
     table = pd.DataFrame(rows["table"])

@@ -70,7 +70,7 @@ def read_correlations(run: Path) -> Correlations:
 
 def correlate_into(
     frame: pd.DataFrame, options: Mapping[str, Any], source: Mapping[str, Any], out: Path | str,
-    note: str, *, resume: bool = False, overwrite: bool = False,
+    note: str, *, resume: bool = False, overwrite: bool = False, quiet: bool = True,
 ) -> Correlations:  # fmt: skip
     """:func:`correlate` into the run directory ``out``; ``source`` says what ``frame`` is from.
 
@@ -85,7 +85,7 @@ def correlate_into(
         with RunDir.open(out, COMMAND, config, resume=True) as store:
             if store.complete:
                 return read_correlations(store.path)
-    found = correlate(frame, **options)
+    found = correlate(frame, **options, quiet=quiet)
     with RunDir.open(out, COMMAND, config, resume=resume, overwrite=overwrite) as store:
         write_correlations(found, frame, store, note)
     return found
