@@ -44,7 +44,8 @@ class LogProgress:
         share = 100.0 * self.done / self.total if self.total else 100.0
         left = f"{_duration((self.total - self.done) / rate)} left" if rate > 0 else "unknown left"
         done = f"{self.done:,} of {self.total:,} {self.unit}"
-        return f"{done} ({share:.1f} %), {rate:,.0f} {self.unit}/s, {left}"
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        return f"{done} ({share:.1f} %), {speed} {self.unit}/s, {left}"
 
 
 class _Silent:
