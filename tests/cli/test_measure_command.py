@@ -93,7 +93,13 @@ def test_latex_of_measures_fits_a_page(sweep: Path, capsys: pytest.CaptureFixtur
     output = capsys.readouterr()
     head = next(line for line in output.out.splitlines() if line.startswith("optimiser"))
     names = [name.strip(" {}\\") for name in head.split(" & ")]
-    assert names[:5] == ["optimiser", "training examples", "data seed", "test error", "ln P(f) (nats)"]
+    assert names[:5] == [
+        "optimiser",
+        "training examples",
+        "data seed",
+        "test error",
+        "ln P(f) (nats)",
+    ]
     assert len(names) <= 8 and "stderr" not in output.out and r"\_" not in head
     assert r"\caption{Measures of networks, or of functions; a row each. The first 20 of 47.}" in (
         output.out
