@@ -1,7 +1,7 @@
 """The measures that need weights, by group: what ``simprior measure`` can compute of an ensemble.
 
-Each column says its unit, where it is defined, whether larger is flatter (or simpler), and whether
-alpha-rescaling of relu layers changes it though the function stays the same.
+What each column is (unit, source, whether alpha-rescaling of relu layers changes it) says
+``analysis.measure_names``.
 
 Groups compute in one thread: the matrices are small, and threads that wait for each other made the
 whole five times slower on a busy machine (norms: 200 times). Use processes for more cores.
@@ -39,25 +39,13 @@ Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class About:
-    """A column: its unit, its definition's source, whether rescaling changes it, and the sign of
-    flatness (+1: larger is flatter or simpler, -1: larger is sharper or larger)."""
-
-    unit: str
-    source: str
-    changes: bool
-    flat: int
-
-
-@dataclass(frozen=True)
 class WeightMeasure:
     """A group: its columns, ``compute(ensemble, seed, **options) -> {column: (N,) array}``, the
-    names of its options, what is known of each column, and whether it needs gradients."""
+    names of its options, and whether it needs gradients."""
 
     columns: tuple[str, ...]
     compute: Callable[..., Columns]
     options: tuple[str, ...]
-    about: Mapping[str, About]
     gradients: bool
 
 
@@ -126,7 +114,6 @@ def _volume(
     return {"log_volume": found.value, "log_volume_stderr": found.stderr}
 
 
-_LOSS = "units of the loss"
 _OPTIONS = {
     "sharpness": ("zeta", "sam_rho", "random_rho", "starts", "iterations", "draws"),
     "hessian": ("trace", "draws", "tolerance"),
@@ -137,35 +124,18 @@ _OPTIONS = {
     "relative": ("layer",),
     "volume": ("volume_criterion", "rise", "rays"),
 }  # fmt: skip
-_ABOUT = {
-    "keskar": About("% of 1 + L", "Keskar et al. 2017, metric 2.1", True, -1),
-    "sam": About(_LOSS, "Foret et al. 2021, eq. 1", True, -1),
-    "random_sharpness": About(_LOSS, "mean over the sphere; Keskar et al. 2017, 2.2", True, -1),
-    "hessian_top": About(_LOSS, "largest eigenvalue of the Hessian", True, -1),
-    "hessian_trace": About(_LOSS, "trace of the Hessian", True, -1),
-    "fisher_rao": About(_LOSS, "Liang et al. 2019, definition 2", False, -1),
-    "sigma_flatness": About("units of the weights", "Jiang et al. 2020, appendix C", True, 1),
-    "frobenius_norm": About("units of the weights", "Jiang et al. 2020, appendix C", True, -1),
-    "spectral_norm": About("ln of a product", "Bartlett et al. 2017, eq. 1.2", False, -1),
-    "path_norm": About("ln of a norm", "Neyshabur et al. 2015", False, -1),
-    "distance_norm": About("units of the weights", "Jiang et al. 2020, appendix C", True, -1),
-    "margin": About("units of the output", "Jiang et al. 2020, appendix C", False, 1),
-    "relative_flatness": About(_LOSS, "Petzka et al. 2021", False, -1),
-    "log_volume": About("nats", "Scherlis & Belrose 2025", True, 1),
-}  # fmt: skip
 
 
 def _group(
     name: str, columns: tuple[str, ...], compute: Callable[..., Columns], gradients: bool
 ) -> WeightMeasure:
-    about = {column: _ABOUT[column] for column in columns if column in _ABOUT}
 
     @wraps(compute)
     def alone(*args: object, **keywords: object) -> Columns:
         with _single_thread():
             return compute(*args, **keywords)
 
-    return WeightMeasure(columns, alone, _OPTIONS[name], about, gradients)
+    return WeightMeasure(columns, alone, _OPTIONS[name], gradients)
 
 
 @contextlib.contextmanager
