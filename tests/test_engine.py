@@ -254,7 +254,7 @@ def test_log_lines_have_rate_and_time_left(caplog: pytest.LogCaptureFixture) -> 
         logger.removeHandler(caplog.handler)
     assert progress.done == 250 and "250 of 1,000 net" in caplog.text
     # 150 done in 60 s: 2.5/s, 750 left = 300 s
-    assert progress.line(60.0) == "250 of 1,000 net (25.0 %), 2 net/s, 5:00 left"
+    assert progress.line(60.0) == "250 of 1,000 net (25.0 %), 2.5 net/s, 5:00 left"
     assert LogProgress(10, "net").line(1.0).endswith("unknown left")
     assert LogProgress(9000, "net", interval=1e9).update(1) is None
 

@@ -111,7 +111,7 @@ def test_many_controls_of_few_points() -> None:
         frame[names[-1]] = np.random.default_rng(i).standard_normal(20)
     found = correlate(frame, measures="good", controls=names, **QUICK)
     assert found.table["pearson"].notna().all() and found.table["partial_pearson"].isna().all()
-    assert any("columns of controls" in note for note in found.notes)
+    assert any("cells of the controls" in note for note in found.notes)
 
 
 def test_what_is_no_table(tmp_path: Path) -> None:

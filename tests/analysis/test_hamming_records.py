@@ -203,7 +203,7 @@ def test_command_tables_and_figures(tmp_path: Path, capsys: pytest.CaptureFixtur
     tables = {f"tables/sensitivity.{ending}" for ending in ("csv", "parquet", "tex")}
     assert {"networks.parquet", "tables/sensitivity-fits.csv", "config.toml", *tables} <= names
     tex = (out / "tables/sensitivity.tex").read_text()
-    assert tex.startswith("% simprior ")
+    assert tex.startswith("% simprior")
     assert r"{distance $h$}" in tex and "siunitx" in tex and "stderr" not in tex
     assert len(tex.partition(r"\midrule")[2].split("\n")[1].split(" & ")) <= 9  # a page's width
     fits = (out / "tables/sensitivity-fits.tex").read_text()

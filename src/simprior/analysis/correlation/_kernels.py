@@ -58,8 +58,26 @@ def _residuals(V, weight, column, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def moment_coefficient(V, weight, cluster, clusters, drawn):  # type: ignore[no-untyped-def]
-    """(r, standard error of r) of the residuals of measure and outcome given the controls.
+def _within_cells(V, weight, cell, cells):  # type: ignore[no-untyped-def]
+    """Columns less their weighted means over the points of each cell."""
+    n, columns = V.shape
+    total, sums = np.zeros(cells), np.zeros((cells, columns))
+    for i in range(n):
+        total[cell[i]] += weight[i]
+        for k in range(columns):
+            sums[cell[i], k] += weight[i] * V[i, k]
+    out = np.empty_like(V)
+    for i in range(n):
+        c = cell[i]
+        for k in range(columns):
+            out[i, k] = V[i, k] - sums[c, k] / total[c] if total[c] > 0 else 0.0
+    return out
+
+
+@njit(cache=True, nogil=True)
+def moment_coefficient(V, weight, cluster, clusters, drawn, cell, cells):  # type: ignore[no-untyped-def]
+    """(r, standard error of r) of the residuals of measure and outcome given the controls, within
+    cells.
 
     The error is the linearised one by cluster: with u, v the standardised residuals a point adds
     u v - r (u^2 + v^2) / 2; sums over clusters, squared, times G / (G - 1). ``drawn`` (G,) is how
@@ -67,8 +85,9 @@ def moment_coefficient(V, weight, cluster, clusters, drawn):  # type: ignore[no-
     """
     n = V.shape[0]
     x, y = np.empty(n), np.empty(n)
-    _residuals(V, weight, 0, x)
-    _residuals(V, weight, 1, y)
+    inner = _within_cells(V, weight, cell, cells)
+    _residuals(inner, weight, 0, x)
+    _residuals(inner, weight, 1, y)
     total = sxx = syy = sxy = 0.0
     vx = vy = 0.0
     for i in range(n):
@@ -152,7 +171,7 @@ def kendall_coefficient(signs, in_x, in_y, sizes, drawn):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
-def many_moments(V, orders, rank, cluster, clusters, draws):  # type: ignore[no-untyped-def]
+def many_moments(V, orders, rank, cluster, clusters, draws, cell, cells):  # type: ignore[no-untyped-def]
     """(B, 2) coefficients and errors of B resamples ``draws`` (B, G); ``rank``: of ranks."""
     n, columns = V.shape
     out = np.empty((draws.shape[0], 2))
@@ -163,7 +182,7 @@ def many_moments(V, orders, rank, cluster, clusters, draws):  # type: ignore[no-
         if rank:
             for k in range(columns):
                 ranks(V[:, k], orders[k], weight, used[:, k])
-        r, error = moment_coefficient(used, weight, cluster, clusters, draws[b])
+        r, error = moment_coefficient(used, weight, cluster, clusters, draws[b], cell, cells)
         out[b, 0], out[b, 1] = r, error
     return out
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simprior.analysis.correlation.controls import design
+from simprior.analysis.correlation.intervals import Sample
 from simprior.analysis.correlation.setup import size_column
 from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.records import IDENTITY, OUTCOME, SETTINGS
@@ -135,8 +137,22 @@ def check_controls(
 
 def shared_start(frame: pd.DataFrame, cluster: str) -> list[str]:
     """A note where networks of several clusters began at the same weights: one seed and member."""
-    keys = [k for k in ("seed", "member", "hidden", "activation", "sigma_w") if k in frame]
-    if not {"seed", "member", cluster, "data_seed"} <= set(frame):
+    names = (
+        "seed",
+        "member",
+        "n",
+        "m",
+        "hidden",
+        "activation",
+        "sigma_w",
+        "sigma_b",
+        "weight_dist",
+    )
+    keys = [k for k in names if k in frame]
+    if (
+        not {"seed", "member", cluster, "data_seed"} <= set(frame)
+        or frame["data_seed"].nunique() < 2
+    ):
         return []
     clusters = frame[frame["member"] >= 0].groupby(keys)[cluster].nunique()
     if not (clusters > 1).any():
@@ -174,14 +190,23 @@ def dominated(sizes: np.ndarray) -> str:
     return f"one cluster has {share:.0%} of the points: intervals cover less than they say"
 
 
-def too_few_given(points: int, columns: int) -> str:
-    """Why there is no partial coefficient given so many columns of controls; empty if there is."""
-    left = points - columns - 1
+def controls_here(part: pd.DataFrame, controls: Sequence[str], where: str) -> list[str]:
+    """Notes of controls that are constant in a group, or whose effects are added."""
+    constant = [name for name in controls if part[name].nunique() < 2]
+    notes = [f"{where}{name} is constant here and controls nothing" for name in constant]
+    added = design(part, controls).note
+    return notes + ([f"{where}{added}"] if added else [])
+
+
+def too_few_given(sample: Sample) -> str:
+    """Why there is no partial coefficient given the controls of ``sample``; empty if there is."""
+    cells = sample.cells[1]
+    left = sample.points - cells - sample.controls.shape[1]
     if left >= LEAST_LEFT:
         return ""
     return (
-        f"{points} points less {columns} columns of controls leave {left}, fewer than the "
-        f"{LEAST_LEFT} needed"
+        f"{sample.points} points in {cells} cells of the controls leave {left} to compare, fewer "
+        f"than the {LEAST_LEFT} needed"
     )
 
 

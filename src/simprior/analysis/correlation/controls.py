@@ -1,39 +1,100 @@
-"""Controls as columns of a regression: what is held fixed in a partial coefficient.
+"""Controls: what is held fixed in a partial coefficient.
 
-A control with few values (training-set size, attack points, a name) enters as categories: given it,
-measure and outcome are compared within its levels only, however either depends on it. One line for
-such a control would not do: of two columns that follow a learning curve and are independent
-otherwise, the partial coefficient given a straight line is far from 0. Many values enter as a line
-and the fifths of their order, which leaves what varies within a fifth other than linearly.
+A control of repeated values (training-set size, attack points, data seed, a name) is a category:
+given it, measure and outcome are compared within its levels only, however either depends on it. One
+line for such a control would not do: of two columns that follow a learning curve and are
+independent otherwise, the partial coefficient given a straight line is far from 0. Several such
+controls are crossed: each combination of their levels is a cell, and what is compared are the
+points of one cell. (Adding the effects of one and the other would leave what they do together, and
+ranks of sums are no sums.)
+
+A control of many different values enters as a linear spline with knots at the fifths of its order,
+in ranks where coefficients are of ranks: what bends between knots is only nearly removed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-MOST_LEVELS, LEVEL_POINTS = 12, 3
-"""Up to so many values, with so many points each on average, a control is categories."""
-BINS, BIN_POINTS = 5, 10
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL_POINTS = 2
+"""Points a level has on average in a control that is a category, and a cell in crossed ones."""
+IDENTIFIERS = frozenset({"data_seed", "seed", "member", "run", "cluster", "target", "function"})
+"""Columns whose numbers are names."""
+KNOTS, KNOT_POINTS = 4, 10
 
 
-def control_columns(values: np.ndarray) -> np.ndarray:
-    """(n, q) float64 columns of a control (n,) of numbers or texts; q = 0 if it is constant."""
-    levels, index = np.unique(values, return_inverse=True)
-    n, k = len(values), len(levels)
-    text = values.dtype.kind not in "iufb"
-    if k < 2:
-        return np.zeros((n, 0))
-    if text or (k <= MOST_LEVELS and n >= LEVEL_POINTS * k):
-        return _indicators(index, k)
-    line = values.astype(np.float64)[:, None]
-    if n < BINS * BIN_POINTS:
-        return line
-    edges = np.quantile(line[:, 0], np.arange(1, BINS) / BINS)
-    bins = np.searchsorted(edges, line[:, 0], side="right")
-    return np.column_stack([line, _indicators(np.unique(bins, return_inverse=True)[1])])
+@dataclass(frozen=True, eq=False)
+class Design:
+    """``cell`` (n,) 0 .. C - 1, within which points are compared; ``columns`` (n, q) of a
+    regression; ``known`` (n,) where no control is missing; ``note`` if effects are added."""
+
+    cell: np.ndarray
+    columns: np.ndarray
+    known: np.ndarray
+    note: str = ""
 
 
-def _indicators(index: np.ndarray, k: int | None = None) -> np.ndarray:
+def design(part: pd.DataFrame, controls: Sequence[str]) -> Design:
+    """How ``controls`` enter, of all points of a group (not only those of one measure)."""
+    known = part[list(controls)].notna().all(axis=1).to_numpy(bool)
+    factors, columns = [], [np.zeros((len(part), 0))]
+    for name in controls:
+        level = _levels(part[name], known)
+        several = known.sum() >= LEVEL_POINTS * (level[known].max(initial=0) + 1)
+        if several or name in IDENTIFIERS or part[name].dtype.kind not in "iufb":
+            factors.append(level)
+        else:
+            columns.append(_spline(part[name].to_numpy(float), known))
+    cell, added, note = _crossed(factors, known, controls)
+    return Design(cell, np.hstack([*columns, added]), known, note)
+
+
+def _levels(column: pd.Series, known: np.ndarray) -> np.ndarray:
+    """(n,) number of the level of each point; 0 where it is missing."""
+    values = column.to_numpy()
+    values = values if values.dtype.kind in "iufb" else values.astype(str)
+    out = np.zeros(len(values), np.int64)
+    out[known] = np.unique(values[known], return_inverse=True)[1]
+    return out
+
+
+def _crossed(
+    factors: list[np.ndarray], known: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """(cell, further columns, note): cells of all combinations, or effects added if they are too
+    many for the points."""
+    none = np.zeros((len(known), 0))
+    if not factors:
+        return np.zeros(len(known), np.int64), none, ""
+    both = np.unique(np.stack(factors, axis=1), axis=0, return_inverse=True)[1].ravel()
+    cells = len(np.unique(both[known]))
+    if len(factors) == 1 or known.sum() >= LEVEL_POINTS * cells:
+        return both, none, ""
+    largest = max(range(len(factors)), key=lambda i: int(factors[i].max()))
+    rest = [_indicators(level) for i, level in enumerate(factors) if i != largest]
+    note = (
+        f"the effects of {', '.join(names)} are added: their {cells} combinations have fewer than "
+        f"{LEVEL_POINTS} points each"
+    )
+    return factors[largest], np.hstack(rest), note
+
+
+def _indicators(level: np.ndarray) -> np.ndarray:
     """(n, k - 1) indicators of all levels but the first."""
-    k = int(index.max()) + 1 if k is None else k
-    return (index[:, None] == np.arange(1, k)).astype(np.float64)
+    return (level[:, None] == np.arange(1, int(level.max()) + 1)).astype(np.float64)
+
+
+def _spline(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(n, 1 or 1 + KNOTS) columns of a linear spline."""
+    line = np.where(known, values, np.median(values[known]) if known.any() else 0.0)[:, None]
+    if known.sum() < KNOTS * KNOT_POINTS:
+        return line
+    knots = np.unique(np.quantile(line[known, 0], np.arange(1, KNOTS + 1) / (KNOTS + 1)))
+    return np.hstack([line, np.maximum(line - knots, 0.0)])

@@ -157,6 +157,7 @@ def _tables(
         head = dict(zip(setup.by, key, strict=True))
         name = ", ".join(f"{k}={v}" for k, v in head.items())
         where = f"{name}: " if name else ""
+        notes += checks.controls_here(part, setup.controls, where)
         for measure in setup.measures:
             rows["table"].append(
                 {**head, "measure": measure, **_row(part, measure, setup, where, notes, name)}
@@ -206,7 +207,7 @@ def _row(
     kind = "kendall" if sample.points <= MOST_KENDALL else "spearman"
     row["p_value"] = p_value(plain, kind, setup.permutations, random) if test else math.nan
     if setup.controls:
-        few = "" if why else checks.too_few_given(sample.points, sample.controls.shape[1])
+        few = "" if why else checks.too_few_given(sample)
         if few:
             notes.append(f"{where}{measure}: no partial coefficient: {few}")
         for kind in KINDS[:2]:

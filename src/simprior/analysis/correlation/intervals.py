@@ -26,12 +26,20 @@ _SMALLEST = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """``x`` (n,) measure, ``y`` (n,) outcome, ``controls`` (n, q), ``cluster`` (n,) 0 .. G - 1."""
+    """``x`` (n,) measure, ``y`` (n,) outcome, ``controls`` (n, q), ``cluster`` (n,) 0 .. G - 1,
+    ``cell`` (n,) 0 .. C - 1: points are compared within cells (none: all are in one)."""
 
     x: np.ndarray
     y: np.ndarray
     cluster: np.ndarray
     controls: np.ndarray
+    cell: np.ndarray | None = None
+
+    @cached_property
+    def cells(self) -> tuple[np.ndarray, int]:
+        """(cell of each point, number of cells)."""
+        cell = np.zeros(self.points, np.int64) if self.cell is None else self.cell
+        return cell, int(cell.max()) + 1
 
     @property
     def clusters(self) -> int:
@@ -95,7 +103,8 @@ def coefficients(sample: Sample, kind: str, draws: np.ndarray) -> np.ndarray:
     if kind == "kendall":
         return np.asarray(kernel.many_kendall(*sample.signs, sample.sizes, draws))
     return np.asarray(kernel.many_moments(
-        sample.columns, sample.orders, kind == "spearman", sample.cluster, sample.clusters, draws
+        sample.columns, sample.orders, kind == "spearman", sample.cluster, sample.clusters, draws,
+        *sample.cells,
     ))  # fmt: skip
 
 

@@ -14,6 +14,8 @@ Lane 1983; the partial coefficient is of ranks, as the partial Spearman coeffici
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import stats
 
@@ -34,9 +36,10 @@ def p_value(sample: Sample, kind: str, number: int, rng: np.random.Generator) ->
 def partial_p_value(sample: Sample, number: int, rng: np.random.Generator) -> float:
     """Two-sided p of the partial Spearman coefficient given the controls, as :func:`p_value`."""
     x, y, Z = (stats.rankdata(v, axis=0) for v in (sample.x, sample.y, sample.controls))
-    A = np.column_stack([np.ones(sample.points), Z])
+    cell, cells = sample.cells
+    A = np.column_stack([cell[:, None] == np.arange(cells), Z]).astype(np.float64)
     fitted = A @ np.linalg.lstsq(A, y, rcond=None)[0]
-    ranked = Sample(x, y, sample.cluster, Z)
+    ranked = Sample(x, y, sample.cluster, Z, sample.cell)
     return _test(ranked, "pearson", fitted, y - fitted, number, rng)
 
 
@@ -52,7 +55,7 @@ def _test(
     hits, least = 0, observed * (1 - _ROUNDING)
     for _ in range(number):
         y = fixed + permuted(moved, members, rng)
-        hits += _statistic(Sample(sample.x, y, sample.cluster, sample.controls), kind) >= least
+        hits += _statistic(replace(sample, y=y), kind) >= least
     return (1.0 + hits) / (1.0 + number)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simprior import rng
-from simprior.analysis.correlation.controls import control_columns
+from simprior.analysis.correlation.controls import design
 from simprior.analysis.correlation.intervals import Coefficient, Sample
 from simprior.analysis.records import SAMPLED
 
@@ -37,12 +37,13 @@ class Setup:
 def sample_of(part: pd.DataFrame, measure: str, setup: Setup) -> tuple[Sample, int]:
     """Points with finite measure, outcome and controls; and how many were not.
 
-    Controls are columns of :func:`.controls.control_columns`.
+    Controls enter as :mod:`.controls` says.
     More than ``MOST_CLUSTERS`` clusters are put together at random into that many: independent
     groups of independent clusters, at no loss that matters, and pairs of groups fit in memory.
     """
     used = part[[measure, setup.y]].to_numpy(float)
-    good = np.isfinite(used).all(axis=1) & part[setup.controls].notna().all(axis=1).to_numpy(bool)
+    given = design(part, setup.controls)
+    good = np.isfinite(used).all(axis=1) & given.known
     label = np.arange(len(part))
     if setup.cluster in part:
         label = np.unique(part[setup.cluster].astype(str).to_numpy(), return_inverse=True)[1]
@@ -50,10 +51,11 @@ def sample_of(part: pd.DataFrame, measure: str, setup: Setup) -> tuple[Sample, i
     if len(cluster) and cluster.max() >= MOST_CLUSTERS:
         group = rng.generator(setup.seed, "correlate/groups").permutation(int(cluster.max()) + 1)
         cluster = (group % MOST_CLUSTERS)[cluster]
-    used, lost = used[good], int((~good).sum())
-    given = [control_columns(part[name].to_numpy()[good]) for name in setup.controls]
-    columns = np.hstack(given) if given else np.zeros((len(used), 0))
-    return Sample(used[:, 0], used[:, 1], cluster.astype(np.int64), columns), lost
+    cell = np.unique(given.cell[good], return_inverse=True)[1].astype(np.int64)
+    sample = Sample(
+        used[good, 0], used[good, 1], cluster.astype(np.int64), given.columns[good], cell
+    )
+    return sample, int((~good).sum())
 
 
 def size_column(frame: pd.DataFrame, y: str) -> str | None:
