@@ -181,7 +181,8 @@ class RunDir:
     ) -> None:
         if isinstance(error, InputError) and self._nothing_done():
             self._withdraw()
-        self.close()
+        stopped = error is None or type(error).__name__ in ("Interrupted", "KeyboardInterrupt")
+        self.close("interrupted" if stopped else f"stopped by an error ({type(error).__name__})")
 
     def _nothing_done(self) -> bool:
         """Whether this run has only been started, here, and nothing is in it."""
@@ -199,8 +200,8 @@ class RunDir:
             self.manifest["status"] = "interrupted"  # and nobody need be told
             self.path.rmdir()
 
-    def close(self) -> None:
-        """Release the lock; a run that is not finished is marked ``interrupted``."""
+    def close(self, why: str = "interrupted") -> None:
+        """Release the lock; an unfinished run is marked ``interrupted`` and logs ``why``."""
         if self._lock is None:
             return
         try:
@@ -208,7 +209,7 @@ class RunDir:
                 self.manifest["status"] = "interrupted"
                 with contextlib.suppress(StoreError):
                     save_manifest(self.path, self.manifest)
-                self.log("interrupted; finished shards are kept, continue with --resume")
+                self.log(f"{why}; finished shards are kept, continue with --resume")
         finally:
             self._index.close()
             os.close(self._lock)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from simprior.errors import StoreError
 from simprior.store_io import TEMP_SUFFIX, translate_errors
-from simprior.store_manifest import read_manifest, save_manifest
+from simprior.store_manifest import MANIFEST, read_manifest, save_manifest
 from simprior.store_read import LOCK
 
 _FILES = ("config.toml", "counts.parquet", "report.html", "log.txt")
@@ -56,6 +57,22 @@ def wipe(path: Path, manifest: dict[str, Any]) -> None:
         for folder, patterns in _PATTERNS.items():
             _empty(path / folder, patterns)
         remove_temporaries(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a run directory: what simprior wrote into it, and nothing else.
+
+    Nothing happens where there is no run. Raises :class:`StoreError`.
+    """
+    if not _has_manifest(path):
+        return
+    wipe(path, read_manifest(path))
+    with translate_errors(path):
+        for name in (MANIFEST, LOCK):
+            (path / name).unlink(missing_ok=True)
+    for leftover in (*(p for p in path.glob("*") if p.is_dir()), path):
+        with contextlib.suppress(OSError):  # not empty: someone else's files
+            leftover.rmdir()
 
 
 def _registered(path: Path) -> list[str]:

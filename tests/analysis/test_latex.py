@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simprior.analysis.measure_names import MEASURES
+from simprior.analysis.numbers import fixed, interval_decimals, plus_minus
 from simprior.analysis.tables import PAGE, latex
 from simprior.analysis.tables_latex import (
     PREAMBLE,
@@ -246,3 +247,17 @@ def test_many_random_values_compile(tmp_path: Path) -> None:
 def test_a_broken_table_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         compile_tables([siunitx_table(HARD.iloc[:, :3], "c", "l").replace(r"\&", "&")], tmp_path)
+
+
+def test_limits_stay_on_their_side_of_zero_and_one() -> None:
+    """An interval that excludes 0 must not be printed as one that touches it, nor the reverse."""
+    lows, highs = [0.004, -0.0004, -0.26, 0.5, 0.0, -0.3], [0.236, 0.2024, -0.0049, 0.99996, 0.4, 1]
+    shown = [
+        (fixed(low, d), fixed(high, d))
+        for low, high, d in zip(lows, highs, interval_decimals(lows, highs), strict=True)
+    ]
+    for low, high, (a, b) in zip(lows, highs, shown, strict=True):
+        assert (float(a) == 0) == (low == 0) and (float(b) >= 1) == (high >= 1), (a, b)
+        assert float(a) * low >= 0 and float(b) * high >= 0
+    assert plus_minus(-0.0004, 0.05).startswith("0.000")
+    assert value_error(0.5, 1e-17) == "0.5"

@@ -14,6 +14,7 @@ from simprior.analysis.flatness.measures import WEIGHT_MEASURES
 from simprior.analysis.measure import measure_runs
 from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.prior_measures import Prior, with_log_p
+from simprior.analysis.records import held_out_inputs
 from simprior.analysis.rescaling import rescaling_table
 from simprior.analysis.study_targets import target_table
 from simprior.boolean.complexity import lz76_packed
@@ -147,13 +148,16 @@ def test_held_out_inputs_are_seen_by_no_measure(tmp_path: Path) -> None:
     result = TrainResult.load(tmp_path)
     wrong = unpack(result.words[part["member"]], 52) != unpack_hex(result.problem["target"], 52)
     test = np.setdiff1d(np.arange(52), result.problem["train_index"])
-    assert part["held_out_error"].tolist() == wrong[:, test[10:]].mean(axis=1).tolist()
-    seen = np.sort([*result.problem["train_index"], *test[:10]])
+    out = held_out_inputs(result, 0.75)
+    assert len(out) == 30 and set(out) < set(test) and out.tolist() != test[10:].tolist()
+    assert part["held_out_error"].tolist() == wrong[:, out].mean(axis=1).tolist()
+    seen = np.setdiff1d(np.arange(52), out)
     words = pack(unpack(result.words[part["member"]], 52)[:, seen])
     assert part["lz76"].tolist() == lz76_packed(words, 22).tolist()
     assert (part["log_p"] > whole["log_p"]).all()  # of fewer labels
-    with pytest.raises(InputError, match="held_out=1"):
-        measure_runs(tmp_path, "lz", held_out=1.0)
+    for share, says in ((1.0, "held_out=1"), (0.001, "which is 0"), (0.999, "which is 40")):
+        with pytest.raises(InputError, match=says):
+            measure_runs(tmp_path, "lz", held_out=share)
 
 
 def test_total_error_counts_the_training_set(runs: Path) -> None:

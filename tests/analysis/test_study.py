@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from simprior.analysis import study_run
 from simprior.analysis.run_tables import for_paper
 from simprior.analysis.study import parse_recipe, read_recipe
 from simprior.analysis.study_frames import group_column, select, stage_frame
@@ -139,6 +140,34 @@ def test_cells_are_kept_wherever_they_stand_in_an_edited_grid(copy: Path) -> Non
     assert load_run(cells / "001-2").manifest["finished"] == stamps[1]
     run_study(recipe(train__grid={"data_seed": [1, 2, 7]}), copy, resume=True)
     assert load_run(cells / "000-1").manifest["finished"] == stamps[0]
+
+
+def test_an_edit_that_was_interrupted_leaves_no_old_results(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C before a stage has written anything: neither old numbers nor a dead end afterwards."""
+    file = copy / "targets" / "tables" / "targets.parquet"
+    before = pd.read_parquet(file)["target_log_p"].tolist()
+    edited = recipe(targets__draws=400)
+
+    def stopped(*_: Any) -> list[str]:
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(study_run.RUNNERS, "targets", stopped)
+        with pytest.raises(Interrupted):
+            run_study(edited, copy, resume=True)
+    done = actions(run_study(edited, copy, resume=True))
+    assert done["train"] == "skip" and done["targets"] in ("run", "resume")
+    assert load_run(copy / "targets").config["draws"] == 400
+    assert pd.read_parquet(file)["target_log_p"].tolist() != before
+    assert done["tables"] == done["report"] == "run"
+
+
+def test_only_without_its_inputs_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not complete"):
+        run_study(recipe(), tmp_path / "new", only="targets")
+    assert not (tmp_path / "new").exists()
 
 
 def test_cells_that_stepped_aside_take_their_places_again(copy: Path) -> None:

@@ -95,7 +95,7 @@ def test_recipes_show_what_their_controls_leave() -> None:
             shown = {name for table in own for name in table.get("columns", [])}
             assert {"partial_spearman", "partial_spearman_low", "partial_p_adjusted"} <= shown
             if "targets" not in stage.needs:  # a table of targets has no outputs of networks
-                assert any(table.get("file") == "tables/baselines.parquet" for table in own)
+                assert any(table.get("file") == "tables/baselines.parquet" for table in tables)
 
 
 def test_the_help_names_the_recipes() -> None:

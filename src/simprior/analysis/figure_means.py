@@ -121,8 +121,9 @@ def means_by_value(part: pd.DataFrame, x: str, column: str, level: float = 0.95)
     """Mean of ``column`` over data sets at each value of ``x``, columns as of :func:`cell_means`.
 
     Each data set (``cluster``) counts once; Student's t over them. Of fewer than three, or equal
-    ones, the limits are those of the networks within them. Without a column ``cluster`` rows are
-    independent, and a single row has its own standard error.
+    ones, the limits are those of the networks within them. Without a column ``cluster`` a
+    data set is a target and data seed; without those rows are independent. A single row has its own
+    standard error.
 
     Raises :class:`InputError` if ``column`` is never finite.
     """
@@ -132,7 +133,8 @@ def means_by_value(part: pd.DataFrame, x: str, column: str, level: float = 0.95)
     for value, some in part.groupby(x, sort=True):
         good = some[np.isfinite(some[column].to_numpy(float))]
         if len(good):
-            mean = _over_sets(good, column, level) if "cluster" in good else None
+            sets = _sets(good)
+            mean = _over_sets(good, sets, column, level) if sets else None
             mean = mean or _over_rows(good, column, level)
             rows.append({x: value, **mean.columns(column)})
     if not rows:
@@ -140,8 +142,16 @@ def means_by_value(part: pd.DataFrame, x: str, column: str, level: float = 0.95)
     return pd.DataFrame(rows)
 
 
-def _over_sets(some: pd.DataFrame, column: str, level: float) -> Mean:
-    inside = [network_mean(rows, column, level) for _, rows in some.groupby("cluster", sort=True)]
+def _sets(frame: pd.DataFrame) -> list[str]:
+    """Columns that tell data sets apart: ``cluster``, or in its absence target and data seed."""
+    if "cluster" in frame:
+        return ["cluster"]
+    names = [name for name in ("target", "data_seed") if name in frame]
+    return names if "data_seed" in names else []
+
+
+def _over_sets(some: pd.DataFrame, sets: list[str], column: str, level: float) -> Mean:
+    inside = [network_mean(rows, column, level) for _, rows in some.groupby(sets, sort=True)]
     values = np.array([one.value for one in inside])
     mean = float(values.mean())
     half, known = _spread(values, level)

@@ -1,7 +1,8 @@
 """Numbers as text: how many digits, and as TeX for figures (mathtext) and tables, without dollars.
 
 An estimate has two significant digits of its standard error or of the half-width of its interval;
-both limits have as many decimals as the estimate, and a column of them as many in every row.
+both limits have as many decimals as the estimate, and a column of them as many in every row, but
+where that would move a limit to 0 or 1.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def plus_minus(value: float, error: float) -> str:
 
 def _fixed(value: float, error: float) -> str:
     decimals = max(0, decimals_of(error) or 0)
-    return rf"{value:.{decimals}f} \pm {error:.{decimals}f}"
+    return rf"{fixed(value, decimals)} \pm {fixed(error, decimals)}"
 
 
 def decimals_of(error: float) -> int | None:
@@ -72,5 +73,19 @@ def column_decimals(errors: Iterable[float]) -> list[int | None]:
 
 
 def interval_decimals(lows: Sequence[float], highs: Sequence[float]) -> list[int | None]:
-    """:func:`column_decimals` of a column of intervals: of their half-widths."""
-    return column_decimals((high - low) / 2 for low, high in zip(lows, highs, strict=True))
+    """:func:`column_decimals` of a column of intervals: of their half-widths; more in a row where a
+    limit other than 0 would be printed as 0, or one within 1 as 1."""
+    chosen = column_decimals((high - low) / 2 for low, high in zip(lows, highs, strict=True))
+    return [
+        d if d is None else max(_telling(low, d), _telling(high, d))
+        for d, low, high in zip(chosen, lows, highs, strict=True)
+    ]
+
+
+def _telling(limit: float, decimals: int) -> int:
+    """Decimals with which ``limit`` stays on its side of 0 and of 1, if three more suffice."""
+    for more in range(4):
+        shown = round(limit, decimals + more)
+        if (shown != 0 or limit == 0) and (abs(shown) < 1 or abs(limit) >= 1):
+            return decimals + more
+    return decimals

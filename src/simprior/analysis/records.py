@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior import rng
 from simprior.boolean.truthtable import to_hex, unpack
+from simprior.errors import InputError
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import TrainResult, unpack_hex
 
@@ -77,10 +79,20 @@ def cluster_of(result: TrainResult) -> str:
 
 
 def held_out_inputs(result: TrainResult, share: float) -> np.ndarray:
-    """The last ``share`` of the test inputs of a run on data (their order is random)."""
+    """A random ``share`` of the test inputs of a run on data, a function of its data seed.
+
+    Raises :class:`InputError` if that is none of them, or all.
+    """
     used = [*result.problem["train_index"], *result.problem["attack_index"]]
     test = np.setdiff1d(np.arange(result.m), used)
-    return test[len(test) - round(share * len(test)) :]
+    number = round(share * len(test))
+    if share and not 0 < number < len(test):
+        raise InputError(
+            f"held-out={share:g} of {len(test)} test inputs, which is {number}",
+            "at least one held out and one not", "change --held-out, or test on more inputs",
+        )  # fmt: skip
+    order = rng.generator(int(result.problem["seed"]), "measure/held-out").permutation(len(test))
+    return np.sort(test[order[len(test) - number :]])
 
 
 def network_rows(

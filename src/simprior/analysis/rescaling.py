@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RELATIVE = 1e-5
 """Relative change that counts as moved: well above float64 rounding of a rescaled forward pass."""
 SIGMAS = 4.0
-_MANY = 8
+_MANY = 20
 _MOST = 690.0  # exp of it is finite
 
 
@@ -37,8 +37,8 @@ def rescaling_table(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A row a measure and alpha: ``measure``, ``alpha``, ``networks``, ``moved`` (share whose
         value changed by more than 1e-5 of itself and more than four standard errors, where the
-        measure has one, or four of the mean change over at least 8 networks), ``factor`` (median of
-        value after / before; of a measure that is a logarithm, of the quantity itself) with
+        measure has one, or four of the mean change over 20 networks or more), ``factor`` (median
+        of value after / before; of a measure that is a logarithm, of the quantity itself) with
         ``factor_low`` and ``factor_high`` (central 95 % of the networks), ``function_changed``
         (share of networks).
 

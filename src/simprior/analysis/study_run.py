@@ -25,11 +25,12 @@ from simprior.store_io import write_bytes
 from simprior.store_manifest import MANIFEST, now, read_manifest, versions
 from simprior.store_read import file_problem
 from simprior.store_toml import plain, to_toml
-from simprior.store_wipe import check_occupied
+from simprior.store_wipe import check_occupied, discard
 from simprior.training.settings import files_read
 
 RUN, RESUME, SKIP, LEFT_OUT, MAYBE = "run", "resume", "skip", "left out", "run if needed"
 NEW = "new"
+GRIDS = ("train", "sample")
 _log = logging.getLogger("simprior")
 
 
@@ -125,6 +126,8 @@ def run_study(
     for stage in recipe.stages:
         check_stage(stage, recipe)
     wanted = selected(recipe, stages, only)
+    if only is not None:
+        _check_inputs(recipe.stage(only), _records(out))
     done: list[Step] = []
     with _open(recipe, out, resume=resume, overwrite=overwrite) as store:
         store.write_file(RECIPE, recipe.source)
@@ -146,12 +149,7 @@ def _run_stage(
     stage: Stage, recipe: Recipe, store: RunDir, records: dict[str, Any], options: Options
 ) -> Step:
     command = command_of(stage, recipe, store.path)
-    missing = [n for n in stage.needs if records.get(n, {}).get("status") != "complete"]
-    if missing and stage.kind != "report":
-        raise StoreError(
-            f"stage {stage.name}: {missing[0]}, which it reads, is not complete; "
-            "run the study without --only"
-        )
+    _check_inputs(stage, records)
     action, reason = _decide(stage, recipe, store.path, records)
     if action == SKIP:
         _log.info("%s: %s, skipped", stage.name, reason)
@@ -161,6 +159,8 @@ def _run_stage(
         "fingerprint": fingerprint(stage, recipe, records), "status": "running", "kind": stage.kind,
         "command": command, "files": [],
     }  # fmt: skip
+    if action == RUN and stage.kind not in (*FINAL, *GRIDS):
+        discard(store.path / stage.name)  # now: an interruption must not find the old results
     records[stage.name] = entry
     store.save()
     begun = time.monotonic()
@@ -175,6 +175,15 @@ def _run_stage(
     return Step(stage.name, action, reason, command)
 
 
+def _check_inputs(stage: Stage, records: Mapping[str, Any]) -> None:
+    missing = [n for n in stage.needs if records.get(n, {}).get("status") != "complete"]
+    if missing and stage.kind != "report":
+        raise StoreError(
+            f"stage {stage.name}: {missing[0]}, which it reads, is not complete; "
+            "run the study without --only"
+        )
+
+
 def _decide(stage: Stage, recipe: Recipe, out: Path, records: Mapping[str, Any]) -> tuple[str, str]:
     """(what to do, why), from the account and from the files that are there."""
     before = records.get(stage.name)
@@ -183,9 +192,18 @@ def _decide(stage: Stage, recipe: Recipe, out: Path, records: Mapping[str, Any])
     if before["fingerprint"] != fingerprint(stage, recipe, records):
         return RUN, "its settings or what it reads have changed"
     if before["status"] != "complete":
-        return RESUME, "was interrupted"
+        return (RUN if _is_complete(out / stage.name) else RESUME), "was interrupted"
     problem = _damaged(out, stage, before)
     return (RUN, problem) if problem else (SKIP, "unchanged")
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a stage that is not recorded as done has a finished run: that of earlier settings, or
+    its own by a hair. A grid keeps the cells of it that have not changed."""
+    try:
+        return load_run(folder).status == "complete"
+    except StoreError:
+        return False
 
 
 def fingerprint(stage: Stage, recipe: Recipe, records: Mapping[str, Any]) -> str:

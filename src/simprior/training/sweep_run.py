@@ -17,9 +17,8 @@ from simprior.engine import Progress, progress_bar
 from simprior.errors import StoreError
 from simprior.store import RunDir, load_run, write_table
 from simprior.store_io import translate_errors
-from simprior.store_manifest import MANIFEST, read_manifest
-from simprior.store_read import LOCK
-from simprior.store_wipe import wipe
+from simprior.store_manifest import read_manifest
+from simprior.store_wipe import discard
 from simprior.training.ensemble import train
 from simprior.training.settings import Settings, files_read, settings, text
 from simprior.training.sweep import cell_name, cell_number, expand, varying
@@ -123,15 +122,8 @@ def quiet_stores() -> Iterator[None]:
 def remove_stale(folder: Path, names: set[str]) -> None:
     """Remove what simprior wrote into cells that are not of this sweep (and nothing else)."""
     for cell in sorted(folder.glob("*")) if folder.is_dir() else []:
-        if cell.name in names or not (cell / MANIFEST).is_file():
-            continue
-        wipe(cell, read_manifest(cell))
-        with translate_errors(cell):
-            for name in (MANIFEST, LOCK):
-                (cell / name).unlink(missing_ok=True)
-        for leftover in (*(p for p in cell.glob("*") if p.is_dir()), cell):
-            with contextlib.suppress(OSError):  # not empty: someone else's files
-                leftover.rmdir()
+        if cell.name not in names:
+            discard(cell)
 
 
 def _unchanged(out: Path, config: Mapping[str, Any], names: list[str]) -> dict[str, str]:
