@@ -321,6 +321,9 @@ def test_commands_of_the_plan_parse(finished: Path) -> None:
         assert step.command.startswith("simprior report") or main([*words[1:], "--quiet"]) == 0
 
 
+GOOD = "[train]\ntarget = 'x1'\nn = 4\ntrain = 8\n[measure]\n"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -343,6 +346,20 @@ def test_commands_of_the_plan_parse(finished: Path) -> None:
         ("[train]\n[[table]]\nname = 'a'\n[[table]]\nname = 'a'\n", "different name"),
         ("[train]\n[[table]]\ncolumn = 'a'\n", "did you mean columns"),
         ("[train]\ntarget = 'x1'\n[targets]\ndraw = 3\n", "did you mean draws"),
+        (GOOD + "measures = 'prior,lzz'\n", "did you mean lz"),
+        (GOOD + "held_out = 'half'\n", "held_out=half"),
+        (GOOD + "networks = 0\n", "networks=0"),
+        (GOOD + "alphas = [0]\n", "alphas=[0]"),
+        (GOOD + "[correlate]\ny = 'test_eror'\n", "did you mean test_error"),
+        (GOOD + "[correlate]\nby = 'optimiser'\n", "did you mean optimizer"),
+        (GOOD + "[correlate]\nlevel = 2\n", "level=2"),
+        (GOOD + "[correlate]\nwhere = {alpa = 1.0}\n", "did you mean alpha"),
+        (GOOD + "[correlate]\nwhere = {alpha = 3.0}\n", "one of 1.0"),
+        (GOOD + "[[figure]]\nkind = 'scatter'\nx = 'logp'\n", "did you mean log_p"),
+        (GOOD + "[[table]]\nfrom = 'measure'\ncolumns = ['optimiser']\n", "mean optimizer"),
+        ("[train]\ntarget = 'x1'\nruns = -4\n", "runs=-4"),
+        ("[train]\ntarget = 'x99'\nn = 4\n", "x99"),
+        ("[train]\ntarget = 'x1'\noptimizer = 'adamm'\n", "did you mean adam"),
         ("[sensitivity]\nnetworks = 3\n", "without n"),
         ("[sensitivity]\nn = [10]\nnetwork = 3\n", "did you mean networks"),
         ("[train]\n[[measure]]\n[[measure]]\n", "without a name"),

@@ -120,7 +120,7 @@ def test_positional_arguments_anywhere_and_the_last_flag_wins() -> None:
         (["sample", "--workers", "0"], "workers=0: expected a whole number >= 1, such as 20 or "
          "1e7; pass for example --workers 1"),
         (["table", "run", "--top", "0"], "top=0: expected a whole number >= 1, such as 20 or 1e7; "
-         "pass for example --top 20"),
+         "pass for example --top 1"),
         (["sample", "--samples", "-3"], "samples=-3: expected a whole number"),
         (["sample", "--samples=nan"], "samples=nan: expected a whole number"),
         (["sample", "--samples", "0.5"], "samples=0.5: expected a whole number"),

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simprior.errors import InputError, StoreError
-from simprior.store import RunInfo
+from simprior.store import RunInfo, load_run
+from simprior.store_manifest import MANIFEST
 from simprior.store_read import file_problem
 
 if TYPE_CHECKING:
@@ -50,3 +51,12 @@ def read_run_table(run: RunInfo, name: str) -> pd.DataFrame:
     if problem is not None:
         raise StoreError(f"{run.path / name}: {problem}; make it again with --overwrite")
     return read_file(run.path / name)
+
+
+def read_registered(folder: Path, name: str) -> pd.DataFrame:
+    """The table ``name`` below ``folder``, checked against the manifest if that lists it."""
+    if (folder / MANIFEST).is_file():
+        run = load_run(folder)
+        if name in run.files:
+            return read_run_table(run, name)
+    return read_file(folder / name)

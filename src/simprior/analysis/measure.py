@@ -148,7 +148,7 @@ def measure_runs(
         raise InputError(f"paths={paths!r}", "a run directory, or a list of them", "pass a path")
     sources = find_sources(many)
     groups = check_groups(measures, sources)
-    _check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise, held_out=held_out)
+    check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise, held_out=held_out)
     sampled = None if prior_from is None else str(Path(prior_from).absolute())
     request = Request(
         groups, _alphas(alphas), draws, tol, float(delta), float(zeta), float(radius),
@@ -245,16 +245,22 @@ def as_columns(frame: pd.DataFrame) -> Columns:
     }
 
 
-def _check_settings(**settings: float | None) -> None:
-    """Raise :class:`InputError` for a setting outside its range."""
+def check_settings(**settings: Any) -> None:
+    """Raise :class:`InputError` for a setting of :func:`measure_runs` outside its range."""
+    if "networks" in settings:
+        whole("networks", settings.pop("networks"), 1)
+    if "alphas" in settings:
+        _alphas(settings.pop("alphas"))
     ranges = {"tol": (0, np.inf), "delta": (0, 1), "zeta": (0, np.inf), "radius": (0, np.inf),
               "noise": (-1, 1), "held_out": (0, 1)}  # fmt: skip
     for name, value in settings.items():
         low, high = ranges[name]
-        inside = value is None or low < value < high
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        inside = value is None or (number and low < value < high)
         inside |= (name, value) in (("noise", -1), ("noise", 1), ("held_out", 0))
         if not inside:
             span = f"a number from {low} to {high}" if high < np.inf else f"a finite number > {low}"
+            span = "a number >= 0 and < 1" if name == "held_out" else span
             raise InputError(f"{name}={value}", span, f"change --{name}".replace("_", "-"))
 
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from simprior.analysis import report_html as page
 from simprior.analysis.figure_frames import name_of
+from simprior.analysis.frames import read_registered
 from simprior.analysis.paper_tables import NAMED, caption_of, headings, named, words
 from simprior.analysis.study_frames import MAIN_TABLES
 from simprior.errors import InputError, SimpriorError, StoreError
 from simprior.store import RunDir, RunInfo, load_run
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from simprior.analysis.study import Recipe
 
 REPORT = "report.html"
@@ -113,7 +112,7 @@ def _figure(path: Path, name: str, caption: str) -> str:
 def _table(path: Path, file: str, caption: str, folded: bool = False) -> str:
     if not (path / file).is_file():
         return ""
-    frame = named(_read(path / file))
+    frame = named(read_registered(path, file))
     for column in NAMED:
         if column in frame and frame[column].dtype.kind not in "fiu":
             frame[column] = [words(str(value)) for value in frame[column]]
@@ -122,14 +121,6 @@ def _table(path: Path, file: str, caption: str, folded: bool = False) -> str:
         return page.table(frame, words(caption), names)
     return page.fold(f"{words(caption)} ({len(frame):,} rows)",
                      page.table(frame, file, names, RAW_ROWS))  # fmt: skip
-
-
-def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    return pd.read_csv(path, comment="#")
 
 
 def _rescaling(recipe: Recipe, path: Path) -> str:

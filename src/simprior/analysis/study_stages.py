@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simprior.analysis.correlation.checks import check_numbers
+from simprior.analysis.measure import check_settings as measure_settings
 from simprior.analysis.measure_columns import check_names, columns, is_column
 from simprior.analysis.study import Recipe, Stage, unknown
 from simprior.store import RunDir
@@ -60,13 +62,18 @@ def check_stage(stage: Stage, recipe: Recipe) -> None:
     elif stage.kind == "measure":
         _check_keys(stage, _keywords(_function("measure")))
         check_names(stage.config.get("measures"))
+        known = ("tol", "delta", "zeta", "radius", "noise", "held_out", "networks", "alphas")
+        given = {k.replace("-", "_"): v for k, v in stage.config.items()}
+        measure_settings(**{k: v for k, v in given.items() if k in known})
     elif stage.kind == "correlate":
         _check_keys(stage, (*_keywords(_function("correlate")), "where"))
-        keys = ("y", "by", "controls", "measures")
-        _check_columns(stage, recipe, stage.config, keys, stage.needs)
-    elif stage.kind == "figures":
-        for config in stage.config["figures"]:
-            _check_columns(stage, recipe, config, ("x", "y", "by"), config["from"])
+        check_numbers(stage.config)
+        names = ("y", "by", "controls", "measures")
+        _check_columns(stage, recipe, stage.config, names, stage.needs)
+    elif stage.kind in ("figures", "tables"):
+        for config in stage.config[stage.kind]:
+            keys = ("x", "y", "by") if stage.kind == "figures" else ("columns", "sort")
+            _check_columns(stage, recipe, config, keys, config["from"])
 
 
 def _check_columns(
@@ -75,12 +82,20 @@ def _check_columns(
     """Raise :class:`InputError` for a column that no table of ``simprior measure`` has."""
     if any(recipe.stage(name).kind != "measure" for name in needs):
         return
-    for key in keys:
-        value = config.get(key, [])
+    where = config.get("where", {})
+    alphas = {a for name in needs for a in _alphas_of(recipe.stage(name))}
+    if isinstance(where.get("alpha"), int | float) and where["alpha"] not in alphas:
+        raise unknown("where.alpha", str(where["alpha"]), map(str, sorted(alphas)))
+    for key, value in [("where", list(where)), *((key, config.get(key, [])) for key in keys)]:
         for name in [value] if isinstance(value, str) else value:
             for part in str(name).split(","):
                 if part.strip() and not is_column(part.strip()):
                     raise unknown(f"{key} of [{stage.kind}]", part.strip(), columns())
+
+
+def _alphas_of(stage: Stage) -> list[float]:
+    given = stage.config.get("alphas", 1.0)
+    return [float(a) for a in (given if isinstance(given, list) else [given])]
 
 
 def _check_keys(stage: Stage, known: tuple[str, ...]) -> None:

@@ -117,7 +117,7 @@ def value_error(value: float, error: float) -> str:
     """
     if not math.isfinite(value):
         return "{--}"
-    if not (math.isfinite(error) and error > 1e-16 * abs(value)):  # less is rounding
+    if not (math.isfinite(error) and error > 0):
         return plain(value)
     if max(abs(value), error) >= _LARGE or max(abs(value), error) < _SMALL:
         exponent = math.floor(math.log10(max(abs(value), error)))

@@ -13,10 +13,13 @@ from tyro.conf import Positional, arg
 
 from simprior.cli.common import Output
 from simprior.cli.output import set_up_logging
-from simprior.cli.values import Count, MaybePath, MaybeText, Texts, choice
+from simprior.cli.values import MaybeCount, MaybePath, MaybeText, Texts, choice
 from simprior.errors import InputError
 
 LABEL = "tab:functions"
+
+
+TOP = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,10 @@ class Table(Output):
     file: Annotated[MaybeText, arg(help="a table of the run, for example tables/sweep.parquet")] = (
         None
     )
-    top: Annotated[Count, arg(help="number of functions, or of rows")] = 20
+    top: Annotated[
+        MaybeCount,
+        arg(help="number of functions, or of rows; default: 20, of coefficients or with --out all"),
+    ] = None
     format: Annotated[
         str, choice("csv", "latex", "markdown", "json", "parquet"), arg(help="form of the table")
     ] = "csv"
@@ -65,8 +71,9 @@ def run(spec: Table) -> int:
         check_replaceable(spec.out, spec.overwrite)
     if spec.file is not None or not has_functions(spec.path):
         return _other(spec, form)
-    counts = load_result(spec.path, top=spec.top)
-    frame = tables.function_table(counts, spec.top, spec.columns)
+    top = spec.top or TOP
+    counts = load_result(spec.path, top=top)
+    frame = tables.function_table(counts, top, spec.columns)
     words = {"caption": spec.caption or f"The {len(frame)} most frequent functions.",
              "label": spec.label}  # fmt: skip
     if spec.out is None:
@@ -92,7 +99,9 @@ def _other(spec: Table, form: str) -> int:
 
     whole = run_tables.run_table(spec.path, spec.file, columns=spec.columns)
     paper = form == "latex" and spec.columns is None
-    frame = (run_tables.for_paper(whole) if paper else whole).head(spec.top)
+    every = spec.out is not None or "kendall" in whole
+    top = spec.top or (len(whole) if every else TOP)
+    frame = (run_tables.for_paper(whole) if paper else whole).head(top)
     file = table_file(spec.path, spec.file)
     label = f"tab:{Path(file).stem}" if spec.label == LABEL else spec.label
     caption = spec.caption or caption_of(file, len(frame), len(whole))
@@ -112,7 +121,8 @@ def _other(spec: Table, form: str) -> int:
 
 def command_line(spec: Table, form: str) -> str:
     """The command that makes the table, for the comment in its file."""
-    words = ["simprior", "table", str(spec.path), "--top", str(spec.top), "--format", form]
+    words = ["simprior", "table", str(spec.path), "--format", form]
+    words += ["--top", str(spec.top)] if spec.top else []
     words += ["--file", spec.file] if spec.file is not None else []
     if spec.columns is not None:
         words += ["--columns", ",".join(spec.columns)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from simprior.analysis.correlation.setup import size_column
 from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.records import IDENTITY, OUTCOME, SETTINGS
 from simprior.analysis.rescaling import measure_columns
-from simprior.checks import unknown
+from simprior.checks import unknown, whole
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,6 +106,18 @@ def _measures(frame: pd.DataFrame) -> list[str]:
 def varying_axes(frame: pd.DataFrame, by: Sequence[str]) -> list[str]:
     """Hyperparameters that vary and are not held fixed by ``by``."""
     return [a for a in AXES if a in frame and a not in by and frame[a].nunique() > 1]
+
+
+def check_numbers(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """(resamples, permutations) of the settings of a correlation, defaults for what is missing.
+
+    Raises :class:`InputError` for a number out of range, or a level that is no probability.
+    """
+    level = settings.get("level", 0.95)
+    if not (isinstance(level, float) and 0.5 <= level < 1):
+        raise InputError(f"level={level!r}", "a probability from 0.5 to 1", "pass --level 0.95")
+    resamples = whole("bootstrap", settings.get("bootstrap", 2000), 100)
+    return resamples, whole("permutations", settings.get("permutations", 2000), 0)
 
 
 def check_outcome(frame: pd.DataFrame, y: str) -> None:

@@ -23,7 +23,6 @@ from simprior.analysis.correlation.permutation import (
     partial_p_value,
 )
 from simprior.analysis.correlation.setup import Setup, columns_of, sample_of
-from simprior.checks import whole
 from simprior.engine import Progress, progress_bar
 from simprior.errors import InputError
 from simprior.rng import check_seed
@@ -130,10 +129,9 @@ def correlate(
         if cluster != "cluster":
             checks.check_group_columns(frame, [cluster], "cluster")
         notes.append("no column cluster: every row counts as independent")
-    number = whole("bootstrap", bootstrap, 100)
-    tests = whole("permutations", permutations, 0)
-    if not (isinstance(level, float) and 0.5 <= level < 1):
-        raise InputError(f"level={level!r}", "a probability from 0.5 to 1", "pass --level 0.95")
+    number, tests = checks.check_numbers(
+        {"bootstrap": bootstrap, "permutations": permutations, "level": level}
+    )
     chosen = checks.chosen_measures(frame, y, asked, notes)
     chosen = [name for name in chosen if name not in held]
     setup = Setup(y, chosen, groups, held, cluster, check_seed(seed), number, tests, level)
