@@ -146,7 +146,7 @@ def command_of(stage: Stage, recipe: Recipe, out: Path, file: Path | None = None
     flags += ["--seed", str(recipe.seed)] if "seed" not in stage.config else []
     sources = [str(out / name) for name in stage.needs]
     return shlex.join(
-        ["simprior", stage.kind, *sources, *flags, "--out", str(out / stage.name)]
+        ["simprior", stage.kind, *sources, *flags, "--out", str(out / stage.name), "--resume"]
     )  # fmt: skip
 
 
