@@ -10,6 +10,8 @@ from typing import Any
 
 from simprior.errors import InputError
 
+SHOWN = 40
+
 
 def whole(name: str, value: Any, low: int, high: int = 2**53) -> int:
     """``value`` as an int in [low, high] (1e5 is accepted), else :class:`InputError`."""
@@ -24,8 +26,14 @@ def whole(name: str, value: Any, low: int, high: int = 2**53) -> int:
 def unknown(
     what: str, name: str, known: Iterable[Any], remedy: str = "check the spelling"
 ) -> InputError:
-    """The error for a name that is not one of ``known``: the nearest of them, or ``remedy``."""
+    """The error for a name that is not one of ``known``: the nearest of them, or ``remedy``.
+
+    Of more than ``SHOWN`` names, all are listed only where none is near.
+    """
     names = [str(one) for one in known]
     near = difflib.get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]}?" if near else remedy
-    return InputError(what, f"one of {', '.join(names) or 'none'}", hint)
+    listed = ", ".join(names) or "none"
+    if near and len(names) > SHOWN:
+        listed = f"{len(names)} names"
+    return InputError(what, f"one of {listed}", hint)
