@@ -163,7 +163,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
         "hidden": [40, 40],
     }
     manifest = json.loads((path / MANIFEST).read_text())
-    assert manifest["seed"] == 3 and manifest["schema_version"] == 1
+    assert manifest["seed"] == 3 and manifest["schema_version"] == 2
     assert {"python", "simprior", "numpy"} <= set(manifest["versions"])
     assert "truth_table" in manifest["conventions"]
     assert "complete" in (path / "log.txt").read_text()
@@ -241,7 +241,7 @@ def test_resume_needs_the_same_configuration(tmp_path: Path) -> None:
         ("", "corrupt manifest, not JSON"),
         ("\x80\xff", "corrupt manifest"),
         ("[]", "corrupt manifest, it has no schema_version"),
-        ('{"schema_version": 99}', "schema_version 99, but this version of simprior reads 1"),
+        ('{"schema_version": 99}', "schema_version 99, but this version of simprior reads 1 to 2"),
         ('{"schema_version": 1, "command": "sample"}', "'config' is missing or not a dict"),
     ],
 )

@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simprior.errors import InputError, StoreError
 from simprior.store_index import ShardIndex
@@ -39,13 +39,26 @@ from simprior.store_manifest import (
     read_manifest,
     save_manifest,
 )
-from simprior.store_read import LOCK, RunInfo, file_problem, load_run
+from simprior.store_read import CONFIG, LOCK, RunInfo, file_problem, load_run, verification
+from simprior.store_schema import UNPROTECTED, canonical_sha256
 from simprior.store_toml import plain, to_toml
-from simprior.store_wipe import check_occupied, remove_temporaries, wipe
+from simprior.store_wipe import (
+    check_occupied,
+    remove_shard_files,
+    remove_temporaries,
+    shard_files,
+    wipe,
+)
 
-__all__ = ["RunDir", "RunInfo", "Written", "load_run", "read_table", "write_table"]
+if TYPE_CHECKING:
+    import numpy as np
 
-CONFIG, SHARDS, LOG = "config.toml", "shards", "log.txt"
+__all__ = [
+    "RunDir", "RunInfo", "Written", "load_run", "read_table", "verification", "write_table",
+]  # fmt: skip
+
+SHARDS, LOG = "shards", "log.txt"
+_CONFIG_DIGITS = 16
 _logger = logging.getLogger("simprior")
 
 
@@ -62,7 +75,8 @@ class RunDir:
         self.path, self.manifest, self.resumed = path.absolute(), manifest, resumed
         self.corrupt: list[str] = []
         self._lock: int | None = lock
-        self._index = ShardIndex(path / SHARDS, manifest["shards"])
+        protected = manifest["schema_version"] > UNPROTECTED
+        self._index = ShardIndex(path / SHARDS, manifest["shards"], protected=protected)
 
     @classmethod
     def open(
@@ -107,6 +121,8 @@ class RunDir:
         lock = _take_lock(path)
         try:
             occupied = check_occupied(path, resume=resume, overwrite=overwrite)
+            with translate_errors(path):
+                remove_temporaries(path)
             if occupied and resume and not overwrite:
                 return cls._continue(path, lock, command, fresh)
             if occupied:
@@ -126,6 +142,8 @@ class RunDir:
         read_manifest(path)
         lock = _take_lock(path)
         try:
+            with translate_errors(path):
+                remove_temporaries(path)
             return cls(path, lock, read_manifest(path), resumed=True)
         except BaseException:
             os.close(lock)
@@ -147,15 +165,23 @@ class RunDir:
         check_same_run(path, manifest, command, fresh["config"])
         with translate_errors(path / SHARDS):
             (path / SHARDS).mkdir(exist_ok=True)
-            remove_temporaries(path)
+        unprotected = manifest["schema_version"] <= UNPROTECTED
         run = cls(path, lock, manifest, resumed=True)
-        run._index.repair()
+        torn = run._index.repair()
         found = f"resumed, {len(run.shards):,} shards are registered"
         run.log("resumed, the run is complete already" if run.complete else found)
         for line in run._index.damaged:
             run.log(
-                f"{SHARDS}/index.jsonl: unreadable entry ignored, its shard is recomputed: {line}"
+                f"{SHARDS}/index.jsonl: altered or unreadable entry ignored, its shard is "
+                f"recomputed: {line}",
+                logging.WARNING,
             )
+        if torn:
+            run.log(f"{SHARDS}/index.jsonl: the last entry is not whole, its shard is recomputed")
+        if unprotected:
+            run.log("the manifest is of an earlier version, not protected by a checksum; it is now")
+            run.save()  # the entries of its index, which have none either, go into it
+            run._index.clear()
         if manifest["versions"] != fresh["versions"]:
             run.log(f"versions differ: {manifest['versions']} then, {fresh['versions']} now")
         run._write_config()
@@ -167,8 +193,15 @@ class RunDir:
     def _write_config(self) -> None:
         data = to_toml(self.manifest["config"]).encode()
         config = self.path / CONFIG
-        if not config.exists() or config.read_bytes() != data:
-            write_bytes(config, data)
+        if config.exists():
+            with translate_errors(config):
+                if config.read_bytes() == data:
+                    return
+            self.log(
+                f"{CONFIG}: is not what the manifest says (damaged, or edited); it is written again",
+                logging.WARNING,
+            )
+        write_bytes(config, data)
 
     def __enter__(self) -> RunDir:
         return self
@@ -234,16 +267,22 @@ class RunDir:
         """Where the shard ``name`` lives: ``shards/<name>.parquet``."""
         return self.path / SHARDS / f"{name}.parquet"
 
-    def has_shard(self, name: str) -> bool:
+    @property
+    def _config_digest(self) -> str:
+        return canonical_sha256(self.manifest["config"])[:_CONFIG_DIGITS]
+
+    def has_shard(self, name: str, meta: Mapping[str, Any] | None = None) -> bool:
         """Whether ``name`` is registered and its file has the registered hash.
 
-        A missing, truncated or altered file is logged by name, listed in ``corrupt`` and reported
-        as absent, so that the caller recomputes it; it is never used silently.
+        ``meta`` is what the shard must have been registered with (its range, say); a shard of
+        another range or of another configuration is not the one asked for. A missing, truncated or
+        altered file is logged by name, listed in ``corrupt`` and reported as absent, so that the
+        caller recomputes it; it is never used silently.
         """
         entry = self._index.entries.get(name)
         if entry is None:
             return False
-        problem = file_problem(self.shard_path(name), entry)
+        problem = self._other(entry, meta or {}) or file_problem(self.shard_path(name), entry)
         if problem is None:
             return True
         self._index.forget(name)
@@ -251,18 +290,65 @@ class RunDir:
         self.log(f"shard {name}: {problem}; it is recomputed", logging.WARNING)
         return False
 
+    def _other(self, entry: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
+        """Why a registered shard is not the one meant; None for shards of earlier versions that do
+        not say."""
+        if entry.get("config", self._config_digest) != self._config_digest:
+            return "is of another configuration"
+        known = entry.get("meta", {})
+        for key, value in plain(dict(meta)).items():
+            if known.get(key, None if "config" in entry else value) != value:
+                return f"has {key} {known.get(key)} in place of {value}"
+        return None
+
     def register_shard(
         self, name: str, sha256: str, rows: int, bytes: int, meta: Mapping[str, Any] | None = None
     ) -> None:
-        """Record a finished shard durably (one appended, flushed line). Raises StoreError."""
+        """Record a finished shard durably (one appended, flushed line), with what it is of: ``meta``
+        (its range, say) and the hash of the configuration. Raises StoreError."""
         entry = {"sha256": sha256, "bytes": bytes, "rows": rows, "meta": dict(meta or {})}
-        self._index.append(name, entry)
+        self._index.append(name, entry | {"config": self._config_digest})
+
+    def check_shard(self, name: str) -> Path:
+        """The path of a registered shard whose hash still agrees. Raises :class:`StoreError`."""
+        entry, path = self._index.entries.get(name), self.shard_path(name)
+        problem = "is not registered" if entry is None else file_problem(path, entry)
+        if problem is not None:
+            raise StoreError(f"{path}: {problem}; run again with --resume to compute it again")
+        return path
+
+    def read_shard(self, name: str) -> dict[str, np.ndarray]:
+        """The columns of a registered shard, its hash compared. Raises :class:`StoreError`."""
+        return read_table(self.check_shard(name))
 
     def remove_shard(self, name: str) -> None:
         """Forget a shard and delete its file (after a merge, say)."""
         self._index.append(name, None)
         with translate_errors(self.shard_path(name)):
             self.shard_path(name).unlink(missing_ok=True)
+
+    def clear_shards(self) -> None:
+        """Forget all shards of a finished run, save, and delete their files, registered or not."""
+        self._index.entries.clear()
+        self.save()
+        self._index.clear()
+        remove_shard_files(self.path / SHARDS)
+
+    def finished(self, *names: str, shards: bool = False) -> bool:
+        """Whether the run is complete and its files ``names`` are as registered; otherwise logged.
+
+        Then what a writer left that was killed while it cleaned up is removed: all shards, unless
+        the run keeps its ``shards``.
+        """
+        if not self.complete or not all([self.has_file(name) for name in names]):
+            return False
+        for name in self.manifest["files"]:
+            if name not in names and (self.path / name).is_file():
+                self.has_file(name, "make it again with the command that made it")
+        if not shards and (self.shards or shard_files(self.path / SHARDS)):
+            self.log("shards that were left when an earlier run was stopped are removed")
+            self.clear_shards()
+        return True
 
     def add_file(self, path: Path | str, **extra: Any) -> None:
         """Hash a finished file of the directory into the manifest (``extra``: rows=, ...)."""
@@ -272,12 +358,12 @@ class RunDir:
         name = path.relative_to(self.path).as_posix()
         self.manifest["files"][name] = {"sha256": digest, "bytes": size, **extra}
 
-    def has_file(self, name: str) -> bool:
+    def has_file(self, name: str, remedy: str = "it is made again") -> bool:
         """Whether the file ``name`` is in the manifest and still has its hash; logged if not."""
         entry = self.manifest["files"].get(name)
         problem = "is not registered" if entry is None else file_problem(self.path / name, entry)
         if entry is not None and problem is not None:
-            self.log(f"{name}: {problem}; it is made again", logging.WARNING)
+            self.log(f"{name}: {problem}; {remedy}", logging.WARNING)
         return problem is None
 
     def write_file(self, name: str, data: bytes | str) -> Path:
@@ -297,6 +383,7 @@ class RunDir:
     def finish(self, results: Mapping[str, Any] | None = None) -> None:
         """Mark the run complete: fold the shard index into the manifest, record ``results``."""
         self.manifest["results"] = plain(dict(results or {}))
+        self._write_config()
         self.add_file(CONFIG)
         self.manifest["status"], self.manifest["finished"] = "complete", now()
         self.save()

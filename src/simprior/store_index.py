@@ -1,12 +1,14 @@
 """shards/index.jsonl: one appended, flushed line per finished shard.
 
 Rewriting a manifest for each of thousands of shards would cost more than the shards; a line costs
-one flush. A torn last line (the writer was killed) is cut off before anything is appended; an
-unreadable line elsewhere is reported in ``damaged`` and its shard counts as not finished.
+one flush. Each line has a checksum of its own, ``sum``. A torn last line (the writer was killed) is
+cut off before anything is appended; an unreadable or altered line is reported in ``damaged`` and its
+shard counts as not finished.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,28 +16,38 @@ from pathlib import Path
 from typing import Any
 
 from simprior.store_io import fsync_directory, translate_errors
+from simprior.store_schema import canonical_sha256, entry_problem, name_problem
 from simprior.store_toml import plain
 
 INDEX = "index.jsonl"
+SUM, _SUM_DIGITS = "sum", 16
 
 
 class ShardIndex:
-    """Registered shards of one run: those of the manifest, then those of the index file."""
+    """Registered shards of one run: those of the manifest, then those of the index file.
 
-    def __init__(self, directory: Path, registered: Mapping[str, Any]) -> None:
+    ``protected``: whether every line must have its checksum (runs of schema version 2).
+    """
+
+    def __init__(
+        self, directory: Path, registered: Mapping[str, Any], *, protected: bool = True
+    ) -> None:
         self.path = directory / INDEX
-        self.entries, self.damaged, self._sound = _read(self.path, registered)
+        self.entries, self.damaged, self._sound = _read(self.path, registered, protected)
         self._descriptor: int | None = None
 
-    def repair(self) -> None:
-        """Cut off what a killed writer left after the last whole line."""
+    def repair(self) -> bool:
+        """Cut off what a killed writer left after the last whole line; whether there was any."""
         with translate_errors(self.path):
             if self.path.exists() and self.path.stat().st_size > self._sound:
                 os.truncate(self.path, self._sound)
+                return True
+        return False
 
     def append(self, name: str, entry: Mapping[str, Any] | None) -> None:
         """Register (or, with None, remove) a shard durably. Raises :class:`StoreError`."""
         record = {"name": name, "entry": None if entry is None else plain(entry)}
+        record[SUM] = _sum(record)
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         with translate_errors(self.path):
             if self._descriptor is None:
@@ -66,9 +78,17 @@ class ShardIndex:
         fsync_directory(self.path.parent)
 
 
-def read_entries(directory: Path, registered: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Registered shards of a run directory's ``shards`` folder, read-only."""
-    return _read(directory / INDEX, registered)[0]
+def read_entries(
+    directory: Path, registered: Mapping[str, Any], *, protected: bool = True
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """(registered shards, what is wrong with the index) of a ``shards`` folder, read-only."""
+    path = directory / INDEX
+    entries, damaged, sound = _read(path, registered, protected)
+    problems = [f"{directory.name}/{INDEX}: altered or unreadable entry: {line}" for line in damaged]
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > sound:
+            problems.append(f"{directory.name}/{INDEX}: the last entry is not whole")
+    return entries, problems
 
 
 def _append_whole(descriptor: int, line: bytes) -> None:
@@ -85,7 +105,7 @@ def _append_whole(descriptor: int, line: bytes) -> None:
 
 
 def _read(
-    path: Path, registered: Mapping[str, Any]
+    path: Path, registered: Mapping[str, Any], protected: bool
 ) -> tuple[dict[str, dict[str, Any]], list[str], int]:
     """(entries, damaged lines, length in bytes of the whole lines)."""
     entries = {name: dict(entry) for name, entry in registered.items()}
@@ -95,18 +115,36 @@ def _read(
     except (FileNotFoundError, NotADirectoryError):
         return entries, damaged, 0
     sound = data.rfind(b"\n") + 1
-    for line in data[:sound].splitlines():
-        try:
-            record = json.loads(line)
-            if not isinstance(record["name"], str):
-                raise TypeError
-            if record["entry"] is not None:
-                str(record["entry"]["sha256"]), int(record["entry"]["bytes"])
-        except (ValueError, TypeError, KeyError):
-            damaged.append(line[:80].decode(errors="replace"))
-            continue
-        _apply(entries, record)
+    for line in data[:sound].split(b"\n")[:-1]:
+        record = _record(line, protected)
+        if record is None:
+            damaged.append("".join(c if c.isprintable() else "?" for c in _text(line[:80])))
+        else:
+            _apply(entries, record)
     return entries, damaged, sound
+
+
+def _record(line: bytes, protected: bool) -> dict[str, Any] | None:
+    """The record of a line, or None if it is not one as it was written."""
+    try:
+        record = json.loads(line)
+        if name_problem(record["name"]) is not None:
+            return None
+        if record["entry"] is not None and entry_problem(record["entry"]) is not None:
+            return None
+        if (protected or SUM in record) and record[SUM] != _sum(record):
+            return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return dict(record)
+
+
+def _sum(record: Mapping[str, Any]) -> str:
+    return canonical_sha256({key: record[key] for key in ("name", "entry")})[:_SUM_DIGITS]
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace")
 
 
 def _apply(entries: dict[str, dict[str, Any]], record: Mapping[str, Any]) -> None:

@@ -3,7 +3,8 @@
 Keys: ``schema_version``, ``command``, ``argv``, ``config`` (everything that determines the result),
 ``options`` (everything that does not: workers, memory, ...), ``conventions``, ``seed``, ``device``,
 ``versions``, ``git_commit``, ``status`` (running, interrupted, complete), ``created``, ``updated``,
-``files`` and ``shards`` (``{name: {sha256, bytes, rows, ...}}``) and ``results``.
+``files`` and ``shards`` (``{name: {sha256, bytes, rows, ...}}``), ``results``, and ``checksum``
+(see ``store_schema``).
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from typing import Any
 
 from simprior.errors import StoreError
 from simprior.store_io import write_bytes
+from simprior.store_schema import CHECKSUM, SCHEMA_VERSION, manifest_checksum, schema_problem
 from simprior.store_toml import plain
 
-SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-STATUSES = ("running", "interrupted", "complete")
 _PACKAGES = (
     "numpy", "scipy", "numba", "pyarrow", "duckdb", "pandas", "torch", "scikit-learn",
 )  # fmt: skip
@@ -110,8 +110,12 @@ def git_commit() -> str | None:
 
 
 def save_manifest(directory: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest atomically and stamp ``updated``. Raises :class:`StoreError`."""
-    manifest["updated"] = now()
+    """Write the manifest atomically, stamped ``updated``, with its checksum.
+
+    Raises :class:`StoreError`.
+    """
+    manifest["schema_version"], manifest["updated"] = SCHEMA_VERSION, now()
+    manifest[CHECKSUM] = manifest_checksum(manifest)
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     write_bytes(directory / MANIFEST, (text + "\n").encode())
 
@@ -119,7 +123,7 @@ def save_manifest(directory: Path, manifest: dict[str, Any]) -> None:
 def read_manifest(directory: Path) -> dict[str, Any]:
     """Read and check ``manifest.json``; a one-line :class:`StoreError` names what is wrong."""
     path = directory / MANIFEST
-    again = "restore the file, or start again with --overwrite"
+    again = "restore the file from a copy, or start again with --overwrite"
     try:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -133,44 +137,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise StoreError(f"{path}: corrupt manifest, not JSON ({reason}); {again}") from error
-    problem = _schema_problem(manifest)
+    problem = schema_problem(manifest)
     if problem:
         raise StoreError(f"{path}: {problem}; {again}")
     return manifest
-
-
-def _schema_problem(manifest: Any) -> str | None:
-    if not isinstance(manifest, dict) or "schema_version" not in manifest:
-        return "corrupt manifest, it has no schema_version"
-    if manifest["schema_version"] != SCHEMA_VERSION:
-        found = manifest["schema_version"]
-        return f"schema_version {found!r}, but this version of simprior reads {SCHEMA_VERSION}"
-    expected: dict[str, type] = {
-        "command": str,
-        "config": dict,
-        "options": dict,
-        "conventions": dict,
-        "versions": dict,
-        "files": dict,
-        "shards": dict,
-        "results": dict,
-        "status": str,
-    }
-    for key, kind in expected.items():
-        if not isinstance(manifest.get(key), kind):
-            return f"corrupt manifest, {key!r} is missing or not a {kind.__name__}"
-    if manifest["status"] not in STATUSES:
-        return (
-            f"corrupt manifest, status {manifest['status']!r} is not one of {', '.join(STATUSES)}"
-        )
-    for group in ("files", "shards"):
-        for name, entry in manifest[group].items():
-            if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
-                return f"corrupt manifest, {group} entry {name!r} has no sha256"
-    return None
 
 
 def check_same_run(

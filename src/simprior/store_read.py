@@ -1,29 +1,63 @@
-"""Reading a run directory without touching it: manifest, shards, verification of every hash."""
+"""Reading a run directory without touching it; nothing is used that is not as it was registered.
+
+Every file that is read is hashed first and compared with the SHA-256 in the manifest, and so is
+``config.toml``. Within ``verification(False)`` (``--no-verify``, huge files) hashes are not compared,
+and every file read so is named in the log.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import fcntl
+import io
+import json
+import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simprior.store_index import read_entries
-from simprior.store_io import sha256_file
-from simprior.store_manifest import read_manifest
+import numpy as np
 
-LOCK = ".simprior.lock"
+from simprior.errors import SimpriorError, StoreError
+from simprior.store_index import read_entries
+from simprior.store_io import read_table, sha256_file
+from simprior.store_manifest import read_manifest
+from simprior.store_schema import UNPROTECTED
+
+LOCK, CONFIG = ".simprior.lock", "config.toml"
+_REMEDY = "make it again: run the command that made it with --resume, or with --overwrite"
+_LARGE = 1 << 26  # bytes from which a file is not hashed again for every piece of work
+_logger = logging.getLogger("simprior")
+_verify: contextvars.ContextVar[bool] = contextvars.ContextVar("simprior_verify", default=True)
+_hashed: set[tuple[Any, ...]] = set()
+_told: set[str] = set()
+
+
+@contextlib.contextmanager
+def verification(verify: bool) -> Iterator[None]:
+    """Within the block hashes are compared (the default), or with False they are not."""
+    token = _verify.set(_verify.get() and verify)
+    try:
+        yield
+    finally:
+        _verify.reset(token)
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run directory says about itself; see ``store_manifest`` for the manifest's keys."""
+    """What a run directory says about itself; see ``store_manifest`` for the manifest's keys.
+
+    ``index_problems``: entries of the shard index that are not as they were written.
+    """
 
     path: Path
     manifest: dict[str, Any]
     shards: dict[str, dict[str, Any]]
     active: bool
+    index_problems: tuple[str, ...] = field(default=())
 
     @property
     def command(self) -> str:
@@ -46,6 +80,11 @@ class RunInfo:
         return dict(self.manifest["files"])
 
     @property
+    def protected(self) -> bool:
+        """Whether the manifest has a checksum (runs of older versions have none)."""
+        return int(self.manifest["schema_version"]) > UNPROTECTED
+
+    @property
     def status(self) -> str:
         """``running``, ``interrupted`` (also when killed: no lock is held) or ``complete``."""
         stored = str(self.manifest["status"])
@@ -57,23 +96,77 @@ class RunInfo:
         """Problems found by reading every registered file again; empty when all hashes agree."""
         expected = dict(self.files)
         expected |= {f"shards/{name}.parquet": entry for name, entry in self.shards.items()}
-        problems = []
+        problems = [] if self.active else list(self.index_problems)
         for name, entry in expected.items():
             problem = file_problem(self.path / name, entry)
             if problem is not None:
                 problems.append(f"{name}: {problem}")
         return problems
 
+    def check(self, name: str) -> Path:
+        """The path of the registered file ``name``, once its hash and the configuration's agree.
+
+        Raises :class:`StoreError` naming the file that is missing, altered or not registered.
+        """
+        path = self.path / name
+        if name not in self.files:
+            raise StoreError(f"{path}: is not registered in the manifest; {_REMEDY}")
+        if not _verify.get():
+            _say_once(f"{path}: read without comparing its SHA-256 with the registered one")
+            return path
+        if not self.protected:
+            _say_once(f"{self.path}: its manifest is of an earlier version, not protected by a "
+                      "checksum", logging.INFO)  # fmt: skip
+        for one in (CONFIG, name) if CONFIG in self.files else (name,):
+            problem = _problem_once(self.path / one, self.files[one])
+            if problem is not None:
+                raise StoreError(f"{self.path / one}: {problem}; {_REMEDY}")
+        return path
+
+    def read_bytes(self, name: str) -> bytes:
+        """The content of the registered file ``name``, its hash compared. Raises StoreError."""
+        path = self.check(name)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
+
+    def read_json(self, name: str) -> Any:
+        """The value in the registered JSON file ``name``. Raises :class:`StoreError`."""
+        data = self.read_bytes(name)
+        with damaged(self.path / name):
+            return json.load(io.BytesIO(data))
+
+    def read_table(self, name: str, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """The registered Parquet table ``name`` by column, its hash compared. Raises StoreError."""
+        return read_table(self.check(name), columns)
+
 
 def load_run(path: Path | str) -> RunInfo:
     """Describe the run directory ``path``, read-only.
 
-    Raises :class:`StoreError` (one line) when there is no manifest, or it cannot be understood.
+    Raises :class:`StoreError` (one line) when there is no manifest, or it is damaged.
     """
     path = Path(path)
     manifest = read_manifest(path)
-    shards = read_entries(path / "shards", manifest["shards"])
-    return RunInfo(path, manifest, shards, is_active(path))
+    protected = manifest["schema_version"] > UNPROTECTED
+    shards, problems = read_entries(path / "shards", manifest["shards"], protected=protected)
+    return RunInfo(path, manifest, shards, is_active(path), tuple(problems))
+
+
+@contextlib.contextmanager
+def damaged(path: Path | str) -> Iterator[None]:
+    """Turn what parsing a file of unexpected content raises into a one-line :class:`StoreError`."""
+    try:
+        yield
+    except SimpriorError:
+        raise
+    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+        lines = str(error).splitlines() or [""]
+        reason = f"{type(error).__name__}: {lines[0][:100]}"
+        raise StoreError(f"{path}: its content is not what it should be ({reason}); {_REMEDY}") from (
+            error
+        )
 
 
 def file_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
@@ -88,6 +181,28 @@ def file_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if digest == entry["sha256"] else "has another sha256 than registered"
+
+
+def _problem_once(path: Path, entry: Mapping[str, Any]) -> str | None:
+    """:func:`file_problem`; a large file that has not been touched is hashed once a process."""
+    key: tuple[Any, ...] | None = None
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        if stat.st_size >= _LARGE:
+            key = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+            key = (*key, entry["sha256"])
+    if key is not None and key in _hashed:
+        return None
+    problem = file_problem(path, entry)
+    if key is not None and problem is None:
+        _hashed.add(key)
+    return problem
+
+
+def _say_once(message: str, level: int = logging.WARNING) -> None:
+    if message not in _told:
+        _told.add(message)
+        _logger.log(level, message)
 
 
 def is_active(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from simprior.errors import StoreError
 from simprior.store_io import TEMP_SUFFIX, translate_errors
 from simprior.store_manifest import MANIFEST, read_manifest, save_manifest
 from simprior.store_read import LOCK
+from simprior.store_schema import name_problem
 
 _FILES = ("config.toml", "counts.parquet", "report.html", "log.txt")
+SPILL = ".merge"
+"""Folder into which a merge out of core spills."""
 _PATTERNS = {
     "shards": ("*.parquet", "index.jsonl"),
     "figures": ("*.pdf", "*.png", "*.svg"),
@@ -26,7 +30,7 @@ def check_occupied(path: Path, *, resume: bool, overwrite: bool) -> bool:
     """
     entries = _entries(path)
     if not [name for name in entries if name != LOCK and not name.endswith(TEMP_SUFFIX)]:
-        return False
+        return False  # at most what a writer left that was killed at its start
     if overwrite:
         if not _is_run(path, entries):
             raise StoreError(
@@ -78,17 +82,32 @@ def discard(path: Path) -> None:
 def _registered(path: Path) -> list[str]:
     """Files that the manifest of an earlier run lists, inside ``path`` only."""
     try:
-        names = [Path(name) for name in read_manifest(path)["files"]]
+        names = list(read_manifest(path)["files"])
     except StoreError:  # corrupt: what every run may contain is removed all the same
         return []
-    return [str(n) for n in names if not n.is_absolute() and ".." not in n.parts]
+    return [name for name in names if name_problem(name, "files") is None]
 
 
 def remove_temporaries(path: Path) -> None:
-    """Remove what killed writers left under temporary names."""
+    """Remove what killed writers left under temporary names, and what a killed merge spilled."""
     for folder in (path, *(path / name for name in _PATTERNS)):
-        for leftover in folder.glob(f".*{TEMP_SUFFIX}"):
+        for leftover in folder.glob(f"*{TEMP_SUFFIX}"):  # DuckDB puts tmp_ before the name
             leftover.unlink(missing_ok=True)
+    spilled = path / SPILL
+    if spilled.is_dir() and not spilled.is_symlink():
+        shutil.rmtree(spilled, ignore_errors=True)
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Shards, registered or not, and their index in a run's folder ``shards``."""
+    return [file for pattern in _PATTERNS["shards"] for file in sorted(folder.glob(pattern))]
+
+
+def remove_shard_files(folder: Path) -> None:
+    """Remove all shards of a finished run, and their index. Raises :class:`StoreError`."""
+    with translate_errors(folder):
+        for file in shard_files(folder):
+            file.unlink(missing_ok=True)
 
 
 def _empty(folder: Path, patterns: tuple[str, ...]) -> None:
