@@ -6,12 +6,16 @@ The spec says what determines the distribution over functions and nothing else; 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,14 @@ WEIGHT_DISTS = ("gaussian", "uniform")
 MAX_BITS = 16
 
 Activation = str | Callable[[Any], Any]
+_announced: set[str] = set()
+
+
+class NamedActivation(str):
+    """The import path of an activation as a file names it: its code runs when a network is
+    evaluated, which is said, and never while the file is only read."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +138,35 @@ class Network:
         """The user's callable, or None when the activation is one of the built-in names."""
         if not isinstance(self.activation, str):
             return self.activation
-        return None if self.activation in ACTIVATIONS else import_activation(self.activation)
+        if self.activation in ACTIVATIONS:
+            return None
+        if isinstance(self.activation, NamedActivation) and self.activation not in _announced:
+            _announced.add(self.activation)
+            module = self.activation.partition(":")[0]
+            logging.getLogger("simprior").warning(
+                "importing the module %s, which the run names as its activation (%s): "
+                "its code is executed", module, self.activation,
+            )  # fmt: skip
+        return import_activation(self.activation)
+
+    def check_storable(self) -> None:
+        """Raise :class:`InputError` if a run directory could not name this activation, so that the
+        run could not be continued or evaluated: lambdas, local functions, those of a script."""
+        name = self.activation_name
+        if name in ACTIVATIONS or isinstance(self.activation, NamedActivation):
+            return
+        module, _, path = name.partition(":")
+        found = sys.modules.get(module)
+        for part in path.split("."):
+            found = getattr(found, part, None)
+        same = isinstance(self.activation, str) or found is self.activation
+        if module in ("__main__", "__mp_main__") or "<" in path or not same:
+            raise InputError(
+                f"activation={name!r} with a run directory",
+                "an activation that can be imported from a module by its name",
+                "define it with def at the top of a file, for example myact.py, and pass "
+                "activation='myact:swish', or run without out",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML/JSON; explicit inputs become nested lists."""
@@ -140,13 +180,20 @@ class Network:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Network:
-        """Inverse of :meth:`to_dict`; unknown keys raise :class:`InputError`."""
+        """Inverse of :meth:`to_dict`; unknown keys raise :class:`InputError`.
+
+        The activation is not imported: ``values`` may come from a file. That happens when the
+        network is evaluated (:meth:`activation_callable`), and is said.
+        """
         known = {f.name for f in fields(cls)}
         for key in values:
             if key not in known:
                 raise InputError(
                     f"network.{key}={values[key]!r}", f"one of {sorted(known)}", "remove it"
                 )
+        given = values.get("activation", ACTIVATIONS[0])
+        if isinstance(given, str) and given not in ACTIVATIONS:
+            values = {**values, "activation": NamedActivation(given)}
         return cls(**values)
 
     def digest(self) -> str:
@@ -161,10 +208,14 @@ class Network:
 
 
 def import_activation(path: str) -> Callable[[Any], Any]:
-    """Resolve ``"package.module:name"`` to a callable; :class:`InputError` if there is none."""
+    """Resolve ``"package.module:name"`` to a callable; :class:`InputError` if there is none.
+
+    Modules in the working directory are found, as with ``python -m``.
+    """
     module, _, name = path.partition(":")
     try:
-        found = importlib.import_module(module)
+        with _working_directory():
+            found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError):
@@ -176,6 +227,23 @@ def import_activation(path: str) -> Callable[[Any], Any]:
             "check the spelling, e.g. torch.nn.functional:silu",
         )
     return found
+
+
+@contextlib.contextmanager
+def _working_directory() -> Iterator[None]:
+    """Put the working directory first where modules are looked for; afterwards it stays, last."""
+    here = str(Path.cwd())
+    if here in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
+        sys.path.append(here)
 
 
 def _check_bits(n: Any) -> None:
@@ -215,7 +283,15 @@ def _check_hidden(hidden: Any) -> tuple[int, ...]:
 
 
 def _check_activation(activation: Any) -> None:
-    if isinstance(activation, str):
+    if isinstance(activation, NamedActivation):
+        module, _, name = activation.partition(":")
+        if not module or not name:
+            raise InputError(
+                f"activation={str(activation)!r}",
+                f"one of {', '.join(ACTIVATIONS)} or an import path module:function",
+                "correct the file that names it",
+            )
+    elif isinstance(activation, str):
         if activation not in ACTIVATIONS:
             import_activation(activation)
     elif not callable(activation):

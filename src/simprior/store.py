@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -198,7 +199,7 @@ class RunDir:
                 if config.read_bytes() == data:
                     return
             self.log(
-                f"{CONFIG}: is not what the manifest says (damaged, or edited); it is written again",
+                f"{CONFIG}: is not what the manifest says (damaged or edited); it is written again",
                 logging.WARNING,
             )
         write_bytes(config, data)
@@ -267,7 +268,7 @@ class RunDir:
         """Where the shard ``name`` lives: ``shards/<name>.parquet``."""
         return self.path / SHARDS / f"{name}.parquet"
 
-    @property
+    @cached_property
     def _config_digest(self) -> str:
         return canonical_sha256(self.manifest["config"])[:_CONFIG_DIGITS]
 
@@ -304,8 +305,8 @@ class RunDir:
     def register_shard(
         self, name: str, sha256: str, rows: int, bytes: int, meta: Mapping[str, Any] | None = None
     ) -> None:
-        """Record a finished shard durably (one appended, flushed line), with what it is of: ``meta``
-        (its range, say) and the hash of the configuration. Raises StoreError."""
+        """Record a finished shard durably (one appended, flushed line), with what it is of:
+        ``meta`` (its range, say) and the hash of the configuration. Raises StoreError."""
         entry = {"sha256": sha256, "bytes": bytes, "rows": rows, "meta": dict(meta or {})}
         self._index.append(name, entry | {"config": self._config_digest})
 
@@ -340,7 +341,7 @@ class RunDir:
         Then what a writer left that was killed while it cleaned up is removed: all shards, unless
         the run keeps its ``shards``.
         """
-        if not self.complete or not all([self.has_file(name) for name in names]):
+        if not self.complete or not all(self.has_file(name) for name in names):
             return False
         for name in self.manifest["files"]:
             if name not in names and (self.path / name).is_file():

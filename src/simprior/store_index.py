@@ -1,9 +1,9 @@
 """shards/index.jsonl: one appended, flushed line per finished shard.
 
 Rewriting a manifest for each of thousands of shards would cost more than the shards; a line costs
-one flush. Each line has a checksum of its own, ``sum``. A torn last line (the writer was killed) is
-cut off before anything is appended; an unreadable or altered line is reported in ``damaged`` and its
-shard counts as not finished.
+one flush. Each line has a checksum of its own, ``sum``. A torn last line (the writer was killed)
+is cut off before anything is appended; an unreadable or altered line is reported in ``damaged`` and
+its shard counts as not finished.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def read_entries(
     """(registered shards, what is wrong with the index) of a ``shards`` folder, read-only."""
     path = directory / INDEX
     entries, damaged, sound = _read(path, registered, protected)
-    problems = [f"{directory.name}/{INDEX}: altered or unreadable entry: {line}" for line in damaged]
+    problems = [
+        f"{directory.name}/{INDEX}: altered or unreadable entry: {line}" for line in damaged
+    ]
     with contextlib.suppress(OSError):
         if path.stat().st_size > sound:
             problems.append(f"{directory.name}/{INDEX}: the last entry is not whole")

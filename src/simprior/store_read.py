@@ -1,8 +1,8 @@
 """Reading a run directory without touching it; nothing is used that is not as it was registered.
 
 Every file that is read is hashed first and compared with the SHA-256 in the manifest, and so is
-``config.toml``. Within ``verification(False)`` (``--no-verify``, huge files) hashes are not compared,
-and every file read so is named in the log.
+``config.toml``. Within ``verification(False)`` (``--no-verify``, huge files) hashes are not
+compared, and every file read so is named in the log.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from simprior.store_index import read_entries
 from simprior.store_io import read_table, sha256_file
 from simprior.store_manifest import read_manifest
 from simprior.store_schema import UNPROTECTED
+from simprior.store_toml import to_toml
 
 LOCK, CONFIG = ".simprior.lock", "config.toml"
 _REMEDY = "make it again: run the command that made it with --resume, or with --overwrite"
 _LARGE = 1 << 26  # bytes from which a file is not hashed again for every piece of work
+_VARIABLE = "SIMPRIOR_NO_VERIFY"  # tells workers
 _logger = logging.getLogger("simprior")
 _verify: contextvars.ContextVar[bool] = contextvars.ContextVar("simprior_verify", default=True)
 _hashed: set[tuple[Any, ...]] = set()
@@ -38,12 +40,23 @@ _told: set[str] = set()
 
 @contextlib.contextmanager
 def verification(verify: bool) -> Iterator[None]:
-    """Within the block hashes are compared (the default), or with False they are not."""
-    token = _verify.set(_verify.get() and verify)
+    """Within the block hashes are compared (the default), or with False they are not; that holds
+    for workers started inside, too."""
+    if verify:
+        yield
+        return
+    token, before = _verify.set(False), os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = "1"
     try:
         yield
     finally:
         _verify.reset(token)
+        if before is None:
+            del os.environ[_VARIABLE]
+
+
+def _comparing() -> bool:
+    return _verify.get() and os.environ.get(_VARIABLE) != "1"
 
 
 @dataclass(frozen=True)
@@ -97,11 +110,19 @@ class RunInfo:
         expected = dict(self.files)
         expected |= {f"shards/{name}.parquet": entry for name, entry in self.shards.items()}
         problems = [] if self.active else list(self.index_problems)
+        if CONFIG not in expected and not self.active:  # of an unfinished run: not registered yet
+            problems += self._config_problem()
         for name, entry in expected.items():
             problem = file_problem(self.path / name, entry)
             if problem is not None:
                 problems.append(f"{name}: {problem}")
         return problems
+
+    def _config_problem(self) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            if (self.path / CONFIG).read_bytes() != to_toml(self.config).encode():
+                return [f"{CONFIG}: is not what the manifest says"]
+        return []
 
     def check(self, name: str) -> Path:
         """The path of the registered file ``name``, once its hash and the configuration's agree.
@@ -111,7 +132,7 @@ class RunInfo:
         path = self.path / name
         if name not in self.files:
             raise StoreError(f"{path}: is not registered in the manifest; {_REMEDY}")
-        if not _verify.get():
+        if not _comparing():
             _say_once(f"{path}: read without comparing its SHA-256 with the registered one")
             return path
         if not self.protected:
@@ -164,9 +185,9 @@ def damaged(path: Path | str) -> Iterator[None]:
     except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
         lines = str(error).splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0][:100]}"
-        raise StoreError(f"{path}: its content is not what it should be ({reason}); {_REMEDY}") from (
-            error
-        )
+        raise StoreError(
+            f"{path}: its content is not what it should be ({reason}); {_REMEDY}"
+        ) from (error)
 
 
 def file_problem(path: Path, entry: Mapping[str, Any]) -> str | None:

@@ -44,13 +44,15 @@ def schema_problem(manifest: Any) -> str | None:
         return "corrupt manifest, it has no schema_version"
     version = manifest["schema_version"]
     if type(version) is not int or not UNPROTECTED <= version <= SCHEMA_VERSION:
-        return f"schema_version {version!r}, but this version of simprior reads 1 to {SCHEMA_VERSION}"
+        return (
+            f"schema_version {version!r}, but this version of simprior reads 1 to {SCHEMA_VERSION}"
+        )
     for key, kind in _KINDS.items():
         if not isinstance(manifest.get(key), kind):
             return f"corrupt manifest, {key!r} is missing or not a {kind.__name__}"
-    if version > UNPROTECTED or CHECKSUM in manifest:
-        if manifest.get(CHECKSUM) != manifest_checksum(manifest):
-            return "corrupt manifest, its content does not have its checksum (damaged, or edited)"
+    guarded = version > UNPROTECTED or CHECKSUM in manifest
+    if guarded and manifest.get(CHECKSUM) != manifest_checksum(manifest):
+        return "corrupt manifest, its content does not have its checksum (damaged, or edited)"
     return next(_field_problems(manifest), None)
 
 

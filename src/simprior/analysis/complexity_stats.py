@@ -5,6 +5,7 @@ Records in, DataFrames out; nothing here draws. A table of any length is read on
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from simprior.analysis.rank_stats import count_levels
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.truthtable import n_words
+from simprior.network import NamedActivation
 from simprior.rng import derive, generator
 
 if TYPE_CHECKING:
@@ -171,11 +173,18 @@ def complexity_design_effects(
     A table keeps no sums over hidden draws by complexity. Where hidden layers are shared, 32 small
     independent samples of the same model are therefore drawn (at most 1,024 hidden draws in all;
     seeds derived from ``seed``) and their spread is compared with the binomial one. Each class is
-    shrunk to the mean of all classes with the weight of one count a sample.
+    shrunk to the mean of all classes with the weight of one count a sample. An activation that a
+    run only names is not executed for that: the number of heads, an upper limit, is given and said.
     """
     model = counts.info.get("model")
     if counts.iid or model is None:
         return np.ones(len(steps))
+    if isinstance(getattr(model, "activation", None), NamedActivation):
+        logging.getLogger("simprior").warning(
+            "errors of P(K) are upper limits: a closer look would execute the activation that the "
+            "run names (%s)", model.activation,
+        )  # fmt: skip
+        return np.full(len(steps), counts.samples / counts.draws)
     from simprior.boolean.sampling import sample
 
     blocks, top = _CALIBRATION_BLOCKS, int(steps.max()) + 1

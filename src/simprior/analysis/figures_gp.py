@@ -12,7 +12,7 @@ from simprior.analysis.style import colours, model_label, new_figure, style
 from simprior.errors import StoreError
 from simprior.gp.study_ep import summarise_study
 from simprior.gp.table import TABLE
-from simprior.store import RunInfo, read_table
+from simprior.store import RunInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def gp_figures(run: RunInfo) -> Iterator[tuple[str, Figure]]:
             f"{run.path}: expected a complete run of simprior logp, found one that is "
             f"{run.status}; finish it with --resume"
         )
-    frame = pd.DataFrame(read_table(run.path / TABLE))
+    frame = pd.DataFrame(run.read_table(TABLE))
     if "difference" in frame:
         return _study_figures(frame)
     if "gap" in frame:

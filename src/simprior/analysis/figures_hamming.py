@@ -36,8 +36,9 @@ def sensitivity_figures(path: Path) -> Iterator[tuple[str, Figure]]:
     """(name, figure) for a run directory of ``simprior sensitivity``."""
     from simprior.analysis.hamming.records import load
     from simprior.analysis.hamming.trained import TRAINED, load_trained
+    from simprior.store import load_run
 
-    if (path / TRAINED).exists():
+    if TRAINED in load_run(path).files:
         yield "trained-sensitivity", trained_figure(load_trained(path))
         return
     result = load(path)

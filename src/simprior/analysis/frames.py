@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simprior.errors import InputError, StoreError
+from simprior.errors import InputError
 from simprior.store import RunInfo, load_run
 from simprior.store_manifest import MANIFEST
-from simprior.store_read import file_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,17 +45,14 @@ def read_run_table(run: RunInfo, name: str) -> pd.DataFrame:
 
     Raises :class:`StoreError` if it is missing or altered, :class:`InputError` as above.
     """
-    entry = run.files.get(name)
-    problem = "is not registered" if entry is None else file_problem(run.path / name, entry)
-    if problem is not None:
-        raise StoreError(f"{run.path / name}: {problem}; make it again with --overwrite")
-    return read_file(run.path / name)
+    return read_file(run.check(name))
 
 
 def read_registered(folder: Path, name: str) -> pd.DataFrame:
-    """The table ``name`` below ``folder``, checked against the manifest if that lists it."""
+    """The table ``name`` below ``folder``; of a run directory it must be registered and unaltered.
+
+    Raises as :func:`read_run_table`.
+    """
     if (folder / MANIFEST).is_file():
-        run = load_run(folder)
-        if name in run.files:
-            return read_run_table(run, name)
+        return read_run_table(load_run(folder), name)
     return read_file(folder / name)

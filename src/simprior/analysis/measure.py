@@ -22,7 +22,7 @@ from simprior.device import resolve_device
 from simprior.engine import Progress, progress_bar, run_tasks
 from simprior.errors import InputError, StoreError
 from simprior.rng import check_seed
-from simprior.store import RunDir, load_run, read_table, write_table
+from simprior.store import RunDir, load_run, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +180,7 @@ def measure_runs(
         with RunDir.open(
             out, COMMAND, config, resume=resume, overwrite=overwrite, options=options
         ) as store:
-            if store.complete and store.has_file(TABLE):
+            if store.finished(TABLE):
                 return load_measures(store.path)
             return _into(store, chunks, go, workers, shown)
 
@@ -189,21 +189,19 @@ def _into(
     store: RunDir, chunks: list[Chunk], go: Any, workers: int, progress: Progress
 ) -> pd.DataFrame:
     """Run what has no shard yet, join the shards, close the run."""
-    todo = [chunk for chunk in chunks if not store.has_shard(chunk.name)]
+    todo = [chunk for chunk in chunks if not store.has_shard(chunk.name, chunk.range)]
     progress.update(sum(len(c.rows) for c in chunks) - sum(len(c.rows) for c in todo))
 
     def receive(chunk: Chunk, columns: Columns) -> None:
         written = write_table(store.shard_path(chunk.name), columns)
-        store.register_shard(chunk.name, written.sha256, written.rows, written.bytes)
+        store.register_shard(chunk.name, written.sha256, written.rows, written.bytes, chunk.range)
 
     go(todo, on_result=receive, progress=progress, workers=min(workers, max(1, len(todo))))
-    frame = joined([read_table(store.shard_path(chunk.name)) for chunk in chunks])
+    frame = joined([store.read_shard(chunk.name) for chunk in chunks])
     write_table(store.path / TABLE, as_columns(frame))
     store.add_file(TABLE, rows=len(frame))
     store.finish({"rows": len(frame), "columns": list(map(str, frame.columns))})
-    for name in list(store.shards):
-        store.remove_shard(name)
-    store.save()
+    store.clear_shards()
     return frame
 
 

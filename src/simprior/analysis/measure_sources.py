@@ -50,6 +50,12 @@ class Chunk:
         """Name of its shard."""
         return f"{self.index:06d}"
 
+    @property
+    def range(self) -> dict[str, Any]:
+        """Which rows of which source it is: its shard is registered with them."""
+        ends = [self.rows[0], self.rows[-1], len(self.rows)]
+        return {"source": self.source.name, "sha256": self.source.sha256, "rows": ends}
+
 
 def find_sources(paths: Sequence[Path | str]) -> list[Source]:
     """The runs below ``paths``: runs as they are, sweeps and grids cell by cell.

@@ -15,8 +15,10 @@ from simprior.analysis.figure_frames import name_of
 from simprior.analysis.frames import read_registered
 from simprior.analysis.paper_tables import NAMED, caption_of, headings, named, words
 from simprior.analysis.study_frames import MAIN_TABLES
-from simprior.errors import InputError, SimpriorError, StoreError
+from simprior.errors import InputError
 from simprior.store import RunDir, RunInfo, load_run
+from simprior.store_manifest import MANIFEST
+from simprior.store_toml import to_toml
 
 if TYPE_CHECKING:
     from simprior.analysis.study import Recipe
@@ -102,15 +104,16 @@ def _background(recipe: Recipe) -> page.Section:
 
 
 def _figure(path: Path, name: str, caption: str) -> str:
-    file = path / "figures" / f"{name}.png"
-    if not file.is_file():
+    file = f"figures/{name}.png"
+    run = load_run(path)
+    if file not in run.files:
         return ""
     links = [f"figures/{name}.{form}" for form in ("pdf", "png")]
-    return page.figure(name, file.read_bytes(), words(caption), links)
+    return page.figure(name, run.read_bytes(file), words(caption), links)
 
 
 def _table(path: Path, file: str, caption: str, folded: bool = False) -> str:
-    if not (path / file).is_file():
+    if file not in load_run(path).files:
         return ""
     frame = named(read_registered(path, file))
     for column in NAMED:
@@ -132,9 +135,11 @@ def _rescaling(recipe: Recipe, path: Path) -> str:
     for stage in recipe.stages:
         if stage.kind != "measure":
             continue
+        if not _complete(path / stage.name):
+            continue
         try:
             frame = rescaling_table(stage_frame(path, [stage.name]))
-        except (InputError, StoreError):  # one alpha only, or not measured yet
+        except InputError:  # one alpha only
             continue
         changed = float(frame["function_changed"].max())
         still = sorted({name_of(m) for m in frame.loc[frame["moved"] == 0, "measure"]})
@@ -149,14 +154,16 @@ def _rescaling(recipe: Recipe, path: Path) -> str:
     return body
 
 
+def _complete(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() and load_run(folder).status == "complete"
+
+
 def _notes(recipe: Recipe, path: Path) -> Iterator[str]:
     """Remarks that the stages left: coefficients that were refused, and why."""
     for stage in recipe.stages:
-        try:
-            results = load_run(path / stage.name).results
-        except SimpriorError:
+        if not (path / stage.name / MANIFEST).is_file():
             continue
-        for note in results.get("notes", []):
+        for note in load_run(path / stage.name).results.get("notes", []):
             yield f"{stage.name}: {note}"
 
 
@@ -174,7 +181,7 @@ def _stages(manifest: Mapping[str, Any]) -> str:
 
 def _run_sections(run: RunInfo) -> Iterator[page.Section]:
     """Figures, tables and totals of a run that is no study."""
-    files = [name for name in run.files if (run.path / name).is_file()]
+    files = list(run.files)
     pictures = [
         _figure(run.path, Path(name).stem, Path(name).stem)
         for name in files if name.startswith("figures/") and name.endswith(".png")
@@ -186,7 +193,7 @@ def _run_sections(run: RunInfo) -> Iterator[page.Section]:
     body = "".join(
         _table(run.path, name, caption_of(name), name in RAW and len(tables) > 1) for name in tables
     )
-    if "counts.parquet" in run.files:
+    if "counts.parquet" in run.files and run.status == "complete":
         body = _counts(run.path) + body
     if body:
         yield page.Section("Tables", "tables", body)
@@ -208,10 +215,7 @@ def _in_order(files: list[str]) -> list[str]:
 def _counts(path: Path) -> str:
     from simprior.boolean.counts import FunctionCounts
 
-    try:
-        frame = FunctionCounts.load(path, top=TOP).to_frame(top=TOP)
-    except SimpriorError:
-        return ""
+    frame = FunctionCounts.load(path, top=TOP).to_frame(top=TOP)
     return page.table(frame, f"The {len(frame)} most frequent functions.")
 
 
@@ -220,9 +224,7 @@ def _manifest_section(path: Path, manifest: Mapping[str, Any]) -> page.Section:
 
     body = page.definitions(manifest["versions"])
     body += page.code(" ".join(map(str, manifest.get("argv", []))))
-    config = path / "config.toml"
-    if config.is_file():
-        body += page.code(config.read_text(), "Configuration (config.toml)")
+    body += page.code(to_toml(manifest["config"]), "Configuration (config.toml)")
     files = pd.DataFrame([
         {"file": name, "bytes": entry["bytes"], "sha256": entry["sha256"]}
         for name, entry in manifest["files"].items() if name != REPORT

@@ -256,5 +256,10 @@ def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def parse_recipe_of(out: Path) -> Recipe:
-    """The recipe that a study directory was last run with. Raises :class:`InputError`."""
-    return read_recipe(out / "recipe.toml")
+    """The recipe that a study directory was last run with.
+
+    Raises :class:`InputError`, and :class:`StoreError` if it is not as it was registered.
+    """
+    from simprior.store import load_run
+
+    return read_recipe(load_run(out).check("recipe.toml"))

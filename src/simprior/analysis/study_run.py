@@ -131,6 +131,7 @@ def run_study(
     done: list[Step] = []
     with _open(recipe, out, resume=resume, overwrite=overwrite) as store:
         store.write_file(RECIPE, recipe.source)
+        store.save()
         records: dict[str, Any] = store.manifest["results"].setdefault("stages", {})
         for stage in recipe.stages:
             if stage.name in wanted:
@@ -261,11 +262,12 @@ def _damaged(out: Path, stage: Stage, record: Mapping[str, Any]) -> str:
 
 
 def _records(out: Path) -> dict[str, Any]:
-    """The account of the stages of a study, empty where there is none."""
-    try:
-        return dict(read_manifest(out)["results"].get("stages", {}))
-    except StoreError:
+    """The account of the stages of a study, empty where there is none.
+
+    Raises :class:`StoreError` for a manifest that is damaged."""
+    if not (out / MANIFEST).is_file():
         return {}
+    return dict(read_manifest(out)["results"].get("stages", {}))
 
 
 def _open(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> RunDir:
@@ -287,6 +289,7 @@ def _open(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> RunDir
     store.manifest["status"] = "running"
     store.manifest["versions"] = versions()
     write_bytes(store.path / "config.toml", to_toml(plain(config)).encode())
+    store.add_file("config.toml")
     store.save()
     store.log("resumed")
     return store

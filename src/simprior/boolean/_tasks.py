@@ -68,6 +68,11 @@ class Task:
         """Name of the shard."""
         return f"{self.index:06d}"
 
+    @property
+    def range(self) -> dict[str, int]:
+        """Which draws it is of: its shard is registered with them."""
+        return {"first": self.first, "stop": self.stop, "samples": self.samples}
+
 
 @dataclass
 class Rows:

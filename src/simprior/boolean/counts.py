@@ -18,6 +18,7 @@ from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
 from simprior.boolean.unseen import Unseen, good_turing
 from simprior.errors import InputError, StoreError
 from simprior.estimate import clopper_pearson, design_effect, korn_graubard
+from simprior.store_read import verification
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -284,13 +285,18 @@ class FunctionCounts:
         return cls._from_totals(cls.totals(job, tallies, profile), rows, profile, info)
 
     @classmethod
-    def load(cls, path: Path | str, top: int | None = None) -> FunctionCounts:
+    def load(
+        cls, path: Path | str, top: int | None = None, *, verify: bool = True
+    ) -> FunctionCounts:
         """Counts of a complete run directory; only the ``top`` commonest rows if given.
 
-        Totals and statistics of the run are those of the whole table in either case.
+        Totals and statistics of the run are those of the whole table in either case. With
+        ``verify=False`` (huge tables) the SHA-256 of the table is not compared with that in the
+        manifest; a warning says so.
         Raises :class:`StoreError` if the run is not complete or a file is damaged.
         """
-        found = read_counts(path, top)
+        with verification(verify):
+            found = read_counts(path, top)
         info = {"model": found["model"], "config": found["config"]}
         counts = cls._from_totals(found["totals"], found["rows"], found["profile"], info)
         if "pooled" not in found:

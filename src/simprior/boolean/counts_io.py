@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean._tasks import Rows, write_rows
+from simprior.boolean.counts_check import check_rows, check_totals
 from simprior.boolean.dnf import RandomDNF
-from simprior.boolean.merge import profile_of_file, read_rows
+from simprior.boolean.merge import Profile, profile_of_file, read_rows
 from simprior.errors import StoreError
 from simprior.network import Network
-from simprior.store import RunDir, load_run
+from simprior.store import RunDir, RunInfo, load_run
+from simprior.store_manifest import MANIFEST
+from simprior.store_read import damaged
 
 COUNTS, POOLED = "counts.parquet", "pooled.parquet"
 
@@ -31,7 +34,8 @@ def read_counts(path: Path | str, top: int | None = None) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        No run directory, not complete, or its table is missing, corrupt or unreadable.
+        No run directory, not complete, totals that do not fit together, or a table that is
+        missing, altered (its SHA-256 is compared) or unreadable.
     """
     path = Path(path)
     run = load_run(path)
@@ -41,27 +45,25 @@ def read_counts(path: Path | str, top: int | None = None) -> dict[str, Any]:
             f"{path}: expected a complete run with function counts, found a run of "
             f"'simprior {run.command}' that is {run.status}; finish it with --resume"
         )
-    _check(run.path, run.files, COUNTS)
-    out: dict[str, Any] = {
-        "totals": results,
-        "rows": read_rows(path / COUNTS, results["m"], top),
-        "profile": profile_of_file(path / COUNTS),
-        "model": model_of(run.config),
-        "config": run.config,
-    }
+    with damaged(path / MANIFEST):
+        check_totals(path, results, run.config)
+        out: dict[str, Any] = {
+            "totals": results, "model": model_of(run.config), "config": run.config,
+        }  # fmt: skip
+    out["rows"], out["profile"] = _table(run, COUNTS, top, results.get("functions"))
     if "pooled" in results:
-        _check(run.path, run.files, POOLED)
-        out["pooled"] = read_rows(path / POOLED, results["m"], top)
-        out["pooled_profile"] = profile_of_file(path / POOLED)
+        classes = results["pooled"]["classes"]
+        out["pooled"], out["pooled_profile"] = _table(run, POOLED, top, classes)
     return out
 
 
-def _check(path: Path, files: Mapping[str, Any], name: str) -> None:
-    size = (path / name).stat().st_size if (path / name).exists() else -1
-    if name not in files or size != files[name]["bytes"]:
-        raise StoreError(
-            f"{path / name}: missing or not the registered file; run again with --resume"
-        )
+def _table(run: RunInfo, name: str, top: int | None, functions: int | None) -> tuple[Rows, Profile]:
+    """Rows and profile of a table of a run, once its hash agrees with the registered one."""
+    table, results = run.check(name), run.results
+    with damaged(table):
+        rows, profile = read_rows(table, results["m"], top), profile_of_file(table)
+        check_rows(table, rows, profile, results["samples"], functions)
+    return rows, profile
 
 
 def save_counts(

@@ -12,6 +12,7 @@ from simprior.boolean._tasks import Rows, write_rows
 from simprior.boolean.truthtable import n_words
 from simprior.engine import available_cores
 from simprior.errors import StoreError
+from simprior.store_wipe import SPILL
 
 _RADIX = 65535
 _COUNTS = ("count", "clusters", "sumsq")
@@ -135,17 +136,17 @@ def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
                     if have >= top:
                         break
                 table = pa.Table.from_batches(batches, file.schema_arrow).slice(0, top)
-    except (pa.ArrowException, OSError) as error:
+        if "table" in table.column_names:
+            octets = b"".join(table["table"].to_pylist())
+            words = np.frombuffer(octets, ">u8").reshape(-1, n_words(m)).astype(np.uint64)
+        else:
+            words = np.stack([table[f"w{i}"].to_numpy() for i in range(n_words(m))], axis=1)
+        k, c, q = (table[name].to_numpy().astype(np.int64) for name in _COUNTS)
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(
             f"{path}: not a readable table ({reason}); run again with --resume"
         ) from None
-    if "table" in table.column_names:
-        octets = b"".join(table["table"].to_pylist())
-        words = np.frombuffer(octets, ">u8").reshape(-1, n_words(m)).astype(np.uint64)
-    else:
-        words = np.stack([table[f"w{i}"].to_numpy() for i in range(n_words(m))], axis=1)
-    k, c, q = (table[name].to_numpy().astype(np.int64) for name in _COUNTS)
     return Rows(np.ascontiguousarray(words, np.uint64), k, c, q)
 
 
@@ -162,7 +163,7 @@ def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Prof
     with translate_errors(out), atomic_path(out) as temporary:
         connection = duckdb.connect(config={
             "memory_limit": f"{max(memory, _THREAD_MEMORY) // 2**20}MiB",
-            "temp_directory": str(out.parent / ".merge"),
+            "temp_directory": str(out.parent / SPILL),
             "preserve_insertion_order": "false",
             "threads": max(1, min(available_cores(), memory // _THREAD_MEMORY)),
         })  # fmt: skip
@@ -191,6 +192,9 @@ def profile_of_file(path: Path) -> Profile:
     connection = duckdb.connect()
     try:
         return profile_query(connection, path)
+    except duckdb.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(f"{path}: not a readable table ({reason}); run again") from None
     finally:
         connection.close()
 

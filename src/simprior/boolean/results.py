@@ -9,11 +9,14 @@ from simprior.boolean.watch_result import WatchResult
 from simprior.store import load_run
 
 
-def load_result(path: Path | str, top: int | None = None) -> FunctionCounts | WatchResult:
+def load_result(
+    path: Path | str, top: int | None = None, *, verify: bool = True
+) -> FunctionCounts | WatchResult:
     """Counts of a run (its ``top`` commonest rows if given), or the result of a watch run.
 
-    Raises :class:`StoreError` when it is neither, not complete, or damaged.
+    ``verify=False`` as in :meth:`FunctionCounts.load`. Raises :class:`StoreError` when it is
+    neither, not complete, or damaged.
     """
     if "watch" in load_run(path).results:
-        return WatchResult.load(path)
-    return FunctionCounts.load(path, top=top)
+        return WatchResult.load(path, verify=verify)
+    return FunctionCounts.load(path, top=top, verify=verify)

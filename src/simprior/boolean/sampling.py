@@ -19,6 +19,7 @@ from simprior.boolean._kernel import GROUP
 from simprior.boolean._table import EXTRA
 from simprior.boolean._tasks import Job, Result, Tally, Task, run_task
 from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.counts_io import COUNTS, POOLED
 from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.heads import choose_heads
 from simprior.boolean.merge import Merger, merge_shards
@@ -129,6 +130,8 @@ def sample(
     )  # fmt: skip
     if out is None:
         return run(job, None)
+    if isinstance(network, Network):
+        network.check_storable()
     draws = stored_task_draws(Path(out)) if resume and not overwrite else None
     draws = draws or task_draws(job, memory)
     with RunDir.open(
@@ -136,8 +139,8 @@ def sample(
         options={"workers": workers, "executor": executor, "heads": heads, "memory": memory,
                  "task_draws": draws},
     ) as store:  # fmt: skip
-        if store.complete and store.has_file("counts.parquet"):
-            return FunctionCounts.load(store.path, top=loadable(job, memory))
+        if store.finished(*(COUNTS, POOLED)[: 2 if job.pool else 1]):
+            return _load(store, job, memory)
         return run(replace(job, shards=store.path / "shards"), store, draws=draws)
 
 
@@ -145,8 +148,8 @@ def stored_task_draws(out: Path) -> int | None:
     """The split of a run to be resumed: its shards are found again only with the same tasks."""
     if not (out / MANIFEST).exists():
         return None
-    stored = load_run(out).manifest.get("options", {}).get("task_draws")
-    return stored if isinstance(stored, int) and stored > 0 else None
+    stored = load_run(out).manifest["options"].get("task_draws")
+    return stored if isinstance(stored, int) else None
 
 
 def make_job(
@@ -276,9 +279,9 @@ def _run(
                 pooled.add(result.pooled)
             return
         if result.pooled_written is not None:
-            _register(store, f"pool-{task.name}", result.pooled_written, {})
+            _register(store, f"pool-{task.name}", result.pooled_written, task.range)
         assert result.written is not None
-        _register(store, task.name, result.written, result.tally.to_meta())
+        _register(store, task.name, result.written, result.tally.to_meta() | task.range)
 
     run_tasks(
         partial(run_task, job), todo, on_result=receive, workers=min(workers, max(1, len(todo))),
@@ -298,7 +301,8 @@ def _register(store: RunDir, name: str, written: Written, meta: dict[str, Any]) 
 
 
 def _finished(store: RunDir, job: Job, task: Task) -> bool:
-    return store.has_shard(task.name) and (not job.pool or store.has_shard(f"pool-{task.name}"))
+    names = (task.name, f"pool-{task.name}")[: 2 if job.pool else 1]
+    return all(store.has_shard(name, task.range) for name in names)
 
 
 def _finish(
@@ -306,21 +310,25 @@ def _finish(
 ) -> FunctionCounts:
     """Merge the shards into ``counts.parquet`` (and ``pooled.parquet``) and close the run."""
     m = job.model.m
-    paths = [store.shard_path(t.name) for t in tasks]
+    paths = [store.check_shard(t.name) for t in tasks]
     merged = merge_shards(paths, store.path / "counts.parquet", m, memory)
     store.add_file("counts.parquet", rows=merged.functions)
     results = FunctionCounts.totals(job, totals, merged)
     if job.pool:
-        paths = [store.shard_path(f"pool-{t.name}") for t in tasks]
+        paths = [store.check_shard(f"pool-{t.name}") for t in tasks]
         classes = merge_shards(paths, store.path / "pooled.parquet", m, memory)
         store.add_file("pooled.parquet", rows=classes.functions)
         replicates = job.samples / job.replicate
         results["pooled"] = {"classes": classes.functions, "replicates": replicates}
     store.finish(results)
-    for name in list(store.shards):
-        store.remove_shard(name)
-    store.save()
-    return FunctionCounts.load(store.path, top=loadable(job, memory))
+    store.clear_shards()
+    return _load(store, job, memory)
+
+
+def _load(store: RunDir, job: Job, memory: int) -> FunctionCounts:
+    counts = FunctionCounts.load(store.path, top=loadable(job, memory))
+    counts.info["model"] = job.model  # whose activation need not be imported again
+    return counts
 
 
 def loadable(job: Job, memory: int) -> int:

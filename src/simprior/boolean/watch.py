@@ -29,7 +29,7 @@ from simprior.engine import run_tasks
 from simprior.errors import InputError
 from simprior.network import ACTIVATIONS, Network
 from simprior.rng import philox_key
-from simprior.store import RunDir, read_table, write_table
+from simprior.store import RunDir, write_table
 
 BLOCK_DRAWS = 1024  # hidden draws summed in one fixed order; the unit of reproducible addition
 DEFAULT_HEADS = 16
@@ -99,6 +99,8 @@ def watch_functions(
         out, "sample", config, resume=resume, overwrite=overwrite,
         options={"workers": workers, "executor": executor},
     ) as store:  # fmt: skip
+        if store.finished("watch.parquet", "ones.parquet", shards=True):
+            return WatchResult.load(store.path)
         result = run(store)
         _write(store, result)
         return result
@@ -218,7 +220,7 @@ def _run(
     todo = tasks
     function: Any = partial(run_watch_task, work)
     if store is not None:
-        todo = [t for t in tasks if not store.has_shard(t.name)]
+        todo = [t for t in tasks if not store.has_shard(t.name, t.range)]
         shards = store.path / "shards"
         function = partial(_write_watch_task, replace(work, job=replace(work.job, shards=shards)))
         if progress is not None and len(todo) < len(tasks):
@@ -228,7 +230,7 @@ def _run(
         if store is None:
             found[task.index] = result
         else:
-            store.register_shard(task.name, result.sha256, result.rows, result.bytes, {})
+            store.register_shard(task.name, result.sha256, result.rows, result.bytes, task.range)
 
     run_tasks(
         function, todo, on_result=receive, workers=min(workers, max(1, len(todo))),
@@ -241,7 +243,7 @@ def _run(
 
 
 def _read_shard(store: RunDir, name: str, work: WatchJob) -> dict[str, np.ndarray]:
-    flat = read_table(store.shard_path(name))
+    flat = store.read_shard(name)
     sizes = (work.classes, work.classes, work.job.model.m + 1, work.job.model.m + 1)
     return {
         k: np.stack([flat[f"{k}{i}"] for i in range(s)], axis=1)

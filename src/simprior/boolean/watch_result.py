@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.boolean.counts_check import inputs_of
 from simprior.boolean.truthtable import from_hex, to_hex
+from simprior.errors import StoreError
 from simprior.estimate import LogProb
 from simprior.network import Network
-from simprior.store import load_run, read_table
+from simprior.store import load_run
+from simprior.store_manifest import MANIFEST
+from simprior.store_read import damaged, verification
+from simprior.store_schema import whole_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,18 +66,29 @@ class WatchResult:
         return self.p * np.exp(-z * relative), high
 
     @classmethod
-    def load(cls, path: Path | str) -> WatchResult:
-        """Result of a complete watch run. Raises :class:`StoreError` if it is damaged."""
+    def load(cls, path: Path | str, *, verify: bool = True) -> WatchResult:
+        """Result of a complete watch run; ``verify=False`` as in :meth:`FunctionCounts.load`.
+
+        Raises :class:`StoreError` if it is damaged or not complete.
+        """
         run = load_run(path)
-        model = Network.from_dict(run.config["network"])
-        watch = read_table(Path(path) / "watch.parquet")
-        ones = read_table(Path(path) / "ones.parquet")
-        m, totals = run.results["m"], run.results["watch"]
-        return cls(
-            m, from_hex([str(f) for f in watch["function"]], m), watch["members"], watch["p"],
-            watch["stderr"], ones["p"], ones["stderr"], totals["samples"], totals["hidden_draws"],
-            info={"model": model, "config": run.config},
-        )  # fmt: skip
+        with verification(verify), damaged(Path(path) / MANIFEST):
+            m, totals, config = run.results["m"], run.results["watch"], run.config
+            samples, draws = totals["samples"], totals["hidden_draws"]
+            fits = whole_in(samples, 1, 2**62) and whole_in(draws, 1, samples)
+            if run.status != "complete" or m != inputs_of(config) or not fits:
+                raise StoreError(
+                    f"{path}: expected a complete watch run, found one that is {run.status}, with "
+                    f"m={m}, samples={samples}, hidden_draws={draws} in manifest.json; make it "
+                    "again with --resume or --overwrite"
+                )
+            model = Network.from_dict(config["network"])
+            watch, ones = run.read_table("watch.parquet"), run.read_table("ones.parquet")
+            words = from_hex([str(f) for f in watch["function"]], m)
+            return cls(
+                m, words, watch["members"], watch["p"], watch["stderr"], ones["p"], ones["stderr"],
+                samples, draws, info={"model": model, "config": config},
+            )  # fmt: skip
 
     def log_probs(self) -> list[LogProb]:
         """ln P(f) in nats with standard errors (delta method)."""

@@ -81,7 +81,14 @@ def _dispatch(arguments: list[str]) -> int:
     from simprior.cli.parse import parse
 
     spec = parse(command, module.SPEC, arguments[1:])
-    return 0 if spec is None else int(module.run(spec))
+    if spec is None:
+        return 0
+    if not getattr(spec, "no_verify", False):
+        return int(module.run(spec))
+    from simprior.store_read import verification
+
+    with verification(False):
+        return int(module.run(spec))
 
 
 def overview() -> str:

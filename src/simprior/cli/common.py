@@ -22,6 +22,16 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading(Output):
+    """Options of the commands that read run directories."""
+
+    no_verify: Annotated[
+        bool,
+        arg(help="use files, huge ones say, without comparing their SHA-256 with the manifest"),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Seeded(Output):
     """The seed."""
 

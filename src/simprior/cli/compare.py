@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Output
+from simprior.cli.common import Reading
 from simprior.cli.output import markdown, print_json, set_up_logging
 from simprior.cli.values import Count, Integer, MaybePath, MaybeText, Number
 from simprior.errors import InputError
@@ -28,7 +28,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Output):
+class Compare(Reading):
     """Compare the distributions over functions of two runs: distances, correlations, test errors.
 
     Every number has an interval and, beside it, what parts of one and the same run show at the same
@@ -119,15 +119,13 @@ def _recorded(path: Path) -> dict[str, Any]:
     From its configuration, its results and ``posterior.json``, the later over the earlier. Inputs
     of an attack set were trained on and are no test inputs.
     """
-    import json
-
     from simprior.store import load_run
 
     run = load_run(path)
     found: dict[str, Any] = {}
     sources = [run.config, dict(run.config.get("problem") or {}), run.results]
-    if "posterior.json" in run.files and (path / "posterior.json").exists():
-        sources.append(json.loads((path / "posterior.json").read_text()))
+    if "posterior.json" in run.files:
+        sources.append(run.read_json("posterior.json"))
     for source in sources:
         found |= {key: source[key] for key in ("target", "train_index", "ess") if key in source}
     found = {key: value for key, value in found.items() if value is not None}

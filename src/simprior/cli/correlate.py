@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Output
+from simprior.cli.common import Reading
 from simprior.cli.output import markdown, print_json, set_up_logging
 from simprior.cli.values import Count, Integer, MaybePath, Number, Texts
 from simprior.errors import InputError
@@ -25,7 +25,7 @@ _KINDS = ("pearson", "spearman", "kendall", "partial_pearson", "partial_spearman
 
 
 @dataclass(frozen=True, kw_only=True)
-class Correlate(Output):
+class Correlate(Reading):
     """Correlate measures with an outcome, in each group, and say how sure that is.
 
     PATH is a run of simprior measure, or a .parquet or .csv table with a row a network. Intervals

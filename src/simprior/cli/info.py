@@ -59,6 +59,9 @@ def describe(info: RunInfo) -> str:
         "versions": ", ".join(f"{name} {text}" for name, text in manifest["versions"].items()),
         "source commit": manifest.get("git_commit"),
         "size": _size(info),
+        "manifest": "its checksum agrees"
+        if info.protected
+        else "of an earlier version, not protected by a checksum",
     }
     text = [key_values(parts)]
     sections = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
+from simprior.cli.common import Reading
 from simprior.cli.gp_options import (
     METHOD_HELP,
     DataOptions,
@@ -33,7 +34,7 @@ _NAME_WIDTH = 36
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogP(DataOptions):
+class LogP(DataOptions, Reading):
     """ln P(f) of given functions under the prior of an infinitely wide network, in nats.
 
     The functions are given (--functions), taken from a run of simprior sample (--from), or are the

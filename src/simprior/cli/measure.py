@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import RunOptions
+from simprior.cli.common import Reading, RunOptions
 from simprior.cli.output import markdown, print_json, set_up_logging
 from simprior.cli.values import (
     Count,
@@ -29,7 +29,7 @@ _ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure(RunOptions):
+class Measure(RunOptions, Reading):
     """Measure trained networks, or functions, into one table: a row a network, a column a measure.
 
     PATH is a run of simprior train, a sweep (all its cells), or a table of functions (sample,

@@ -8,13 +8,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Output
+from simprior.cli.common import Reading
 from simprior.cli.output import print_json, set_up_logging
 from simprior.cli.values import MaybePath
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plot(Output):
+class Plot(Reading):
     """Draw the figures of a run as PDF and PNG into its ``figures`` folder."""
 
     path: Annotated[Positional[Path], arg(help="a run directory")]

@@ -103,6 +103,8 @@ def _counts(spec: Posterior) -> FunctionCounts:
     from simprior.engine import progress_bar
 
     network = spec.build_network()
+    if spec.out is not None:
+        network.check_storable()
     bits = 0 if network.inputs is not None else None
     target = parse_functions(spec.target, network.m, bits)[0]
     index = training_set(spec, network.m)
@@ -186,12 +188,11 @@ def _finished(out: Path, config: dict[str, Any]) -> bool:
 
 
 def _load(out: Path) -> FunctionCounts:
-    import json
-
     from simprior.boolean.counts import FunctionCounts
+    from simprior.store import load_run
 
     counts = FunctionCounts.load(out)
-    report = json.loads((out / REPORT).read_text())
+    report = load_run(out).read_json(REPORT)
     report.pop("train_index", None)
     counts.info["posterior"] = report
     return counts

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Output
+from simprior.cli.common import Reading
 from simprior.cli.output import print_json, set_up_logging
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Output):
+class Report(Reading):
     """Build report.html of a study or of any run directory: one page that needs no other file.
 
     Figures are inside the page, tables sort by a click on a heading, and it says what was run, with

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import RunOptions
+from simprior.cli.common import Reading, RunOptions
 from simprior.cli.output import key_values, markdown, print_json, set_up_logging
 from simprior.cli.values import (
     Count,
@@ -55,7 +55,7 @@ SIZES, HIDDEN = (100, 200, 400), (1000, 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity(RunOptions):
+class Sensitivity(RunOptions, Reading):
     """Sensitivity of random networks on strings of n bits, also where no truth table is possible.
 
     Measures the Hamming distance from random strings to the nearest string of the other class, and

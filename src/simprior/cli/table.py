@@ -11,7 +11,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Output
+from simprior.cli.common import Reading
 from simprior.cli.output import set_up_logging
 from simprior.cli.values import MaybeCount, MaybePath, MaybeText, Texts, choice
 from simprior.errors import InputError
@@ -23,7 +23,7 @@ TOP = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Output):
+class Table(Reading):
     """Print the most frequent functions of a run, with intervals and measures.
 
     Of a run without functions (measure, correlate, study, sweep, sensitivity) it prints the main

@@ -25,7 +25,7 @@ from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.gp.log_prior import METHODS, iter_log_prior
 from simprior.gp.memory import check_memory
-from simprior.store import RunDir, read_table, write_table
+from simprior.store import RunDir, load_run, write_table
 from simprior.threads import one_thread
 
 if TYPE_CHECKING:
@@ -173,14 +173,13 @@ def run_batches(
     with RunDir.open(
         out, command, config, resume=resume, overwrite=overwrite, options=options
     ) as store:
-        if store.complete and store.has_file(TABLE):
-            return read_table(store.path / TABLE)
+        if store.finished(TABLE):
+            return load_run(store.path).read_table(TABLE)
         digests = {i: digest(batch) for i, batch in numbered}
         names = {i: f"{i:06d}" for i, _ in numbered}
         kept = {
             i for i, _ in numbered
-            if store.shards.get(names[i], {}).get("meta", {}).get("digest") == digests[i]
-            and store.has_shard(names[i])
+            if store.has_shard(names[i], {"digest": digests[i]})
         }  # fmt: skip
         if progress is not None and kept:
             progress.update(
@@ -194,15 +193,11 @@ def run_batches(
             )
 
         go([(i, batch) for i, batch in numbered if i not in kept], write)
-        columns = finish(
-            _concatenate([read_table(store.shard_path(names[i])) for i, _ in numbered])
-        )
+        columns = finish(_concatenate([store.read_shard(names[i]) for i, _ in numbered]))
         written = write_table(store.path / TABLE, columns)
         store.add_file(TABLE, rows=written.rows)
         store.finish({"rows": written.rows, **summarise(columns), **(results or {})})
-        for name in list(store.shards):
-            store.remove_shard(name)
-        store.save()
+        store.clear_shards()
     return columns
 
 

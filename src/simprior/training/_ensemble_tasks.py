@@ -54,6 +54,11 @@ class Task:
         """Name of the shard."""
         return f"{self.index:06d}"
 
+    @property
+    def range(self) -> dict[str, int]:
+        """Which members it is of: its shard is registered with them."""
+        return {"first": self.first, "count": self.count}
+
 
 @dataclass(frozen=True)
 class Members:

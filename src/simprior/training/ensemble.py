@@ -22,10 +22,10 @@ from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.network import Network
-from simprior.store import RunDir, Written, read_table
+from simprior.store import RunDir, Written
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
 from simprior.training.optimizers import Optimizer
-from simprior.training.records import TrainResult
+from simprior.training.records import COUNTS, RUNS, TRAJECTORIES, TrainResult
 from simprior.training.spec import Stop, TrainSpec
 from simprior.training.targets import Problem, boolean_problem, data_problem
 
@@ -126,11 +126,15 @@ def train(
     )
     if out is None:
         return run(job, None)
+    job.spec.network.check_storable()
     recorded = {"workers": workers, "executor": executor}
     with RunDir.open(
         out, "train", job_config(job), resume=resume, overwrite=overwrite, options=recorded
     ) as store:
-        if store.complete and store.has_file("runs.parquet"):
+        products = [
+            name for name in (RUNS, COUNTS, TRAJECTORIES) if name in store.manifest["files"]
+        ]
+        if store.finished(RUNS, *products):
             return TrainResult.load(store.path)
         return run(replace(job, shards=store.path / "shards"), store)
 
@@ -238,7 +242,8 @@ def job_config(job: Job) -> dict[str, Any]:
 
 def _finished(store: RunDir, job: Job, task: Task) -> bool:
     both = task.first < job.spec.record_runs
-    return store.has_shard(task.name) and (not both or store.has_shard(f"steps-{task.name}"))
+    names = (task.name, f"steps-{task.name}")[: 2 if both else 1]
+    return all(store.has_shard(name, task.range) for name in names)
 
 
 def _run(
@@ -257,8 +262,8 @@ def _run(
             return
         written, steps = result
         if steps is not None:
-            _register(store, f"steps-{task.name}", steps)
-        _register(store, task.name, written)
+            _register(store, f"steps-{task.name}", steps, task)
+        _register(store, task.name, written, task)
 
     run_tasks(
         partial(run_task, job), todo, on_result=receive, workers=min(workers, max(1, len(todo))),
@@ -269,21 +274,19 @@ def _run(
     result = _joined(job, [kept[t.index] for t in tasks])
     if store is not None:
         result.save_to(store)
-        for name in list(store.shards):
-            store.remove_shard(name)
-        store.save()
+        store.clear_shards()
     return result
 
 
-def _register(store: RunDir, name: str, written: Written) -> None:
-    store.register_shard(name, written.sha256, written.rows, written.bytes)
+def _register(store: RunDir, name: str, written: Written, task: Task) -> None:
+    store.register_shard(name, written.sha256, written.rows, written.bytes, task.range)
 
 
 def _read_members(store: RunDir, job: Job, task: Task) -> Members:
-    found = read_table(store.shard_path(task.name))
+    found = store.read_shard(task.name)
     trajectory = {}
     if task.first < job.spec.record_runs:
-        trajectory = read_table(store.shard_path(f"steps-{task.name}"))
+        trajectory = store.read_shard(f"steps-{task.name}")
         trajectory["words"] = words_from_columns(trajectory, job.problem.m)
     words = words_from_columns(found, job.problem.m)
     return Members(

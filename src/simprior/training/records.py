@@ -13,11 +13,14 @@ import numpy as np
 from simprior.boolean._tasks import key_columns, words_from_columns, write_rows
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.counts_check import inputs_of
 from simprior.boolean.counts_io import ones_totals
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import StoreError
 from simprior.estimate import clopper_pearson
-from simprior.store import RunDir, load_run, read_table, write_table
+from simprior.store import RunDir, RunInfo, load_run, write_table
+from simprior.store_read import damaged, verification
+from simprior.store_schema import whole_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,30 +174,57 @@ class TrainResult:
         })  # fmt: skip
 
     @classmethod
-    def load(cls, path: Path | str) -> TrainResult:
-        """A complete run directory of ``simprior train``. Raises :class:`StoreError`."""
+    def load(cls, path: Path | str, *, verify: bool = True) -> TrainResult:
+        """A complete run directory of ``simprior train``; ``verify=False`` as in
+        :meth:`FunctionCounts.load`. Raises :class:`StoreError`."""
+        path = Path(path)
+        with verification(verify), damaged(path):
+            return cls._load(path)
+
+    @classmethod
+    def _load(cls, path: Path) -> TrainResult:
         run = load_run(path)
         if run.command != "train" or run.status != "complete":
             raise StoreError(
                 f"{path}: expected a complete run of 'simprior train', found one of "
                 f"'simprior {run.command}' that is {run.status}; finish it with --resume"
             )
-        problem, columns = run.config["problem"], read_table(Path(path) / RUNS)
+        problem, columns = run.config["problem"], run.read_table(RUNS)
+        _check_problem(path, problem, run)
         trajectory = {}
         if TRAJECTORIES in run.files:
             from simprior.boolean.truthtable import from_hex
 
-            found = read_table(Path(path) / TRAJECTORIES)
+            found = run.read_table(TRAJECTORIES)
             trajectory = {
                 "run": found["run"], "step": found["step"], "loss": found["loss"],
                 "words": from_hex(found["function"].tolist(), problem["m"]),
                 "errors": np.rint(found["train_error"] * len(problem["labels"])).astype(np.int64),
             }  # fmt: skip
         words = words_from_columns(columns, problem["m"])
+        if len(words) != run.config["runs"]:
+            raise StoreError(
+                f"{path / RUNS}: {len(words)} members in place of the {run.config['runs']} of the "
+                "configuration; train again with --overwrite"
+            )
         return cls(
             words, columns["steps"], columns["first_fit"], columns["errors"], columns["loss"],
             problem, run.config, trajectory,
         )  # fmt: skip
+
+
+def _check_problem(path: Path, problem: dict[str, Any], run: RunInfo) -> None:
+    """Raise :class:`StoreError` unless the sizes in the record of a problem fit together."""
+    m, n = problem["m"], problem["n"]
+    inside = [i for key in ("train_index", "attack_index") for i in problem[key]]
+    examples = len(problem["labels"])
+    good = whole_in(m, 1, 2**62) and whole_in(n, 0, 62) and (not n or m == inputs_of(run.config))
+    if not (good and run.results["m"] == m and examples == len(inside)
+            and all(whole_in(i, 0, m - 1) for i in inside)):  # fmt: skip
+        raise StoreError(
+            f"{path}: m={m}, n={n}, {len(inside)} inputs trained on and {examples} labels in "
+            "manifest.json do not fit together; train again with --overwrite"
+        )
 
 
 def test_errors(words: np.ndarray, problem: dict[str, Any]) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.correlation.correlations import Correlations
+from simprior.analysis.frames import read_run_table
 from simprior.analysis.tables import write
 from simprior.store import RunDir, load_run
 from simprior.store_manifest import MANIFEST
@@ -60,11 +61,11 @@ def read_correlations(run: Path) -> Correlations:
     """What :func:`write_correlations` has written below the run directory ``run``."""
     import pandas as pd
 
-    tables = {}
+    info, tables = load_run(run), {}
     for name, (attribute, _) in TABLES.items():
-        file = run / "tables" / f"{name}.parquet"
-        tables[attribute] = pd.read_parquet(file) if file.is_file() else pd.DataFrame()
-    notes = load_run(run).results.get("notes", [])
+        file = f"tables/{name}.parquet"
+        tables[attribute] = read_run_table(info, file) if file in info.files else pd.DataFrame()
+    notes = info.results.get("notes", [])
     return Correlations(**tables, notes=[str(note) for note in notes])
 
 
@@ -83,7 +84,8 @@ def correlate_into(
     config = {k: v for k, v in options.items() if v is not None} | dict(source)
     if resume and not overwrite and (Path(out) / MANIFEST).is_file():
         with RunDir.open(out, COMMAND, config, resume=True) as store:
-            if store.complete:
+            files = list(store.manifest["files"])
+            if store.finished(*(name for name in files if name.startswith("tables/"))):
                 return read_correlations(store.path)
     found = correlate(frame, **options, quiet=quiet)
     with RunDir.open(out, COMMAND, config, resume=resume, overwrite=overwrite) as store:

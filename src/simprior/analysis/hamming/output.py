@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simprior.errors import StoreError
-from simprior.store import RunDir, load_run, read_table, write_table
+from simprior.store import RunDir, load_run, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,9 +53,7 @@ def save(result: SensitivityResult, store: RunDir, command: str) -> None:
                 store.add_file(file, rows=len(frame))
     totals = {"rows": len(result.rows), "networks": int(result.summary["networks"].sum())}
     store.finish(totals | ({"notes": result.notes} if result.notes else {}))
-    for name in list(store.shards):
-        store.remove_shard(name)
-    store.save()
+    store.clear_shards()
 
 
 def load(path: Path | str) -> SensitivityResult:
@@ -72,7 +70,7 @@ def load(path: Path | str) -> SensitivityResult:
     names = {"rows": NETWORKS, "summary": f"{SUMMARY}.parquet", "fits": f"{FITS}.parquet",
              "law": LAW}  # fmt: skip
     frames = {
-        key: pd.DataFrame(read_table(path / name)) if name in run.files else pd.DataFrame()
+        key: pd.DataFrame(run.read_table(name)) if name in run.files else pd.DataFrame()
         for key, name in names.items()
     }
     notes = [str(note) for note in run.results.get("notes", [])]

@@ -31,7 +31,7 @@ from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.network import Network
 from simprior.rng import check_seed
-from simprior.store import RunDir, read_table, write_table
+from simprior.store import RunDir, write_table
 from simprior.threads import one_thread
 
 if TYPE_CHECKING:
@@ -112,6 +112,11 @@ class Chunk:
         """Name of its shard."""
         return f"{self.n:06d}-{self.first:08d}"
 
+    @property
+    def range(self) -> dict[str, int]:
+        """Which networks it is: its shard is registered with them."""
+        return {"n": self.n, "first": self.first, "stop": self.stop}
+
 
 def sensitivity(
     study: SensitivitySettings,
@@ -144,23 +149,26 @@ def sensitivity(
         parts: dict[Chunk, Columns] = {}
         go(chunks, on_result=parts.__setitem__, workers=min(workers, len(chunks)))
         return complete(study, [parts[chunk] for chunk in chunks])
+    study.network.check_storable()
     options = {"workers": workers, "executor": executor}
     with RunDir.open(
         out, COMMAND, study.config(), resume=resume, overwrite=overwrite, options=options
     ) as store:
-        if store.complete and all(map(store.has_file, (NETWORKS, f"{SUMMARY}.parquet"))):
+        if store.finished(NETWORKS, f"{SUMMARY}.parquet"):
             return load(store.path)
-        kept = [chunk for chunk in chunks if store.has_shard(chunk.name)]
+        kept = [chunk for chunk in chunks if store.has_shard(chunk.name, chunk.range)]
         if progress is not None and kept:
             progress.update(sum(chunk.stop - chunk.first for chunk in kept))
 
         def write(chunk: Chunk, columns: Columns) -> None:
             written = write_table(store.shard_path(chunk.name), columns)
-            store.register_shard(chunk.name, written.sha256, written.rows, written.bytes)
+            store.register_shard(
+                chunk.name, written.sha256, written.rows, written.bytes, chunk.range
+            )
 
         todo = [chunk for chunk in chunks if chunk not in set(kept)]
         go(todo, on_result=write, workers=min(workers, max(len(todo), 1)))
-        result = complete(study, [read_table(store.shard_path(chunk.name)) for chunk in chunks])
+        result = complete(study, [store.read_shard(chunk.name) for chunk in chunks])
         save(result, store, command)
     return result
 

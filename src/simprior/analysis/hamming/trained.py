@@ -96,6 +96,6 @@ def load_trained(path: Path | str) -> pd.DataFrame:
     """The table of a run directory with trained networks. Raises :class:`StoreError`."""
     import pandas as pd
 
-    from simprior.store import read_table
+    from simprior.store import load_run
 
-    return pd.DataFrame(read_table(Path(path) / TRAINED))
+    return pd.DataFrame(load_run(path).read_table(TRAINED))
