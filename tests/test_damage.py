@@ -276,7 +276,7 @@ def test_no_verify_is_said(runs: Path, run: Run, tmp_path: Path) -> None:
     status, printed, errors = run("table", copy, "--no-verify")
     assert (status, printed) == before[:2]
     assert f"{copy}/counts.parquet: read without comparing its SHA-256" in errors
-    with pytest.raises(StoreError, match="config.toml: has 9 bytes"):
+    with pytest.raises(StoreError, match=r"config\.toml: has 9 bytes"):
         FunctionCounts.load(copy)
     assert FunctionCounts.load(copy, verify=False).samples == 10**5
 
