@@ -250,6 +250,25 @@ def test_runs_of_the_first_version_are_read(runs: Path, run: Run, tmp_path: Path
     assert "its checksum agrees" in run("info", copy)[1]
 
 
+@pytest.mark.parametrize("attached", [False, True])
+def test_an_unfinished_run_of_the_first_version_keeps_its_shards(
+    runs: Path, stopped: Path, run: Run, attached: bool
+) -> None:
+    unprotected(stopped)
+    index = stopped / "shards" / "index.jsonl"
+    lines = [json.loads(line) for line in index.read_text().splitlines()]
+    for line in lines:
+        del line["sum"], line["entry"]["config"]
+        for key in ("first", "stop"):
+            del line["entry"]["meta"][key]
+    index.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if attached:
+        assert run("report", stopped)[0] == 0
+    status, _, errors = run(*PLAIN, "--out", stopped, "--resume")
+    assert status == 0 and "recomputed" not in errors
+    assert_same_counts(runs / "plain", stopped)
+
+
 @pytest.mark.parametrize(
     "results",
     [

@@ -40,7 +40,15 @@ from simprior.store_manifest import (
     read_manifest,
     save_manifest,
 )
-from simprior.store_read import CONFIG, LOCK, RunInfo, file_problem, load_run, verification
+from simprior.store_read import (
+    CONFIG,
+    LOCK,
+    RunInfo,
+    file_problem,
+    load_run,
+    problem_once,
+    verification,
+)
 from simprior.store_schema import UNPROTECTED, canonical_sha256
 from simprior.store_toml import plain, to_toml
 from simprior.store_wipe import (
@@ -181,8 +189,7 @@ class RunDir:
             run.log(f"{SHARDS}/index.jsonl: the last entry is not whole, its shard is recomputed")
         if unprotected:
             run.log("the manifest is of an earlier version, not protected by a checksum; it is now")
-            run.save()  # the entries of its index, which have none either, go into it
-            run._index.clear()
+            run.save()
         if manifest["versions"] != fresh["versions"]:
             run.log(f"versions differ: {manifest['versions']} then, {fresh['versions']} now")
         run._write_config()
@@ -242,7 +249,7 @@ class RunDir:
             if self.manifest["status"] == "running":
                 self.manifest["status"] = "interrupted"
                 with contextlib.suppress(StoreError):
-                    save_manifest(self.path, self.manifest)
+                    self.save()
                 self.log(f"{why}; finished shards are kept, continue with --resume")
         finally:
             self._index.close()
@@ -362,7 +369,7 @@ class RunDir:
     def has_file(self, name: str, remedy: str = "it is made again") -> bool:
         """Whether the file ``name`` is in the manifest and still has its hash; logged if not."""
         entry = self.manifest["files"].get(name)
-        problem = "is not registered" if entry is None else file_problem(self.path / name, entry)
+        problem = "is not registered" if entry is None else problem_once(self.path / name, entry)
         if entry is not None and problem is not None:
             self.log(f"{name}: {problem}; {remedy}", logging.WARNING)
         return problem is None
@@ -380,6 +387,9 @@ class RunDir:
         """Write the manifest now (after :meth:`add_file`). Raises :class:`StoreError`."""
         self.manifest["shards"] = self.shards
         save_manifest(self.path, self.manifest)
+        if not self._index.protected:  # of an earlier version: its lines have no checksums
+            self._index.clear()
+            self._index.protected = True
 
     def finish(self, results: Mapping[str, Any] | None = None) -> None:
         """Mark the run complete: fold the shard index into the manifest, record ``results``."""

@@ -32,7 +32,7 @@ class ShardIndex:
     def __init__(
         self, directory: Path, registered: Mapping[str, Any], *, protected: bool = True
     ) -> None:
-        self.path = directory / INDEX
+        self.path, self.protected = directory / INDEX, protected
         self.entries, self.damaged, self._sound = _read(self.path, registered, protected)
         self._descriptor: int | None = None
 

@@ -139,7 +139,7 @@ class RunInfo:
             _say_once(f"{self.path}: its manifest is of an earlier version, not protected by a "
                       "checksum", logging.INFO)  # fmt: skip
         for one in (CONFIG, name) if CONFIG in self.files else (name,):
-            problem = _problem_once(self.path / one, self.files[one])
+            problem = problem_once(self.path / one, self.files[one])
             if problem is not None:
                 raise StoreError(f"{self.path / one}: {problem}; {_REMEDY}")
         return path
@@ -204,7 +204,7 @@ def file_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
     return None if digest == entry["sha256"] else "has another sha256 than registered"
 
 
-def _problem_once(path: Path, entry: Mapping[str, Any]) -> str | None:
+def problem_once(path: Path, entry: Mapping[str, Any]) -> str | None:
     """:func:`file_problem`; a large file that has not been touched is hashed once a process."""
     key: tuple[Any, ...] | None = None
     with contextlib.suppress(OSError):
