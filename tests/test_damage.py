@@ -21,7 +21,7 @@ from simprior.boolean import sampling
 from simprior.boolean.counts import FunctionCounts
 from simprior.cli import main
 from simprior.errors import StoreError
-from simprior.store import load_run
+from simprior.store import load_run, read_table
 from simprior.store_manifest import MANIFEST, read_manifest, save_manifest
 
 NOT_RESULTS = {"log.txt", ".simprior.lock"}
@@ -333,3 +333,86 @@ def test_a_temporary_file_alone_is_no_obstacle_and_goes(run: Run, tmp_path: Path
     (out / ".manifest.json.77.simprior-tmp").write_bytes(b"{")
     assert run(*POOLED, "--out", out)[0] == 0
     assert not list(out.glob("*simprior-tmp"))
+
+
+RECIPE = """
+title = "Tiny"
+seed = 3
+[train]
+n = 3
+hidden = [6]
+target = "x1"
+train = 4
+runs = 6
+lr = 0.05
+[train.grid]
+data_seed = [1, 2]
+[sample]
+n = 3
+hidden = [6]
+samples = 400
+[sample.grid]
+sigma_w = [0.5, 2.0]
+[targets]
+draws = 200
+[[figure]]
+kind = "sweep"
+name = "prior"
+from = "sample"
+x = "sigma_w"
+y = "lz76"
+[[table]]
+name = "targets"
+from = "targets"
+columns = ["run", "target_log_p", "test_error"]
+caption = "Targets"
+"""
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_in_a_study(run: Run, tmp_path: Path) -> None:
+    """``study --resume`` mends it and ends at the same tables, or names a manifest it cannot read;
+    ``report`` and ``table`` never use it."""
+    recipe, source, table = tmp_path / "recipe.toml", tmp_path / "study", "tables/targets.parquet"
+    recipe.write_text(RECIPE)
+    assert run("study", recipe, "--out", source)[0] == 0
+    before = read_table(source / table)
+    own = {MANIFEST, "config.toml", "recipe.toml", table, "figures/prior.png"}
+    for number, name in enumerate(files_of(source)):
+        copy = tmp_path / "copy"
+        shutil.copytree(source, copy)
+        where = flip(copy / name, np.random.default_rng(number))
+        if name in own:
+            assert_refused(run("report", copy), Path(name).name, where)
+        if "/" not in name or name.split("/")[0] in ("figures", "tables"):
+            assert_refused(run("info", copy), Path(name).name, where)
+        status, _, errors = run("study", recipe, "--out", copy, "--resume")
+        if status == 0:
+            after = read_table(copy / table)
+            for column, values in before.items():
+                np.testing.assert_array_equal(after[column], values, err_msg=where)
+            for manifest in copy.rglob(MANIFEST):
+                assert load_run(manifest.parent).verify() == [], where
+        else:
+            assert name.endswith(MANIFEST), where
+            assert_refused((status, "", errors), MANIFEST, where)
+        shutil.rmtree(copy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "main_table"),
+    [
+        (["logp", "--n", "3", "--hidden", "6", "--functions", "x1,x2"], "logp.parquet"),
+        (["sensitivity", "--n", "6,8", "--hidden", "6", "--networks", "4", "--gp-draws", "0"],
+         "tables/sensitivity.parquet"),
+    ],
+)  # fmt: skip
+def test_a_flipped_bit_in_other_runs(
+    run: Run, tmp_path: Path, command: list[str], main_table: str
+) -> None:
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    assert run(*command, "--out", source, "--workers", "1")[0] == 0
+    reading = {"info": (["info", copy, "--json"], ())}
+    table = {"table": (["table", copy, "--file", main_table], [main_table])}
+    assert flip_all(source, run, reading | table, 20, 3, copy) >= 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from simprior.cli import main
 from simprior.engine import Interrupted
 from simprior.errors import InputError, StoreError
 from simprior.store import load_run
+from simprior.store_manifest import read_manifest, save_manifest
 from simprior.training.sweep_run import CELLS
 
 RECIPE = """
@@ -174,9 +174,9 @@ def test_cells_that_stepped_aside_take_their_places_again(copy: Path) -> None:
     """As after a crash between the two renamings."""
     cells = copy / "train" / CELLS
     (cells / "000-1").rename(cells / "kept-000-1")
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = read_manifest(copy)
     manifest["results"]["stages"]["train"]["status"] = "running"
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    save_manifest(copy, manifest)
     run_study(recipe(), copy, resume=True)
     assert sorted(p.name for p in cells.iterdir()) == ["000-1", "001-2"]
 

@@ -113,7 +113,8 @@ def _figure(path: Path, name: str, caption: str) -> str:
 
 
 def _table(path: Path, file: str, caption: str, folded: bool = False) -> str:
-    if file not in load_run(path).files:
+    run = (path / MANIFEST).is_file()
+    if not (file in load_run(path).files if run else (path / file).is_file()):
         return ""
     frame = named(read_registered(path, file))
     for column in NAMED:
