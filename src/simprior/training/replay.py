@@ -34,7 +34,9 @@ def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
     if problem is None:
         problem = _rebuilt(result)
     found = problem.describe()
-    wrong = [key for key in found if not _same(found[key], recorded.get(key))]
+    # runs of data made before there were settings have none on record
+    missing = {key: found[key] for key in problem.settings}
+    wrong = [k for k in found if not _same(found[k], recorded.get(k, missing.get(k)))]
     if wrong:
         raise InputError(
             f"the problem {found['name']!r} of this run ({', '.join(wrong)} differ)",
@@ -46,17 +48,21 @@ def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
 def problem_from_file(result: TrainResult, data: str, label: str | None = None) -> Problem:
     """The problem of a run on a local data file, which is read again.
 
-    ``data`` and ``label`` as they were given for training; sizes, seed and classes are on record.
+    ``data`` as it was given for training; sizes, seed, classes, label column, scaling and what was
+    done about missing values are on record (``label`` for runs that did not record it).
     :func:`problem_of` checks that the result is the problem of the run. Raises :class:`InputError`.
     """
     recorded = result.problem
     name, known = Path(data).name, str(recorded["name"])  # which is "FILE CLASSES"
     classes = known.removeprefix(f"{name} ") if known.startswith(name) else known.rpartition(" ")[2]
+    classes = str(recorded.get("classes", classes))
+    label = recorded.get("label") if label is None else label
+    more = {key: recorded[key] for key in ("scale", "missing") if key in recorded}
     train, attack = len(recorded["train_index"]), len(recorded["attack_index"])
     return data_problem(
         data, classes=classes, label=label, train=train,
         test=recorded["m"] - train - attack, seed=recorded["seed"], corrupt=recorded["corrupt"],
-        attack=attack,
+        attack=attack, **more,
     )  # fmt: skip
 
 
@@ -131,6 +137,7 @@ def _rebuilt(result: TrainResult) -> Problem:
             "pass its file again (simprior measure --data FILE) or problem=",
         )  # fmt: skip
     test = recorded["m"] - len(train) - attack
+    more["scale"] = recorded.get("scale")
     return data_problem(name, classes=classes, train=len(train), test=test, **more)
 
 
