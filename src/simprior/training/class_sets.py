@@ -104,8 +104,10 @@ def _bad_classes(
     text: str, shown: list[str], names: Sequence[str] | None, wanted: str
 ) -> InputError:
     few = ", ".join(map(short, shown[:12])) + (", ..." if len(shown) > 12 else "")
-    known = f"from {shown[0]} to {shown[-1]}" if names is None else f"of {few}"
-    example = "3,8 or 0-4:5-9" if names is None else ":".join(map(short, shown[:2]))
+    known = f"of {few}" if names is not None else f"from {shown[0]} to {shown[-1]} ({few})"
+    example = ":".join(map(short, shown[:2]))
+    if names is None and {"3", "8"} <= set(shown):
+        example = "3,8 or 0-4:5-9"
     return InputError(
         f"classes={short(text, 200)!r}", f"{wanted}, {known}", f"write for example {example}"
     )

@@ -173,8 +173,9 @@ def split_dataset(
 ) -> Dataset:  # fmt: skip
     """As :func:`load_dataset` without its message; ``count``: duplicates are counted."""
     examples, usual = _examples(name, label, missing)
-    text = usual.classes if usual is not None else _two_classes(name, examples)
-    text = text if classes is None else classes
+    text = classes
+    if text is None:
+        text = usual.classes if usual is not None else _two_classes(name, examples)
     target = examples.y
     zero, one = parse_classes(text, np.unique(target), examples.names)
     rows = np.flatnonzero(np.isin(target, zero + one))
@@ -211,7 +212,7 @@ def _examples(name: str, label: str | None, missing: str) -> tuple[Examples, _So
 
 
 def _two_classes(name: str, examples: Examples) -> str:
-    """The class sets of a file with two classes; empty if only the user can know."""
+    """The class sets of a file with two classes. Raises :class:`InputError` for any other."""
     values = list(examples.counts())
     shown = [quoted(examples.class_name(value)) for value in values[:12]]
     if len(values) == 2:

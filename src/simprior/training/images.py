@@ -54,6 +54,9 @@ def read_images(path: Path, files: Iterable[Path]) -> tuple[list[Part], list[str
         parts = [_idx_pair(file) for file in chosen]
     if len({x.shape[1] for x, _ in parts}) > 1:
         raise unreadable(_what(path), "files of different shapes")
+    if len(chosen) > 1:
+        names = ", ".join(short(file.name) for file in chosen[:8])
+        notes.insert(0, f"{len(chosen)} files joined: {names}{', ...' if len(chosen) > 8 else ''}")
     return parts, notes
 
 
@@ -125,6 +128,8 @@ def _idx_pair(path: Path) -> Part:
         y = y[:, 0]  # QMNIST: the class, then the writer and where the digit was found
     if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
         raise unreadable(_what(path), f"images {x.shape} with labels {y.shape}")
+    if not x.size:
+        raise unreadable(_what(path), "it has no images")
     if x.dtype != np.uint8 or y.dtype.kind not in "ui":
         raise unreadable(_what(path), f"images of {x.dtype.name} with labels of {y.dtype.name}")
     return x.reshape(len(x), -1) / 255.0, y.astype(np.int64)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def as_text(value: Any) -> str | None:
         return None
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
-    if not isinstance(value, str) and value != value:  # noqa: PLR0124 (NaN and NaT)
+    if isinstance(value, float) and math.isnan(value):
         return None
     text = str(value).strip()
     return None if is_missing(text) else text

@@ -21,6 +21,7 @@ import logging
 import zlib
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,17 @@ class Examples:
         label = "" if self.label is None else f"label column {short(self.label)!r}, "
         notes = "".join(f"; {note}" for note in self.notes)
         return (
-            f"{short(self.name)}: {len(self.y)} examples, {self.X.shape[1]} features, {label}"
-            f"{len(counts)} classes: {', '.join(shown)}{notes}"
+            f"{short(self.name)}: {_many(len(self.y), 'example')}, "
+            f"{_many(self.X.shape[1], 'feature')}, {label}"
+            f"{_many(len(counts), 'class', 'classes')}: {', '.join(shown)}{notes}"
         )
 
     def _shown(self, value: int) -> str:
         return str(value) if self.names is None else f"{value}={short(self.names[value])}"
+
+
+def _many(count: int, one: str, more: str | None = None) -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def is_file(data: str) -> bool:
@@ -111,7 +117,7 @@ def load_file(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(k, d) float64 features and (k,) int64 classes, see :func:`read_data`."""
     found = read_data(path, label, missing)
-    return found.X, found.y
+    return found.X.copy(), found.y.copy()
 
 
 def read_data(path: str | Path, label: str | None = None, missing: str = "refuse") -> Examples:
@@ -143,7 +149,7 @@ def read_data(path: str | Path, label: str | None = None, missing: str = "refuse
         what = f"data={short(path, 200)!r}"
         raise InputError(what, "an existing file or folder", "check the path")
     try:
-        found = _read(path, label, missing)
+        found = _read_again(str(path), label, missing, _state(path))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise unreadable(what, " ".join(str(error).split())) from None
     if found is None:
@@ -154,6 +160,23 @@ def read_data(path: str | Path, label: str | None = None, missing: str = "refuse
     if not len(found.y) or not found.X.shape[1]:
         raise unreadable(what, "it has no examples")
     logging.getLogger("simprior").info("%s", found.line())
+    return found
+
+
+def _state(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file, or one in a folder, does."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(file.name, file.stat()) for file in files if file.exists()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+@lru_cache(maxsize=1)  # the cells of a sweep read one file
+def _read_again(path: str, label: str | None, missing: str, state: Any) -> Examples | None:
+    del state
+    found = _read(Path(path), label, missing)
+    if found is not None:
+        found.X.setflags(write=False)
+        found.y.setflags(write=False)
     return found
 
 
@@ -187,9 +210,11 @@ def _complete(path: Path, table: Columns, missing: str) -> Examples:
         reason = _what_is_missing(table, no_label, holes)
         if missing != "drop":
             raise unreadable(
-                what, f"{reason} of {len(gone)} rows", "correct them, or pass --missing drop"
+                what,
+                f"{reason}, of {_many(len(gone), 'row')}",
+                "correct them, or pass --missing drop",
             )
-        table.notes.append(f"{int(gone.sum())} rows dropped: {reason}")
+        table.notes.append(f"{_many(int(gone.sum()), 'row')} dropped: {reason}")
         if gone.all():
             raise unreadable(what, f"no row without a missing value: {reason}")
     texts = [text for text in table.labels if text is not None]
@@ -211,10 +236,9 @@ def _what_is_missing(table: Columns, no_label: np.ndarray, holes: np.ndarray) ->
     parts = []
     if no_label.any():
         marks = ", ".join(repr(short(mark)) for mark in sorted(set(table.marks))[:3])
-        written = f"written {marks}, " if any(table.marks) else ""
-        parts.append(
-            f"{int(no_label.sum())} labels missing ({written}first in row {_first(no_label)})"
-        )
+        where = f"first in row {_first(no_label)}"
+        where = f"written {marks}, {where}" if any(table.marks) else where
+        parts.append(f"{_many(int(no_label.sum()), 'label')} missing ({where})")
     number = holes.sum(axis=0)
     columns = Counter({short(table.names[i]): int(number[i]) for i in np.flatnonzero(number)})
     if columns:

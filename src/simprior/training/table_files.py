@@ -8,6 +8,7 @@ number in every row, and a first column that counts the rows are left out, and s
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ LABELS = ("label", "class", "target", "y")
 SUFFIXES = (".arff", ".csv", ".tsv", ".parquet")
 _ROW_NAMES = re.compile(r"(unnamed: \d+(\.\d+)?)?\Z")
 _IDS = frozenset(("id", "index", "idx", "row", "row_id", "rowid", "row_names", "rownames"))
+_LARGE = 1 << 20  # characters
 _FEW_ROWS = 5  # so few numbers may count the rows by chance
 _MANY_NAMES = 12  # so many numbers that count up are names, not data
 _BOOLS = {"true": 1.0, "false": 0.0}
@@ -79,6 +81,9 @@ def read_table(path: Path, label: str | None) -> Columns:
             raise
         raise unreadable(f"data={str(path)!r}", " ".join(str(error).split())) from None
     _drop_row_numbers(found)
+    for name in found.names:
+        if name.lower() in LABELS:
+            found.notes.append(f"column {short(name)!r} is a feature")
     if not found.names:
         raise unreadable(
             f"data={str(path)!r}", f"no column of features beside the label {short(found.label)!r}"
@@ -130,7 +135,8 @@ def _read_csv(path: Path, label: str | None) -> Columns:
     check_names(names)
     where = choose_label(path, names, label, headless)
     places = [i for i in range(width) if i != where and i not in left_out]
-    features, texts = _cells(rows, names, places, where)
+    fast = _fast_cells(records, width, headless, places, where)
+    features, texts = fast if fast is not None else _cells(rows, names, places, where)
     labels = [as_text(text) for text in texts]
     marks = [str(t).strip() for t, text in zip(texts, labels, strict=True) if text is None]
     return Columns(
@@ -145,18 +151,18 @@ def _header(head: list[list[str]]) -> tuple[bool, list[str]]:
     if not numbers:
         return False, []
     words = [i for i, c in enumerate(first) if not is_number(c) and not is_missing(c)]
-    counting = _counts_up([first[i] for i in numbers])
+    counting = len(numbers) > 1 and _counts_up([first[i] for i in numbers])
     if not words:
         if counting and len(numbers) > _MANY_NAMES and len(first) - len(numbers) <= 1:
             return False, ["names are numbers that count the columns"]
-        if counting and len(numbers) > 1 and first[numbers[0]] in {"0", "1"}:
+        if counting and first[numbers[0]] in {"0", "1"}:
             raise ValueError(
                 f"its first row, {short(','.join(first))}, could be names or data: name the columns"
             )
         return True, []
     below = [row for row in head[1:] if len(row) == len(first)]
     recurs = any(first[i] == row[i].strip() for i in words for row in below)
-    if recurs and not (counting and len(numbers) > 1):
+    if recurs and not counting:
         return True, []
     if not recurs and (counting or any(first[i].lower() in LABELS for i in words)):
         return False, []
@@ -202,6 +208,27 @@ def _unnamed(names: list[str], notes: list[str], records: Records, headless: boo
     return found
 
 
+def _fast_cells(
+    records: Records, width: int, headless: bool, places: list[int], where: int
+) -> tuple[np.ndarray, list[str | None]] | None:
+    """As :func:`_cells` by numpy, for a large text without quotes in which nothing is missing,
+    ragged or no number; None for any other, which the slow way reads or refuses by name."""
+    text = (records.text if headless else records.text.partition("\n")[2]).rstrip("\n")
+    if len(text) < _LARGE or '"' in text or "\n\n" in text or not places:
+        return None
+    options: dict[str, Any] = {"delimiter": records.delimiter, "comments": None, "ndmin": 2}
+    try:
+        features = np.loadtxt(io.StringIO(text), np.float64, usecols=places, **options)
+        labels = np.loadtxt(io.StringIO(text), str, usecols=[where], **options)[:, 0].tolist()
+    except ValueError:
+        return None
+    if not np.isfinite(features).all():
+        return None
+    if text.count(records.delimiter) != len(features) * (width - 1):
+        return None
+    return features, labels
+
+
 def _cells(
     rows: Iterable[tuple[int, Sequence[str | None]]], names: Sequence[str], places: list[int],
     where: int,
@@ -243,7 +270,7 @@ def _number(cell: str | None, where: str, name: str) -> float:
     if text.lower().lstrip("+-") in {"inf", "infinity"}:
         return np.inf
     cause = "no number"
-    if re.fullmatch(r"[+-]?\d+(,\d{3})*(\.\d+)?|[+-]?\d*,\d+", text):
+    if re.fullmatch(r"[+-]?\d+(,\d{3})*(\.\d+)?|[+-]?\d*,\d+", text, re.ASCII):
         cause = "a number with a comma: write 1234.5 for 1,234.5 or 1234,5"
     elif "#" in text:
         cause = "no number: only whole lines above the names are comments"
