@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from simprior.errors import InputError
 
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 _SAMPLE = 50
 _SHOWN = 40
 
@@ -26,6 +28,11 @@ def short(text: object, width: int = _SHOWN) -> str:
     """``text`` for a message: one line, printable, and at most ``width`` characters."""
     line = "".join(c if c.isprintable() else "?" for c in str(text))
     return line if len(line) <= width else line[: width - 3] + "..."
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a finite number in digits (``1_000`` and ``0x10`` are none)."""
+    return _NUMBER.match(text) is not None
 
 
 def read_text(path: Path) -> str:
@@ -165,24 +172,15 @@ def read_matrix(path: Path) -> list[list[float]]:
     text, skipped = without_comments(read_text(path))
     rows: list[list[float]] = []
     for line, cells in Records(text, ",", skipped):
-        try:
-            rows.append([float(cell) for cell in cells])
-        except ValueError:
-            word = next(cell for cell in cells if not _is_number(cell))
-            raise ValueError(f"line {line}: {short(word)!r} is no number") from None
+        word = next((cell for cell in cells if not is_number(cell.strip())), None)
+        if word is not None:
+            raise ValueError(f"line {line}: {short(word)!r} is no number")
+        rows.append([float(cell) for cell in cells])
         if len(cells) != len(rows[0]):
             raise ValueError(f"line {line} has {len(cells)} values, the first row {len(rows[0])}")
     if not rows:
         raise ValueError("it is empty")
     return rows
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def unreadable(what: str, reason: object, remedy: str = "check the file") -> InputError:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simprior.delimited import short
+from simprior.delimited import is_number, short
 from simprior.errors import InputError
-from simprior.training.labels import is_number
 
 _RANGE = re.compile(r"(-?\d{1,18})-(-?\d{1,18})\Z", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d{1,18}\Z", re.ASCII)

@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from simprior.delimited import short
+from simprior.delimited import is_number, short
 
 MISSING = frozenset(
     ("", "?", "na", "n/a", "nan", "-nan", "+nan", "none", "null", "<na>", "nat", "#n/a", "#na")
 )
 """What stands for a missing value, in lower case."""
 MOST_FRACTIONS = 50
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d+\Z", re.ASCII)
 _INFINITE = re.compile(r"[+-]?inf(inity)?\Z", re.IGNORECASE)
 
@@ -41,11 +40,6 @@ class Labels:
 def is_missing(text: str) -> bool:
     """Whether a cell says that there is no value."""
     return text.strip().lower() in MISSING
-
-
-def is_number(text: str) -> bool:
-    """Whether a cell is a finite number in digits (``1_000`` and ``0x10`` are none)."""
-    return _NUMBER.match(text) is not None
 
 
 def as_text(value: Any) -> str | None:

@@ -21,6 +21,7 @@ from simprior.checks import SHOWN, unknown
 from simprior.delimited import (
     Records,
     check_names,
+    is_number,
     read_records,
     read_text,
     short,
@@ -28,7 +29,7 @@ from simprior.delimited import (
 )
 from simprior.errors import InputError
 from simprior.training.arff import Attribute, read_arff
-from simprior.training.labels import as_text, is_missing, is_number
+from simprior.training.labels import as_text, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
