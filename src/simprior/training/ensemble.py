@@ -24,6 +24,7 @@ from simprior.errors import InputError
 from simprior.network import Network
 from simprior.store import RunDir, Written, read_table
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
+from simprior.training.loaders import unsaid
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import TrainResult
 from simprior.training.spec import Stop, TrainSpec
@@ -173,7 +174,8 @@ def make_job(given: Mapping[str, Any]) -> Job:
 def check_settings(given: Mapping[str, Any]) -> None:
     """Raise what :func:`train` would for these arguments (defaults filled in), without training."""
     defaults = {p.name: p.default for p in inspect.signature(train).parameters.values()}
-    make_job({**defaults, **given})
+    with unsaid():
+        make_job({**defaults, **given})
 
 
 def make_optimizer(

@@ -17,11 +17,12 @@ Every reader says in one line what it read (logger ``simprior``), and refuses wh
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from simprior.training.images import read_idx, read_images
 from simprior.training.labels import classify
 from simprior.training.table_files import SUFFIXES, Columns, read_table, table_suffix
 
-__all__ = ["MISSING", "Examples", "is_file", "load_file", "read_data", "read_idx"]
+__all__ = ["MISSING", "Examples", "is_file", "load_file", "read_data", "read_idx", "unsaid"]
 
 MISSING = ("refuse", "drop")
 _CLASSES_SHOWN = 12
+_KEPT = 1 << 29  # bytes
+_LAST: dict[Any, Examples] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +102,17 @@ def _many(count: int, one: str, more: str | None = None) -> str:
     return f"{count} {one if count == 1 else more or one + 's'}"
 
 
+@contextlib.contextmanager
+def unsaid() -> Iterator[None]:
+    """Nothing inside goes to the log: what is read again was said when it was read first."""
+    log = logging.getLogger("simprior")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
 def is_file(data: str) -> bool:
     """Whether ``data`` names a file or folder rather than a built-in data set."""
     endings = (*SUFFIXES, ".bin", ".gz")
@@ -149,7 +163,7 @@ def read_data(path: str | Path, label: str | None = None, missing: str = "refuse
         what = f"data={short(path, 200)!r}"
         raise InputError(what, "an existing file or folder", "check the path")
     try:
-        found = _read_again(str(path), label, missing, _state(path))
+        found = _read_again(path, label, missing)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise unreadable(what, " ".join(str(error).split())) from None
     if found is None:
@@ -170,13 +184,18 @@ def _state(path: Path) -> tuple[tuple[str, int, int], ...]:
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
-@lru_cache(maxsize=1)  # the cells of a sweep read one file
-def _read_again(path: str, label: str | None, missing: str, state: Any) -> Examples | None:
-    del state
-    found = _read(Path(path), label, missing)
+def _read_again(path: Path, label: str | None, missing: str) -> Examples | None:
+    """As :func:`_read`; what was read last is kept, unless it is large: a sweep has many cells."""
+    key = (str(path), label, missing, _state(path))
+    if key in _LAST:
+        return _LAST[key]
+    _LAST.clear()
+    found = _read(path, label, missing)
     if found is not None:
         found.X.setflags(write=False)
         found.y.setflags(write=False)
+        if found.X.nbytes <= _KEPT:
+            _LAST[key] = found
     return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from simprior.errors import InputError, NumericalError, StoreError
 from simprior.network import Network
 from simprior.training.datasets import SOURCES
+from simprior.training.loaders import unsaid
 from simprior.training.members import Retrained, retrain_members
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import TrainResult, unpack_hex
@@ -59,11 +60,12 @@ def problem_from_file(result: TrainResult, data: str, label: str | None = None) 
     label = recorded.get("label") if label is None else label
     more = {key: recorded[key] for key in ("scale", "missing") if key in recorded}
     train, attack = len(recorded["train_index"]), len(recorded["attack_index"])
-    return data_problem(
-        data, classes=classes, label=label, train=train,
-        test=recorded["m"] - train - attack, seed=recorded["seed"], corrupt=recorded["corrupt"],
-        attack=attack, **more,
-    )  # fmt: skip
+    with unsaid():
+        return data_problem(
+            data, classes=classes, label=label, train=train,
+            test=recorded["m"] - train - attack, seed=recorded["seed"],
+            corrupt=recorded["corrupt"], attack=attack, **more,
+        )  # fmt: skip
 
 
 def spec_of(result: TrainResult, problem: Problem) -> TrainSpec:
@@ -138,7 +140,8 @@ def _rebuilt(result: TrainResult) -> Problem:
         )  # fmt: skip
     test = recorded["m"] - len(train) - attack
     more["scale"] = recorded.get("scale")
-    return data_problem(name, classes=classes, train=len(train), test=test, **more)
+    with unsaid():
+        return data_problem(name, classes=classes, train=len(train), test=test, **more)
 
 
 def _same(a: Any, b: Any) -> bool:
