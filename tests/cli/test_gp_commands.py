@@ -113,7 +113,12 @@ def test_larger_train_than_data_uses_all_with_one_warning(
     warning = "train=500 is more than digits 3,8 has: using all 357 examples"
     assert main(["bound", *data, "--delta", "0.01", "--json"]) == 0
     captured = capsys.readouterr()
-    assert captured.err.splitlines() == [f"simprior: {warning}"]
+    lines = captured.err.splitlines()
+    assert lines[0].startswith("simprior: digits: 1797 examples, 64 features, 10 classes: 0 (178)")
+    assert lines[1] == (
+        "simprior: digits 3,8: 357 training and 0 test inputs, 0 test inputs are training inputs too"
+    )
+    assert lines[2:] == [f"simprior: {warning}"]
     summary = json.loads(captured.out)["summary"]
     assert (summary["train"], summary["test"]) == (357, 0)
     out = tmp_path / "run"

@@ -116,6 +116,7 @@ def test_openml_tables(tmp_path) -> None:
         ("a.csv", "x,y\n1,0\n", "z"),
         ("a.csv", "x,y\n,0\n", None),
         ("a.csv", "x,y\nred,0\n", None),
+        ("a.csv", "x,kind\n1,0\n", None),
         ("a.arff", "@DATA\n1,2\n", None),
         ("a.parquet", "PAR1", None),
         ("a.txt", "1 2 3", None),
@@ -146,14 +147,23 @@ def test_training_on_a_file(tmp_path) -> None:
         tmp_path / "t.csv", index=False
     )
     path = str(tmp_path / "t.csv")
-    result = train(Network(hidden=(20,)), data=path, train=40, test=200, runs=10, lr=0.02)
+    result = train(
+        Network(hidden=(20,)), data=path, label="kind", train=40, test=200, runs=10, lr=0.02
+    )
     assert result.fitted.all() and result.m == 240
-    inputs = problem_from_file(result, path).inputs
-    row = np.abs(inputs[:, None] * np.abs(x).max(axis=0) - x).sum(axis=2).argmin(axis=1)
+    problem = problem_from_file(result, path)  # the label column is on record
+    assert problem.settings["label"] == "kind" and problem.settings["classes"] == "a:b"
+    # the training part has its largest value at 1 in each column: any row tells the scale
+    inputs = problem.inputs
+    assert (np.abs(inputs[:40]).max(axis=0) == 1).all()
+    rows = np.argsort(x[:, 0])
+    tops = x[rows[[0, -1]]] / inputs[np.argsort(inputs[:, 0])[[0, -1]]]
+    assert tops[0] == pytest.approx(tops[1], rel=1e-12)
+    row = np.abs(inputs[:, None] * tops[0] - x).sum(axis=2).argmin(axis=1)
     assert sorted(row) == list(range(240))
     wrong = unpack(result.words, 240) != (kind[row] == "b")
     assert not wrong[:, :40].any()
     assert result.test_error == pytest.approx(wrong[:, 40:].mean(axis=1), abs=1e-12)
     assert result.test_error.mean() < 0.5 - 4.5 * 0.5 / math.sqrt(200)
     with pytest.raises(InputError, match="classes"):
-        train(Network(), data=path, classes="0:5", train=40, test=15, runs=2)
+        train(Network(), data=path, label="kind", classes="0:5", train=40, test=15, runs=2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simprior.errors import InputError
+from simprior.delimited import Records, check_shape, read_text, without_comments
+from simprior.errors import InputError, StoreError
 from simprior.store import RunInfo, load_run
 from simprior.store_manifest import MANIFEST
 
@@ -16,7 +18,8 @@ FORMS = (".parquet", ".csv")
 
 
 def read_file(path: Path) -> pd.DataFrame:
-    """A Parquet or CSV file (lines that start with # are comments).
+    """A Parquet or CSV file (lines at its top that start with # are comments; a # further down
+    belongs to a value).
 
     Raises :class:`InputError` for another file, an unreadable or an empty one.
     """
@@ -30,7 +33,9 @@ def read_file(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
         else:
-            frame = pd.read_csv(path, comment="#")
+            text, skipped = without_comments(read_text(path))
+            check_shape(Records(text, ",", skipped))
+            frame = pd.read_csv(io.StringIO(text))
     except (OSError, ValueError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         why = "".join(c if c.isprintable() else "?" for c in lines[0])[:200]

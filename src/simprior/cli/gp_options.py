@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from simprior.cli.common import RunOptions
+from simprior.cli.data_options import DataSource
 from simprior.cli.network_options import ArchitectureOptions
-from simprior.cli.values import MaybeCount, MaybeText, Number, Widths
+from simprior.cli.values import MaybeCount, Widths
 from simprior.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ METHOD_HELP = (
     "tilted (exact, with a standard error), smc, ep, ep-probit, laplace, closed, minimax, "
 )
 METHOD_HELP += "liness, mc"
-SPLIT_KEYS = ("data", "classes", "train", "corrupt", "scale", "balanced")
+SPLIT_KEYS = ("data", "classes", "label", "train", "corrupt", "scale", "balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +37,9 @@ class PriorOptions(ArchitectureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(PriorOptions):
+class DataOptions(DataSource, PriorOptions):
     """Real data in place of bit strings."""
 
-    data: Annotated[MaybeText, arg(help="digits or breast-cancer: inputs and labels")] = None
-    classes: Annotated[MaybeText, arg(help="label 0 and label 1: 3,8 or 0-4:5-9 or even:odd")] = (
-        None
-    )
-    corrupt: Annotated[Number, arg(help="share of training labels replaced by coin flips")] = 0.0
-    scale: Annotated[
-        MaybeText, arg(help="range (pixel/16) or standard (mean and deviation of the training set)")
-    ] = None
     balanced: Annotated[bool, arg(help="as many training examples of either label")] = False
     train: Annotated[
         MaybeCount, arg(help="training examples (default, and if there are fewer: all)")
@@ -81,7 +74,8 @@ def load_data(spec: DataOptions) -> Dataset:
         raise InputError(f"inputs={spec.inputs} and data={spec.data}", "one of the two", "drop one")
     data = load_dataset(
         spec.data, classes=spec.classes, train=spec.train, seed=spec.seed, corrupt=spec.corrupt,
-        scale=spec.scale, balanced=spec.balanced, clip=True,
+        scale=spec.scale, balanced=spec.balanced, clip=True, label=spec.label,
+        missing=spec.missing,
     )  # fmt: skip
     if spec.train is not None and data.m < spec.train:
         logging.getLogger("simprior").warning(
@@ -95,6 +89,7 @@ def check_no_data(spec: DataOptions) -> None:
     """Refuse options that only mean something together with ``--data``."""
     given: dict[str, Any] = {"classes": spec.classes, "scale": spec.scale, "train": spec.train}
     given |= {"balanced": spec.balanced or None, "corrupt": spec.corrupt or None}
+    given |= {"label": spec.label, "missing": None if spec.missing == "refuse" else spec.missing}
     for name, value in given.items():
         if value is not None:
             raise InputError(f"{name}={value}", "data to apply it to", "add --data digits")
@@ -112,4 +107,6 @@ def prior_config(spec: PriorOptions, network: Network) -> dict[str, Any]:
 def data_config(spec: DataOptions, data: Dataset) -> dict[str, Any]:
     """What determines the data set, with the names of the flags; ``train`` is the real number."""
     found = {key: getattr(spec, key) for key in SPLIT_KEYS if getattr(spec, key) is not None}
+    if spec.missing != "refuse":
+        found["missing"] = spec.missing
     return found | ({} if spec.train is None else {"train": data.m})

@@ -88,14 +88,16 @@ def _table(spec: LogP) -> pd.DataFrame:
     from simprior.engine import progress_bar
     from simprior.gp.table import log_prior_table
 
-    request, config = _request(spec)
+    request, config, read = _request(spec)
     total = len(request.tables) * len(request.methods)
     with progress_bar(total, "estimate", quiet=spec.quiet) as progress:
-        return log_prior_table(request, config=config, progress=progress, **_run_options(spec))
+        return log_prior_table(
+            request, config=config, progress=progress, results=read, **_run_options(spec)
+        )
 
 
-def _request(spec: LogP) -> tuple[Request, dict[str, Any]]:
-    """What to compute, and the configuration that determines it."""
+def _request(spec: LogP) -> tuple[Request, dict[str, Any], dict[str, Any]]:
+    """What to compute, the configuration that determines it, and what data was read."""
     from simprior.boolean.truthtable import parse_functions
     from simprior.gp.table import Request
 
@@ -107,26 +109,19 @@ def _request(spec: LogP) -> tuple[Request, dict[str, Any]]:
     if spec.data is not None:
         data = load_data(spec)
         network = spec.build_network(data.X_train)
-        logging.getLogger("simprior").info(
-            "%s, classes %s: %d training examples, %d test examples",
-            data.name, data.classes, data.m, len(data.y_test),
-        )  # fmt: skip
         name = f"{data.name} {data.classes} ({data.m} labels)"
         request = Request(kernel(network), data.y_train[None], names=(name,), **common)
-        return request, {
-            "network": prior_config(spec, network),
-            **data_config(spec, data),
-            **config,
-        }
+        config = {"network": prior_config(spec, network), **data_config(spec, data), **config}
+        return request, config, {"data": data.describe()}
     check_no_data(spec)
     if spec.from_ is not None:
-        return _from_run(spec, common, config)
+        return *_from_run(spec, common, config), {}
     network = spec.build_network()
     names = spec.functions or ()
     tables = parse_functions(list(names), network.m, None if network.inputs is None else 0)
     request = Request(kernel(network, spec.worker_count()), tables, names=tuple(names), **common)
     config = {"network": prior_config(spec, network), "functions": list(names), **config}
-    return request, config
+    return request, config, {}
 
 
 def _from_run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from tyro.conf import arg
 
 from simprior.cli.common import RunOptions
 from simprior.cli.values import Integer, MaybeText, Numbers, Widths, choice
+from simprior.delimited import read_matrix
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,10 +78,8 @@ def load_inputs(text: str) -> np.ndarray:
         if path.suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
         if path.suffix == ".csv":
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # an empty file
-                return np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2)
-    except (OSError, ValueError, TypeError, EOFError, UserWarning) as error:
+            return np.array(read_matrix(path), dtype=np.float64)
+    except (OSError, ValueError, TypeError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"inputs={text}", expected, f"it cannot be read ({reason})") from None
     raise InputError(f"inputs={text}", expected, "save it in one of these two forms")

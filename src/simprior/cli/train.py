@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
+from simprior.cli.data_options import DataSource
 from simprior.cli.network_options import NetworkOptions
 from simprior.cli.output import key_values, markdown, print_json, set_up_logging
 from simprior.cli.values import (
@@ -15,7 +16,6 @@ from simprior.cli.values import (
     Integer,
     MaybeNumber,
     MaybeText,
-    Number,
     Options,
     Refused,
     choice,
@@ -54,7 +54,7 @@ MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(NetworkOptions):
+class Train(DataSource, NetworkOptions):
     """Train many networks on one training set and count the functions they find: P_opt(f|S).
 
     Every member has its own draw of the initial parameters and its own minibatch order. Members
@@ -65,17 +65,8 @@ class Train(NetworkOptions):
         MaybeText,
         arg(help="function to learn: bits, hex, a name, random, random:T (T ones), lz:K"),
     ] = None
-    data: Annotated[
-        MaybeText,
-        arg(help="real data: digits, breast-cancer, or a file (.arff .csv .parquet, MNIST, CIFAR)"),
-    ] = None
-    classes: Annotated[MaybeText, arg(help="label 0 and label 1: 3,8 or 0-4:5-9 or even:odd")] = (
-        None
-    )
-    label: Annotated[MaybeText, arg(help="column with the classes of a data file")] = None
     train: Annotated[Count, arg(help="size of the training set")] = 64
     test: Annotated[Count, arg(help="held-out examples of real data")] = 100
-    corrupt: Annotated[Number, arg(help="share of training labels replaced by coin flips")] = 0.0
     attack: Annotated[
         Integer, arg(help="mislabelled points outside the training set to be fitted as well")
     ] = 0
@@ -150,14 +141,15 @@ def trained(spec: Train, progress: Any = None) -> TrainResult:
 
     names = ["test", "runs", "optimizer", "lr", "options", "loss", "batch_size", "stop"]
     names += ["max_epochs", "check", "pretrain", "seed", "record", "device", "engine", "members"]
-    names += ["out", "resume", "overwrite", "executor", "classes", "corrupt", "attack", "data_seed"]
+    names += ["out", "resume", "overwrite", "executor", "classes", "corrupt", "attack", "data_seed",
+              "label", "missing", "scale"]  # fmt: skip
     keywords = {name: getattr(spec, name) for name in names}
     if spec.record:
         keywords["record_runs"] = spec.record_runs
     if spec.executor_options:
         keywords["executor_options"] = spec.executor_options
     return train(
-        spec.build_network(), spec.target, train=spec.train, data=spec.data, label=spec.label,
+        spec.build_network(), spec.target, train=spec.train, data=spec.data,
         workers=spec.worker_count(), progress=progress, **keywords,
     )  # fmt: skip
 

@@ -77,10 +77,12 @@ def log_prior_table(
     executor: str = "local",
     executor_options: dict[str, Any] | None = None,
     progress: Progress | None = None,
+    results: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """ln P of every function by every method; with ``out`` a run directory, a shard a batch.
 
-    The values depend on the request only: not on batches, workers or interruptions.
+    The values depend on the request only: not on batches, workers or interruptions. ``results``
+    are further entries of the manifest.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def log_prior_table(
         config=config or {}, resume=resume, overwrite=overwrite, workers=workers,
         executor=executor, executor_options=executor_options, progress=progress,
         amount=lambda b: len(request.tables[b]) * len(request.methods),
-        join=partial(_join, request),
+        join=partial(_join, request), results=results,
     )  # fmt: skip
     import pandas as pd
 

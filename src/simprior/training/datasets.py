@@ -1,31 +1,46 @@
-"""Real data with binary labels: scikit-learn's digits and breast cancer, split and scaled.
+"""Real data with binary labels: scikit-learn's digits and breast cancer, or a local file, split and
+scaled.
 
 Class sets are written ``A:B``, label 0 for A and 1 for B, each a comma list of classes and ranges:
-``3:8``, ``0-4:5-9``, ``1,7:3,8``. Short forms: ``3,8`` is ``3:8``; ``even`` or ``odd`` stands for
-its classes, and ``even:odd`` may be written ``even``. Examples of other classes are dropped.
+``3:8``, ``0-4:5-9``, ``1,7:3,8``, ``-1:1``. Short forms: ``3,8`` is ``3:8``; ``even`` or ``odd``
+stands for its classes, and ``even:odd`` may be written ``even``. Classes that are words are named
+(``benign:malignant``; in double quotes if a name has a comma or a colon), or by their numbers in
+sorted order if no name is a number. Examples of other classes are dropped.
 
 Scaling (recorded in ``Dataset.scale``):
 
-* ``range``: features divided by the largest value they can take (digits: pixel / 16, in [0, 1]);
-  the default for digits;
+* ``range``: features divided by the largest value they can take (digits: pixel / 16; images read
+  from files: pixel / 255; both in [0, 1]), or, where that is not known, by the largest absolute
+  value of the TRAINING part (features that are 0 there become 0 everywhere); the default for
+  digits and for files;
 * ``standard``: each feature minus its mean, over its standard deviation, both of the TRAINING part
   (features constant there become 0 everywhere); the default for breast cancer.
+
+Test inputs that are training inputs too, and training inputs with both labels, are counted and
+reported.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from simprior import rng
+from simprior.checks import unknown
+from simprior.delimited import short
 from simprior.errors import InputError
+from simprior.training.class_sets import parse_classes, quoted
+from simprior.training.loaders import MISSING, Examples, is_file, read_data
+from simprior.training.overlap import Overlap, find_overlap
+
+__all__ = ["SCALES", "SOURCES", "Dataset", "corrupt_labels", "load_dataset", "parse_classes"]
 
 SCALES = ("range", "standard")
-_RANGE = re.compile(r"(\d+)-(\d+)\Z")
+_ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,8 @@ class Dataset:
 
     ``X_train`` (m, d) and ``X_test`` (t, d) float64, ``y_train`` (m,) and ``y_test`` (t,) uint8 of
     0/1. ``y_train`` includes the corruption, ``y_test`` never does. ``train_index`` and
-    ``test_index`` are rows of the data as scikit-learn gives them.
+    ``test_index`` are rows of the data as scikit-learn gives them, or of the file, rows that were
+    dropped not counted. ``source`` says what was read, ``overlap`` which inputs occur twice.
     """
 
     name: str
@@ -48,6 +64,8 @@ class Dataset:
     scale: str
     corrupt: float
     seed: int
+    source: Mapping[str, Any] = field(default_factory=dict)
+    overlap: Overlap = field(default_factory=Overlap)
 
     @property
     def m(self) -> int:
@@ -60,34 +78,36 @@ class Dataset:
             "data": self.name, "classes": self.classes, "train": self.m, "test": len(self.y_test),
             "features": self.X_train.shape[1], "share_of_ones": float(self.y_train.mean()),
             "scale": self.scale, "corrupt": self.corrupt, "seed": self.seed,
+            **self.overlap.describe(), "source": dict(self.source),
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a data set comes from: loader, largest feature value, default classes and scaling."""
+    """Where a built-in data set comes from: loader, default classes and scaling."""
 
-    load: Callable[[], tuple[np.ndarray, np.ndarray]]
-    top: np.ndarray | float | None
+    load: Callable[[], Examples]
     classes: str
     scale: str
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def _digits() -> Examples:
     from sklearn.datasets import load_digits
 
-    return load_digits(return_X_y=True)
+    X, y = load_digits(return_X_y=True)
+    return Examples("digits", X, y, top=16.0)
 
 
-def _breast_cancer() -> tuple[np.ndarray, np.ndarray]:
+def _breast_cancer() -> Examples:
     from sklearn.datasets import load_breast_cancer
 
-    return load_breast_cancer(return_X_y=True)
+    X, y = load_breast_cancer(return_X_y=True)
+    return Examples("breast-cancer", X, y, names=("malignant", "benign"))
 
 
 SOURCES = {
-    "digits": _Source(_digits, 16.0, "even:odd", "range"),
-    "breast-cancer": _Source(_breast_cancer, None, "0:1", "standard"),
+    "digits": _Source(_digits, "even:odd", "range"),
+    "breast-cancer": _Source(_breast_cancer, "0:1", "standard"),
 }
 """Data sets by name. digits: 1,797 images of 8 x 8, classes 0-9. breast-cancer: 569 patients, 30
 features, classes 0 (malignant) and 1 (benign)."""
@@ -103,15 +123,18 @@ def load_dataset(
     scale: str | None = None,
     balanced: bool = False,
     clip: bool = False,
+    label: str | None = None,
+    missing: str = "refuse",
 ) -> Dataset:
     """A training set of ``train`` examples drawn without replacement; all others are the test set.
 
     Parameters
     ----------
     name : str
-        ``digits`` or ``breast-cancer``.
+        ``digits`` or ``breast-cancer``, or a local file (:mod:`~simprior.training.loaders`).
     classes : str, optional
-        Class sets (module docstring); default: digits ``even:odd``, breast cancer ``0:1``.
+        Class sets (module docstring); default: digits ``even:odd``, breast cancer ``0:1``, a file
+        with two classes: the first and the second.
     train : int, optional
         Training examples; all by default.
     seed : int
@@ -125,29 +148,80 @@ def load_dataset(
     clip : bool
         If there are fewer than ``train`` examples, take all (``balanced``: as many as balance
         allows) in place of an error; ``Dataset.m`` is the real number.
+    label, missing
+        Of a table in a file: the column with the labels; whether rows with missing values are
+        refused or dropped (``loaders.read_data``).
 
     Raises
     ------
     InputError
-        Unknown name, class or scaling, or (without ``clip``) more examples wanted than there are.
+        Unknown name, class or scaling, (without ``clip``) more examples wanted than there are, or
+        a file that cannot be read.
     """
-    if name not in SOURCES:
-        raise InputError(f"data={name!r}", f"one of {', '.join(SOURCES)}", "check the spelling")
-    source = SOURCES[name]
-    X, target = source.load()
-    text = source.classes if classes is None else classes
-    zero, one = parse_classes(text, np.unique(target))
+    found = split_dataset(
+        name, classes=classes, train=train, seed=seed, corrupt=corrupt, scale=scale,
+        balanced=balanced, clip=clip, label=label, missing=missing,
+    )  # fmt: skip
+    found.overlap.report(f"{found.name} {found.classes}", found.m, len(found.y_test))
+    return found
+
+
+def split_dataset(
+    name: str, *, classes: str | None, train: int | None, seed: int, corrupt: float = 0.0,
+    scale: str | None = None, balanced: bool = False, clip: bool = False, label: str | None = None,
+    missing: str = "refuse", count: bool = True,
+) -> Dataset:  # fmt: skip
+    """As :func:`load_dataset` without its message; ``count``: duplicates are counted."""
+    examples, usual = _examples(name, label, missing)
+    text = classes
+    if text is None:
+        text = usual.classes if usual is not None else _two_classes(name, examples)
+    target = examples.y
+    zero, one = parse_classes(text, np.unique(target), examples.names)
     rows = np.flatnonzero(np.isin(target, zero + one))
     labels = np.isin(target[rows], one).astype(np.uint8)
     if clip and train is not None:
         train = min(train, _available(labels, balanced))
-    chosen = _choose(labels, train, seed, balanced, f"{name} {text}")
+    title = name if usual is not None else examples.name
+    chosen = _choose(labels, train, seed, balanced, f"{title} {text}")
     rest = np.setdiff1d(np.arange(len(rows)), chosen)
-    how = source.scale if scale is None else scale
-    X_train, X_test = _scaled(X[rows[chosen]], X[rows[rest]], how, source.top)
+    how = ("range" if usual is None else usual.scale) if scale is None else scale
+    X_train, X_test = _scaled(examples.X[rows[chosen]], examples.X[rows[rest]], how, examples.top)
+    y_train, y_test = corrupt_labels(labels[chosen], corrupt, seed), labels[rest]
+    twice = find_overlap(X_train, y_train, X_test, y_test) if count else Overlap()
     return Dataset(
-        name, text, X_train, corrupt_labels(labels[chosen], corrupt, seed), X_test, labels[rest],
-        rows[chosen], rows[rest], how, float(corrupt), seed,
+        title, text, X_train, y_train, X_test, y_test, rows[chosen], rows[rest], how,
+        float(corrupt), seed, examples.describe(), twice,
+    )  # fmt: skip
+
+
+def _examples(name: str, label: str | None, missing: str) -> tuple[Examples, _Source | None]:
+    """What the data set ``name`` holds, said in a line of the log."""
+    usual = SOURCES.get(name)
+    if usual is None:
+        if not is_file(name):
+            raise unknown(f"data={name!r}", name, (*SOURCES, "a file"), "check the spelling")
+        return read_data(name, label, missing), None
+    if label is not None:
+        raise InputError(f"label={label!r} with data={name!r}", "a data file", "leave label out")
+    if missing not in MISSING:
+        raise unknown(f"missing={missing!r}", missing, MISSING)
+    found = usual.load()
+    logging.getLogger("simprior").info("%s", found.line())
+    return found, usual
+
+
+def _two_classes(name: str, examples: Examples) -> str:
+    """The class sets of a file with two classes. Raises :class:`InputError` for any other."""
+    values = list(examples.counts())
+    shown = [quoted(examples.class_name(value)) for value in values[:12]]
+    if len(values) == 2:
+        return ":".join(shown)
+    raise InputError(
+        f"data={name!r} with {len(values)} classes ({', '.join(map(short, shown))}"
+        f"{', ...' if len(values) > 12 else ''})", "two sets of classes to tell apart",
+        f"pass for example --classes {short(shown[0])}:{short(shown[1])}" if len(values) > 1
+        else "take a file with two classes at least, or name another column with --label",
     )  # fmt: skip
 
 
@@ -168,50 +242,6 @@ def corrupt_labels(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray
     where = order[: round(fraction * len(labels))]
     labels[where] = flips[where]
     return labels
-
-
-def parse_classes(text: str, known: np.ndarray) -> tuple[list[int], list[int]]:
-    """The classes with label 0 and those with label 1 (module docstring).
-
-    Raises :class:`InputError` on an unknown class, an empty side, or a class on both sides.
-    """
-    names = [int(c) for c in known]
-    stripped = text.replace(" ", "").lower()
-    parts = stripped.split(":")
-    if len(parts) == 1 and stripped in {"even", "odd"}:
-        parts = ["even", "odd"] if stripped == "even" else ["odd", "even"]
-    elif len(parts) == 1 and stripped.count(",") == 1 and "-" not in stripped:
-        parts = stripped.split(",")
-    if len(parts) != 2:
-        raise _bad_classes(text, names, "two sets A:B")
-    zero, one = (_class_set(part, text, names) for part in parts)
-    if set(zero) & set(one):
-        raise _bad_classes(text, names, "two sets without a class in common")
-    return zero, one
-
-
-def _class_set(part: str, text: str, names: list[int]) -> list[int]:
-    if part in {"even", "odd"}:
-        return [c for c in names if c % 2 == (part == "odd")]
-    found: set[int] = set()
-    for item in part.split(","):
-        match = _RANGE.match(item)
-        if match:
-            found |= set(range(int(match[1]), int(match[2]) + 1))
-        elif item.isascii() and item.isdigit():
-            found.add(int(item))
-        else:
-            raise _bad_classes(text, names, "classes as numbers or ranges")
-    if not found or not found <= set(names):
-        raise _bad_classes(text, names, "known classes")
-    return sorted(found)
-
-
-def _bad_classes(text: str, names: list[int], wanted: str) -> InputError:
-    return InputError(
-        f"classes={text!r}", f"{wanted}, from {names[0]} to {names[-1]}",
-        "write for example 3,8 or 0-4:5-9",
-    )  # fmt: skip
 
 
 def _available(labels: np.ndarray, balanced: bool) -> int:
@@ -247,15 +277,18 @@ def _choose(
 
 
 def _scaled(
-    X_train: np.ndarray, X_test: np.ndarray, scale: str, top: np.ndarray | float | None
+    X_train: np.ndarray, X_test: np.ndarray, scale: str, top: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     if scale not in SCALES:
         raise InputError(f"scale={scale!r}", f"one of {', '.join(SCALES)}", "check the spelling")
     if scale == "range":
-        if top is None:
-            top = np.abs(np.concatenate([X_train, X_test])).max(axis=0)
-        return X_train / top, X_test / top
+        if top is not None:
+            return X_train / top, X_test / top
+        top = np.abs(X_train).max(axis=0)
+        scaled = [X / np.where(top > 0, top, 1.0) for X in (X_train, X_test)]
+        return scaled[0], np.where(top > 0, scaled[1], 0.0)
     mean, sd = X_train.mean(axis=0), X_train.std(axis=0)
-    constant = np.ptp(X_train, axis=0) == 0
+    # rounding alone makes the deviation of a constant 0.1 something like 1e-17
+    constant = np.ptp(X_train, axis=0) <= _ROUNDING * np.abs(X_train).max(axis=0)
     inverse = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, sd))
     return (X_train - mean) * inverse, (X_test - mean) * inverse

@@ -24,6 +24,7 @@ from simprior.errors import InputError
 from simprior.network import Network
 from simprior.store import RunDir, Written
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
+from simprior.training.loaders import unsaid
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import COUNTS, RUNS, TRAJECTORIES, TrainResult
 from simprior.training.spec import Stop, TrainSpec
@@ -41,6 +42,8 @@ def train(
     data: str | None = None,
     classes: str | None = None,
     label: str | None = None,
+    missing: str = "refuse",
+    scale: str | None = None,
     test: int = 100,
     runs: int | float = 1000,
     optimizer: str | Optimizer = "adam",
@@ -80,7 +83,7 @@ def train(
         a problem made beforehand (then the arguments about data are not used).
     train : int or sequence of int
         Size of the training set, or its indices.
-    data, classes, label, test
+    data, classes, label, missing, scale, test
         Real data in place of a Boolean target (:func:`~simprior.training.targets.data_problem`).
     runs : int
         Members of the ensemble.
@@ -127,7 +130,9 @@ def train(
     if out is None:
         return run(job, None)
     job.spec.network.check_storable()
-    recorded = {"workers": workers, "executor": executor}
+    recorded: dict[str, Any] = {"workers": workers, "executor": executor}
+    if job.problem.source:
+        recorded["data"] = dict(job.problem.source)
     with RunDir.open(
         out, "train", job_config(job), resume=resume, overwrite=overwrite, options=recorded
     ) as store:
@@ -152,7 +157,7 @@ def make_job(given: Mapping[str, Any]) -> Job:
         whole("record_runs", given["record_runs"], 0) if given["record"] else 0,
     )  # fmt: skip
     seed = given["seed"] if given["data_seed"] is None else given["data_seed"]
-    names = ("train", "data", "classes", "label", "test", "corrupt", "attack")
+    names = ("train", "data", "classes", "label", "missing", "scale", "test", "corrupt", "attack")
     problem = make_problem(
         spec.network, given["target"], seed=seed, **{name: given[name] for name in names}
     )
@@ -173,7 +178,8 @@ def make_job(given: Mapping[str, Any]) -> Job:
 def check_settings(given: Mapping[str, Any]) -> None:
     """Raise what :func:`train` would for these arguments (defaults filled in), without training."""
     defaults = {p.name: p.default for p in inspect.signature(train).parameters.values()}
-    make_job({**defaults, **given})
+    with unsaid():
+        make_job({**defaults, **given})
 
 
 def make_optimizer(
@@ -191,7 +197,8 @@ def make_optimizer(
 
 def make_problem(
     network: Network, target: Any, *, train: Any, data: str | None, classes: str | None = None,
-    label: str | None = None, test: int = 100, corrupt: float = 0.0, attack: int = 0, seed: int = 0,
+    label: str | None = None, missing: str = "refuse", scale: str | None = None, test: int = 100,
+    corrupt: float = 0.0, attack: int = 0, seed: int = 0,
 ) -> Problem:  # fmt: skip
     """The problem that the arguments of :func:`train` describe. Raises :class:`InputError`."""
     if isinstance(target, Problem):
@@ -201,10 +208,15 @@ def make_problem(
             f"target={target!r}, data={data!r}", "one of the two", "pass for example --target lz:35"
         )
     if data is None:
+        given = {"classes": classes, "label": label, "scale": scale}
+        given["missing"] = None if missing == "refuse" else missing
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"{name}={value!r}", "data to apply it to", "leave it out")
         return boolean_problem(network, target, train, seed=seed, corrupt=corrupt, attack=attack)
     return data_problem(
-        data, classes=classes, label=label, train=whole("train", train, 1), test=test, seed=seed,
-        corrupt=corrupt, attack=attack,
+        data, classes=classes, label=label, missing=missing, scale=scale,
+        train=whole("train", train, 1), test=test, seed=seed, corrupt=corrupt, attack=attack,
     )  # fmt: skip
 
 

@@ -1,175 +1,274 @@
 """Data sets from local files in the formats of OpenML and torchvision. Nothing is unpickled.
 
 =====================  ===========================================================================
-``.arff``, ``.csv``,   OpenML's table formats: one column is the class (``label``; default: the
-``.parquet``           last), all others must be numbers; classes are numbered in sorted order
-                       unless they are whole numbers already
-IDX (MNIST family)     ``*-images-idx3-ubyte`` (or ``.gz``) next to ``*-labels-idx1-ubyte``, or a
-                       folder that holds them (``train`` and ``t10k`` parts are joined); pixel / 255
+``.csv``, ``.tsv``,    Tables: one column holds the labels (``label``; default: the only column
+``.parquet``,          called label, class, target or y), all others must be numbers. Whole numbers
+``.arff``              are the classes themselves, words are numbered in sorted order
+IDX (MNIST family)     ``*-images-idx3-ubyte`` (or ``.gz``) next to ``*-labels-idx1-ubyte`` (QMNIST:
+                       ``idx2-int``), or a folder that holds them (``train`` and ``t10k`` parts are
+                       joined); pixel / 255
 CIFAR binary           ``*.bin``: records of 1 label byte (CIFAR-100: 2, the fine label counts) and
                        3,072 pixels, or a folder of them; pixel / 255. The "python version" of
                        CIFAR is a pickle and is refused
 =====================  ===========================================================================
+
+Every reader says in one line what it read (logger ``simprior``), and refuses what is ambiguous.
 """
 
 from __future__ import annotations
 
-import gzip
-import struct
+import contextlib
+import logging
 import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
+from simprior.delimited import short, unreadable
 from simprior.errors import InputError
+from simprior.training.images import read_idx, read_images
+from simprior.training.labels import classify
+from simprior.training.table_files import SUFFIXES, Columns, read_table, table_suffix
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["MISSING", "Examples", "is_file", "load_file", "read_data", "read_idx", "unsaid"]
 
-_PIXELS = 3072
-_TABLES = (".arff", ".csv", ".parquet")
+MISSING = ("refuse", "drop")
+_CLASSES_SHOWN = 12
+_KEPT = 1 << 29  # bytes
+_LAST: dict[Any, Examples] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What a source of data holds.
+
+    ``X`` (k, d) float64 features; ``y`` (k,) int64 classes; ``names`` the text of class i if the
+    classes are words; ``top`` the largest value a feature can take, if it is known (images: 1,
+    after division by 255); ``label`` the column of the labels; ``notes`` what was left out.
+    """
+
+    name: str
+    X: np.ndarray
+    y: np.ndarray
+    names: tuple[str, ...] | None = None
+    top: float | None = None
+    label: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def class_name(self, value: int) -> str:
+        """A class as text."""
+        return str(value) if self.names is None else self.names[value]
+
+    def counts(self) -> dict[int, int]:
+        """Examples of each class, in order."""
+        values, counts = np.unique(self.y, return_counts=True)
+        return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for manifests."""
+        counts = self.counts()
+        shown = list(counts)[: 4 * _CLASSES_SHOWN]
+        out: dict[str, Any] = {
+            "examples": len(self.y), "features": self.X.shape[1], "class_number": len(counts),
+            "class_counts": {self.class_name(c): counts[c] for c in shown},
+        }  # fmt: skip
+        if self.label is not None:
+            out["label"] = self.label
+        return out | ({"notes": list(self.notes)} if self.notes else {})
+
+    def line(self) -> str:
+        """What was read, for people."""
+        counts = self.counts()
+        shown = [f"{self._shown(c)} ({counts[c]})" for c in list(counts)[:_CLASSES_SHOWN]]
+        if len(counts) > _CLASSES_SHOWN:
+            shown.append(f"and {len(counts) - _CLASSES_SHOWN} more")
+        label = "" if self.label is None else f"label column {short(self.label)!r}, "
+        notes = "".join(f"; {note}" for note in self.notes)
+        return (
+            f"{short(self.name)}: {_many(len(self.y), 'example')}, "
+            f"{_many(self.X.shape[1], 'feature')}, {label}"
+            f"{_many(len(counts), 'class', 'classes')}: {', '.join(shown)}{notes}"
+        )
+
+    def _shown(self, value: int) -> str:
+        return str(value) if self.names is None else f"{value}={short(self.names[value])}"
+
+
+def _many(count: int, one: str, more: str | None = None) -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
+@contextlib.contextmanager
+def unsaid() -> Iterator[None]:
+    """Nothing inside goes to the log: what is read again was said when it was read first."""
+    log = logging.getLogger("simprior")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def is_file(data: str) -> bool:
     """Whether ``data`` names a file or folder rather than a built-in data set."""
-    return Path(data).exists() or "/" in data or Path(data).suffix in (*_TABLES, ".bin", ".gz")
+    endings = (*SUFFIXES, ".bin", ".gz")
+    return "/" in data or data.lower().endswith(endings) or _exists(Path(data))
 
 
-def load_file(path: str | Path, label: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Examples of a local file or folder.
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
-    Returns
-    -------
-    (k, d) float64 features, (k,) int64 classes.
+
+def load_file(
+    path: str | Path, label: str | None = None, missing: str = "refuse"
+) -> tuple[np.ndarray, np.ndarray]:
+    """(k, d) float64 features and (k,) int64 classes, see :func:`read_data`."""
+    found = read_data(path, label, missing)
+    return found.X.copy(), found.y.copy()
+
+
+def read_data(path: str | Path, label: str | None = None, missing: str = "refuse") -> Examples:
+    """Examples of a local file or folder, and a line about them in the log.
+
+    Parameters
+    ----------
+    path : path
+        A file of a format above, or a folder of image files.
+    label : str, optional
+        The column with the labels of a table; of a file without names its number (from 1), or
+        ``first`` or ``last``.
+    missing : str
+        ``refuse`` a table in which a value is missing, or ``drop`` those rows.
 
     Raises
     ------
     InputError
-        The file is missing, damaged, of another format, or has missing or non-numeric features.
+        The file is missing, damaged, of another format or ambiguous, or has missing values or
+        features that are no numbers.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"data={str(path)!r}", "an existing file or folder", "check the path")
+    what = f"data={str(path)!r}"
+    if missing not in MISSING:
+        raise InputError(
+            f"missing={missing!r}", f"one of {', '.join(MISSING)}", "pass missing='drop'"
+        )
+    if not _exists(path):
+        what = f"data={short(path, 200)!r}"
+        raise InputError(what, "an existing file or folder", "check the path")
     try:
-        if path.suffix.lower() in _TABLES:
-            return _table(path, label)
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        bins = [f for f in files if f.suffix == ".bin"]
-        if bins:
-            return _joined([_cifar(f) for f in bins], path)
-        images = [f for f in files if "images-idx3" in f.name or "images.idx3" in f.name]
-        if images:
-            return _joined([_idx_pair(f) for f in images], path)
+        found = _read_again(path, label, missing)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise _bad(path, " ".join(str(error).split())) from None
-    raise InputError(
-        f"data={str(path)!r}", ".arff, .csv, .parquet, *-images-idx3-ubyte or CIFAR's *.bin",
-        "for CIFAR take the binary version: the python version is a pickle",
+        raise unreadable(what, " ".join(str(error).split())) from None
+    if found is None:
+        raise InputError(
+            what, ".csv, .tsv, .parquet, .arff, *-images-idx3-ubyte or CIFAR's *.bin",
+            "for CIFAR take the binary version: the python version is a pickle",
+        )  # fmt: skip
+    if not len(found.y) or not found.X.shape[1]:
+        raise unreadable(what, "it has no examples")
+    logging.getLogger("simprior").info("%s", found.line())
+    return found
+
+
+def _state(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file, or one in a folder, does."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(file.name, file.stat()) for file in files if file.exists()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def _read_again(path: Path, label: str | None, missing: str) -> Examples | None:
+    """As :func:`_read`; what was read last is kept, unless it is large: a sweep has many cells."""
+    key = (str(path), label, missing, _state(path))
+    if key in _LAST:
+        return _LAST[key]
+    _LAST.clear()
+    found = _read(path, label, missing)
+    if found is not None:
+        found.X.setflags(write=False)
+        found.y.setflags(write=False)
+        if found.X.nbytes <= _KEPT:
+            _LAST[key] = found
+    return found
+
+
+def _read(path: Path, label: str | None, missing: str) -> Examples | None:
+    if path.is_file() and table_suffix(path) is not None:
+        return _complete(path, read_table(path, label), missing)
+    found = read_images(path, sorted(path.iterdir()) if path.is_dir() else [path])
+    if found is None:
+        return None
+    if label is not None:
+        raise InputError(f"label={short(label)!r} of image files", "a table", "leave label out")
+    parts, notes = found
+    X = np.concatenate([x for x, _ in parts])
+    y = np.concatenate([y for _, y in parts])
+    return Examples(path.name, X, y, top=1.0, notes=tuple(notes))
+
+
+def _complete(path: Path, table: Columns, missing: str) -> Examples:
+    """The rows of a table without missing values, with classes."""
+    what = f"data={str(path)!r}"
+    if not len(table.labels):
+        raise unreadable(what, "it has no rows")
+    endless = np.flatnonzero(np.isinf(table.features).any(axis=0))
+    if len(endless):
+        name = short(table.names[endless[0]])
+        raise unreadable(what, f"column {name!r} has infinite values")
+    no_label = np.array([text is None for text in table.labels])
+    holes = np.isnan(table.features)
+    gone = no_label | holes.any(axis=1)
+    if gone.any():
+        reason = _what_is_missing(table, no_label, holes)
+        if missing != "drop":
+            raise unreadable(
+                what,
+                f"{reason}, of {_many(len(gone), 'row')}",
+                "correct them, or pass --missing drop",
+            )
+        table.notes.append(f"{_many(int(gone.sum()), 'row')} dropped: {reason}")
+        if gone.all():
+            raise unreadable(what, f"no row without a missing value: {reason}")
+    texts = [text for text in table.labels if text is not None]
+    kept = [text for text, out in zip(table.labels, gone, strict=True) if not out]
+    try:
+        classify(texts, table.mixed)
+        labels = classify([str(text) for text in kept], table.mixed)
+    except ValueError as error:
+        raise unreadable(
+            what, f"label column {short(table.label)!r}: {error}", "name another with --label"
+        ) from None
+    return Examples(
+        path.name, table.features[~gone], labels.y, labels.names, None, table.label,
+        tuple(table.notes),
     )  # fmt: skip
 
 
-def _joined(
-    parts: list[tuple[np.ndarray, np.ndarray]], path: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    if len({x.shape[1] for x, _ in parts}) > 1:
-        raise _bad(path, "files of different shapes")
-    return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+def _what_is_missing(table: Columns, no_label: np.ndarray, holes: np.ndarray) -> str:
+    parts = []
+    if no_label.any():
+        marks = ", ".join(repr(short(mark)) for mark in sorted(set(table.marks))[:3])
+        where = f"first in row {_first(no_label)}"
+        where = f"written {marks}, {where}" if any(table.marks) else where
+        parts.append(f"{_many(int(no_label.sum()), 'label')} missing ({where})")
+    number = holes.sum(axis=0)
+    columns = Counter({short(table.names[i]): int(number[i]) for i in np.flatnonzero(number)})
+    if columns:
+        rows = np.asarray(holes.any(axis=1))
+        most = ", ".join(f"{name!r} {count}" for name, count in columns.most_common(3))
+        parts.append(
+            f"features missing in {int(rows.sum())} (first in row {_first(rows)}; by column: {most}"
+            + (", ...)" if len(columns) > 3 else ")")
+        )
+    return " and ".join(parts)
 
 
-def _bad(path: Path, reason: str) -> InputError:
-    return InputError(f"data={str(path)!r}", f"a readable data file ({reason})", "check the file")
-
-
-def _read(path: Path) -> bytes:
-    if path.suffix == ".gz":
-        with gzip.open(path) as handle:
-            return handle.read()
-    return path.read_bytes()
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """An IDX file of unsigned bytes (0x08) as an array. Raises :class:`InputError`."""
-    data = _read(path)
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or not 1 <= data[3] <= 4:
-        raise _bad(path, "no IDX header of unsigned bytes")
-    start = 4 + 4 * data[3]
-    if len(data) < start:
-        raise _bad(path, "the header is cut off")
-    shape = struct.unpack(f">{data[3]}I", data[4:start])
-    if len(data) - start != int(np.prod(shape, dtype=np.int64)):
-        raise _bad(path, f"{len(data) - start} bytes for shape {shape}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
-def _idx_pair(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    name = path.name.replace("images-idx3", "labels-idx1").replace("images.idx3", "labels.idx1")
-    labels = path.with_name(name)
-    if not labels.exists():
-        raise _bad(path, f"there is no {name} beside it")
-    x, y = read_idx(path), read_idx(labels)
-    if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
-        raise _bad(path, f"images {x.shape} with labels {y.shape}")
-    return x.reshape(len(x), -1) / 255.0, y.astype(np.int64)
-
-
-def _cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    data = np.frombuffer(_read(path), np.uint8)
-    # CIFAR-10 has one label byte a record, CIFAR-100 two: a length may be a multiple of both only
-    # for 3,074 k records, more than either set has in a file
-    for labels in (1, 2):
-        if len(data) and len(data) % (_PIXELS + labels) == 0:
-            records = data.reshape(-1, _PIXELS + labels)
-            return records[:, labels:] / 255.0, records[:, labels - 1].astype(np.int64)
-    raise _bad(path, f"{len(data)} bytes, no whole number of CIFAR records")
-
-
-def _table(path: Path, label: str | None) -> tuple[np.ndarray, np.ndarray]:
-    frame = _frame(path)
-    if len(frame) == 0 or len(frame.columns) < 2:
-        raise _bad(path, "fewer than one row or two columns")
-    names = [str(c) for c in frame.columns]
-    frame.columns = names
-    chosen = names[-1] if label is None else label
-    if chosen not in names:
-        raise InputError(
-            f"label={chosen!r}", f"a column of {path.name}: {', '.join(names[:12])}",
-            "check the spelling",
-        )  # fmt: skip
-    import pandas as pd
-
-    features = frame.drop(columns=chosen).apply(pd.to_numeric, errors="coerce")
-    wrong = [name for name in features if not np.isfinite(features[name].to_numpy(float)).all()]
-    if wrong:
-        raise _bad(path, f"column {wrong[0]!r} has missing values or words")
-    return features.to_numpy(np.float64), _classes(frame[chosen].to_numpy())
-
-
-def _classes(values: np.ndarray) -> np.ndarray:
-    """Whole numbers as they are; other classes numbered in sorted order."""
-    text = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-    try:
-        numbers = np.array([float(t) for t in text])
-        if (numbers == np.floor(numbers)).all() and (numbers >= 0).all():
-            return numbers.astype(np.int64)
-    except ValueError:
-        pass
-    return np.unique(text, return_inverse=True)[1].astype(np.int64)
-
-
-def _frame(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    kind = path.suffix.lower()
-    try:
-        if kind == ".csv":
-            return pd.read_csv(path)
-        if kind == ".parquet":
-            return pd.read_parquet(path)
-        from scipy.io import arff
-
-        return pd.DataFrame(arff.loadarff(path)[0])
-    except OSError:
-        raise
-    except Exception as error:  # every reader has its own classes of errors
-        raise _bad(path, " ".join(str(error).split())[:120]) from None
+def _first(rows: np.ndarray) -> int:
+    return int(np.argmax(rows)) + 1

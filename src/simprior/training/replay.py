@@ -11,6 +11,7 @@ import numpy as np
 from simprior.errors import InputError, NumericalError, StoreError
 from simprior.network import Network
 from simprior.training.datasets import SOURCES
+from simprior.training.loaders import unsaid
 from simprior.training.members import Retrained, retrain_members
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import TrainResult, unpack_hex
@@ -34,7 +35,9 @@ def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
     if problem is None:
         problem = _rebuilt(result)
     found = problem.describe()
-    wrong = [key for key in found if not _same(found[key], recorded.get(key))]
+    # runs of data made before there were settings have none on record
+    missing = {key: found[key] for key in problem.settings}
+    wrong = [k for k in found if not _same(found[k], recorded.get(k, missing.get(k)))]
     if wrong:
         raise InputError(
             f"the problem {found['name']!r} of this run ({', '.join(wrong)} differ)",
@@ -46,18 +49,23 @@ def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
 def problem_from_file(result: TrainResult, data: str, label: str | None = None) -> Problem:
     """The problem of a run on a local data file, which is read again.
 
-    ``data`` and ``label`` as they were given for training; sizes, seed and classes are on record.
+    ``data`` as it was given for training; sizes, seed, classes, label column, scaling and what was
+    done about missing values are on record (``label`` for runs that did not record it).
     :func:`problem_of` checks that the result is the problem of the run. Raises :class:`InputError`.
     """
     recorded = result.problem
     name, known = Path(data).name, str(recorded["name"])  # which is "FILE CLASSES"
     classes = known.removeprefix(f"{name} ") if known.startswith(name) else known.rpartition(" ")[2]
+    classes = str(recorded.get("classes", classes))
+    label = recorded.get("label") if label is None else label
+    more = {key: recorded[key] for key in ("scale", "missing") if key in recorded}
     train, attack = len(recorded["train_index"]), len(recorded["attack_index"])
-    return data_problem(
-        data, classes=classes, label=label, train=train,
-        test=recorded["m"] - train - attack, seed=recorded["seed"], corrupt=recorded["corrupt"],
-        attack=attack,
-    )  # fmt: skip
+    with unsaid():
+        return data_problem(
+            data, classes=classes, label=label, train=train,
+            test=recorded["m"] - train - attack, seed=recorded["seed"],
+            corrupt=recorded["corrupt"], attack=attack, **more,
+        )  # fmt: skip
 
 
 def spec_of(result: TrainResult, problem: Problem) -> TrainSpec:
@@ -131,7 +139,9 @@ def _rebuilt(result: TrainResult) -> Problem:
             "pass its file again (simprior measure --data FILE) or problem=",
         )  # fmt: skip
     test = recorded["m"] - len(train) - attack
-    return data_problem(name, classes=classes, train=len(train), test=test, **more)
+    more["scale"] = recorded.get("scale")
+    with unsaid():
+        return data_problem(name, classes=classes, train=len(train), test=test, **more)
 
 
 def _same(a: Any, b: Any) -> bool:

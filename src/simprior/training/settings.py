@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from simprior.checks import unknown
+from simprior.delimited import read_matrix
 from simprior.errors import InputError
 from simprior.network import Network
 from simprior.rng import derive
@@ -93,14 +94,22 @@ def files_read(values: Any) -> dict[str, str]:
             named = value if isinstance(value, list | tuple) else [value]
             for entry in named if str(key).replace("-", "_") in _FILES else ():
                 path = Path(str(entry))
-                path = path / MANIFEST if path.is_dir() else path
+                path = path / MANIFEST if (path / MANIFEST).is_file() else path
                 if path.is_file():
                     found[str(entry)] = sha256_file(path)[0]
+                elif path.is_dir():
+                    found |= {f"{entry}/{f.name}": sha256_file(f)[0] for f in _image_files(path)}
             found |= files_read(value)
     elif isinstance(values, list | tuple):
         for value in values:
             found |= files_read(value)
     return found
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """What a folder of images would be read from."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file()]
+    return [f for f in files if "idx" in f.name or ".bin" in f.suffixes]
 
 
 def _whole(value: Any) -> int:
@@ -188,7 +197,7 @@ def _inputs(value: Any) -> Any:
     try:
         if path.suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False), np.float64)
-        return np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2)
+        return np.array(read_matrix(path), np.float64)
     except (OSError, EOFError) as error:
         raise ValueError from error
 
@@ -210,7 +219,8 @@ NETWORK = ("n", "hidden", "activation", "sigma_w", "sigma_b", "encoding", "weigh
 _KINDS: dict[str, Callable[[Any], Any]] = {
     "n": _whole, "hidden": _widths, "activation": _word, "sigma_w": _numbers, "sigma_b": _numbers,
     "encoding": _word, "weight_dist": _word, "inputs": _inputs, "target": _maybe_word,
-    "data": _maybe_word, "classes": _maybe_word, "label": _maybe_word, "train": _indices,
+    "data": _maybe_word, "classes": _maybe_word, "label": _maybe_word, "missing": _word,
+    "scale": _maybe_word, "train": _indices,
     "test": _whole, "corrupt": _number, "attack": _whole, "data_seed": _maybe_whole, "runs": _whole,
     "optimizer": _word, "lr": _maybe_number, "options": _options, "loss": _word,
     "batch_size": _whole, "stop": _word, "max_epochs": _whole, "check": _whole,

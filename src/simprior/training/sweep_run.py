@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FEW = 64
 CELLS, TABLE = "cells", "tables/sweep"
 _ASIDE = "kept-"
+READERS = ("loaders", "datasets", "overlap")
 COLUMNS = (
     "runs", "fitted_share", "fitted_low", "fitted_high", "steps_to_fit_median", "test_error",
     "test_error_stderr", "functions", "target_found", "unseen_mass", "majority_error",
@@ -106,10 +107,16 @@ def _train_cell(
 
 @contextlib.contextmanager
 def quiet_stores() -> Iterator[None]:
-    """Run directories opened inside tell their logs, but not stderr, that they start and end."""
+    """Run directories opened inside tell their logs, but not stderr, that they start and end; what
+    data was read is said once."""
+    said: set[str] = set()
 
     def other(record: logging.LogRecord) -> bool:
-        return record.module != "store" or record.levelno > logging.INFO
+        if record.levelno > logging.INFO or record.module not in ("store", *READERS):
+            return True
+        new = record.module in {"loaders", "datasets"} and record.getMessage() not in said
+        said.add(record.getMessage())
+        return new
 
     log = logging.getLogger("simprior")
     log.addFilter(other)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,8 @@ from simprior.boolean.truthtable import pack, parse_functions, to_hex
 from simprior.checks import whole
 from simprior.errors import InputError
 from simprior.network import Network
-from simprior.training.datasets import SOURCES, corrupt_labels, load_dataset, parse_classes
-from simprior.training.loaders import is_file, load_file
+from simprior.training.datasets import SOURCES, corrupt_labels, split_dataset
+from simprior.training.overlap import find_overlap
 
 _DRAWN = re.compile(r"(random|lz)(?::([0-9.eE+-]+))?\Z")
 _MOVES, _STARTS = 20000, 256
@@ -40,6 +39,8 @@ class Problem:
     ``inputs`` (m, d) float64; ``target`` (m,) uint8 true labels; ``train_index`` (k,) and
     ``attack_index`` (a,) disjoint rows of ``inputs``; ``labels`` (k + a,) uint8 the labels to fit,
     training set first. ``n`` is the number of bits if the inputs are all bit strings, else 0.
+    ``settings`` (of data) is what else determines the inputs: classes, label, missing, scale;
+    ``source`` says what was read, and how many test inputs are training inputs too.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Problem:
     labels: np.ndarray
     seed: int
     corrupt: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def m(self) -> int:
@@ -98,7 +101,7 @@ class Problem:
             "seed": self.seed, "corrupt": self.corrupt,
             "train_index": self.train_index.tolist(), "attack_index": self.attack_index.tolist(),
             "labels": "".join(map(str, self.labels)),
-            "majority_error": self.majority_error,
+            "majority_error": self.majority_error, **self.settings,
         }  # fmt: skip
 
 
@@ -145,56 +148,31 @@ def boolean_problem(
 def data_problem(
     data: str, *, classes: str | None = None, train: int = 100, test: int = 100, seed: int = 0,
     corrupt: float = 0.0, attack: int = 0, scale: str | None = None, label: str | None = None,
+    missing: str = "refuse",
 ) -> Problem:  # fmt: skip
     """Real data: the function is the labelling of training, attack and test inputs, in this order.
 
     ``data`` is a name of ``datasets.SOURCES``, or a local file in a format of ``loaders`` (whose
-    class column is ``label``); ``test`` held-out inputs and ``attack`` points are drawn from the
-    examples outside the training set. Raises :class:`InputError`.
+    class column is ``label``; ``missing`` values are refused, or their rows dropped); ``test``
+    held-out inputs and ``attack`` points are drawn from the examples outside the training set.
+    Scaling as in ``datasets``. Raises :class:`InputError`.
     """
-    more: dict[str, Any] = {"test": test, "seed": seed, "corrupt": corrupt, "attack": attack}
-    if data not in SOURCES and is_file(data):
-        return _file_problem(data, label, classes, train, scale, more)
-    if label is not None:
-        raise InputError(f"label={label!r} with data={data!r}", "a data file", "leave label out")
-    found = load_dataset(data, classes=classes, train=train, seed=seed, scale=scale)
-    return problem_from_arrays(
-        f"{data} {found.classes}", found.X_train, found.y_train, found.X_test, found.y_test, **more
-    )
-
-
-def _file_problem(
-    data: str, label: str | None, classes: str | None, train: int, scale: str | None,
-    more: dict[str, Any],
-) -> Problem:  # fmt: skip
-    """A problem from a local file; features are scaled by their largest values unless told so."""
-    X, known = load_file(data, label)
-    text = classes
-    if text is None:
-        values = np.unique(known)
-        if len(values) != 2:
-            raise InputError(
-                f"data={data!r} with {len(values)} classes", "classes to tell apart",
-                "pass for example --classes 3,8",
-            )  # fmt: skip
-        text = f"{values[0]}:{values[1]}"
-    zero, one = parse_classes(text, np.unique(known))
-    rows = np.flatnonzero(np.isin(known, zero + one))
-    labels = np.isin(known[rows], one).astype(np.uint8)
-    train = whole("train", train, 1, len(rows) - 1)
-    order = rng.generator(more["seed"], "data/split").permutation(len(rows))
-    first, rest = X[rows[order[:train]]], X[rows[order[train:]]]
-    top = np.abs(X).max(axis=0)
-    if scale == "standard":
-        mean, sd = first.mean(axis=0), first.std(axis=0)
-        sd = np.where(sd > 0, sd, np.inf)
-        first, rest = (first - mean) / sd, (rest - mean) / sd
-    else:
-        first, rest = (part / np.where(top > 0, top, 1.0) for part in (first, rest))
-    return problem_from_arrays(
-        f"{Path(data).name} {text}", first, labels[order[:train]], rest, labels[order[train:]],
-        **more,
+    found = split_dataset(
+        data, classes=classes, train=whole("train", train, 1), seed=seed, scale=scale, label=label,
+        missing=missing, count=False,
     )  # fmt: skip
+    settings: dict[str, Any] = {}
+    if data not in SOURCES:
+        settings = {"classes": found.classes, "missing": missing, "scale": found.scale}
+        if "label" in found.source:
+            settings["label"] = found.source["label"]
+    elif found.scale != SOURCES[data].scale:
+        settings = {"scale": found.scale}
+    problem = problem_from_arrays(
+        f"{found.name} {found.classes}", found.X_train, found.y_train, found.X_test, found.y_test,
+        test=test, seed=seed, corrupt=corrupt, attack=attack,
+    )  # fmt: skip
+    return replace(problem, settings=settings, source={**found.source, **problem.source})
 
 
 def problem_from_arrays(
@@ -215,9 +193,13 @@ def problem_from_arrays(
     target = np.concatenate([y_train, y_test[order]]).astype(np.uint8)
     points = np.arange(k, k + attack)
     labels = np.concatenate([corrupt_labels(target[:k], corrupt, seed), 1 - target[points]])
+    fitted = k + attack
+    twice = find_overlap(inputs[:fitted], labels, inputs[fitted:], target[fitted:])
+    twice.report(name, fitted, test)
     return Problem(
-        name, 0, inputs, target, np.arange(k), points, labels.astype(np.uint8), seed, float(corrupt)
-    )
+        name, 0, inputs, target, np.arange(k), points, labels.astype(np.uint8), seed,
+        float(corrupt), source=twice.describe(),
+    )  # fmt: skip
 
 
 def make_target(target: Any, m: int, n: int, seed: int) -> tuple[str, np.ndarray]:
