@@ -24,6 +24,8 @@ from simprior.analysis.errors_stats import (
 )
 from simprior.analysis.resample import Bootstrap, Part, disjoint_parts, redraw, unit_total
 from simprior.analysis.sides import Joint, Side
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.unseen import partial_table
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
 
@@ -147,9 +149,17 @@ def mass_rows(a: Side, b: Side, found: dict[str, float], level: float) -> list[R
     rows += [_share("mass_common_a", found, a, level), _share("mass_common_b", found, b, level)]
     rows.append(("selected_functions", found["selected_functions"], _NAN, _NAN, _NAN))
     rows += [_share("selected_mass_a", found, a, level), _share("selected_mass_b", found, b, level)]
-    unlisted = {"unlisted_mass_a": a, "unlisted_mass_b": b}
-    rows += [_share(k, {k: side.rest}, side, level) for k, side in unlisted.items() if side.rest]
+    for name, side in (("a", a), ("b", b)):
+        if side.rest and isinstance(side.source, FunctionCounts):
+            rows.append(_unlisted(f"unlisted_mass_{name}", side.source, level))
     return rows
+
+
+def _unlisted(name: str, counts: FunctionCounts, level: float) -> Row:
+    """Mass of the functions that a table does not list."""
+    profile = counts.profile
+    found = partial_table(profile.count, counts.samples, profile.multiplicity, level)
+    return name, found.mass, found.stderr, found.low, found.high
 
 
 def _share(name: str, found: dict[str, float], side: Side, level: float) -> Row:

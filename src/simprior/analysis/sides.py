@@ -109,7 +109,8 @@ class Side:
         may have given it."""
         if self.exact:
             return 0.0
-        return float(clopper_pearson(self.rest * self.unseen_size, self.unseen_size, level)[1])
+        count = np.array(self.rest * self.unseen_size)
+        return float(clopper_pearson(count, self.unseen_size, level)[1])
 
 
 def side_of(source: Any, name: str) -> Side:

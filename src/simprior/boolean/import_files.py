@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def read_functions(
         chunks, notes = reader.chunks(_lines(path)), reader.notes
     parts = [(_packed(str(path), c, inputs, order), c.count, c.extra) for c in chunks]
     if not parts:
-        raise InputError(f"file={path}", "at least one line with a function", "it is empty")
+        raise InputError(f"file={path}", "at least one line with a function", "it has none")
     words, count = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     extra = {name: np.concatenate([part[2][name] for part in parts]) for name in parts[0][2]}
     samples, more = samples_of(str(path), count, extra, samples)
@@ -146,7 +146,7 @@ def _open(path: Path) -> IO[bytes]:
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-        return gzip.open(path) if packed else path.open("rb")
+        return cast(IO[bytes], gzip.open(path) if packed else path.open("rb"))
     except OSError as error:
         raise InputError(
             f"file={path}", f"a readable text file ({error.strerror})", "check the path"

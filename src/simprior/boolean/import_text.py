@@ -98,9 +98,7 @@ class TextReader:
         separator = next((s for s in "\t;," if s in text), None)
         separator = "|" if text[0] == "|" else separator
         parts = split(text, separator)
-        is_header = not any(_NUMBER.match(p) or self.score(p) for p in parts) or any(
-            p.lower() in (FUNCTION, COUNT) for p in parts
-        )
+        is_header = self._is_header(parts)
         if self._columns is not None:
             at = {name: i for i, name in enumerate(self._columns) if name != OTHER}
             layout = Layout(len(self._columns), separator, at)
@@ -118,6 +116,17 @@ class TextReader:
         shown = text if len(text) <= 60 else text[:57] + "..."
         self.notes.append(f"line {first[0]} is a header ({shown})")
         return layout, rest
+
+    def _is_header(self, parts: list[str]) -> bool:
+        """Whether a line names columns: no cell is a number or a function. A name may look like hex
+        digits (``f``) only where --columns tell that the count is none."""
+        if {FUNCTION, COUNT} & {part.lower() for part in parts}:
+            return True
+        if any(_NUMBER.match(part) or self.score(part) == 2 for part in parts):
+            return False
+        return (self._columns is not None and COUNT in self._columns) or not any(
+            map(self.score, parts)
+        )
 
     def _named(self, first: tuple[int, str], parts: list[str], separator: str | None) -> Layout:
         """The layout that a header gives; none if its names are others and there are two."""
@@ -295,7 +304,7 @@ def samples_of(
     if off > _SAME:
         if given is None and abs(samples / total - 1) > 2 * off:
             raise InputError(
-                f"{name}: p of few digits, of about {samples:.4g} samples, counts {total}",
+                f"{name}: p of few digits, of about {samples:.4g} samples, counts {whole:,}",
                 "the number of samples", "pass it: --samples",
             )  # fmt: skip
         return given or whole, notes

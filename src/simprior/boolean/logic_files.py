@@ -144,8 +144,8 @@ def _pla_keyword(pla: _Pla, number: int, text: str) -> None:
 
 
 def _check_pla_outputs(pla: _Pla, number: int, text: str) -> None:
-    known = pla.outputs if pla.outputs is not None else len(pla.output_names) or 1
-    if max(known, len(pla.output_names)) > 1:
+    known = max(pla.outputs or 1, len(pla.output_names))
+    if known > 1:
         names = f" ({', '.join(pla.output_names[:4])})" if pla.output_names else ""
         raise bad_line(
             pla.name, number, text, f"one output, not {known}{names}", "split it by outputs"
@@ -243,7 +243,7 @@ def read_blif(name: str, lines: Iterable[tuple[int, str]]) -> LogicFunction:
         elif key == ".outputs":
             outputs += values
         elif key == ".names" and values:
-            if values[-1] in nodes or values[-1] in inputs:
+            if values[-1] in nodes:
                 raise bad_line(
                     name, number, text, "each signal defined once", f"remove one {values[-1][:40]}"
                 )
