@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 """What a spreadsheet takes for the start of a formula."""
 
 
@@ -31,8 +31,11 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def quoted(value: Any) -> Any:
-    """A cell: a text that would start a formula with a ``'`` before it."""
-    if not isinstance(value, str) or not value.lstrip(" ").startswith(_FORMULA):
+    """A cell: a text that would start a formula with a ``'`` before it; lines end in a newline."""
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare one would end the row
+    if not value.lstrip(" ").startswith(_FORMULA):
         return value
     try:
         float(value)
