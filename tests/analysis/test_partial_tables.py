@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simprior.analysis.compare import compare
-from simprior.analysis.figures_counts import rank_figure
+from simprior.analysis.figures_counts import _title as figure_title
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.truthtable import pack
 from simprior.boolean.unseen import partial_table
@@ -73,7 +73,7 @@ def test_counts_over_samples_and_what_the_summary_says(tmp_path: Path) -> None:
     frame = part.ones_frame()
     assert frame["p"].sum() == pytest.approx(0.175)
     assert (frame["p_high"] > 0.8).all() and (frame["p_low"] <= frame["p"]).all()
-    assert "17.5 % of the samples listed" in rank_figure(part).axes[0].get_title("left")
+    assert "17.5 % of the samples listed" in figure_title(part)
     for samples in (1749, 0, 2**60, 2.5):
         with pytest.raises(InputError):
             FunctionCounts.from_counts(WORDS[:3], count, m=16, n=4, samples=samples)  # type: ignore[arg-type]

@@ -51,8 +51,9 @@ def test_a_table_that_lists_part_of_the_samples(tmp_path: Path, capsys: Any) -> 
     assert rows["total_variation"]["value"] == pytest.approx(0.825)
 
 
-def test_labels_of_96_inputs_all_the_way(tmp_path: Path, capsys: Any) -> None:
-    """m is no power of 2: table, its file, compare, plot, measure, info."""
+@pytest.fixture
+def of_96_inputs(tmp_path: Path) -> tuple[Path, Path, list[str]]:
+    """Two runs of the same 40 labellings of 96 inputs (m is no power of 2), and these."""
     source = np.random.default_rng(1)
     base = source.integers(0, 2, 96)
     flips = source.random((40, 96)) < np.linspace(0.05, 0.3, 40)[:, None]
@@ -62,22 +63,42 @@ def test_labels_of_96_inputs_all_the_way(tmp_path: Path, capsys: Any) -> None:
         (tmp_path / name).write_text("".join(lines))
         out = tmp_path / f"run-{name}"
         assert run("import", tmp_path / name, "--m", 96, "--out", out, "--quiet") == 0
-    a, b = tmp_path / "run-a", tmp_path / "run-b"
+    return tmp_path / "run-a", tmp_path / "run-b", functions
+
+
+def test_labels_of_96_inputs(
+    tmp_path: Path, capsys: Any, of_96_inputs: tuple[Path, Path, list[str]]
+) -> None:
+    a, b, functions = of_96_inputs
     assert run("table", a, "--out", tmp_path / "t.csv", "--quiet") == 0
     frame = pd.read_csv(tmp_path / "t.csv", comment="#")
     assert frame["function"].tolist() == functions[:20] and frame["ones"].max() <= 96
     again = tmp_path / "again"
     assert run("import", tmp_path / "t.csv", "--m", 96, "--out", again, "--quiet") == 0
-    assert run("compare", a, again, "--bootstrap", 20, "--splits", 2, "--quiet") == 0
-    target = functions[0]
-    words = ["--target", target, "--bootstrap", 20, "--splits", 2, "--out", tmp_path / "c"]
-    assert run("compare", a, b, *words, "--plot", "--quiet") == 0
-    assert run("plot", a, "--quiet") == 0
-    assert run("info", a) == 0
     capsys.readouterr()
-    assert run("measure", a, "--quiet", "--out", tmp_path / "m") == 0
+    assert run("compare", a, again, "--bootstrap", 20, "--splits", 2, "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["statistics"]}
+    assert rows["functions_common"]["value"] == 20
+    assert rows["offset_decades"]["value"] == pytest.approx(0, abs=1e-12)
+    words = ["--target", functions[0], "--bootstrap", 20, "--splits", 2, "--out", tmp_path / "c"]
+    assert run("compare", a, b, *words, "--quiet") == 0
+    assert run("info", a) == 0
     assert run("compare", a, b, "--target", "majority") == 2
     assert "names are defined only when" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_figures_and_measures_of_96_inputs(
+    tmp_path: Path, of_96_inputs: tuple[Path, Path, list[str]]
+) -> None:
+    a, b, functions = of_96_inputs
+    assert run("plot", a, "--quiet") == 0
+    assert len(list((a / "figures").glob("*.png"))) == 4
+    words = ["--target", functions[0], "--bootstrap", 20, "--splits", 2, "--out", tmp_path / "c"]
+    assert run("compare", a, b, *words, "--plot", "--quiet") == 0
+    assert run("measure", a, "--quiet", "--out", tmp_path / "m") == 0
+    measured = pd.read_parquet(tmp_path / "m" / "measures.parquet")
+    assert len(measured) and np.isfinite(measured["lz76"]).all()
 
 
 def test_no_output_directory_no_reading(tmp_path: Path, capsys: Any) -> None:
