@@ -83,7 +83,7 @@ def test_counts_made_elsewhere() -> None:
     assert c.count.tolist() == [5, 3, 2] and c.samples == 10 and c.iid
     assert c.tables().tolist() == [[1, 1], [0, 0], [0, 1]]
     np.testing.assert_array_equal(c.ones[:, 0], [3, 2, 5])
-    for counts, samples in (([1, 0, 1, 1], None), ([1, 1, 1, 1], 5)):
+    for counts, samples in (([1, 0, 1, 1], None), ([1, 1, 1, 1], 3)):
         with pytest.raises(InputError):
             FunctionCounts.from_counts(words, np.array(counts), m=2, samples=samples)
 

@@ -376,12 +376,10 @@ def test_import_names_the_malformed_line(
 def test_import_other_bad_files(fake: dict[str, Any], capsys: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n# nothing\n")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
-    (tmp_path / "hex").write_text("0xff 5\n")
     for name, says, extra in [
         ("empty", "at least one line", []),
         ("bytes", "a text file", []),
         ("missing", "a readable text file", []),
-        ("hex", "hex has no reversed order", ["--bit-order", "reversed"]),
     ]:
         assert main(["import", str(tmp_path / name), "--n", "3", "--out", "o", *extra]) == 2
         error = capsys.readouterr().err

@@ -95,7 +95,8 @@ class Comparison:
         """One row a function, by descending p_a + p_b: function (hex), p_a, p_a_low, p_a_high,
         effective_a, p_b, ..., seen_in ("both", "a only", "b only").
 
-        A function that a run did not meet has p = 0 there and the exact upper limit of 0 counts.
+        A function that a run did not meet has p = 0 there and the exact upper limit of 0 counts;
+        of a table that lists part of the functions, that of all its unlisted samples.
         """
         import pandas as pd
 
@@ -158,7 +159,8 @@ def compare(
         total_variation, jensen_shannon, hellinger (plug-in values, never low on average; the
         interval covers the true distance) and ``*_held_out`` (never high on average);
         functions_a/b/common, mass_common_a/b (share of a run's networks whose function the other
-        run met); selected_functions, selected_mass_a/b; spearman, kendall, pearson,
+        run met); unlisted_mass_a/b of a table that lists only part of its samples' functions;
+        selected_functions, selected_mass_a/b; spearman, kendall, pearson,
         pearson_noise_free; offset_decades, scatter_decades, scatter_decades_noise_free; slope,
         slope_counting_only; with a target mean_error_a/b, mean_error_difference, baseline_*.
 
@@ -175,7 +177,8 @@ def compare(
     side_a, side_b = side_of(a, "a"), side_of(b, "b")
     _check_same_inputs(side_a, side_b)
     joint = join(side_a, side_b)
-    found = measure(joint.pa, joint.ka, joint.pb, joint.kb, min_count)
+    rest = (side_a.rest, side_b.rest)
+    found = measure(joint.pa, joint.ka, joint.pb, joint.kb, min_count, rest)
     size = min(unit_total(side_a), unit_total(side_b))
     size = size if math.isinf(size) else float(size // 2)
     noise = ceilings(side_a, side_b, joint, size, min_count, splits, seed)

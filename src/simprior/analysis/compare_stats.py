@@ -22,8 +22,10 @@ from simprior.analysis.errors_stats import (
     error_histogram,
     mean_error,
 )
-from simprior.analysis.resample import Bootstrap, disjoint_parts, redraw, unit_total
+from simprior.analysis.resample import Bootstrap, Part, disjoint_parts, redraw, unit_total
 from simprior.analysis.sides import Joint, Side
+from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.unseen import partial_table
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
 
@@ -40,10 +42,15 @@ Row = tuple[str, float, float, float, float]
 
 
 def measure(
-    pa: np.ndarray, ka: np.ndarray, pb: np.ndarray, kb: np.ndarray, min_count: float
-) -> dict[str, float]:
-    """All point values that need two distributions only: (U,) estimates and effective counts."""
-    found = dict(zip(NAMES, distances(pa, pb).tolist(), strict=True))
+    pa: np.ndarray, ka: np.ndarray, pb: np.ndarray, kb: np.ndarray, min_count: float,
+    rest: tuple[float, float] = (0.0, 0.0),
+) -> dict[str, float]:  # fmt: skip
+    """All point values that need two distributions only: (U,) estimates and effective counts.
+
+    ``rest``: the probability that each side does not list, which counts as met by it alone.
+    """
+    apart = np.append(pa, [rest[0], 0.0]), np.append(pb, [0.0, rest[1]])
+    found = dict(zip(NAMES, distances(*(apart if any(rest) else (pa, pb))).tolist(), strict=True))
     both = (pa > 0) & (pb > 0)
     used = _selected(pa, ka, pb, kb, min_count)
     found |= {
@@ -116,10 +123,21 @@ def _held_out(a: Side, b: Side, joint: Joint, seed: int) -> HeldOut:
         source = rng.generator(seed, "compare/held-out", index)
         halves_a = disjoint_parts(a, joint.row_a, size_a, source)
         halves_b = disjoint_parts(b, joint.row_b, size_b, source)
+        if a.rest or b.rest:
+            listed = ((joint.row_a >= 0) | (a.rest == 0)) & ((joint.row_b >= 0) | (b.rest == 0))
+            halves_a, halves_b = ([_lumped(x, listed) for x in h] for h in (halves_a, halves_b))
         found.append(held_out(halves_a, halves_b, a.set_size, b.set_size))
     return HeldOut(
         np.mean([f.value for f in found], axis=0), np.mean([f.stderr for f in found], axis=0)
     )  # fmt: skip
+
+
+def _lumped(part: Part, listed: np.ndarray) -> Part:
+    """A part with everything outside ``listed`` (U,) as one class: what tables that list part of
+    the functions know. No distance grows by lumping, so the bounds from below stay bounds."""
+    rest = float(part.p[~listed].sum()) + part.rest
+    units = float(part.units[~listed].sum()) + part.rest * part.size
+    return Part(np.append(part.p[listed], rest), np.append(part.units[listed], units), part.size)
 
 
 def mass_rows(a: Side, b: Side, found: dict[str, float], level: float) -> list[Row]:
@@ -131,7 +149,17 @@ def mass_rows(a: Side, b: Side, found: dict[str, float], level: float) -> list[R
     rows += [_share("mass_common_a", found, a, level), _share("mass_common_b", found, b, level)]
     rows.append(("selected_functions", found["selected_functions"], _NAN, _NAN, _NAN))
     rows += [_share("selected_mass_a", found, a, level), _share("selected_mass_b", found, b, level)]
+    for name, side in (("a", a), ("b", b)):
+        if side.rest and isinstance(side.source, FunctionCounts):
+            rows.append(_unlisted(f"unlisted_mass_{name}", side.source, level))
     return rows
+
+
+def _unlisted(name: str, counts: FunctionCounts, level: float) -> Row:
+    """Mass of the functions that a table does not list."""
+    profile = counts.profile
+    found = partial_table(profile.count, counts.samples, profile.multiplicity, level)
+    return name, found.mass, found.stderr, found.low, found.high
 
 
 def _share(name: str, found: dict[str, float], side: Side, level: float) -> Row:
@@ -212,7 +240,11 @@ def error_rows(
         (f"mean_error_{name}", f.value, f.stderr, f.low, f.high)
         for name, f in zip("ab", found, strict=True)
     ]
-    rows.append(_difference(*found, _z(level)))
+    difference = _difference(*found, _z(level))
+    if a.rest or b.rest:  # any test error of what is not listed
+        limits = found[0].low - found[1].high, found[0].high - found[1].low
+        difference = (*difference[:3], *limits)
+    rows.append(difference)
     known = baselines(task)
     known |= {f"baseline_permuted_{name}": f.permuted for name, f in zip("ab", found, strict=True)}
     rows += [(name, value, _NAN, _NAN, _NAN) for name, value in known.items()]
@@ -236,7 +268,7 @@ def ceilings(
         a1, a2 = disjoint_parts(a, joint.row_a, size, source)
         b1, b2 = disjoint_parts(b, joint.row_b, size, source)
         three = [
-            measure(x.p, x.units, y.p, y.units, min_count)
+            measure(x.p, x.units, y.p, y.units, min_count, (x.rest, y.rest))
             for x, y in ((a1, b1), (a1, a2), (b1, b2))
         ]
         for name in three[0]:

@@ -83,7 +83,8 @@ def mean_error(side: Side, task: Task, level: float) -> MeanError:
     make the same number of errors it is widened by the exact binomial bound of a deviation that was
     not met. ``permuted`` is the mean error against targets whose labels on the test inputs are
     permuted at random (same number of ones, hence the same entropy): what the balance of classes
-    alone gives.
+    alone gives. Where a table lists part of its samples only, value, error and ``permuted`` are
+    those of the listed functions, and the interval allows any error of the others.
     """
     from scipy.special import ndtri
 
@@ -95,11 +96,25 @@ def mean_error(side: Side, task: Task, level: float) -> MeanError:
     half = float(ndtri(0.5 + level / 2)) * error
     if variance == 0 and not side.exact:
         half = float(clopper_pearson(np.array(0.0), side.set_size, level)[1])
-    histogram = np.bincount(np.rint(wrong * task.tests).astype(int), p, task.tests + 1)
+    low, high = value - half, value + half
+    if side.rest:
+        low, high = _any_error(side, wrong, float(ndtri(0.5 + level / 2)))
+    listed = side.p if side.rest else p
+    histogram = np.bincount(np.rint(wrong * task.tests).astype(int), listed, task.tests + 1)
     return MeanError(
-        value, error, max(0.0, value - half), min(1.0, value + half), _permuted(side, p, task),
+        value, error, max(0.0, low), min(1.0, high), _permuted(side, p, task),
         histogram,
     )  # fmt: skip
+
+
+def _any_error(side: Side, wrong: np.ndarray, z: float) -> tuple[float, float]:
+    """Limits of the mean error: no error, and error 1, of all that is not listed."""
+    ends = []
+    for sign, error in ((-1.0, 0.0), (1.0, 1.0)):
+        mean = float(side.p @ wrong) + side.rest * error
+        square = float(side.p @ wrong**2) + side.rest * error
+        ends.append(mean + sign * z * math.sqrt(max(0.0, square - mean * mean) / side.set_size))
+    return ends[0], ends[1]
 
 
 def _permuted(side: Side, p: np.ndarray, task: Task) -> float:
@@ -128,7 +143,10 @@ def baselines(task: Task) -> dict[str, float]:
 def error_histogram(
     sides: tuple[Side, Side], found: tuple[MeanError, MeanError], tests: int, level: float
 ) -> pd.DataFrame:
-    """P(error) of both runs: columns wrong, error, p_a, p_a_low, p_a_high, p_b, ..."""
+    """P(error) of both runs: columns wrong, error, p_a, p_a_low, p_a_high, p_b, ...
+
+    Upper limits are as if all samples that a side does not list had that error.
+    """
     import pandas as pd
 
     wrong = np.arange(tests + 1)
@@ -138,5 +156,8 @@ def error_histogram(
         low, high = (
             (p, p) if side.exact else clopper_pearson(p * side.set_size, side.set_size, level)
         )
+        if side.rest:
+            most = np.minimum(p + side.rest, 1.0) * side.set_size
+            high = clopper_pearson(most, side.set_size, level)[1]
         columns |= {f"p_{name}": p, f"p_{name}_low": low, f"p_{name}_high": high}
     return pd.DataFrame(columns)

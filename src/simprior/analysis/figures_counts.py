@@ -275,6 +275,9 @@ def _binned(
 def _title(counts: FunctionCounts | WatchResult) -> str:
     label = model_label(counts.info.get("model"))
     part = f",\n1 in {1 / counts.keep:g} functions counted" if counts.keep < 1 else ""
+    if isinstance(counts, FunctionCounts) and counts.unlisted > 0:
+        listed = 100 * (1 - counts.unlisted / counts.samples)
+        part = f",\n{listed:.3g} % of the samples listed"
     return rf"{label}; $N={scientific(counts.samples)}${part}"
 
 

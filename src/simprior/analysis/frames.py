@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simprior.delimited import Records, check_shape, read_text, without_comments
-from simprior.errors import InputError, StoreError
+from simprior.errors import InputError
 from simprior.store import RunInfo, load_run
 from simprior.store_manifest import MANIFEST
 

@@ -15,6 +15,7 @@ from simprior.analysis.figure_frames import name_of
 from simprior.analysis.frames import read_registered
 from simprior.analysis.paper_tables import NAMED, caption_of, headings, named, words
 from simprior.analysis.study_frames import MAIN_TABLES
+from simprior.analysis.tables import functions_caption
 from simprior.errors import InputError
 from simprior.store import RunDir, RunInfo, load_run
 from simprior.store_manifest import MANIFEST
@@ -216,8 +217,9 @@ def _in_order(files: list[str]) -> list[str]:
 def _counts(path: Path) -> str:
     from simprior.boolean.counts import FunctionCounts
 
-    frame = FunctionCounts.load(path, top=TOP).to_frame(top=TOP)
-    return page.table(frame, f"The {len(frame)} most frequent functions.")
+    counts = FunctionCounts.load(path, top=TOP)
+    frame = counts.to_frame(top=TOP)
+    return page.table(frame, functions_caption(counts, len(frame)))
 
 
 def _manifest_section(path: Path, manifest: Mapping[str, Any]) -> page.Section:

@@ -35,11 +35,12 @@ _TAIL = 1e-12
 @dataclass(frozen=True)
 class Part:
     """A part of a run: (U,) normalised estimates ``p``, effective counts ``units`` and their total
-    ``size`` (inf for exact probabilities)."""
+    ``size`` (inf for exact probabilities); ``rest`` is the part's share that is not listed."""
 
     p: np.ndarray
     units: np.ndarray
     size: float
+    rest: float = 0.0
 
 
 def split_halves(counts: FunctionCounts, seed: int = 0) -> tuple[FunctionCounts, FunctionCounts]:
@@ -58,15 +59,18 @@ def split_halves(counts: FunctionCounts, seed: int = 0) -> tuple[FunctionCounts,
             "a run that shares hidden layers, is pooled, or was loaded in part",
             "the whole table of independent networks", "sample with --heads 1",
         )  # fmt: skip
-    total = int(counts.count.sum())
+    available = np.append(counts.count, counts.unlisted)
+    total = int(available.sum())
     if total < 2:
         raise InputError(f"a run of {total} samples", "two at least", "sample more")
     rng = generator(seed, "compare/halves")
-    first = _take(counts.count, total // 2, rng)
-    return _subset(counts, first), _subset(counts, counts.count - first)
+    first = _take(available, total // 2, rng)
+    return _subset(counts, first), _subset(counts, available - first)
 
 
-def _subset(counts: FunctionCounts, k: np.ndarray) -> FunctionCounts:
+def _subset(counts: FunctionCounts, dealt: np.ndarray) -> FunctionCounts:
+    """The run with ``dealt`` (F + 1,) samples of each function and of those not listed."""
+    total, k = int(dealt.sum()), dealt[:-1]
     order = np.argsort(-k, kind="stable")
     order = order[k[order] > 0]
     words, k = np.ascontiguousarray(counts.words[order]), k[order]
@@ -75,7 +79,6 @@ def _subset(counts: FunctionCounts, k: np.ndarray) -> FunctionCounts:
         block = slice(first, first + (1 << 18))
         t = unpack(words[block], counts.m).sum(axis=1, dtype=np.int64)
         np.add.at(ones, t, np.stack([k[block], k[block]], axis=1))
-    total = int(k.sum())
     return FunctionCounts(
         counts.m, counts.n, Rows(words, k, k.copy(), k.copy()), Profile.of(k, k, k), total, total,
         ones=ones, info=counts.info,
@@ -84,7 +87,7 @@ def _subset(counts: FunctionCounts, k: np.ndarray) -> FunctionCounts:
 
 def unit_total(side: Side) -> float:
     """Number of whole units of a side, inf for exact probabilities."""
-    return np.inf if side.exact else float(_whole(side.units).sum())
+    return np.inf if side.exact else float(_all_units(side).sum())
 
 
 def disjoint_parts(
@@ -99,19 +102,28 @@ def disjoint_parts(
         for _ in range(2):
             draw = side.p * np.inf if np.isinf(size) else rng.multinomial(int(size), side.p)
             values = side.p if np.isinf(size) else draw / size
-            found.append((values, np.asarray(draw, float)))
+            found.append((values, np.asarray(draw, float), 0.0))
     else:
-        left = _whole(side.units)
-        worth = side.p / left
+        left = _all_units(side)
+        worth = (np.append(side.p, side.rest) if side.rest > 0 else side.p) / left
         for _ in range(2):
             taken = _take(left, int(min(size, left.sum())), rng)
             left = left - taken
             values = worth * taken
-            found.append((values / values.sum(), taken.astype(float)))
+            values = values / values.sum()
+            rest = float(values[-1]) if side.rest > 0 else 0.0
+            found.append((values[: len(side.p)], taken[: len(side.p)].astype(float), rest))
     met = row >= 0
     return [
-        Part(np.where(met, p[row], 0.0), np.where(met, units[row], 0.0), size) for p, units in found
+        Part(np.where(met, p[row], 0.0), np.where(met, units[row], 0.0), size, rest)
+        for p, units, rest in found
     ]
+
+
+def _all_units(side: Side) -> np.ndarray:
+    """Whole units of each function, and last of those that are not listed, if any."""
+    units = _whole(side.units)
+    return np.append(units, _whole(np.array(side.rest * side.set_size))) if side.rest > 0 else units
 
 
 def _whole(units: np.ndarray) -> np.ndarray:
@@ -135,7 +147,7 @@ class Bootstrap:
     """
 
     def __init__(self, joint: Joint) -> None:
-        columns = np.stack([joint.pa, joint.ka, joint.pb, joint.kb])
+        columns = joint.columns
         order = np.lexsort(columns)
         columns = columns[:, order]
         new = np.ones(len(order), bool)

@@ -75,8 +75,9 @@ class WeightedFunctions:
 @dataclass(frozen=True)
 class Side:
     """One side of a comparison: ``p`` (F,), ``units`` (F,) effective counts (module docstring),
-    ``set_size`` the effective number of samples for the probability of a set of functions, and
-    ``unseen_size`` that for a function that was not met."""
+    ``set_size`` the effective number of samples for the probability of a set of functions,
+    ``unseen_size`` that for a function that was not met, ``rest`` the share of samples whose
+    functions the table does not list (``p`` sums to 1 - ``rest``)."""
 
     m: int
     n: int
@@ -86,6 +87,7 @@ class Side:
     set_size: float
     unseen_size: float
     source: FunctionCounts | WeightedFunctions
+    rest: float = 0.0
 
     @property
     def exact(self) -> bool:
@@ -103,10 +105,12 @@ class Side:
         return clopper_pearson(self.units, np.maximum(self.units / self.p, self.units), level)
 
     def unseen_bound(self, level: float) -> float:
-        """Upper bound of P(f) of a function that was not met."""
+        """Upper bound of P(f) of a function that was not met; or not listed: all unlisted samples
+        may have given it."""
         if self.exact:
             return 0.0
-        return float(clopper_pearson(np.array(0.0), self.unseen_size, level)[1])
+        count = np.array(self.rest * self.unseen_size)
+        return float(clopper_pearson(count, self.unseen_size, level)[1])
 
 
 def side_of(source: Any, name: str) -> Side:
@@ -136,6 +140,7 @@ def side_of(source: Any, name: str) -> Side:
     return Side(
         source.m, source.n, source.words, source.p, source.count / effect,
         source.samples / set_effect, source.samples / unseen_effect, source,
+        source.unlisted / source.samples,
     )  # fmt: skip
 
 
@@ -180,7 +185,8 @@ def _effects(counts: FunctionCounts) -> tuple[np.ndarray, float, float]:
 @dataclass(frozen=True)
 class Joint:
     """All functions of two sides: ``words`` (U, W); (U,) estimates ``pa``, ``pb`` and effective
-    counts ``ka``, ``kb``, 0 where not met; rows ``row_a``, ``row_b`` of the sides, -1 likewise."""
+    counts ``ka``, ``kb``, 0 where not met; rows ``row_a``, ``row_b`` of the sides, -1 likewise.
+    ``rest_a``, ``rest_b``: (probability, effective count) of what a side does not list."""
 
     words: np.ndarray
     pa: np.ndarray
@@ -189,6 +195,18 @@ class Joint:
     kb: np.ndarray
     row_a: np.ndarray
     row_b: np.ndarray
+    rest_a: tuple[float, float] = (0.0, 0.0)
+    rest_b: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def columns(self) -> np.ndarray:
+        """(4, U') pa, ka, pb, kb; what a side does not list is one more function, of its own."""
+        rows = [np.stack([self.pa, self.ka, self.pb, self.kb])]
+        if self.rest_a[0] > 0:
+            rows.append(np.array([[*self.rest_a, 0.0, 0.0]]).T)
+        if self.rest_b[0] > 0:
+            rows.append(np.array([[0.0, 0.0, *self.rest_b]]).T)
+        return np.concatenate(rows, axis=1)
 
 
 def join(a: Side, b: Side) -> Joint:
@@ -210,6 +228,7 @@ def join(a: Side, b: Side) -> Joint:
     return Joint(
         ordered[new], spread(a.p, row_a), spread(a.units, row_a),
         spread(b.p, row_b), spread(b.units, row_b), row_a, row_b,
+        *((s.rest, s.rest * s.set_size if s.rest else 0.0) for s in (a, b)),
     )  # fmt: skip
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.numbers import plus_minus, scientific
 from simprior.errors import InputError
+from simprior.store_csv import comment, csv_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +26,8 @@ PAGE = 40
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
+} | {chr(code): " " for code in (*range(32), 127)}  # fmt: skip
+_LABEL = re.compile(r"[\w :;.,+\-/*@()=!]+")
 
 
 def function_table(
@@ -44,6 +47,21 @@ def function_table(
     return frame if columns is None else frame[list(columns)]
 
 
+def functions_caption(counts: FunctionCounts | WatchResult, shown: int) -> str:
+    """What the first ``shown`` rows of a table of functions are."""
+    functions = "function" if shown == 1 else "functions"
+    if hasattr(counts, "variance_reduction"):  # watched: in the order given, not by frequency
+        total = len(counts.p)
+        first = "" if shown == total else f"first {shown} of the "
+        return f"The {first}{total} watched {functions if total == shown else 'functions'}."
+    caption = f"The {shown} most frequent {functions}."
+    unlisted = getattr(counts, "unlisted", 0)
+    if not unlisted:
+        return caption
+    share = 100 * (1 - unlisted / counts.samples)
+    return f"{caption} The whole table lists {share:.3g} % of {counts.samples:,} samples."
+
+
 def render(
     frame: pd.DataFrame,
     form: str,
@@ -56,12 +74,13 @@ def render(
     Parameters
     ----------
     frame : DataFrame
-        Any columns. CSV and JSON keep every digit; in LaTeX, columns ``p`` and ``stderr`` become
-        one column "value plus-minus error", and in Markdown numbers have six digits.
+        Any columns. CSV and JSON keep every digit, and CSV texts start no formula
+        (:func:`simprior.store_csv.csv_text`); in LaTeX, columns ``p`` and ``stderr`` become one
+        column "value plus-minus error", and in Markdown numbers have six digits.
     form : str
         One of ``csv latex markdown json``.
     caption, label : str
-        For LaTeX; special characters of the caption are escaped.
+        For LaTeX; special characters of the caption are escaped, and refused in the label.
     note : str, optional
         How the table was made, kept as a comment: a line ``# note`` (CSV), ``% note`` (LaTeX),
         ``<!-- note -->`` (Markdown); JSON becomes ``{"comment": note, "functions": [...]}``.
@@ -69,16 +88,17 @@ def render(
     Raises
     ------
     InputError
-        Another ``form``.
+        Another ``form``, or a label with special characters.
     """
     note = None if note is None else " ".join(note.split())
     if form == "csv":
-        return (f"# {note}\n" if note else "") + str(frame.to_csv(index=False))
+        return (f"# {comment(note)}\n" if note else "") + csv_text(frame)
     if form == "latex":
         return (f"% {note}\n" if note else "") + latex(frame, caption, label)
     if form == "markdown":
         text = markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()) + "\n"
-        return text + (f"\n<!-- {note.replace('-->', '-- >')} -->\n" if note else "")
+        closed = re.sub(r"--(!?)>", r"-- \1>", note or "")
+        return text + (f"\n<!-- {closed} -->\n" if note else "")
     if form == "json":
         rows = [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
         value: Any = {"comment": note, "functions": rows} if note else rows
@@ -116,6 +136,7 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
 
     columns: dict[str, list[str]] = {}
     kinds = ""
+    label = check_label(label)
     merged = {"p", "stderr"} <= set(frame.columns)
     for name in frame.columns:
         values = frame[name].tolist()
@@ -141,13 +162,29 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """``text`` with the ten special characters of LaTeX escaped."""
+    """``text`` with the ten special characters of LaTeX escaped, control characters as blanks."""
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+def check_label(label: str) -> str:
+    r"""A label for LaTeX, else :class:`InputError`: ``\label`` cannot hold escaped characters."""
+    if not _LABEL.fullmatch(label):
+        raise InputError(
+            f"label={label[:60]!r}", "letters, digits, blanks and . , : ; - _ + / * @ ( ) = !",
+            "pass for example --label tab:functions",
+        )  # fmt: skip
+    return label
+
+
+def safe_label(text: str) -> str:
+    """A label made of any text, such as the name of a file."""
+    return re.sub(r"[^\w :;.,+\-/*@()=!]", "-", text) or "tab"
 
 
 def _latex_cell(value: Any, trim: bool) -> str:
     if isinstance(value, str):
         escaped = escape_latex(value)
+        escaped = "{}" * escaped.lstrip().startswith(("[", "*")) + escaped  # \\ takes them
         return rf"\texttt{{{escaped}}}" if value.startswith("0x") else escaped
     if isinstance(value, float) and not math.isfinite(value):
         return "--"
@@ -195,9 +232,16 @@ def _cell(value: Any) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    text = " ".join(text.splitlines()).replace("\\", "\\\\").replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", r"\<", text)
 
 
 def _plain(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if not isinstance(value, str | int | float | bool | None):
+        return None if str(value) in ("<NA>", "NaT") else str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

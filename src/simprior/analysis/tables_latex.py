@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.analysis.numbers import decimals_of, fixed, interval_decimals
-from simprior.analysis.tables import PAGE, escape_latex
+from simprior.analysis.tables import PAGE, check_label, escape_latex
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ _SIGNS = {
     "ζ": "zeta", "β": "beta", "±": "pm", "≤": "le", "≥": "ge",
 }  # fmt: skip
 _MATHS = re.compile(r"(\$[^$]*\$)")
+_COMMAND = re.compile(
+    r"\\(?:(?:alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|pi|rho"
+    r"|sigma|tau|phi|varphi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Phi|Psi|Omega|ell|infty"
+    r"|frac|sqrt|sum|prod|int|pm|mp|le|ge|leq|geq|ne|neq|ll|gg|lt|gt|approx|sim|simeq|propto|times|cdot"
+    r"|in|notin|subset|cup|cap|to|mapsto|mid|dots|ldots|cdots|langle|rangle|lfloor|rfloor|lceil|rceil"
+    r"|ln|log|exp|max|min|sup|inf|sin|cos|tan|arcsin|arccos|arctan|Pr|mathrm|mathbf|mathcal|mathit"
+    r"|hat|tilde|bar|vec|dot|overline|underline|left|right|quad|prime|partial|nabla)(?![A-Za-z@])"
+    r"|[,;:! ])"
+)  # fmt: skip
 
 
 def siunitx_table(
@@ -46,7 +55,8 @@ def siunitx_table(
     frame : DataFrame
         Any columns; those that end in ``_stderr``, ``_low``, ``_high`` join the one they are of.
     caption, label : str
-        Special characters of the caption are escaped (``$...$`` is left as mathematics).
+        Special characters of the caption are escaped (``$...$`` is left as mathematics if it holds
+        nothing but mathematics, see :func:`escape_text`), and refused in the label.
     note : str
         The command that made the table; one comment line.
     names : mapping, optional
@@ -55,8 +65,9 @@ def siunitx_table(
     Raises
     ------
     InputError
-        A table without columns.
+        A table without columns, or a label with special characters.
     """
+    label = check_label(label)
     if not len(frame.columns):
         raise InputError("a table without columns", "at least one column", "choose columns")
     heads, kinds, columns = [], [], []
@@ -98,9 +109,25 @@ def _long(kinds: list[str], head: str, rows: list[str], title: tuple[str, str]) 
 
 
 def escape_text(text: str) -> str:
-    """Text for LaTeX: special characters escaped outside ``$...$``, Greek as mathematics."""
+    r"""Text for LaTeX: special characters escaped outside ``$...$``, Greek as mathematics.
+
+    Mathematics stays only with balanced braces and commands of a short list (Greek, fractions,
+    functions): anything else, such as ``$\input{x}$``, is printed as text.
+    """
     parts = _MATHS.split(text)
-    return "".join(p if _MATHS.fullmatch(p) else _escape(p) for p in parts)
+    return "".join(p if _is_maths(p) else _escape(p) for p in parts)
+
+
+def _is_maths(text: str) -> bool:
+    """Whether this is ``$...$`` that cannot do anything but print."""
+    if not _MATHS.fullmatch(text) or not text.isprintable():
+        return False
+    depth, rest = 0, _COMMAND.sub("", text[1:-1])
+    for character in rest:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth < 0:
+            return False
+    return depth == 0 and not set(rest) & set("\\%#&~") and "^^" not in text
 
 
 def _escape(text: str) -> str:
@@ -254,8 +281,9 @@ def _word(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "--"
     if isinstance(value, str) and value.startswith("0x"):
-        return rf"\texttt{{{value}}}"
-    return escape_text({True: "yes", False: "no"}[bool(value)] if _flag(value) else str(value))
+        return rf"\texttt{{{escape_latex(value)}}}"
+    text = escape_text({True: "yes", False: "no"}[bool(value)] if _flag(value) else str(value))
+    return "{}" * text.lstrip().startswith(("[", "*")) + text  # the \\ before would take them
 
 
 def _flag(value: Any) -> bool:

@@ -15,7 +15,8 @@ from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
 from simprior.boolean.counts_io import ones_totals, read_counts, save_counts
 from simprior.boolean.merge import Profile
 from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
-from simprior.boolean.unseen import Unseen, good_turing
+from simprior.boolean.unseen import Unseen, good_turing, partial_table
+from simprior.checks import whole
 from simprior.errors import InputError, StoreError
 from simprior.estimate import clopper_pearson, design_effect, korn_graubard
 from simprior.store_read import verification
@@ -39,7 +40,8 @@ class FunctionCounts:
     profile : Profile
         Distinct (count, clusters, sumsq) of the WHOLE table with multiplicities.
     samples, draws, heads : int
-        Networks drawn, hidden draws among them, heads a hidden draw.
+        Networks drawn, hidden draws among them, heads a hidden draw. Counts of an imported table
+        that lists only part of the functions add up to less (:attr:`unlisted`).
     ones : (m + 1, 2) int64
         Count and sum of squares over hidden draws, by number of ones t (all samples).
     dispersion : float
@@ -83,6 +85,13 @@ class FunctionCounts:
     def functions(self) -> int:
         """Number of distinct functions in the whole table."""
         return self.profile.functions
+
+    @property
+    def unlisted(self) -> int:
+        """Samples whose functions the table does not list; 0 but for imported parts of a table."""
+        if self.keep < 1:
+            return 0
+        return int(self.samples) - int(self.profile.count @ self.profile.multiplicity)
 
     def __len__(self) -> int:
         return len(self.rows.count)
@@ -144,7 +153,9 @@ class FunctionCounts:
 
     @cached_property
     def unseen(self) -> Unseen:
-        """Probability of all functions not met (Good-Turing, by cluster)."""
+        """Probability of all functions not met (Good-Turing, by cluster), or not listed."""
+        if self.unlisted > 0:
+            return partial_table(self.profile.count, self.samples, self.profile.multiplicity)
         q = self._without_constants() if self.keep < 1 else self.profile
         plain = self.iid and self.keep == 1
         return good_turing(
@@ -213,7 +224,11 @@ class FunctionCounts:
         return replace(self, rows=rows, orbit=None if self.orbit is None else self.orbit[:top])
 
     def ones_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """P(t) of the number of ones t: columns t, count, p, stderr, p_low, p_high."""
+        """P(t) of the number of ones t: columns t, count, p, stderr, p_low, p_high.
+
+        Of a table that lists part of the functions ``p`` is the share of the listed ones, a lower
+        bound, and ``p_high`` is as if all unlisted samples had t ones.
+        """
         import pandas as pd
 
         k, q = self.ones[:, 0].astype(float), self.ones[:, 1].astype(float)
@@ -225,6 +240,8 @@ class FunctionCounts:
             effect = np.divide(between, binomial, out=effect, where=binomial > 0)
             effect = np.maximum(effect, 1.0)
         low, high = korn_graubard(k, self.samples, effect, level)
+        if self.unlisted > 0:
+            high = clopper_pearson(k + self.unlisted, self.samples, level)[1]
         error = np.sqrt(p * (1 - p) / self.samples * effect)
         return pd.DataFrame(
             {"t": np.arange(len(k)), "count": self.ones[:, 0], "p": p, "stderr": error,
@@ -232,7 +249,11 @@ class FunctionCounts:
         )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
-        """Totals of the run: samples, effective samples, distinct functions, unseen mass."""
+        """Totals of the run: samples, effective samples, distinct functions, unseen mass.
+
+        ``unlisted_samples`` where the table lists part of the functions only; the unseen mass is
+        then that of all others.
+        """
         effect = self.constant_design_effect()
         out: dict[str, Any] = {
             "samples": self.samples, "hidden_draws": self.draws, "heads": self.heads,
@@ -241,6 +262,8 @@ class FunctionCounts:
         }  # fmt: skip
         if self.keep < 1:
             out["keep"] = self.keep
+        if self.unlisted > 0:
+            out["unlisted_samples"] = self.unlisted
         u = self.unseen
         return {
             **out, "unseen_mass": u.mass, "unseen_stderr": u.stderr,
@@ -332,15 +355,18 @@ class FunctionCounts:
         """Counts of independent samples made elsewhere; equal functions are added up.
 
         ``words`` (F, W) packed tables, ``count`` (F,) positive integers; ``samples`` defaults to
-        their sum and must equal it.
+        their sum. More ``samples`` than that: the table lists part of the functions, P(f) is
+        count / samples, and all else is unseen mass. Raises :class:`InputError` for fewer.
         """
         from simprior.boolean.merge import Merger
 
         count = np.asarray(count, np.int64)
-        total = int(count.sum())
-        if (count < 1).any() or (samples is not None and samples != total):
+        total = float(count.sum(dtype=float))
+        samples = whole("samples", int(total) if samples is None else samples, 1)
+        if (count < 1).any() or total > samples or total >= 2**53:
             raise InputError(
-                f"counts that add up to {total}", "positive counts that add up to the samples",
+                f"counts that add up to {total:.16g}, of samples={samples}",
+                "positive counts that add up to the samples or less, below 2^53",
                 "drop functions with count 0 and leave samples out",
             )  # fmt: skip
         merger = Merger(m)
@@ -350,7 +376,7 @@ class FunctionCounts:
         t = ones_packed(rows.words, m).astype(np.int64)
         np.add.at(ones, t, np.stack([rows.count, rows.count], axis=1))
         profile = Profile.of(rows.count, rows.clusters, rows.sumsq)
-        return cls(m, n, rows, profile, total, total, ones=ones)
+        return cls(m, n, rows, profile, samples, samples, ones=ones)
 
     def with_pool(
         self, rows: Rows, replicates: float, profile: Profile | None = None

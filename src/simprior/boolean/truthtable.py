@@ -15,6 +15,12 @@ last character belongs to input 0, the one before to input 1, and so on, where i
 its LEAST significant bit. With rev(i) the number whose n binary digits are those of i reversed,
 character p of such a string is the output on our input rev(2^n - 1 - p), so ``table[j] =
 string[2^n - 1 - rev(j)]``. The map is its own inverse. It needs m = 2^n.
+
+The *reversed* hex of tools for logic synthesis (ABC, kitty) is the same string written as one
+whole number, four characters a digit: bit i of the number (bit 0 the least significant) is the
+output on input i, where x1 is bit 0 of i. So the last digit holds inputs 0..3, x1 is 0xaa..., and
+for n = 1 the one digit has two zero bits on its left. Variables keep their names (the tools' first
+variable is our x1), only their order in an input's number differs.
 """
 
 from __future__ import annotations
@@ -63,15 +69,24 @@ def unpack(words: np.ndarray, m: int) -> np.ndarray:
     return np.unpackbits(_words_to_octets(words, m), axis=1, count=m)
 
 
-def to_hex(words: np.ndarray, m: int) -> list[str]:
+def to_hex(words: np.ndarray, m: int, order: str = "standard") -> list[str]:
     """Hex text of each of F packed functions: ``"0x"`` and ceil(m/4) digits (module docstring)."""
+    if _check_order(order) == "reversed":
+        tables = unpack(words, m)[:, _reversed_positions(m)]
+        words, m = pack(np.pad(tables, ((0, 0), (-m % 4, 0)))), m + -m % 4
     octets = _words_to_octets(words, m)
     text, step, digits = octets.tobytes().hex(), 2 * octets.shape[1], (m + 3) // 4
     return ["0x" + text[k : k + digits] for k in range(0, len(text), step)]
 
 
-def from_hex(texts: str | Sequence[str], m: int) -> np.ndarray:
-    """Packed (F, W) words of hex texts; :class:`InputError` on a wrong length, digit or padding."""
+def from_hex(texts: str | Sequence[str], m: int, order: str = "standard") -> np.ndarray:
+    """Packed (F, W) words of hex texts, with or without ``0x``.
+
+    ``order="reversed"`` reads the form of ABC and kitty (module docstring). Raises
+    :class:`InputError` on a wrong length, digit or padding, or if m is no power of 2 when reversed.
+    """
+    if _check_order(order) == "reversed":
+        return _from_reversed_hex(texts, m)
     texts = [texts] if isinstance(texts, str) else list(texts)
     digits = (m + 3) // 4
     clean = [t.strip().lower().removeprefix("0x") for t in texts]
@@ -87,6 +102,20 @@ def from_hex(texts: str | Sequence[str], m: int) -> np.ndarray:
     words = _octets_to_words(octets)
     _check_padding(words, m, texts)
     return words
+
+
+def _from_reversed_hex(texts: str | Sequence[str], m: int) -> np.ndarray:
+    """The reversed order: a whole number, so padding is on the left."""
+    spare = -m % 4
+    tables = unpack(from_hex(texts, m + spare), m + spare)
+    bad = np.flatnonzero(tables[:, :spare].any(axis=1))
+    if bad.size:
+        given = [texts] if isinstance(texts, str) else list(texts)
+        raise InputError(
+            f"function {_short(given[bad[0]])!r}", f"zero bits before the last {m}",
+            "check the number of inputs",
+        )  # fmt: skip
+    return pack(tables[:, spare:][:, _reversed_positions(m)])
 
 
 def to_bits(words: np.ndarray, m: int, order: str = "standard") -> list[str]:

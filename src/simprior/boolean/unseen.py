@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simprior.errors import InputError
+from simprior.estimate import clopper_pearson
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,64 @@ def good_turing(
         stderr=math.sqrt(first + second) / samples,
         low=min(mass, low * scale / samples),
         high=max(mass, min(1.0, high * scale / samples)),
+    )
+
+
+def partial_table(
+    count: np.ndarray,
+    samples: float,
+    multiplicity: np.ndarray | None = None,
+    level: float = 0.95,
+) -> Unseen:
+    """Mass U of all functions that a table of independent samples does not list, met or not.
+
+    Counts add up to less than ``samples``: R of the N samples gave functions that are not listed.
+    U^ = R / N, so that listed and unlisted shares add up to 1. Good-Turing cannot be used: the
+    functions met once may be among those left out.
+
+    How the functions were chosen is not known, so the interval covers two ways. Chosen beforehand,
+    R is binomial: its exact interval. Chosen by frequency, all those met c times or more, U is the
+    mass of functions met fewer than c times, whose unbiased estimate is sum_{k < c} (k + 1)
+    N_{k+1} / N = (R + c N_c) / N (Good 1953), with variance R + c N_c + c (c + 1) N_{c+1} (over
+    N^2; Esty 1983 for c = 1). With c one more than the lowest count listed this is also an upper
+    bound where the list was cut within a tie; the interval ends at the upper limit of that.
+
+    Parameters
+    ----------
+    count : (F,) array
+        Counts of the listed functions, or their distinct values with ``multiplicity``.
+    samples : float
+        N.
+    multiplicity : (F,) array, optional
+        How many functions share each count; 1 if not given.
+    level : float
+        Confidence level.
+
+    Raises
+    ------
+    InputError
+        If nothing is listed, the counts add up to ``samples`` or more, or ``level`` is out of
+        range.
+    """
+    k, _, _ = _columns(count, None, None)
+    n = np.ones_like(k) if multiplicity is None else np.asarray(multiplicity, float)
+    rest = samples - float(n @ k)
+    if not k.size or not rest > 0:
+        raise InputError(
+            f"samples={samples:g} with counts that add up to {float(n @ k):g}",
+            "listed functions, and more samples than their counts add up to",
+            "use good_turing for a complete table",
+        )  # fmt: skip
+    first, second = float(k.min()) + 1.0, float(k.min()) + 2.0
+    by_frequency = rest + sum(c * float(n[k == c].sum()) for c in (first - 1.0, first))
+    ahead = first * second * float(n[k == second].sum())
+    _, top = _score_interval(min(by_frequency, samples), ahead, samples, True, level)
+    low, high = clopper_pearson(np.array(rest), samples, level)
+    return Unseen(
+        mass=rest / samples,
+        stderr=math.sqrt(rest * (1.0 - rest / samples)) / samples,
+        low=float(low),
+        high=min(1.0, max(float(high), top / samples)),
     )
 
 

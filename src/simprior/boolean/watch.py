@@ -30,6 +30,7 @@ from simprior.errors import InputError
 from simprior.network import ACTIVATIONS, Network
 from simprior.rng import philox_key
 from simprior.store import RunDir, write_table
+from simprior.store_csv import csv_text
 
 BLOCK_DRAWS = 1024  # hidden draws summed in one fixed order; the unit of reproducible addition
 DEFAULT_HEADS = 16
@@ -114,7 +115,7 @@ def _write(store: RunDir, result: WatchResult) -> None:
             columns = {"function": frame["function"].to_numpy(object), **columns}
         write_table(store.path / f"{name}.parquet", columns)
         store.add_file(f"{name}.parquet", rows=len(frame))
-        store.write_file(f"tables/{name}.csv", frame.to_csv(index=False))
+        store.write_file(f"tables/{name}.csv", csv_text(frame))
     store.finish({"watch": result.summary(), "m": result.m})
 
 

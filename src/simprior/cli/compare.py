@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from simprior.cli.common import Reading
-from simprior.cli.output import markdown, print_json, set_up_logging
+from simprior.cli.output import markdown, print_json, say_unlisted, set_up_logging
 from simprior.cli.values import Count, Integer, MaybePath, MaybeText, Number
 from simprior.errors import InputError
 
@@ -107,6 +107,7 @@ def _load(path: Path) -> FunctionCounts:
     from simprior.boolean.counts import FunctionCounts
 
     counts = FunctionCounts.load(path)
+    say_unlisted(path, counts)
     recorded = _recorded(path)
     if "ess" in recorded:
         counts.info["posterior"] = {"ess": recorded["ess"], **(counts.info.get("posterior") or {})}

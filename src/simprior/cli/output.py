@@ -11,7 +11,7 @@ from typing import Any
 
 from simprior.analysis.tables import markdown
 
-__all__ = ["human", "key_values", "markdown", "print_json", "set_up_logging"]
+__all__ = ["human", "key_values", "markdown", "print_json", "say_unlisted", "set_up_logging"]
 
 
 def set_up_logging(quiet: bool) -> None:
@@ -31,6 +31,18 @@ class _StderrHandler(logging.Handler):
             sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
         else:
             print(line, file=sys.stderr)
+
+
+def say_unlisted(path: Any, counts: Any) -> None:
+    """Say on stderr that a table lists part of its samples only, if it does."""
+    if not getattr(counts, "unlisted", 0):
+        return
+    unseen = counts.unseen
+    logging.getLogger("simprior").warning(
+        "%s lists %s of %s samples: P = count / samples, and the functions not listed have %.4g "
+        "(95 %%: %.4g to %.4g) of the probability", path, f"{counts.samples - counts.unlisted:,}",
+        f"{counts.samples:,}", unseen.mass, unseen.low, unseen.high,
+    )  # fmt: skip
 
 
 def print_json(value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from simprior.cli.common import Reading
-from simprior.cli.output import set_up_logging
+from simprior.cli.output import say_unlisted, set_up_logging
 from simprior.cli.values import MaybeCount, MaybePath, MaybeText, Texts, choice
 from simprior.errors import InputError
 
@@ -69,13 +69,16 @@ def run(spec: Table) -> int:
         raise InputError("format=parquet", "a file to write to", "add --out table.parquet")
     if spec.out is not None:
         check_replaceable(spec.out, spec.overwrite)
+    if form == "latex":
+        tables.check_label(spec.label)
     if spec.file is not None or not has_functions(spec.path):
         return _other(spec, form)
     top = spec.top or TOP
     counts = load_result(spec.path, top=top)
     frame = tables.function_table(counts, top, spec.columns)
-    words = {"caption": spec.caption or f"The {len(frame)} most frequent functions.",
-             "label": spec.label}  # fmt: skip
+    caption = spec.caption or tables.functions_caption(counts, len(frame))
+    words = {"caption": caption, "label": spec.label}
+    say_unlisted(spec.path, counts)
     if spec.out is None:
         sys.stdout.write(tables.render(frame, form, **words))
     else:
@@ -96,6 +99,7 @@ def _other(spec: Table, form: str) -> int:
     from simprior.analysis import run_tables
     from simprior.analysis.paper_tables import caption_of
     from simprior.analysis.study_frames import table_file
+    from simprior.analysis.tables import safe_label
 
     whole = run_tables.run_table(spec.path, spec.file, columns=spec.columns)
     paper = form == "latex" and spec.columns is None
@@ -103,7 +107,7 @@ def _other(spec: Table, form: str) -> int:
     top = spec.top or (len(whole) if every else TOP)
     frame = (run_tables.for_paper(whole) if paper else whole).head(top)
     file = table_file(spec.path, spec.file)
-    label = f"tab:{Path(file).stem}" if spec.label == LABEL else spec.label
+    label = safe_label(f"tab:{Path(file).stem}") if spec.label == LABEL else spec.label
     caption = spec.caption or caption_of(file, len(frame), len(whole))
     words = {"caption": caption, "label": label}
     note = command_line(spec, form)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from simprior.engine import Progress, progress_bar
 from simprior.errors import StoreError
 from simprior.store import RunDir, load_run, write_table
+from simprior.store_csv import csv_text
 from simprior.store_io import translate_errors
 from simprior.store_manifest import read_manifest
 from simprior.store_wipe import discard
@@ -188,7 +189,7 @@ def write_sweep(rows: list[dict[str, Any]], store: RunDir, numeric: tuple[str, .
     frame = pd.DataFrame(rows)
     for name in numeric:
         frame[name] = pd.to_numeric(frame[name])
-    store.write_file(f"{TABLE}.csv", frame.to_csv(index=False))
+    store.write_file(f"{TABLE}.csv", csv_text(frame))
     path = store.path / f"{TABLE}.parquet"
     write_table(path, {name: frame[name].to_numpy(_dtype(frame[name])) for name in frame})
     store.add_file(path, rows=len(frame))

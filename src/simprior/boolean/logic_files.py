@@ -1,0 +1,350 @@
+"""Functions in the files of logic synthesis: PLA (espresso) and BLIF, one output each.
+
+The first input of the file is x1, the most significant bit of an input's number
+(``docs/notation.md``). Only fully specified functions are read: don't-cares are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simprior.errors import InputError
+from simprior.network import MAX_BITS
+
+_PLA_TYPES = ("f", "fd", "fr", "fdr")
+_TIMING = (
+    ".area", ".delay", ".wire_load_slope", ".wire", ".input_arrival", ".default_input_arrival",
+    ".output_required", ".default_output_required", ".input_drive", ".default_input_drive",
+    ".output_load", ".default_output_load", ".max_input_load", ".default_max_input_load",
+)  # fmt: skip
+_NOT_COMBINATIONAL = {
+    ".latch": "it has a state", ".mlatch": "it has a state", ".clock": "it has a state",
+    ".subckt": "it uses another model", ".gate": "it uses a library of gates",
+    ".search": "it needs another file", ".exdc": "it has don't-cares",
+    ".start_kiss": "it has a state",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LogicFunction:
+    """A function read from a file: ``table`` (2^n,) uint8 of 0/1 and the names of its inputs."""
+
+    table: np.ndarray
+    inputs: tuple[str, ...]
+    output: str
+
+    @property
+    def n(self) -> int:
+        """Number of inputs."""
+        return len(self.inputs)
+
+
+def bad_line(name: str, number: int, text: str, expected: str, remedy: str) -> InputError:
+    """The error for one line of a file; the text is cut."""
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return InputError(f"{name}, line {number}: {shown!r}", expected, remedy)
+
+
+def input_columns(n: int) -> np.ndarray:
+    """(n, 2^n) uint8: row i the value of input i (x1 first) in every one of all inputs."""
+    index = np.arange(1 << n)
+    return np.stack([(index >> (n - 1 - i) & 1).astype(np.uint8) for i in range(n)])
+
+
+def cube_inputs(cube: str) -> np.ndarray:
+    """Numbers of the inputs that a cube of 0, 1 and - covers."""
+    free = [len(cube) - 1 - i for i, c in enumerate(cube) if c == "-"]
+    covered = np.array([int(cube.replace("-", "0") or "0", 2)])
+    for bit in free:
+        covered = np.concatenate([covered, covered + (1 << bit)])
+    return covered
+
+
+# -- PLA ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Pla:
+    """What the lines of a PLA file say so far."""
+
+    name: str
+    n: int | None = None
+    outputs: int | None = None
+    terms: int | None = None
+    kind: str = "fd"
+    inputs: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    found: int = 0
+    sets: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def read_pla(name: str, lines: Iterable[tuple[int, str]]) -> LogicFunction:
+    """The function of a PLA file (espresso's format), from its numbered lines.
+
+    Types f and fd list where the output is 1; fr and fdr list where it is 1 and where it is 0,
+    together all inputs. ``name`` is for messages.
+
+    Raises
+    ------
+    InputError
+        Several outputs, don't-cares, a function given as 0 and 1 on one input, an input not
+        listed (fr), another number of terms than ``.p`` says, or a line that cannot be read.
+    """
+    pla = _Pla(name)
+    for number, raw in lines:
+        text = raw.split("#")[0].strip()
+        if not text:
+            continue
+        if text.split()[0] in (".e", ".end"):
+            break
+        if text[0] == ".":
+            _pla_keyword(pla, number, text)
+        else:
+            _pla_term(pla, number, text)
+    return _pla_function(pla)
+
+
+def _pla_keyword(pla: _Pla, number: int, text: str) -> None:
+    key, *values = text.split()
+    if key in (".i", ".o", ".type") and pla.found:
+        raise bad_line(pla.name, number, text, f"{key} before the terms", "move it up")
+    if key in (".i", ".o", ".p"):
+        if len(values) != 1 or not (values[0].isascii() and values[0].isdigit()):
+            raise bad_line(pla.name, number, text, f"{key} and a whole number", "correct it")
+        value = int(values[0][:9])
+        if key == ".i":
+            pla.n = value
+        elif key == ".o":
+            pla.outputs = value
+        else:
+            pla.terms = value
+        if key == ".i" and not 1 <= value <= MAX_BITS:
+            raise bad_line(
+                pla.name, number, text, f"1 to {MAX_BITS} inputs", "longer tables cannot be used"
+            )
+    elif key == ".ilb":
+        pla.inputs = tuple(values)
+    elif key == ".ob":
+        pla.output_names = tuple(values)
+    elif key == ".type":
+        if len(values) != 1 or values[0] not in _PLA_TYPES:
+            raise bad_line(
+                pla.name, number, text, f"one of {', '.join(_PLA_TYPES)}", "convert the file"
+            )
+        pla.kind = values[0]
+    elif key != ".phase" or set("".join(values)) - {"1"}:
+        raise bad_line(
+            pla.name, number, text, "one of .i .o .p .type .ilb .ob .e",
+            "write the plain function (espresso -o f)",
+        )  # fmt: skip
+    _check_pla_outputs(pla, number, text)
+
+
+def _check_pla_outputs(pla: _Pla, number: int, text: str) -> None:
+    known = max(pla.outputs or 1, len(pla.output_names))
+    if known > 1:
+        names = f" ({', '.join(pla.output_names[:4])})" if pla.output_names else ""
+        raise bad_line(
+            pla.name, number, text, f"one output, not {known}{names}", "split it by outputs"
+        )
+
+
+def _pla_term(pla: _Pla, number: int, text: str) -> None:
+    if pla.n is None or pla.outputs != 1:
+        raise bad_line(pla.name, number, text, ".i and .o 1 before the terms", "add them")
+    term = "".join(text.replace("|", " ").split())
+    cube, value = term[:-1].replace("2", "-"), term[-1]
+    value = {"4": "1", "2": "-", "3": "~"}.get(value, value)
+    if len(cube) != pla.n or set(cube) - set("01-") or value not in set("01-~"):
+        raise bad_line(
+            pla.name, number, text, f"{pla.n} of 0, 1, - and an output 0, 1, - or ~", "correct it"
+        )
+    if value == "-" and pla.kind in ("fd", "fdr"):
+        raise bad_line(
+            pla.name, number, text, "a fully specified function, no don't-care output",
+            "choose 0 or 1 for it (espresso does)",
+        )  # fmt: skip
+    pla.found += 1
+    if value in "01":
+        chosen = pla.sets.setdefault(value, np.zeros(1 << pla.n, bool))
+        chosen[cube_inputs(cube)] = True
+
+
+def _pla_function(pla: _Pla) -> LogicFunction:
+    if pla.n is None or pla.outputs != 1:
+        raise InputError(f"file={pla.name}", "a PLA file with .i and .o 1", "add them")
+    if pla.terms is not None and pla.terms != pla.found:
+        raise InputError(
+            f"{pla.name}: {pla.found} terms", f"{pla.terms}, as .p says", "is the file cut short?"
+        )
+    if pla.inputs and len(pla.inputs) != pla.n:
+        raise InputError(
+            f"{pla.name}: {len(pla.inputs)} names in .ilb", f"{pla.n} as .i says", "correct them"
+        )
+    none = np.zeros(1 << pla.n, bool)
+    on, off = (pla.sets.get(value, none) for value in "10")
+    if "r" in pla.kind:
+        for wrong, expected in ((on & off, "one output for each input"),
+                                (~(on | off), "a fully specified function")):  # fmt: skip
+            if wrong.any():
+                where = np.binary_repr(int(np.argmax(wrong)), pla.n)
+                what = "both 0 and 1" if (on & off).any() else "no output"
+                raise InputError(
+                    f"{pla.name}: {what} for {int(wrong.sum())} inputs, such as {where}",
+                    expected, "correct the terms",
+                )  # fmt: skip
+    inputs = pla.inputs or tuple(f"x{i + 1}" for i in range(pla.n))
+    return LogicFunction(on.astype(np.uint8), inputs, "".join(pla.output_names[:1]) or "y")
+
+
+# -- BLIF -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Node:
+    """A ``.names`` block: its signals, the line it starts at, the cubes of its cover and their
+    output (a cover lists either the on-set or the off-set)."""
+
+    fanin: tuple[str, ...]
+    number: int
+    cubes: list[str] = field(default_factory=list)
+    value: str = ""
+
+
+def read_blif(name: str, lines: Iterable[tuple[int, str]]) -> LogicFunction:
+    """The function of a BLIF file with one model and one output, from its numbered lines.
+
+    ``.names`` blocks (on-set or off-set), constants and inner signals are read.
+
+    Raises
+    ------
+    InputError
+        Several outputs or models, latches, subcircuits, gates, don't-cares, a signal that is
+        missing, defined twice or depends on itself, or a line that cannot be read.
+    """
+    inputs: list[str] = []
+    outputs: list[str] = []
+    nodes: dict[str, _Node] = {}
+    open_node: _Node | None = None
+    models = 0
+    for number, text in _joined(lines):
+        key, *values = text.split()
+        if key[0] != ".":
+            _cover_line(name, number, text, open_node)
+            continue
+        open_node = None
+        if key == ".model":
+            models += 1
+        elif key == ".inputs":
+            inputs += values
+        elif key == ".outputs":
+            outputs += values
+        elif key == ".names" and values:
+            if values[-1] in nodes:
+                raise bad_line(
+                    name, number, text, "each signal defined once", f"remove one {values[-1][:40]}"
+                )
+            open_node = nodes[values[-1]] = _Node(tuple(values[:-1]), number)
+        elif key == ".end":
+            break
+        elif key not in _TIMING:
+            why = _NOT_COMBINATIONAL.get(key, "the line cannot be read")
+            raise bad_line(
+                name, number, text, f"one function of its inputs; {why}",
+                "write a combinational network of .names (ABC: strash; write_blif)",
+            )  # fmt: skip
+    if models > 1:
+        raise InputError(f"{name}: {models} models", "one", "flatten the file")
+    return _blif_function(name, inputs, outputs, nodes)
+
+
+def _joined(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Lines without comments, those that end in a backslash with the next ones."""
+    start, whole = 0, ""
+    for number, raw in lines:
+        text = raw.split("#")[0].strip()
+        start = start if whole else number
+        if text.endswith("\\"):
+            whole += text[:-1] + " "
+            continue
+        whole += text
+        if whole.strip():
+            yield start, whole.strip()
+        whole = ""
+    if whole.strip():
+        yield start, whole.strip()
+
+
+def _cover_line(name: str, number: int, text: str, node: _Node | None) -> None:
+    if node is None:
+        raise bad_line(name, number, text, "a .names line before it", "correct or remove it")
+    term = "".join(text.split())
+    cube, value = term[:-1], term[-1]
+    if len(cube) != len(node.fanin) or set(cube) - set("01-") or value not in "01":
+        raise bad_line(
+            name, number, text, f"{len(node.fanin)} of 0, 1, - and an output 0 or 1", "correct it"
+        )
+    if node.value not in ("", value):
+        raise bad_line(
+            name, number, text, "a cover of the ones or of the zeros, not both", "correct it"
+        )
+    node.value = value
+    node.cubes.append(cube)
+
+
+def _blif_function(
+    name: str, inputs: list[str], outputs: list[str], nodes: dict[str, _Node]
+) -> LogicFunction:
+    if len(outputs) != 1:
+        listed = f" ({', '.join(outputs[:4])})" if outputs else ""
+        raise InputError(f"{name}: {len(outputs)} outputs{listed}", "one", "split it by outputs")
+    if not 1 <= len(inputs) <= MAX_BITS or len(set(inputs)) < len(inputs):
+        raise InputError(
+            f"{name}: {len(inputs)} inputs", f"1 to {MAX_BITS} different ones, named by .inputs",
+            "correct .inputs",
+        )  # fmt: skip
+    driven = next((signal for signal in inputs if signal in nodes), None)
+    if driven is not None:
+        raise bad_line(
+            name, nodes[driven].number, f".names ... {driven}", "inputs without a .names block",
+            "remove it from .inputs",
+        )  # fmt: skip
+    known = dict(zip(inputs, input_columns(len(inputs)), strict=True))
+    waiting, path = [outputs[0]], set()
+    while waiting:
+        signal = waiting[-1]
+        if signal in known:
+            waiting.pop()
+            continue
+        node = nodes.get(signal)
+        if node is None:
+            raise InputError(
+                f"{name}: signal {signal[:40]!r}", "an input or a .names block", "define it"
+            )
+        missing = [other for other in node.fanin if other not in known]
+        if signal in path and missing:
+            raise InputError(
+                f"{name}, line {node.number}: {signal[:40]!r} depends on itself",
+                "a function of the inputs", "break the loop",
+            )  # fmt: skip
+        path.add(signal)
+        if missing:
+            waiting += missing
+        else:
+            known[signal] = _evaluate(node, [known[f] for f in node.fanin], 1 << len(inputs))
+    return LogicFunction(known[outputs[0]], tuple(inputs), outputs[0])
+
+
+def _evaluate(node: _Node, fanin: list[np.ndarray], m: int) -> np.ndarray:
+    """(m,) values of a node: the OR of its cubes, or its negation for a cover of the zeros."""
+    covered = np.zeros(m, bool)
+    for cube in node.cubes:
+        term = np.ones(m, bool)
+        for literal, value in zip(cube, fanin, strict=True):
+            if literal != "-":
+                term &= value == int(literal)
+        covered |= term
+    return (covered if node.value != "0" else ~covered).astype(np.uint8)
