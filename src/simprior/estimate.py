@@ -12,6 +12,7 @@ import numpy as np
 from simprior.errors import InputError
 
 _TINY = 1e-300
+_ROUNDING = 1e-12  # relative differences that are none
 _BLOCK = 1 << 20  # rows treated at a time, to bound the memory
 
 
@@ -221,12 +222,13 @@ def mean_stderr(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> floa
     """Standard error of the mean of independent ``values`` between ``low`` and ``high``.
 
     Where all values are equal, what was not met bounds the error: (high - low) times
-    :func:`share_stderr` of a value that no trial showed. nan for fewer than two values.
+    :func:`share_stderr` of a value that no trial showed. nan for fewer than two values. (Of values
+    without bounds pass the least step by which one could have differed.)
     """
     values = np.asarray(values, float)
     if len(values) < 2:
         return math.nan
-    if np.ptp(values) > 0:
+    if np.ptp(values) > _ROUNDING * np.abs(values).max():
         return float(values.std(ddof=1)) / math.sqrt(len(values))
     return (high - low) * float(share_stderr(0.0, len(values)))
 

@@ -106,6 +106,8 @@ class Side:
         """Upper bound of P(f) of a function that was not met."""
         if self.exact:
             return 0.0
+        if isinstance(self.source, FunctionCounts) and not self.source.iid:
+            return self.source.unmet_bound(level)
         return float(clopper_pearson(np.array(0.0), self.unseen_size, level)[1])
 
 

@@ -146,6 +146,18 @@ class FunctionCounts:
             return clopper_pearson(count, self.samples, level)
         return korn_graubard(count, self.samples, effects, level, clusters=self.draws)
 
+    def unmet_bound(self, level: float = 0.95) -> float:
+        """Upper limit of P(f) of a function that was not met.
+
+        Its design effect is taken as the mean of the functions met in the fewest hidden draws.
+        """
+        effect = np.ones(1)
+        if not self.iid and self.functions:
+            rarest = self.profile.clusters == self.profile.clusters.min()
+            weights = self.profile.multiplicity[rarest]
+            effect = np.average(self.profile_effects[rarest], weights=weights)[None]
+        return float(self.intervals_of(np.zeros(1), effect, level)[1][0])
+
     @cached_property
     def unseen(self) -> Unseen:
         """Probability of all functions not met (Good-Turing, by cluster)."""
