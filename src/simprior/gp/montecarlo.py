@@ -18,7 +18,8 @@ def montecarlo(event: Event, *, draws: int = 1_000_000, seed: int = 0) -> LogPro
 
     ``stderr`` is that of the logarithm, sqrt((1 - p)/hits); with no hit the value is -inf and the
     standard error infinite, with no miss it is about 1/draws (the rule of three).
-    Diagnostics: ``hits``, ``draws`` and the Clopper-Pearson 95 % interval of ln P as ``low``, ``high``. The estimate is marked reliable from 10 hits on.
+    Diagnostics: ``hits``, ``draws`` and the Clopper-Pearson 95 % interval of ln P as ``low``,
+    ``high``. The estimate is marked reliable from 10 hits on.
     """
     began = perf_counter()
     check_draws(draws)
