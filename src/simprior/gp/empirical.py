@@ -244,8 +244,8 @@ def _unmet(
     of an input of zeros are left: without biases they are 0 whatever the weights. So are equal
     values other than 0, which do not depend on the weights (the NTK of a linear model).
     """
-    lives = [x.reshape(len(x), -1).any(axis=1) for x in (left, right)]
-    unmet = (mean == 0) & (stderr == 0) & lives[0][:, None] & lives[1]
+    rows, columns = (np.abs(x).reshape(len(x), -1).max(axis=1) > 0 for x in (left, right))
+    unmet = (mean == 0) & (stderr == 0) & np.outer(rows, columns)
     return mean, np.where(unmet, np.abs(mean).max() * share_stderr(0.0, samples), stderr)
 
 
