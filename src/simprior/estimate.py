@@ -12,6 +12,7 @@ import numpy as np
 from simprior.errors import InputError
 
 _TINY = 1e-300
+_ROUNDING = 1e-12  # relative differences that are none
 _BLOCK = 1 << 20  # rows treated at a time, to bound the memory
 
 
@@ -130,6 +131,9 @@ def design_effect(
     once: the pool is what protects. Function-specific bursts which neither the function nor its
     pool has shown stay invisible to any method.
 
+    A function with count 0 or N shows no variance at all, which says nothing of its effect: it gets
+    the pooled value of all functions, or the largest there can be, R, if none of them varies.
+
     Parameters
     ----------
     count, clusters, sumsq : (F,) arrays
@@ -180,7 +184,53 @@ def design_effect(
     total = binomial + add_binomial
     pooled = np.divide(between + add_between, total, out=np.ones_like(k), where=total > 0)
     effect: np.ndarray = np.maximum(np.maximum(own, pooled), 1.0)
+    if (binomial <= 0).any():
+        varies, largest = float(n @ binomial), samples / total_clusters
+        common = float(n @ between) / varies if varies > 0 else largest
+        effect[binomial <= 0] = min(max(common, 1.0), max(largest, 1.0))
     return effect
+
+
+def effective_clusters(count: np.ndarray, sumsq: np.ndarray) -> np.ndarray:
+    """k^2 / q rounded up: clusters that gave an event, were its counts in them all equal.
+
+    Never more than there were (Cauchy-Schwarz), and all that is known where a table keeps k and
+    q only; 0 where the count is 0.
+    """
+    k, q = np.asarray(count, float), np.asarray(sumsq, float)
+    share = np.divide(k * k, q, out=np.zeros_like(k), where=q > 0)
+    clusters: np.ndarray = np.minimum(np.ceil(share - 1e-9), k)
+    return clusters
+
+
+def share_stderr(p: np.ndarray | float, size: np.ndarray | float) -> np.ndarray:
+    """Standard error of a share p of ``size`` (effective) independent trials.
+
+    The binomial sqrt(p (1 - p) / size), but where it is 0 because no trial differed it is
+    1 / (size + 2): the standard deviation of the posterior under a uniform prior, Beta(1, size + 1)
+    (Laplace's rule of succession), about that of a single differing trial. No spread is no
+    certainty: the 95 % upper limit of what was not met is 3 of these (the rule of three).
+    """
+    p, size = np.broadcast_arrays(np.asarray(p, float), np.asarray(size, float))
+    inside = np.clip(p, 0.0, 1.0)
+    plain = np.sqrt(inside * (1.0 - inside) / size)
+    error: np.ndarray = np.where(plain > 0, plain, 1.0 / (size + 2.0))
+    return error
+
+
+def mean_stderr(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> float:
+    """Standard error of the mean of independent ``values`` between ``low`` and ``high``.
+
+    Where all values are equal, what was not met bounds the error: (high - low) times
+    :func:`share_stderr` of a value that no trial showed. nan for fewer than two values. (Of values
+    without bounds pass the least step by which one could have differed.)
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return math.nan
+    if np.ptp(values) > _ROUNDING * np.abs(values).max():
+        return float(values.std(ddof=1)) / math.sqrt(len(values))
+    return (high - low) * float(share_stderr(0.0, len(values)))
 
 
 def _binomial_bounds(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:

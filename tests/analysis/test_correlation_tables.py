@@ -58,9 +58,11 @@ def test_granulated_tau_on_a_table_worked_by_hand() -> None:
     assert found["a"][1] == pytest.approx(1.0)
     assert found["b"][1] == pytest.approx(0.5)
     assert found["Psi"][1] == pytest.approx(0.75)
-    # error of psi_b: values 1/3 and 2/3, sd 1/(3 sqrt 2), over sqrt 2: 1/6; of psi_a: 0
+    # error of psi_b: values 1/3 and 2/3, sd 1/(3 sqrt 2), over sqrt 2: 1/6; of psi_a, whose three
+    # values agree: (1 - -1) / (3 + 2), a share that was not met
     assert found["b"][2] == pytest.approx(1 / 6)
-    assert found["Psi"][2] == pytest.approx(1 / 12)
+    assert found["a"][2] == pytest.approx(0.4)
+    assert found["Psi"][2] == pytest.approx(np.hypot(1 / 6, 0.4) / 2)
     assert found["b"][3:] == (2, 6)
 
 

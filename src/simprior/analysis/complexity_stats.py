@@ -18,6 +18,7 @@ from simprior.analysis.rank_stats import count_levels
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.truthtable import n_words
+from simprior.estimate import share_stderr
 from simprior.network import NamedActivation
 from simprior.rng import derive, generator
 
@@ -161,7 +162,7 @@ def prior_histogram(
     p = np.minimum(np.bincount(where, profile.functions * k), 1.0)
     sampled = np.bincount(where, profile.found * k * k * w * (w - 1))
     effect = complexity_design_effects(counts, steps, seed)
-    error = np.sqrt(p * (1 - p) / counts.samples * effect + sampled)
+    error = np.sqrt(share_stderr(p, counts.samples / effect) ** 2 + sampled)
     return pd.DataFrame({"steps": steps, "p": p, "stderr": error})
 
 
@@ -221,7 +222,7 @@ def uniform_histogram(m: int, seed: int = 0, functions: int | None = None) -> pd
         words[:, -1] &= np.uint64(2**64 - 2 ** (64 * n_words(m) - m))
     steps, found = np.unique(complexity_steps(words, m), return_counts=True)
     p = found / number
-    error = np.zeros(len(p)) if number == 1 << m else np.sqrt(p * (1 - p) / number)
+    error = np.zeros(len(p)) if number == 1 << m else share_stderr(p, number)
     frame = pd.DataFrame({"steps": steps, "p": p, "stderr": error})
     frame.attrs["functions"] = number
     return frame

@@ -14,7 +14,7 @@ import numpy as np
 from simprior.analysis.sides import Side
 from simprior.boolean.truthtable import parse_functions, unpack
 from simprior.errors import InputError
-from simprior.estimate import clopper_pearson
+from simprior.estimate import clopper_pearson, share_stderr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,9 @@ def mean_error(side: Side, task: Task, level: float) -> MeanError:
 
     The interval is the mean plus and minus z standard errors within [0, 1]; where all functions
     make the same number of errors it is widened by the exact binomial bound of a deviation that was
-    not met. ``permuted`` is the mean error against targets whose labels on the test inputs are
+    not met, and the standard error is that of a share that was not met.
+
+    ``permuted`` is the mean error against targets whose labels on the test inputs are
     permuted at random (same number of ones, hence the same entropy): what the balance of classes
     alone gives. Where a table lists part of its samples only, value, error and ``permuted`` are
     those of the listed functions, and the interval allows any error of the others.
@@ -94,7 +96,8 @@ def mean_error(side: Side, task: Task, level: float) -> MeanError:
     variance = max(0.0, float(p @ (wrong - value) ** 2))
     error = 0.0 if side.exact else math.sqrt(variance / side.set_size)
     half = float(ndtri(0.5 + level / 2)) * error
-    if variance == 0 and not side.exact:
+    if np.ptp(wrong[p > 0]) == 0 and not side.exact:
+        error = float(share_stderr(0.0, side.set_size))
         half = float(clopper_pearson(np.array(0.0), side.set_size, level)[1])
     low, high = value - half, value + half
     if side.rest:

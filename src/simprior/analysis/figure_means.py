@@ -202,7 +202,8 @@ def _of_summary(some: pd.DataFrame, column: str, level: float) -> tuple[float, b
         number = round(float(row["runs"]) * float(row["fitted_share"]))
     else:
         return normal_factor(level) * np.nan_to_num(error), error > 0
-    if number < FEWEST or not error > 0:
+    flat = f"{column}_sd" in some and not float(row[f"{column}_sd"]) > 0  # all networks alike
+    if number < FEWEST or flat or not error > 0:
         return 0.0, False
     return student_factor(number, level) * error, True
 

@@ -232,7 +232,8 @@ def histogram_figure(
             (prior, uniform), colours(), names, "os", strict=False
         ):
             samples = counts.samples if marker == "o" else number
-            part = _binned(frame, int(both.min()), width, profile.unit, samples)
+            draws = counts.draws if marker == "o" and not counts.iid else samples
+            part = _binned(frame, int(both.min()), width, profile.unit, samples, draws)
             x, p = part["x"], part["p"]
             bars = (
                 None if marker == "s" and whole else np.stack([p - part["low"], part["high"] - p])
@@ -253,15 +254,16 @@ def histogram_figure(
 
 
 def _binned(
-    frame: pd.DataFrame, start: int, width: int, unit: float, samples: int
+    frame: pd.DataFrame, start: int, width: int, unit: float, samples: int, draws: float
 ) -> dict[str, np.ndarray]:
     """Centres x in bits, densities p per bit and their interval, in bins of ``width`` steps."""
     index = (frame["steps"].to_numpy() - start) // width
     used = np.unique(index)
     p = np.minimum(np.bincount(index, frame["p"])[used], 1.0)
     variance, binomial = np.bincount(index, frame["stderr"] ** 2)[used], p * (1 - p) / samples
-    effect = np.divide(variance, binomial, out=np.ones_like(p), where=binomial > 0)
-    low, high = korn_graubard(p * samples, samples, effect)
+    worst = np.full_like(p, samples / draws)  # where nothing varies
+    effect = np.divide(variance, binomial, out=worst, where=binomial > 0)
+    low, high = korn_graubard(p * samples, samples, effect, clusters=draws)
     scale = width * unit
     centre = (start + width * used + (width - 1) / 2) * unit
     return {

@@ -109,6 +109,8 @@ class Side:
         may have given it."""
         if self.exact:
             return 0.0
+        if isinstance(self.source, FunctionCounts) and not self.source.iid:
+            return self.source.unmet_bound(level)
         count = np.array(self.rest * self.unseen_size)
         return float(clopper_pearson(count, self.unseen_size, level)[1])
 

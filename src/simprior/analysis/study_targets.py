@@ -13,6 +13,7 @@ from simprior.analysis.tables import write
 from simprior.boolean.complexity import entropy_packed, lz76_packed
 from simprior.boolean.truthtable import from_hex
 from simprior.errors import StoreError
+from simprior.estimate import mean_stderr
 from simprior.store import RunDir
 from simprior.training.losses import threshold
 from simprior.training.records import TrainResult
@@ -55,8 +56,7 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
             "target_log_p": known[key]["log_p"],
             "target_log_p_stderr": known[key]["log_p_stderr"],
             "test_error": float(error.mean()) if len(error) else np.nan,
-            "test_error_stderr":
-                float(error.std(ddof=1) / np.sqrt(len(error))) if len(error) > 1 else np.nan,
+            "test_error_stderr": mean_stderr(error),
             "networks": int(good.sum()),
         })  # fmt: skip
     if not rows:

@@ -18,7 +18,13 @@ from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
 from simprior.boolean.unseen import Unseen, good_turing, partial_table
 from simprior.checks import whole
 from simprior.errors import InputError, StoreError
-from simprior.estimate import clopper_pearson, design_effect, korn_graubard
+from simprior.estimate import (
+    clopper_pearson,
+    design_effect,
+    effective_clusters,
+    korn_graubard,
+    share_stderr,
+)
 from simprior.store_read import verification
 
 if TYPE_CHECKING:
@@ -134,8 +140,7 @@ class FunctionCounts:
     @property
     def stderr(self) -> np.ndarray:
         """(F,) standard error of ``p``, by cluster where hidden layers are shared."""
-        q = self.count / self.samples
-        error = np.sqrt(q * (1 - q) / self.samples * self.design_effects)
+        error = share_stderr(self.count / self.samples, self.samples / self.design_effects)
         return error if self.orbit is None else error / self.orbit
 
     def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -150,6 +155,19 @@ class FunctionCounts:
         if self.iid:
             return clopper_pearson(count, self.samples, level)
         return korn_graubard(count, self.samples, effects, level, clusters=self.draws)
+
+    def unmet_bound(self, level: float = 0.95) -> float:
+        """Upper limit of P(f) of a function that was not met.
+
+        Its design effect is taken as the mean of the functions met in the fewest hidden draws.
+        """
+        effect = np.ones(1)
+        if not self.iid and self.functions:
+            rarest = self.profile.clusters == self.profile.clusters.min()
+            weights = self.profile.multiplicity[rarest]
+            effect = np.average(self.profile_effects[rarest], weights=weights)[None]
+        unmet = np.array([float(self.unlisted)])  # each of them may have been it
+        return float(self.intervals_of(unmet, effect, level)[1][0])
 
     @cached_property
     def unseen(self) -> Unseen:
@@ -224,28 +242,35 @@ class FunctionCounts:
         return replace(self, rows=rows, orbit=None if self.orbit is None else self.orbit[:top])
 
     def ones_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """P(t) of the number of ones t: columns t, count, p, stderr, p_low, p_high.
+        """P(t) of the number of ones t: columns t, count, p, stderr, p_low, p_high, design_effect.
 
-        Of a table that lists part of the functions ``p`` is the share of the listed ones, a lower
-        bound, and ``p_high`` is as if all unlisted samples had t ones.
+        Intervals and errors are those of :meth:`intervals`: the design effects of all t are pooled,
+        and a t that was not met has the pooled one. Of a table that lists part of the functions
+        ``p`` is the share of the listed ones, a lower bound, and ``p_high`` is as if all unlisted
+        samples had t ones.
         """
         import pandas as pd
 
-        k, q = self.ones[:, 0].astype(float), self.ones[:, 1].astype(float)
-        p = k / self.samples
-        effect = np.full(len(k), self.samples / self.draws if self.draws == 1 else 1.0)
-        if not self.iid and self.draws > 1:
-            between = (q - p * p * self._sizes_squared) * self.draws / (self.draws - 1)
-            binomial = k * (1 - p)
-            effect = np.divide(between, binomial, out=effect, where=binomial > 0)
-            effect = np.maximum(effect, 1.0)
-        low, high = korn_graubard(k, self.samples, effect, level)
+        k = self.ones[:, 0].astype(float)
+        p, effect = k / self.samples, self.ones_effects
+        low, high = self.intervals_of(k, effect, level)
         if self.unlisted > 0:
             high = clopper_pearson(k + self.unlisted, self.samples, level)[1]
-        error = np.sqrt(p * (1 - p) / self.samples * effect)
         return pd.DataFrame(
-            {"t": np.arange(len(k)), "count": self.ones[:, 0], "p": p, "stderr": error,
+            {"t": np.arange(len(k)), "count": self.ones[:, 0], "p": p,
+             "stderr": share_stderr(p, self.samples / effect),
              "p_low": low, "p_high": high, "design_effect": effect}
+        )  # fmt: skip
+
+    @cached_property
+    def ones_effects(self) -> np.ndarray:
+        """(m + 1,) design effect of P(t), t the number of ones."""
+        k, q = self.ones[:, 0], self.ones[:, 1]
+        if self.iid or not len(k):
+            return np.ones(len(k))
+        return design_effect(
+            k, effective_clusters(k, q), q, self.samples, self.draws,
+            sizes_squared=self._sizes_squared,
         )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
@@ -274,12 +299,9 @@ class FunctionCounts:
         """Design effect of the constant functions (1 for independent networks)."""
         if self.iid or not len(self.ones):
             return 1.0
-        frame = self.ones_frame()
-        ends = frame.iloc[[0, self.m]]
-        weights = ends["count"].to_numpy(float)
-        if weights.sum() == 0:
-            return 1.0
-        return float(np.average(ends["design_effect"].to_numpy(float), weights=weights))
+        ends = [0, self.m]
+        weights = self.ones[ends, 0].astype(float)  # neither was met: the pooled effect
+        return float(np.average(self.ones_effects[ends], weights=weights + (weights.sum() == 0)))
 
     # -- construction -------------------------------------------------------------------------
 

@@ -21,7 +21,8 @@ class Unseen:
     """Probability ``mass`` of the functions not seen, its ``stderr``, and [``low``, ``high``].
 
     ``stderr`` is the standard deviation of the estimate about the true unseen mass of this very
-    run. It is 0 when no function appeared in one or two clusters only; the interval never
+    run. Where the counts show no variance (no function appeared in one or two clusters only, or
+    every sample was a new function) it is that of one function met once; the interval never
     collapses.
     """
 
@@ -99,7 +100,7 @@ def good_turing(
     first = singles * (1.0 - mass) if independent else scale * singles
     return Unseen(
         mass=mass,
-        stderr=math.sqrt(first + second) / samples,
+        stderr=(math.sqrt(first + second) or scale) / samples,
         low=min(mass, low * scale / samples),
         high=max(mass, min(1.0, high * scale / samples)),
     )

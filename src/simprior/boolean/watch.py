@@ -27,6 +27,7 @@ from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
 from simprior.boolean.watch_result import WatchResult
 from simprior.engine import run_tasks
 from simprior.errors import InputError
+from simprior.estimate import share_stderr
 from simprior.network import ACTIVATIONS, Network
 from simprior.rng import philox_key
 from simprior.store import RunDir, write_table
@@ -34,6 +35,7 @@ from simprior.store_csv import csv_text
 
 BLOCK_DRAWS = 1024  # hidden draws summed in one fixed order; the unit of reproducible addition
 DEFAULT_HEADS = 16
+ROUNDING = 1e-12  # variance between hidden draws, relative to their squares, that is none
 MAX_MEMBERS = 5_000_000
 _FIELDS = ("sums", "squares", "ones_sums", "ones_squares")
 
@@ -276,8 +278,14 @@ def _sum(parts: list[np.ndarray]) -> np.ndarray:
 def _mean(
     sums: np.ndarray, squares: np.ndarray, samples: int, draws: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean a sample and its standard error from sums over hidden draws."""
+    """Mean a sample and its standard error from sums over hidden draws.
+
+    Where all hidden draws agree (none met it, or all did) others may not have been met: the error
+    is that of a share of draws without a hit (:func:`simprior.estimate.share_stderr`).
+    """
     if draws < 2:
         return sums / samples, np.full_like(sums, np.inf)
     between = np.maximum(squares - sums * sums / draws, 0.0) * draws / (draws - 1)
-    return sums / samples, np.sqrt(between) / samples
+    flat = between <= ROUNDING * squares
+    error = np.where(flat, share_stderr(0.0, draws), np.sqrt(between) / samples)
+    return sums / samples, error

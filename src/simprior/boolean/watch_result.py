@@ -53,17 +53,26 @@ class WatchResult:
     def variance_reduction(self) -> np.ndarray:
         """(F,) binomial variance of plain counting with as many samples over our variance."""
         plain = self.p * (1 - self.p) / self.samples
-        return np.divide(plain, self.stderr**2, out=np.ones_like(plain), where=self.stderr > 0)
+        known = (self.stderr > 0) & (plain > 0)
+        return np.divide(plain, self.stderr**2, out=np.ones_like(plain), where=known)
 
     def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high): normal in ln P (delta method); [0, 3.7 / draws] where nothing was met."""
-        from scipy.special import ndtri
-
-        z = float(ndtri((1 + level) / 2))
+        """(low, high): Student's t in ln P (delta method); [0, 3.7 / draws] where none was met."""
+        z = self._factor(level)
         relative = np.divide(self.stderr, self.p, out=np.zeros_like(self.p), where=self.p > 0)
-        none = -math.log((1 - level) / 2) / self.draws
-        high = np.where(self.p > 0, np.minimum(1.0, self.p * np.exp(z * relative)), none)
-        return self.p * np.exp(-z * relative), high
+        with np.errstate(over="ignore"):
+            some = np.minimum(1.0, self.p * np.exp(z * relative))
+        return self.p * np.exp(-z * relative), np.where(self.p > 0, some, self._unmet(level))
+
+    def _factor(self, level: float) -> float:
+        """Quantile of Student's t with a degree of freedom less than hidden draws."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.draws - 1, (1 + level) / 2)) if self.draws > 1 else math.inf
+
+    def _unmet(self, level: float) -> float:
+        """Upper limit of P of what no hidden draw gave: 3.7 / draws at 95 %."""
+        return min(1.0, -math.log((1 - level) / 2) / self.draws)
 
     @classmethod
     def load(cls, path: Path | str, *, verify: bool = True) -> WatchResult:
@@ -118,12 +127,12 @@ class WatchResult:
     def ones_frame(self, level: float = 0.95) -> pd.DataFrame:
         """P(t) of the number of ones t: columns t, p, stderr, p_low, p_high."""
         import pandas as pd
-        from scipy.special import ndtri
 
-        half = float(ndtri((1 + level) / 2)) * self.ones_stderr
+        half = self._factor(level) * self.ones_stderr
+        high = np.where(self.ones_p > 0, self.ones_p + half, self._unmet(level))
         return pd.DataFrame({
             "t": np.arange(self.m + 1), "p": self.ones_p, "stderr": self.ones_stderr,
-            "p_low": np.maximum(self.ones_p - half, 0.0), "p_high": self.ones_p + half,
+            "p_low": np.maximum(self.ones_p - half, 0.0), "p_high": np.minimum(high, 1.0),
         })  # fmt: skip
 
     def summary(self) -> dict[str, Any]:

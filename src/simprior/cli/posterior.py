@@ -123,13 +123,24 @@ def _counts(spec: Posterior) -> FunctionCounts:
     report = counts.info["posterior"]
     report["target"], report["train"] = spec.target, spec.train
     row = int(counts.find(target[None])[0])
-    report["target_p"] = float(counts.p[row]) if row >= 0 else 0.0
+    report |= _target_share(counts, row)
     if spec.out is not None:
         counts.save(
             spec.out, command="posterior", config=config, overwrite=spec.overwrite or spec.resume
         )
         _write_report(spec.out, report | {"train_index": index.tolist()})
     return counts
+
+
+def _target_share(counts: FunctionCounts, row: int) -> dict[str, float]:
+    """P_B(target) with its 95 % interval; ``row`` is -1 if no draw was the target."""
+    if row < 0:
+        return {"target_p": 0.0, "target_p_low": 0.0, "target_p_high": counts.unmet_bound()}
+    low, high = counts.intervals()
+    return {
+        "target_p": float(counts.p[row]), "target_p_low": float(low[row]),
+        "target_p_high": float(high[row]),
+    }  # fmt: skip
 
 
 def method_options(spec: Posterior) -> dict[str, Any]:

@@ -189,13 +189,14 @@ def means(frame: pd.DataFrame) -> dict[str, float]:
 
     The networks share their training set: the errors are given it.
     """
+    from simprior.estimate import mean_stderr
+
     out: dict[str, float] = {}
     for name in ("test_error", "distance", "flips", "unchanged"):
         values = frame[name].dropna().to_numpy(float)
         size = len(values)
         out[name] = float(values.mean()) if size else math.nan
-        error = float(values.std(ddof=1)) / math.sqrt(size) if size > 1 else math.nan
-        out[f"{name}_stderr"] = error
+        out[f"{name}_stderr"] = mean_stderr(values)  # equal values: as if one were off by 1
     for name in ("uniform_distance", "uniform_flips"):
         out[name] = float(frame[name].mean())
     return out

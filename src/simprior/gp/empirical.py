@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.errors import InputError, NumericalError
+from simprior.estimate import share_stderr
 from simprior.gp.callables import activation_slope
 from simprior.network import Network
 from simprior.rng import check_seed, derive
@@ -70,7 +71,8 @@ def empirical_nngp(
         g = f if right is None else _outputs(module, right)
         return f @ g.T / f.shape[1]
 
-    return _average(make_network, one, samples, seed, right is None)
+    found = _average(make_network, one, samples, seed, right is None)
+    return _unmet(*found, left, left if right is None else right, samples)
 
 
 def empirical_ntk(
@@ -102,7 +104,8 @@ def empirical_ntk(
         g = f if right is None else _jacobian(module, right)
         return np.einsum("ikp,jkp->ij", f, g) / f.shape[1]
 
-    return _average(make_network, one, samples, seed, right is None)
+    found = _average(make_network, one, samples, seed, right is None)
+    return _unmet(*found, left, left if right is None else right, samples)
 
 
 def random_module(network: Network) -> torch.nn.Module:
@@ -230,6 +233,20 @@ def _average(
     if symmetric:
         return 0.5 * (mean + mean.T), 0.5 * (stderr + stderr.T)
     return mean, stderr
+
+
+def _unmet(
+    mean: np.ndarray, stderr: np.ndarray, left: np.ndarray, right: np.ndarray, samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of entries that were 0 in every network: the next network may give another value.
+
+    They get the largest entry times a share that was not met (``estimate.share_stderr``). Entries
+    of an input of zeros are left: without biases they are 0 whatever the weights. So are equal
+    values other than 0, which do not depend on the weights (the NTK of a linear model).
+    """
+    rows, columns = (np.abs(x).reshape(len(x), -1).max(axis=1) > 0 for x in (left, right))
+    unmet = (mean == 0) & (stderr == 0) & np.outer(rows, columns)
+    return mean, np.where(unmet, np.abs(mean).max() * share_stderr(0.0, samples), stderr)
 
 
 def _outputs(module: Any, x: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from simprior import rng
 from simprior.errors import InputError
-from simprior.estimate import LogProb
+from simprior.estimate import LogProb, share_stderr
 from simprior.gp.event import Event, check_draws, make_event
 from simprior.gp.linalg import Factor
 from simprior.gp.tilted import tilted
@@ -26,6 +26,7 @@ from simprior.gp.weights import K_LIMIT, summarise
 from simprior.network import Network
 
 MAX_SPREAD = 2.0
+ROUNDING = 1e-12  # spread in nats that is none
 RANK_TOL = 1e-10  # singular values of B below this share of the largest are rounding
 
 
@@ -56,7 +57,8 @@ def conditional_log_prior(
         Diagnostics: ``spread``, the standard deviation in nats of ln P(f | hidden) where it is
         finite; ``impossible``, the share of hidden layers under which f cannot be realised;
         ``pareto_k``; ``reliable``, False if the spread exceeds 2 nats, k-hat 0.7, or fewer than
-        10 effective draws carry the mean.
+        10 effective draws carry the mean, or all hidden layers gave the same P(f | hidden) and P(f)
+        is smaller than a share that could have been missed.
 
     Raises
     ------
@@ -124,7 +126,11 @@ def _combine(logs: np.ndarray, seconds: float) -> LogProb:
     finite = logs[np.isfinite(logs)]
     spread = float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
     summary = summarise(logs, np.zeros(len(logs), np.intp), 1)
-    trusted = spread <= MAX_SPREAD and summary.ess >= 10.0 and not summary.pareto_k > K_LIMIT
+    stderr = summary.stderr
+    if len(finite) == len(logs) and spread < ROUNDING:
+        stderr = max(stderr, _unmet(summary.value, len(logs)))
+    enough = summary.ess >= 10.0 and stderr < 1.0
+    trusted = spread <= MAX_SPREAD and enough and not summary.pareto_k > K_LIMIT
     diagnostics = {
         "spread": spread,
         "impossible": 1.0 - len(finite) / len(logs),
@@ -134,7 +140,17 @@ def _combine(logs: np.ndarray, seconds: float) -> LogProb:
         "converged": bool(trusted),
         "seconds": seconds,
     }
-    return LogProb(summary.value, summary.stderr, summary.ess, "conditional", diagnostics)
+    return LogProb(summary.value, stderr, summary.ess, "conditional", diagnostics)
+
+
+def _unmet(value: float, draws: int) -> float:
+    """Standard error of ln P where all hidden layers gave the same P: others may not have been met.
+
+    A share of about 1 / draws of them (:func:`simprior.estimate.share_stderr`), with P(f | hidden)
+    between 0 and 1.
+    """
+    away = max(1.0, math.expm1(min(-value, 700.0)))
+    return away * float(share_stderr(0.0, draws))
 
 
 def _check_network(network: Network) -> None:

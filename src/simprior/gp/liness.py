@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 from simprior.errors import InputError
-from simprior.estimate import LogProb
+from simprior.estimate import LogProb, share_stderr
 from simprior.gp.event import Event, check_draws, feasible, impossible
 
 MAX_LEVELS = 1000
@@ -43,7 +43,8 @@ def liness(
     ``diagnostics["converged"]`` is True if the spread of ln P between the chains is below 1.5
     nats and at most 3 times the spread expected of independent draws. Where the sampler mixes too
     slowly to reach the event (complex functions) the value is NaN, the standard error infinite,
-    and ``diagnostics["reason"]`` says so. ``ess`` is NaN.
+    and ``diagnostics["reason"]`` says so. ``ess`` is NaN. A level that no draw of any chain missed
+    shows no spread; it enters the error as a share of draws that was not met, about 1 / draws.
     """
     began = perf_counter()
     check_draws(draws, chains)
@@ -67,7 +68,12 @@ def liness(
     top = float(estimates.max())
     value = top + math.log(float(np.exp(estimates - top).mean()))
     spread = float(estimates.std(ddof=1))
-    expected = math.sqrt(float((np.expm1(-values.mean(0)) / size).sum()))
+    share = np.exp(values).mean(0)
+    relative = share_stderr(share, size * chains) / share
+    expected = math.sqrt(chains * float(relative @ relative))
+    missed = relative[share == 1.0]  # levels without a miss: the chains cannot differ there
+    variance = spread**2 / chains + float(missed @ missed)
+    stderr = math.sqrt(variance) if spread > 0.0 else expected / math.sqrt(chains)
     converged = bool(spread < 1.5 and spread < 3.0 * expected + 1e-3)
     diagnostics = {
         "converged": converged,
@@ -78,7 +84,7 @@ def liness(
         "draws": draws * len(levels),
         "seconds": perf_counter() - began,
     }
-    return LogProb(value, spread / math.sqrt(chains), math.nan, "liness", diagnostics)
+    return LogProb(value, stderr, math.nan, "liness", diagnostics)
 
 
 def _failed(reason: str, began: float) -> LogProb:

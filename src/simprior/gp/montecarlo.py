@@ -7,7 +7,7 @@ from time import perf_counter
 
 import numpy as np
 
-from simprior.estimate import LogProb, clopper_pearson
+from simprior.estimate import LogProb, clopper_pearson, share_stderr
 from simprior.gp.event import Event, check_draws
 
 CHUNK = 1 << 13
@@ -17,8 +17,9 @@ def montecarlo(event: Event, *, draws: int = 1_000_000, seed: int = 0) -> LogPro
     """ln of the fraction of draws z ~ N(mean, K) with the signs of the function.
 
     ``stderr`` is that of the logarithm, sqrt((1 - p)/hits); with no hit the value is -inf and the
-    standard error infinite. Diagnostics: ``hits``, ``draws`` and the Clopper-Pearson 95 % interval
-    of ln P as ``low``, ``high``. The estimate is marked reliable from 10 hits on.
+    standard error infinite, with no miss it is about 1/draws (the rule of three).
+    Diagnostics: ``hits``, ``draws`` and the Clopper-Pearson 95 % interval of ln P as ``low``,
+    ``high``. The estimate is marked reliable from 10 hits on.
     """
     began = perf_counter()
     check_draws(draws)
@@ -30,7 +31,7 @@ def montecarlo(event: Event, *, draws: int = 1_000_000, seed: int = 0) -> LogPro
         done, index = done + size, index + 1
     low, high = clopper_pearson(np.array(hits), draws)
     value = math.log(hits / draws) if hits else -math.inf
-    stderr = math.sqrt((1.0 - hits / draws) / hits) if hits else math.inf
+    stderr = float(share_stderr(hits / draws, draws)) * draws / hits if hits else math.inf
     diagnostics = {
         "hits": hits,
         "draws": draws,

@@ -25,7 +25,7 @@ from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import pack, parse_functions
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.estimate import LogProb
+from simprior.estimate import LogProb, clopper_pearson
 from simprior.gp.chain import Chain
 from simprior.gp.conditional import Conditioned, condition, impossible, normals
 from simprior.gp.degenerate import check_symmetric
@@ -83,7 +83,8 @@ def sample_posterior(
     method : str
         ``"exact"``: all draws agree with S. ``"ep"``: the literature's approximation, the Gaussian
         of expectation propagation in place of the truncated one, followed by signs at all inputs;
-        ``info["posterior"]["violating"]`` is the share of draws that disagree with S.
+        ``info["posterior"]["violating"]`` is the share of draws that disagree with S, and
+        ``violating_high`` its 95 % upper limit.
     n : int, optional
         Number of bits if the inputs are all bit strings (log2(m) if m is a power of 2).
     workers, progress
@@ -245,6 +246,9 @@ def _table(
         "ess": samples * min(1.0, samples / squares) if squares else float(samples),
         "violating": sum(d.violating for d in done) / samples,
     }
+    if given.source is None and info["method"] == "ep":
+        hits = np.array(sum(d.violating for d in done))
+        info["violating_high"] = float(clopper_pearson(hits, samples)[1])
     return FunctionCounts(
         given.m, n, rows, Profile.of(rows.count, rows.clusters, rows.sumsq), samples,
         -(-samples // heads), heads, ones=np.sum([d.tally.ones for d in done], axis=0),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from simprior.gp.weights import K_LIMIT, Summary, summarise
 KAPPA = (1.0, 0.6, 0.3)
 COMMON = -5.0  # EP value in nats above which untilted draws (kappa = 0) join the mixture
 DRAWS = 1024
+FEWEST = 256  # below, standard errors of skewed weights are too short more often than they say
 MAX_DRAWS = 1 << 20
 SITE_SWEEPS = 60
 SITE_TOL = 1e-2  # of EP when its sites only shape the proposal
@@ -102,7 +104,8 @@ def tilted(
     Parameters
     ----------
     draws : int
-        Number of draws (the first round, if ``tol`` is given).
+        Number of draws (the first round, if ``tol`` is given). Of fewer than 256 the result is
+        marked unreliable: at 64 it is more than 3 standard errors off in 1 % of the seeds.
     tol : float, optional
         Wanted standard error in nats: draws are doubled until it is reached or ``max_draws`` spent.
     kappa : tuple of float, optional
@@ -112,7 +115,8 @@ def tilted(
     -------
     LogProb
         Diagnostics: ``pareto_k`` (do not trust the standard error above 0.7), ``reliable``,
-        ``converged`` (of EP), ``draws``, ``ep`` (the EP value), ``rank``, ``rcond``, ``seconds``.
+        ``converged`` (of EP), ``draws``, ``ep`` (the EP value), ``rank``, ``rcond``, ``seconds``,
+        and ``reason`` below 256 draws.
     """
     began = perf_counter()
     check_draws(draws, len(KAPPA) + 1 if kappa is None else len(kappa))
@@ -177,8 +181,8 @@ def _result(
             f"no draw out of {draws} fell in the event, which is possible: expected at least one; "
             "raise the number of draws"
         )
-    reliable = summary.ess > 10.0 and not summary.pareto_k > K_LIMIT
-    diagnostics = {
+    reliable = summary.ess > 10.0 and not summary.pareto_k > K_LIMIT and draws >= FEWEST
+    diagnostics: dict[str, Any] = {
         "pareto_k": summary.pareto_k,
         "reliable": bool(reliable and sites.converged and (tol is None or summary.stderr <= tol)),
         "converged": sites.converged,
@@ -189,4 +193,6 @@ def _result(
         "rcond": event.rcond,
         "seconds": perf_counter() - began,
     }
+    if draws < FEWEST:
+        diagnostics["reason"] = f"{draws} draws: {FEWEST} or more for a standard error to trust"
     return LogProb(summary.value, summary.stderr, summary.ess, "tilted", diagnostics)

@@ -17,7 +17,7 @@ from simprior.boolean.counts_check import inputs_of
 from simprior.boolean.counts_io import ones_totals
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import StoreError
-from simprior.estimate import clopper_pearson
+from simprior.estimate import clopper_pearson, mean_stderr
 from simprior.store import RunDir, RunInfo, load_run, write_table
 from simprior.store_read import damaged, verification
 from simprior.store_schema import whole_in
@@ -140,7 +140,7 @@ class TrainResult:
         return {
             **out, "steps_to_fit_median": float(np.median(first)),
             "steps_to_fit_mean": float(first.mean()), "loss_mean": float(self.loss[good].mean()),
-            "test_error": float(error.mean()), "test_error_stderr": spread / math.sqrt(len(error)),
+            "test_error": float(error.mean()), "test_error_stderr": mean_stderr(error),
             "test_error_sd": spread, "functions": self.counts.functions,
             "target_found": 0 if target < 0 else int(self.counts.count[target]),
             "unseen_mass": self.counts.unseen.mass,

@@ -9,6 +9,7 @@ import numpy as np
 
 from simprior.analysis.correlation import checks
 from simprior.analysis.correlation.setup import Setup, size_column
+from simprior.estimate import share_stderr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,7 @@ def _errors(part: pd.DataFrame, name: str) -> np.ndarray | None:
     if column is None:
         return None
     share = part[name].to_numpy(float)
-    return np.sqrt(share * (1 - share) / part[column].to_numpy(float))
+    return share_stderr(share, part[column].to_numpy(float))
 
 
 def _reliability(part: pd.DataFrame, name: str, error: np.ndarray | None) -> float:

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.estimate import mean_stderr
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -50,7 +52,8 @@ def granulated_tau(
     -------
     list of (axis, psi, stderr, groups, pairs)
         One entry an axis, and last ``("Psi", mean, stderr, groups, pairs)``. The error of psi_i is
-        that of a mean over the settings of the other axes (NaN for a single one), that of Psi
+        that of a mean over the settings of the other axes (NaN for a single one; not 0 where all
+        agree, see ``estimate.mean_stderr``), that of Psi
         follows from those as if they were independent.
     """
     rows, known = [], cells[[measure, y]].notna().all(axis=1)
@@ -68,7 +71,7 @@ def granulated_tau(
             taus.append(product.sum() / (k * (k - 1)))
             pairs += k * (k - 1) // 2
         mean = float(np.mean(taus)) if taus else math.nan
-        spread = float(np.std(taus, ddof=1) / math.sqrt(len(taus))) if len(taus) > 1 else math.nan
+        spread = mean_stderr(np.array(taus), -1.0, 1.0)
         rows.append((axis, mean, spread, len(taus), pairs))
     good = [row for row in rows if math.isfinite(row[1])]
     if good:

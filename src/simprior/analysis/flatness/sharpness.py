@@ -145,7 +145,8 @@ def random_sharpness(
 
     Returns
     -------
-    (N,) means, (N,) standard errors over directions
+    (N,) means, (N,) standard errors over directions (nan where all give the same rise, as on a
+    plateau: they cannot tell)
     """
     rho = _positive("rho", rho)
 
@@ -157,7 +158,8 @@ def random_sharpness(
             for s in steps.unbind(1)
         ]
         each = torch.stack(values, dim=1)
-        return {"mean": each.mean(1), "stderr": each.std(1) / draws**0.5}
+        spread = each.std(1) / draws**0.5
+        return {"mean": each.mean(1), "stderr": torch.where(spread > 0, spread, torch.nan)}
 
     draws = max(2, int(draws))
     found = ensemble.per_chunk(measure, (2 * draws + 4) * ensemble.size)

@@ -38,7 +38,8 @@ def sigma_flatness(
     Returns
     -------
     (N,) sigma, in units of the weights; ``inf`` where noise never raises the target (up to 1e6)
-    (N,) standard errors: of the mean over draws, over the slope of the curve (delta method)
+    (N,) standard errors: of the mean over draws, over the slope of the curve (delta method); nan
+    where sigma is infinite. Noise vectors that all give the same error are no certainty: 1 / draws.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def sigma_flatness(
 
 
 def _stderr(rises: Callable[[Tensor, Tensor], Tensor], sigma: Tensor, draws: int) -> Tensor:
-    out = torch.zeros_like(sigma)
+    out = torch.full_like(sigma, torch.nan)
     rows = torch.nonzero(torch.isfinite(sigma) & (sigma > 0))[:, 0]
     if not len(rows):
         return out
@@ -88,5 +89,6 @@ def _stderr(rises: Callable[[Tensor, Tensor], Tensor], sigma: Tensor, draws: int
     low, at, high = (rises(s * q, rows) for q in (1 - _SLOPE, 1.0, 1 + _SLOPE))
     slope = (high - low).mean(1) / (2 * _SLOPE * s)
     spread = at.std(1) / draws**0.5
+    spread = torch.where(spread > 0, spread, 1.0 / (draws + 2))  # a share, as share_stderr does
     out[rows] = torch.where(slope > 0, spread / slope, torch.inf)
     return out

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.errors import InputError
+from simprior.estimate import share_stderr
 from simprior.rng import generator
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def box_csr(
     -------
     dict
         ``box_csr`` (N,) the share found critical, a lower bound, and ``box_csr_stderr`` (N,) its
-        standard error sqrt(c (1 - c) / m) as an estimate for the population the points come from.
+        standard error (``estimate.share_stderr`` of c, m) as an estimate for the population the
+        points come from.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def box_csr(
     found = critical_points(ensemble, X, radius, seed, steps=steps, restarts=restarts)
     share = found.mean(axis=1)
     return {
-        "box_csr": share, "box_csr_stderr": np.sqrt(share * (1 - share) / found.shape[1])
+        "box_csr": share, "box_csr_stderr": share_stderr(share, found.shape[1])
     }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from simprior.analysis.hamming.networks import Spec
 from simprior.errors import InputError, NumericalError
+from simprior.estimate import mean_stderr, share_stderr
 from simprior.gp.kernels import nngp
 from simprior.rng import generator
 
@@ -72,6 +73,12 @@ def flip_law(spec: Spec, draws: int = DRAWS, seed: int = 0) -> FlipLaw:
     never = [t > spec.n for t in found]
     mean, stderr = _mean(times)
     unchanged, unchanged_stderr = _mean(never)
+    if unchanged in (0.0, 1.0):  # no spread: a share that was not met, with the paths' effect
+        total, apart = np.concatenate(times), np.array([t.mean() for t in times])
+        effect = size * apart.var(ddof=1) / total.var() if paths > 1 and np.ptp(total) else 1.0
+        unchanged_stderr = float(share_stderr(unchanged, size * paths / max(effect, 1.0)))
+    if stderr == 0.0:
+        stderr = mean_stderr(np.concatenate(times))
     return FlipLaw(alive.mean(axis=0), mean, stderr, unchanged, unchanged_stderr)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from simprior.analysis.hamming.gp_prediction import asymptote
 from simprior.errors import InputError
+from simprior.estimate import mean_stderr
 from simprior.rng import generator
 
 if TYPE_CHECKING:
@@ -71,7 +72,11 @@ def _means(part: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def _interval(values: np.ndarray, level: float) -> tuple[float, float, float, float]:
-    """(mean, standard error, low, high) of independent values; nan where there are too few."""
+    """(mean, standard error, low, high) of independent values; nan where there are too few.
+
+    Equal values get the error of :func:`simprior.estimate.mean_stderr`, as if one of them differed
+    by 1: both quantities count bits.
+    """
     from scipy.special import stdtrit
 
     if not len(values):
@@ -79,7 +84,7 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float, float, fl
     mean = float(values.mean())
     if len(values) < 2:
         return mean, math.nan, math.nan, math.nan
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    error = mean_stderr(values)
     half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * error
     return mean, error, mean - half, mean + half
 

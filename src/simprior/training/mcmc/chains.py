@@ -20,6 +20,7 @@ from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.merge import Profile
 from simprior.boolean.truthtable import pack
+from simprior.estimate import design_effect, korn_graubard, share_stderr
 from simprior.training.mcmc.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ _MAX_TRACE = 1000  # draws a chain used for LZ complexity
 
 @dataclass(frozen=True)
 class Convergence:
-    """R-hat and ESS of every statistic; ``converged`` and, if not, why."""
+    """R-hat and ESS of every statistic; ``converged`` and, if not, why.
+
+    A statistic that is the same in all draws has neither, and no standard error (nan).
+    """
 
     table: dict[str, dict[str, float]]
     converged: bool
@@ -90,18 +94,26 @@ def convergence(statistics: dict[str, np.ndarray]) -> Convergence:
     """Diagnostics of named (chains, draws) statistics.
 
     Converged means: R-hat below 1.01 and bulk ESS of at least 400 for every statistic that varies,
-    from at least two chains of at least four draws.
+    at least one of them varies, from at least two chains of at least four draws. Chains in which
+    nothing varies may sit on all there is, or be stuck: R-hat is 0/0, which cannot tell.
     """
     table, worst = {}, []
     for name, values in statistics.items():
         x = np.asarray(values, float)
         r, n = _diagnose(x)
-        error = float(x.std() / np.sqrt(n)) if n > 0 else 0.0
+        error = float(x.std() / np.sqrt(n)) if n > 0 else float("nan")
         table[name] = {"mean": float(x.mean()), "stderr": error, "rhat": r, "ess": n}
         if r >= R_HAT_LIMIT:
             worst.append(f"R-hat of {name} {r:.3f}")
         if n < MIN_ESS:
             worst.append(f"ESS of {name} {n:.0f}")
+        if np.ptp(x) > 0 and not (np.isfinite(n) and not np.isnan(r)):
+            worst.append(f"R-hat of {name} cannot be told")
+    if all(np.ptp(values) == 0 for values in statistics.values()):
+        worst.append(
+            "all draws are one function: chains that never moved cannot tell convergence from "
+            "being stuck"
+        )
     shape = next(iter(statistics.values())).shape
     if shape[0] < 2 or shape[1] < 4:
         worst.append(f"{shape[0]} chains of {shape[1]} draws")
@@ -151,9 +163,14 @@ def counts_of_chains(
 
     ``info`` is completed with ``rhat``, ``ess``, ``converged``, ``reason`` (why not),
     ``statistics`` (name -> mean, stderr, rhat, ess), ``chains``, ``draws_per_chain``,
-    ``violating`` (share of draws that disagree with S), with a target ``error`` and
+    ``violating`` (share of draws that disagree with S; of a soft likelihood with
+    ``violating_high``, its 95 % upper limit), with a target ``error`` and
     ``error_stderr`` (mean share of inputs outside S where a draw differs from it), and becomes
     ``info["posterior"]``.
+
+    The error of draws that all make the same number of errors has the standard error of a share
+    that was not met (:func:`simprior.estimate.share_stderr`) in as many independent draws as the
+    smallest ESS, or as there are chains if nothing varies.
     """
     chains, draws, width = words.shape
     samples = chains * draws
@@ -167,13 +184,33 @@ def counts_of_chains(
     found = convergence(function_statistics(words, given, rows.words[:_TOP]))
     error = found.table.get("error")
     if error is not None:
+        if np.isnan(error["stderr"]):
+            independent = found.ess if np.isfinite(found.ess) else float(chains)
+            error["stderr"] = float(share_stderr(0.0, independent))
         info = info | {"error": error["mean"], "error_stderr": error["stderr"]}
     report = info | {
         "chains": chains, "draws_per_chain": draws, "rhat": found.rhat, "ess": found.ess,
         "converged": found.converged, "reliable": found.converged, "reason": found.reason,
         "violating": float(violations(words, given).mean()), "statistics": found.table,
     }  # fmt: skip
-    return _table(given.m, n, rows, tally, chains, draws, report)
+    counts = _table(given.m, n, rows, tally, chains, draws, report)
+    if "beta" in info:
+        report["violating_high"] = _share_high(violations(words, given).sum(axis=1), counts)
+    return counts
+
+
+def _share_high(hits: np.ndarray, counts: FunctionCounts) -> float:
+    """95 % upper limit of the share of draws with an event met ``hits`` (C,) times by the chains.
+
+    Its design effect is its own, or that of the functions on average if that is larger.
+    """
+    k, q = hits[None].sum(axis=1, dtype=float), (hits[None].astype(float) ** 2).sum(axis=1)
+    own = design_effect(k, (hits[None] > 0).sum(axis=1), q, counts.samples, counts.draws)
+    shared = np.average(counts.design_effects, weights=counts.count)
+    effect = np.where(k > 0, np.maximum(own, shared), shared)
+    if counts.iid:
+        effect = np.ones(1)
+    return float(korn_graubard(k, counts.samples, effect, clusters=counts.draws)[1][0])
 
 
 def _sorted(rows: Rows) -> Rows:

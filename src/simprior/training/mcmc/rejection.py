@@ -29,7 +29,7 @@ from simprior.boolean.sampling import check_samples, make_job
 from simprior.boolean.truthtable import n_words, pack
 from simprior.engine import Progress, run_tasks
 from simprior.errors import NumericalError
-from simprior.estimate import korn_graubard
+from simprior.estimate import korn_graubard, share_stderr
 from simprior.network import Network
 from simprior.rng import philox_key
 from simprior.training.mcmc._accept import accept_clusters
@@ -121,9 +121,10 @@ def rejection_posterior(
         progress=progress, amount=lambda t: t.networks,
     )  # fmt: skip
     if total.sums.accepted == 0:
+        seen = total.networks if job.iid else total.draws  # heads of one hidden draw go together
         raise NumericalError(
             f"rejection: none of {total.networks} networks agrees with the {given.index.size} "
-            f"training labels (P(C(S)) < {3.69 / total.networks:.2g} at 95 %): expected at least "
+            f"training labels (P(C(S)) < {3.69 / seen:.2g} at 95 %): expected at least "
             "one; raise max_draws, or use slice sampling or the Gaussian process"
         )
     return total.counts(job)
@@ -186,10 +187,10 @@ class _Total:
         mean = total / s.accepted
         residual = squares - 2 * mean * cross + mean**2 * s.squares
         variance = residual * s.clusters / max(s.clusters - 1, 1)
-        return {
-            "error": mean / inputs,
-            "error_stderr": math.sqrt(max(variance, 0.0)) / s.accepted / inputs,
-        }
+        error = math.sqrt(max(variance, 0.0)) / s.accepted / inputs
+        if int(squares) * s.squares == int(cross) ** 2:  # no spread between clusters
+            error = float(share_stderr(0.0, s.accepted**2 / s.squares))
+        return {"error": mean / inputs, "error_stderr": error}
 
     def _report(self, job: Job) -> dict[str, Any]:
         s = self.sums
@@ -197,15 +198,15 @@ class _Total:
         p = s.accepted / self.networks
         between = s.squares - s.accepted**2 / clusters if not job.iid else s.accepted * (1 - p)
         variance = between * clusters / max(clusters - 1, 1)
-        binomial = s.accepted * (1 - p)
-        effect = max(1.0, variance / binomial) if binomial > 0 else 1.0
+        binomial = s.accepted * (1 - p)  # 0 if all agree, which shows no spread: the worst effect
+        effect = max(1.0, variance / binomial if binomial > 0 else self.networks / clusters)
         low, high = korn_graubard(np.array(s.accepted), self.networks, effect, clusters=clusters)
         return self._error() | {
             "method": "rejection", "wanted": self.wanted, "prior_draws": self.networks,
             "hidden_draws": self.draws, "accepted": s.accepted, "acceptance": p,
             "acceptance_low": float(low), "acceptance_high": float(high),
             "log_evidence": math.log(p),
-            "log_evidence_stderr": math.sqrt(max(effect * binomial, 0.0)) / s.accepted,
+            "log_evidence_stderr": float(share_stderr(p, self.networks / effect)) / p,
             "ess": s.accepted**2 / s.squares, "violating": 0.0, "converged": self.full,
             "reliable": s.clusters >= 30,
         }  # fmt: skip
