@@ -1,6 +1,6 @@
 """Orthant probabilities known in closed form or by one quadrature: the oracle of the estimators.
 
-* m = 1; m = 2 (Sheppard's formula); m = 3, as the solid angle of a spherical triangle;
+* m = 1; m = 2 (Sheppard's formula); m = 3 without a mean (solid angle of a spherical triangle);
 * one-factor correlations ``R_ij = l_i l_j`` (equicorrelation among them): a 1-d integral;
 * block-diagonal covariances of such parts: sum of logs.
 """
@@ -28,7 +28,8 @@ def closed(event: Event) -> LogProb:
     Raises
     ------
     InputError
-        If a connected block of the covariance is neither of size <= 3 nor one-factor.
+        If a connected block of the covariance is neither of size <= 2 (3 without a mean) nor
+        one-factor.
     """
     began = perf_counter()
     scale = np.sqrt(np.diag(event.K))
@@ -55,11 +56,20 @@ def _block(R: np.ndarray, lower: np.ndarray) -> float:
         return math.log(_solid_angle(R) / (4.0 * math.pi))
     loading = _one_factor(R)
     if loading is None:
-        raise InputError(
-            f"a block of {m} correlated inputs", "at most 3, or one-factor correlations",
-            "use method='tilted'",
-        )  # fmt: skip
+        raise _no_formula(m, central)
     return _integrate(_log_integrand(loading, lower))
+
+
+def _no_formula(m: int, central: bool) -> InputError:
+    what = f"a block of {m} correlated inputs {'without' if central else 'with'} a mean"
+    if m == 2:
+        what += ", of correlation +-1 to the last digits"
+    elif m == 3 and central:
+        what += " and with an eigenvalue below 1e-10"
+    return InputError(
+        what, "at most 3 inputs without a mean, 2 with one, or one-factor correlations l_i l_j",
+        "use method='tilted'",
+    )  # fmt: skip
 
 
 def _solid_angle(R: np.ndarray) -> float:

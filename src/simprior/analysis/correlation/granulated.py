@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.correlation.ties import settle_columns
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -38,7 +40,8 @@ def settings_means(
 ) -> pd.DataFrame:
     """Means of measures and outcome over the networks with the same values of ``axes``."""
     columns = [*measures, y]
-    return frame.groupby(list(axes), sort=True)[columns].mean().reset_index()
+    means = frame.groupby(list(axes), sort=True)[columns].mean().reset_index()
+    return settle_columns(means)  # means of equal numbers differ in their last bits
 
 
 def granulated_tau(
