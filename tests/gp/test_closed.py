@@ -94,3 +94,14 @@ def test_three_inputs_with_a_mean_say_what_is_supported() -> None:
     near[0, 1] = near[1, 0] = 1 - 3e-12
     with pytest.raises(InputError, match="eigenvalue below 1e-10"):
         closed(np.array([1, 0, 1]), near)
+
+
+def test_covariances_of_rounding_size_make_no_block() -> None:
+    K = np.zeros((6, 6))
+    K[:3, :3] = equicorrelated(3, 0.5)
+    K[3:, 3:] = equicorrelated(3, 0.25)
+    want = closed(np.ones(6, int), K)
+    rounding = 1e-17 * np.random.default_rng(0).standard_normal((6, 6))
+    K[:3, 3:] += rounding[:3, 3:]
+    K[3:, :3] = K[:3, 3:].T
+    assert closed(np.ones(6, int), K) == pytest.approx(want, rel=1e-13)

@@ -19,6 +19,7 @@ from simprior.estimate import LogProb
 from simprior.gp.event import Event
 
 FIT = 1e-12  # largest misfit of a one-factor structure, in correlations
+ZERO = 1e-15  # correlations below it are 0 to rounding: they change ln P by as much
 DROP = 46.0  # nats below the maximum at which the integrand is cut
 
 
@@ -42,7 +43,7 @@ def closed(event: Event) -> LogProb:
 def _blocks(R: np.ndarray) -> list[np.ndarray]:
     from scipy.sparse.csgraph import connected_components
 
-    count, label = connected_components(R != 0.0, directed=False)
+    count, label = connected_components(np.abs(R) > ZERO, directed=False)
     return [np.flatnonzero(label == k) for k in range(count)]
 
 
@@ -92,7 +93,7 @@ def _one_factor(R: np.ndarray) -> np.ndarray | None:
     off = R - np.eye(m)
     i = int(np.argmax(np.abs(off).sum(1)))
     j, k = np.argsort(-np.abs(off[i]), kind="stable")[:2]
-    if off[j, k] == 0.0 or off[i, j] * off[i, k] / off[j, k] <= 0.0:
+    if abs(off[j, k]) <= ZERO or off[i, j] * off[i, k] / off[j, k] <= 0.0:
         return None
     first = math.sqrt(off[i, j] * off[i, k] / off[j, k])
     loading = off[i] / first

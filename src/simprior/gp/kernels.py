@@ -189,8 +189,20 @@ def _affine(sigma_w: float, sigma_b: float, second_moment: np.ndarray) -> np.nda
 
 
 def _gram(inputs: np.ndarray) -> np.ndarray:
-    gram = inputs @ inputs.T
-    return _mirror(gram)
+    """x.x' of all pairs, symmetric, and bitwise odd: the row of -x is minus that of x.
+
+    A matrix product promises neither: its last bits depend on where a row is and on the processor.
+    """
+    first = inputs[np.arange(len(inputs)), (inputs != 0.0).argmax(axis=1)]
+    sign = np.where(first < 0.0, -1.0, 1.0)
+    lines, where = np.unique(inputs * sign[:, None] + 0.0, axis=0, return_inverse=True)
+    if len(lines) == len(inputs):
+        return _mirror(inputs @ inputs.T)
+    where = where.reshape(-1)
+    gram = _mirror(lines @ lines.T)[np.ix_(where, where)]
+    gram *= sign
+    gram *= sign[:, None]
+    return gram + 0.0
 
 
 def _mirror(matrix: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.analysis.correlation.ties import settle_columns
+from simprior.estimate import sample_sd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,9 @@ def granulated_tau(
             taus.append(product.sum() / (k * (k - 1)))
             pairs += k * (k - 1) // 2
         mean = float(np.mean(taus)) if taus else math.nan
-        spread = float(np.std(taus, ddof=1) / math.sqrt(len(taus))) if len(taus) > 1 else math.nan
+        spread = (
+            float(sample_sd(np.array(taus)) / math.sqrt(len(taus))) if len(taus) > 1 else math.nan
+        )
         rows.append((axis, mean, spread, len(taus), pairs))
     good = [row for row in rows if math.isfinite(row[1])]
     if good:
