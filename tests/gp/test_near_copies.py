@@ -134,6 +134,30 @@ def test_tangent_kernels_of_kinks_on_bit_strings(activation, p, q, depth, encodi
     np.testing.assert_allclose(got[alive], theta[alive], rtol=0, atol=1e-10 * theta.max())
 
 
+@pytest.mark.parametrize(
+    ("activation", "p", "q", "depth"), [("abs", 0.0, 1.0, 2), ("leaky", 0.55, 0.45, 5)]
+)
+def test_tangent_kernels_of_kinks_on_one_line(activation, p, q, depth):
+    """x, 3x, x (1 + 1e-6) and -x at sigma_b = 0: every angle is 0 or pi, and stays so."""
+    scale = np.array([1.0, 3.0, 1.0 + 1e-6, -1.0])
+    inputs = scale[:, None] * np.random.default_rng(1).standard_normal(7)
+    K0 = inputs @ inputs.T / 7
+    same = scale > 0
+    # for u = s z, phi(u) = s p z + |s| q |z|: E[phi phi] = (p p s s' + q q |s s'|) E[z z], and so on
+    size = (p + q) * np.abs(scale), (q - p) * np.abs(scale)  # slopes times z > 0, and z < 0
+    fields = np.where(same, size[0], size[1]), np.where(same, size[1], size[0])
+    slopes = np.where(same, p + q, p - q), np.where(same, p - q, p + q)
+    K = 0.5 * sum(np.outer(f, f) for f in fields) * K0[0, 0]
+    gain = 0.5 * sum(np.outer(s, s) for s in slopes)
+    theta = K + gain * K0
+    got = ntk(net(activation, 1, 1.0, 0.0, inputs), inputs)
+    np.testing.assert_allclose(got, theta, rtol=0, atol=1e-13 * theta.max())
+    deep = ntk(net(activation, depth, 1.0, 0.0, inputs), inputs)  # at the default tolerance
+    line = np.ix_(same, same)  # fields stay multiples of one another: gain (p^2 + q^2) a layer
+    gain = (p * p + q * q) ** depth
+    np.testing.assert_allclose(deep[line], (1 + depth) * gain * K0[line], rtol=1e-10)
+
+
 def test_jumps_are_found():
     np.testing.assert_allclose(jumps(lambda u: np.sign(u - 2.5) + (u > -1)), [-1, 2.5], atol=1e-12)
     assert not len(jumps(np.tanh)) and not len(jumps(lambda u: np.tanh(1e4 * u)))
