@@ -38,6 +38,17 @@ class LogProb:
         return self.value / math.log(10.0)
 
 
+def sample_sd(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Standard deviation (n - 1) of values, exactly 0 where they differ by rounding only.
+
+    The mean of n equal numbers need not be that number: which of its last bits are wrong depends on
+    the order of summation, hence on the processor, and 3e-17 is not "no spread".
+    """
+    values = np.asarray(values, dtype=np.float64)
+    level = 8.0 * np.finfo(np.float64).eps * np.abs(values).max(axis=axis)
+    return np.where(np.ptp(values, axis=axis) > level, values.std(axis=axis, ddof=1), 0.0)
+
+
 def clopper_pearson(
     count: np.ndarray, trials: np.ndarray | float, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:

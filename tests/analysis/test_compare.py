@@ -13,9 +13,9 @@ import pytest
 
 from simprior.analysis.compare import Comparison, compare
 from simprior.analysis.distances import NAMES
-from simprior.analysis.errors_stats import baselines, check_task
+from simprior.analysis.errors_stats import baselines, check_task, mean_error
 from simprior.analysis.resample import split_halves
-from simprior.analysis.sides import WeightedFunctions
+from simprior.analysis.sides import WeightedFunctions, side_of
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.sampling import sample
 from simprior.boolean.truthtable import pack, parse_functions
@@ -262,6 +262,21 @@ def test_clustered_runs_have_longer_intervals_than_their_counts_suggest() -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("functions", [3, 7, 9, 13])
+def test_equal_errors_of_all_functions_are_no_certainty(functions: int) -> None:
+    """All differ from the target in 1 of 16: a mean with a variance of 1e-34 has an interval."""
+    target = np.zeros(16, np.uint8)
+    tables = np.eye(16, dtype=np.uint8)[:functions]
+    for tests in (3, 10, 16):
+        test = np.arange(16) < max(tests, functions)
+        run = FunctionCounts.from_counts(pack(tables), 3 + np.arange(functions), m=16, n=4)
+        task = check_task(target, test, 16, 4)
+        found = mean_error(side_of(run, "a"), task, 0.95)
+        assert found.stderr == 0
+        limit = clopper_pearson(np.array(0.0), run.samples, 0.95)[1]
+        assert found.high - found.value == pytest.approx(limit, rel=1e-9)
+
+
 def test_errors_of_shares_and_mean_errors_of_clustered_runs() -> None:
     """Standard errors against the spread of 60 runs (known to 9 %): within 5 times that."""
     other = sample(NET, samples=6400, seed=999, heads=1)

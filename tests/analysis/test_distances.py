@@ -17,6 +17,7 @@ from simprior.analysis.sides import WeightedFunctions, join, side_of
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.dnf import RandomDNF, exact_probabilities
 from simprior.errors import InputError
+from simprior.estimate import sample_sd
 
 WORDS = (np.arange(1 << 16, dtype=np.uint64) << np.uint64(48))[:, None]
 
@@ -243,6 +244,16 @@ def test_interval_closes_where_functions_are_common() -> None:
     assert (hits >= 81).all()
     # sd of 100 values: 7 %; 5 of those, and 10 % for 50 replicates
     assert np.mean(errors, axis=0) == pytest.approx(np.std(values, axis=0), rel=0.4)
+
+
+def test_equal_values_have_no_spread() -> None:
+    """The mean of equal numbers need not be that number: 0.1 ten times over, by any sum."""
+    assert any(np.full(n, 0.1).std() > 0 for n in range(2, 40))
+    for n in range(2, 40):
+        assert sample_sd(np.full(n, 0.1)) == 0
+        assert (sample_sd(np.full((n, 3), [0.1, 0.7, 1e-300]), axis=0) == 0).all()
+    values = np.array([1.0, 1.0 + 1e-12, 1.0 + 3e-12])
+    assert sample_sd(values) == np.std(values, ddof=1) > 0
 
 
 def test_exact_against_exact_has_no_noise() -> None:

@@ -74,5 +74,34 @@ def test_linear_conditional_gauss_example() -> None:
 
 
 def test_general_covariance_is_refused() -> None:
-    with pytest.raises(InputError, match="at most 3, or one-factor"):
+    with pytest.raises(InputError, match="at most 3 inputs without a mean, 2 with one, or one-f"):
         closed(np.ones(16, int), kernel(4))
+
+
+def test_three_inputs_with_a_mean_say_what_is_supported() -> None:
+    """Two with a mean and one-factor blocks of any size have a formula, three in general do not."""
+    K = np.array([[1.0, 0.5, 0.3], [0.5, 1.0, -0.2], [0.3, -0.2, 1.0]])
+    mean = np.array([0.1, 0.0, 0.2])
+    with pytest.raises(InputError, match=r"block of 3 .* with a mean: expected at most 3 inputs "
+                       r"without a mean, 2 with one"):  # fmt: skip
+        closed(np.ones(3, int), K, mean)
+    assert closed(np.ones(3, int), K) < 0
+    law = multivariate_normal(mean[:2], K[:2, :2])
+    assert closed(np.zeros(2, int), K[:2, :2], mean[:2]) == pytest.approx(
+        law.logcdf(np.zeros(2)), abs=1e-10
+    )
+    near = np.full((3, 3), 1 - 1e-12) + 1e-12 * np.eye(3)
+    near[0, 1] = near[1, 0] = 1 - 3e-12
+    with pytest.raises(InputError, match="eigenvalue below 1e-10"):
+        closed(np.array([1, 0, 1]), near)
+
+
+def test_covariances_of_rounding_size_make_no_block() -> None:
+    K = np.zeros((6, 6))
+    K[:3, :3] = equicorrelated(3, 0.5)
+    K[3:, 3:] = equicorrelated(3, 0.25)
+    want = closed(np.ones(6, int), K)
+    rounding = 1e-17 * np.random.default_rng(0).standard_normal((6, 6))
+    K[:3, 3:] += rounding[:3, 3:]
+    K[3:, :3] = K[:3, 3:].T
+    assert closed(np.ones(6, int), K) == pytest.approx(want, rel=1e-13)

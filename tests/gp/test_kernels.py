@@ -170,6 +170,18 @@ def test_odd_networks_mirror(activation):
     assert cut.expand_labels(np.ones(8, int)).tolist() == [1] * 8 + [0] * 8
 
 
+@pytest.mark.parametrize("rows", [3, 8, 17])
+def test_mirrored_rows_do_not_depend_on_the_matrix_product(rows):
+    """x and -x anywhere among many rows of many columns, where a product blocks its sums."""
+    rng = np.random.default_rng(rows)
+    half = rng.standard_normal((rows, 701)) * 10.0 ** rng.integers(-3, 4, 701)
+    X = np.vstack([half, -half])[rng.permutation(2 * rows)]
+    K = nngp(net(X, 2, activation="erf", sigma_b=0.0), X)
+    cut = reduce_inputs(K, X)
+    assert len(cut.keep) == rows and (cut.sign == -1).sum() == rows
+    np.testing.assert_allclose(nngp(net(X, 0, sigma_b=0.0), X), X @ X.T / 701, rtol=1e-12)
+
+
 def test_confused_inputs_are_not_called_copies():
     X = bits(4)
     K = nngp(net(X, 100), X)  # correlations 1 - 2^-100: equal rows in float64

@@ -73,8 +73,8 @@ def test_the_two_rules_agree_on_tanh():
         [[1, 0.2, -0.9, 0.4], [0.2, 1, 0, 0.99], [-0.9, 0, 1, -1], [0.4, 0.99, -1, 1]]
     )
     everything = slice(0, 4)
-    a = Series(np.tanh, *SERIES[3])(var)(everything, everything, cov)
-    b = Polar(np.tanh, POLAR[2])(var)(everything, everything, cov)
+    a = Series(np.tanh, *SERIES[3])(var)(everything, everything, cov, None)[0]
+    b = Polar(np.tanh, POLAR[2])(var)(everything, everything, cov, None)[0]
     np.testing.assert_allclose(a, b, atol=1e-12)
 
 

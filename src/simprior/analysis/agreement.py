@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simprior.analysis.correlation.ties import settle
+
 LN10 = math.log(10.0)
 ENOUGH = 3  # points for a correlation or a line
 
@@ -44,7 +46,7 @@ def correlations(points: Points) -> dict[str, float]:
 
     names = ("spearman", "kendall", "pearson", "pearson_noise_free")
     x, y = points.x, points.y
-    if len(x) < ENOUGH or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < ENOUGH or np.ptp(settle(x)) == 0 or np.ptp(settle(y)) == 0:
         return dict.fromkeys(names, math.nan)
     covariance = np.cov(x, y)
     free_x = covariance[0, 0] - points.vx.mean()
@@ -52,7 +54,8 @@ def correlations(points: Points) -> dict[str, float]:
     free = math.nan
     if free_x > 0 and free_y > 0:
         free = float(np.clip(covariance[0, 1] / math.sqrt(free_x * free_y), -1.0, 1.0))
-    found = (_pearson(rankdata(x), rankdata(y)), float(kendalltau(x, y).statistic), _pearson(x, y))
+    u, v = settle(x), settle(y)
+    found = (_pearson(rankdata(u), rankdata(v)), float(kendalltau(u, v).statistic), _pearson(x, y))
     return dict(zip(names, (*found, free), strict=True))
 
 

@@ -27,7 +27,7 @@ from simprior.analysis.sides import Joint, Side
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.unseen import partial_table
 from simprior.errors import InputError
-from simprior.estimate import clopper_pearson, share_stderr
+from simprior.estimate import clopper_pearson, sample_sd, share_stderr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,8 +93,8 @@ def distance_rows(
         )
     ])  # fmt: skip
     value = np.array([found[name] for name in NAMES])
-    error = draws.std(axis=0, ddof=1)
-    squared_error = np.append(error[:2], (draws[:, 2] ** 2).std(ddof=1))
+    error = sample_sd(draws, axis=0)
+    squared_error = np.append(error[:2], sample_sd(draws[:, 2] ** 2))
     bound = _held_out(a, b, joint, seed)
     power = np.array([1.0, 1.0, 2.0])
     top = np.array([1.0, math.log(2.0), 1.0])
@@ -206,7 +206,7 @@ def agreement_rows(
         if not math.isfinite(value) or len(values) < 2:
             rows.append((name, value, _NAN, _NAN, _NAN))
             continue
-        error = float(values.std(ddof=1))
+        error = float(sample_sd(values))
         rows.append((name, value, error, *_interval(name, value, values, z)))
     for name in ("slope", "slope_counting_only"):
         value, error = found[name], found[f"{name}_stderr"]
@@ -231,12 +231,12 @@ def _interval(name: str, value: float, draws: np.ndarray, z: float) -> tuple[flo
     if name in _FISHER:
         bound = 1 - 1e-12
         centre = math.atanh(max(-bound, min(bound, value)))
-        half = z * float(np.arctanh(np.clip(draws, -bound, bound)).std(ddof=1))
+        half = z * float(sample_sd(np.arctanh(np.clip(draws, -bound, bound))))
         return math.tanh(centre - half), math.tanh(centre + half)
     if name in _SQUARED:
-        half = z * float((draws**2).std(ddof=1))
+        half = z * float(sample_sd(draws**2))
         return math.sqrt(max(0.0, value**2 - half)), math.sqrt(value**2 + half)
-    half = z * float(draws.std(ddof=1))
+    half = z * float(sample_sd(draws))
     if name == "pearson_noise_free":
         return max(-1.0, value - half), min(1.0, value + half)
     return value - half, value + half

@@ -93,7 +93,8 @@ def mean_error(side: Side, task: Task, level: float) -> MeanError:
     p = side.p / side.p.sum()
     wrong = wrong_outputs(side.words, side.m, task) / task.tests
     value = float(p @ wrong)
-    variance = max(0.0, float(p @ (wrong - value) ** 2))
+    same = np.ptp(wrong) == 0  # exact, unlike a variance of equal shares
+    variance = 0.0 if same else max(0.0, float(p @ (wrong - value) ** 2))
     error = 0.0 if side.exact else math.sqrt(variance / side.set_size)
     half = float(ndtri(0.5 + level / 2)) * error
     if np.ptp(wrong[p > 0]) == 0 and not side.exact:

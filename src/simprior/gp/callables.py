@@ -12,6 +12,8 @@ from simprior.network import Network
 
 Scalar = Callable[[np.ndarray], np.ndarray]
 PROBE = np.array([-1.5, -0.25, 0.0, 0.5, 2.0])
+REACH, POINTS, HALVINGS = 16.0, 1 << 14, 44
+MOST_JUMPS, LEAST_JUMP = 32, 1e-6
 
 
 def activation_function(network: Network) -> Scalar:
@@ -66,6 +68,29 @@ def activation_slope(network: Network) -> Scalar:
             "write it with torch operations",
         )
     return slope
+
+
+def jumps(function: Scalar) -> np.ndarray:
+    """Where a function jumps (of a slope: where its integral has a kink), ascending, in [-16, 16].
+
+    The largest steps between points of a fine grid, halved down to neighbouring numbers: a step
+    that is still there is a jump. A jump is missed if many others are larger.
+    """
+    grid = np.linspace(-REACH, REACH, POINTS + 1)
+    with np.errstate(all="ignore"):
+        values = function(grid)
+        step = np.where(np.isfinite(values[1:] - values[:-1]), np.abs(np.diff(values)), 0.0)
+        least = LEAST_JUMP * float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+        at = np.argsort(-step, kind="stable")[:MOST_JUMPS]
+        at = at[step[at] > least]
+        low, high = grid[at], grid[at + 1]
+        for _ in range(HALVINGS if len(at) else 0):
+            middle = 0.5 * (low + high)
+            a, b, c = function(low), function(middle), function(high)
+            left = np.abs(b - a) >= np.abs(c - b)
+            low, high = np.where(left, low, middle), np.where(left, middle, high)
+        found = np.sort(high[np.abs(function(high) - function(low)) > least])
+    return found[np.diff(found, prepend=-np.inf) > 1e-9]
 
 
 def _tanh_slope(u: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Orthant probabilities known in closed form or by one quadrature: the oracle of the estimators.
 
-* m = 1; m = 2 (Sheppard's formula); m = 3, as the solid angle of a spherical triangle;
+* m = 1; m = 2 (Sheppard's formula); m = 3 without a mean (solid angle of a spherical triangle);
 * one-factor correlations ``R_ij = l_i l_j`` (equicorrelation among them): a 1-d integral;
 * block-diagonal covariances of such parts: sum of logs.
 """
@@ -19,6 +19,7 @@ from simprior.estimate import LogProb
 from simprior.gp.event import Event
 
 FIT = 1e-12  # largest misfit of a one-factor structure, in correlations
+ZERO = 1e-15  # correlations below it are 0 to rounding: they change ln P by as much
 DROP = 46.0  # nats below the maximum at which the integrand is cut
 
 
@@ -28,7 +29,8 @@ def closed(event: Event) -> LogProb:
     Raises
     ------
     InputError
-        If a connected block of the covariance is neither of size <= 3 nor one-factor.
+        If a connected block of the covariance is neither of size <= 2 (3 without a mean) nor
+        one-factor.
     """
     began = perf_counter()
     scale = np.sqrt(np.diag(event.K))
@@ -41,7 +43,7 @@ def closed(event: Event) -> LogProb:
 def _blocks(R: np.ndarray) -> list[np.ndarray]:
     from scipy.sparse.csgraph import connected_components
 
-    count, label = connected_components(R != 0.0, directed=False)
+    count, label = connected_components(np.abs(R) > ZERO, directed=False)
     return [np.flatnonzero(label == k) for k in range(count)]
 
 
@@ -55,11 +57,20 @@ def _block(R: np.ndarray, lower: np.ndarray) -> float:
         return math.log(_solid_angle(R) / (4.0 * math.pi))
     loading = _one_factor(R)
     if loading is None:
-        raise InputError(
-            f"a block of {m} correlated inputs", "at most 3, or one-factor correlations",
-            "use method='tilted'",
-        )  # fmt: skip
+        raise _no_formula(m, central)
     return _integrate(_log_integrand(loading, lower))
+
+
+def _no_formula(m: int, central: bool) -> InputError:
+    what = f"a block of {m} correlated inputs {'without' if central else 'with'} a mean"
+    if m == 2:
+        what += ", of correlation +-1 to the last digits"
+    elif m == 3 and central:
+        what += " and with an eigenvalue below 1e-10"
+    return InputError(
+        what, "at most 3 inputs without a mean, 2 with one, or one-factor correlations l_i l_j",
+        "use method='tilted'",
+    )  # fmt: skip
 
 
 def _solid_angle(R: np.ndarray) -> float:
@@ -82,7 +93,7 @@ def _one_factor(R: np.ndarray) -> np.ndarray | None:
     off = R - np.eye(m)
     i = int(np.argmax(np.abs(off).sum(1)))
     j, k = np.argsort(-np.abs(off[i]), kind="stable")[:2]
-    if off[j, k] == 0.0 or off[i, j] * off[i, k] / off[j, k] <= 0.0:
+    if abs(off[j, k]) <= ZERO or off[i, j] * off[i, k] / off[j, k] <= 0.0:
         return None
     first = math.sqrt(off[i, j] * off[i, k] / off[j, k])
     loading = off[i] / first

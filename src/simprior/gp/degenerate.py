@@ -209,8 +209,9 @@ def _not_positive(K: np.ndarray, condition: float) -> NumericalError:
     return NumericalError(
         f"K ({len(K)} x {len(K)}) is not positive definite in float64: smallest eigenvalue "
         f"{low:.3g}, largest {high:.3g}, rank about {rank}, condition number {condition:.3g}; "
-        "expected a positive definite matrix; drop zero and repeated inputs (reduce_inputs), use "
-        "sigma_b > 0 or a nonlinear activation, or fewer layers (jitter is never added)"
+        "expected a positive definite matrix; drop zero and repeated inputs (reduce_inputs) and "
+        "near copies, or use a rougher kernel (of a network: sigma_b > 0, a nonlinear activation, "
+        "or fewer layers; jitter is never added)"
     )
 
 

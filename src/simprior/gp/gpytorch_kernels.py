@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from simprior.errors import InputError
-from simprior.gp.torch_duals import resolve
+from simprior.gp.torch_duals import field_angle, input_sines, resolve, sines_of, step
 from simprior.network import Network
 
 Sigma = float | Sequence[float]
@@ -110,13 +110,21 @@ class _WideNetworkKernel(gpytorch.kernels.Kernel):
             cross = 0.5 * (cross + cross.transpose(-1, -2))
         left, right = (u * u).sum(-1), (v * v).sum(-1)
         extra = 1 if last_dim_is_batch else 0
-        kernel = self._recursion(left, right, cross, u.shape[-1], diag, extra)
+        square = None
+        if sines_of(self.activation, self.tangent) is not None:
+            u, v = (u, v) if diag else (u.unsqueeze(-2), v.unsqueeze(-3))
+            rows, cols = (None, None) if diag else (-1, -2)
+            square = input_sines(u, v, cross, _expand(left, rows), _expand(right, cols))
+            square = 0.5 * (square + square.transpose(-1, -2)) if same else square
+        kernel = self._recursion(left, right, cross, square, u.shape[-1], diag, extra)
         return kernel.to(x1.dtype)
 
     def _recursion(
-        self, left: Tensor, right: Tensor, cross: Tensor, d: int, diag: bool, extra: int
-    ) -> Tensor:
+        self, left: Tensor, right: Tensor, cross: Tensor, square: Tensor | None, d: int,
+        diag: bool, extra: int,
+    ) -> Tensor:  # fmt: skip
         dual, slope = resolve(self.activation, self.terms, self.tangent)
+        sines = sines_of(self.activation, self.tangent)
         sw, sb = self._layers(self.sigma_w, extra), self._layers(self.sigma_b, extra)
         rows, cols = (None, None) if diag else (-1, -2)
 
@@ -124,6 +132,14 @@ class _WideNetworkKernel(gpytorch.kernels.Kernel):
             shape = (..., None, None) if matrix else (..., None)
             return sb[layer][shape] ** 2 + sw[layer][shape] ** 2 * moment
 
+        def angle(layer: int, a: Tensor, b: Tensor, c: Tensor, square: Tensor | None) -> Any:
+            if square is None:
+                return None
+            shape = (..., None) if diag else (..., None, None)
+            wide, tall = _expand(a, rows), _expand(b, cols)
+            return field_angle(sw[layer][shape], sb[layer][shape], wide, tall, c, square)
+
+        field = angle(0, left / d, right / d, cross / d, square)
         a, b = lift(0, left / d, False), lift(0, right / d, False)
         c = lift(0, cross / d, not diag)
         theta = c
@@ -131,9 +147,15 @@ class _WideNetworkKernel(gpytorch.kernels.Kernel):
             wide, tall = _expand(a, rows), _expand(b, cols)
             if slope is not None:
                 shape = (..., None) if diag else (..., None, None)
-                gain = sw[layer][shape] ** 2 * slope(wide, tall, c)
-            c = lift(layer, dual(wide, tall, c), not diag)
-            a, b = (lift(layer, dual(q, q, q), False) for q in (a, b))
+                gain = slope(wide, tall, c) if field is None else step(wide, tall, c, field)
+                gain = sw[layer][shape] ** 2 * gain
+            sharp = dual is step and field is not None
+            mean = step(wide, tall, c, field) if sharp else dual(wide, tall, c)
+            means = dual(a, a, a), dual(b, b, b)
+            if sines is not None and field is not None:
+                field = angle(layer, *means, mean, sines(field))
+            c = lift(layer, mean, not diag)
+            a, b = (lift(layer, q, False) for q in means)
             theta = c if slope is None else c + gain * theta
         return theta
 

@@ -21,7 +21,8 @@ from typing import Literal, overload
 import numpy as np
 
 from simprior.errors import InputError, NumericalError
-from simprior.gp.activations import DUALS, SLOPES, LayerMap, layer_map
+from simprior.gp.activations import DUALS, SINES, SLOPES, LayerMap, layer_map
+from simprior.gp.angles import field_angles, input_sines
 from simprior.network import Network
 
 BLOCK = 1 << 16
@@ -128,12 +129,15 @@ def _kernels(
 
         kernel, theta, error = converge(
             network,
-            lambda d, s: _recursion(network, pairs.inputs, d, s),
+            lambda d, s, angles: _recursion(network, pairs.inputs, d, s, angles),
             rtol=rtol,
             tangent=tangent,
         )
     else:
-        kernel, theta = _recursion(network, pairs.inputs, dual, slope)
+        angles = network.depth > 0 and (network.activation == "step" or (
+            tangent and network.activation in SINES
+        ))  # fmt: skip
+        kernel, theta = _recursion(network, pairs.inputs, dual, slope, angles)
         error = 0.0
     return pairs.expand(kernel), pairs.expand(theta), error
 
@@ -150,25 +154,33 @@ def _closed_forms(network: Network, tangent: bool) -> tuple[LayerMap | None, Lay
         name = "linear"
     if name not in DUALS:
         return None, None
-    return layer_map(DUALS[name]), layer_map(SLOPES[name]) if tangent else None
+    return layer_map(DUALS[name], SINES.get(name)), layer_map(SLOPES[name]) if tangent else None
 
 
 def _recursion(
-    network: Network, inputs: np.ndarray, dual: LayerMap, slope: LayerMap | None
+    network: Network, inputs: np.ndarray, dual: LayerMap, slope: LayerMap | None, angles: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(K_L, Theta_L) over distinct inputs, symmetric; Theta is K where ``slope`` is None."""
+    """(K_L, Theta_L) over distinct inputs, symmetric; Theta is K where ``slope`` is None.
+
+    ``angles``: the maps of the layers need the angles between fields, see
+    :mod:`simprior.gp.angles`.
+    """
     sw, sb = network.sigma_ws, network.sigma_bs
-    kernel = _affine(sw[0], sb[0], _gram(inputs) / inputs.shape[1])
+    gram = _gram(inputs)
+    mean = gram / inputs.shape[1]
+    angle = field_angles(sw[0], sb[0], mean, input_sines(inputs, gram)) if angles else None
+    kernel = _affine(sw[0], sb[0], mean)
     nonzero = np.any(inputs != 0.0, axis=1)
     _check_range(kernel, 0, network, nonzero)
     theta = kernel
     for layer in range(1, network.depth + 1):
-        mean = _map_symmetric(dual, kernel)
-        if slope is not None:
-            gain = sw[layer] ** 2 * _map_symmetric(slope, kernel)
+        gain = None if slope is None else sw[layer] ** 2 * _map_symmetric(slope, kernel, angle)[0]
+        mean, sines = _map_symmetric(dual, kernel, angle)
         kernel = _affine(sw[layer], sb[layer], mean)
         _check_range(kernel, layer, network, nonzero)
-        theta = kernel if slope is None else kernel + gain * theta
+        if sines is not None and layer < network.depth:
+            angle = field_angles(sw[layer], sb[layer], mean, sines)
+        theta = kernel if gain is None else kernel + gain * theta
     return kernel, theta
 
 
@@ -177,8 +189,20 @@ def _affine(sigma_w: float, sigma_b: float, second_moment: np.ndarray) -> np.nda
 
 
 def _gram(inputs: np.ndarray) -> np.ndarray:
-    gram = inputs @ inputs.T
-    return _mirror(gram)
+    """x.x' of all pairs, symmetric, and bitwise odd: the row of -x is minus that of x.
+
+    A matrix product promises neither: its last bits depend on where a row is and on the processor.
+    """
+    first = inputs[np.arange(len(inputs)), (inputs != 0.0).argmax(axis=1)]
+    sign = np.where(first < 0.0, -1.0, 1.0)
+    lines, where = np.unique(inputs * sign[:, None] + 0.0, axis=0, return_inverse=True)
+    if len(lines) == len(inputs):
+        return _mirror(inputs @ inputs.T)
+    where = where.reshape(-1)
+    gram = _mirror(lines @ lines.T)[np.ix_(where, where)]
+    gram *= sign
+    gram *= sign[:, None]
+    return gram + 0.0
 
 
 def _mirror(matrix: np.ndarray) -> np.ndarray:
@@ -192,17 +216,22 @@ def _mirror(matrix: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _map_symmetric(dual: LayerMap, kernel: np.ndarray) -> np.ndarray:
-    """Apply an elementwise two-variable map to a kernel matrix, upper triangle only."""
+def _map_symmetric(
+    dual: LayerMap, kernel: np.ndarray, angle: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Apply an elementwise map to a kernel matrix (and its angles), upper triangle only."""
     m = len(kernel)
     block_map = dual(kernel.diagonal())
-    out = np.empty_like(kernel)
+    out, sines = np.empty_like(kernel), None
     rows = max(1, BLOCK // m)
     for start in range(0, m, rows):
         stop = min(start + rows, m)
         i, j = slice(start, stop), slice(start, m)
-        out[i, j] = block_map(i, j, kernel[i, j])
-    return _mirror(out)
+        out[i, j], sine = block_map(i, j, kernel[i, j], None if angle is None else angle[i, j])
+        if sine is not None:
+            sines = np.empty_like(kernel) if sines is None else sines
+            sines[i, j] = sine
+    return _mirror(out), sines
 
 
 def _check_range(kernel: np.ndarray, layer: int, network: Network, nonzero: np.ndarray) -> None:

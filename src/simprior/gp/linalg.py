@@ -55,16 +55,21 @@ class Factor:
 def _not_psd(eigenvalue: float, level: float) -> NumericalError:
     return NumericalError(
         f"K has the eigenvalue {eigenvalue:.3g} (largest entry 1 after scaling, rounding level "
-        f"{level:.1g}): expected a positive semi-definite matrix; compute it in float64 from the "
-        "closed form, and add no jitter"
+        f"{level:.1g}): expected a positive semi-definite matrix; compute K in float64 from a "
+        "formula that is a covariance, and add no jitter"
     )
 
 
-def _singular(eigenvalue: float, level: float) -> NumericalError:
+def _singular(R: np.ndarray, eigenvalue: float, level: float) -> NumericalError:
+    off = np.abs(np.triu(R, 1))
+    i, j = np.unravel_index(int(off.argmax()), R.shape)
     return NumericalError(
         f"K is singular to working precision: smallest eigenvalue {eigenvalue:.3g} of the "
-        f"correlation matrix, rounding level {level:.1g}, and no gap above it; jitter would move "
-        "ln P by tens of nats: use fewer layers, fewer or less similar inputs, or a smaller sigma_b"
+        f"correlation matrix, rounding level {level:.1g}, and no gap above it (closest of the "
+        f"inputs kept: {i} and {j}, 1 - |correlation| = {1.0 - off[i, j]:.2g}): expected full or "
+        "clearly deficient rank; jitter would move ln P by tens of nats: use fewer or less similar "
+        "inputs, a shorter length scale or a rougher kernel (of a network: fewer layers or a "
+        "smaller sigma_b), or method='ep-probit' or 'laplace', whose unit noise such a K suits"
     )
 
 
@@ -93,6 +98,33 @@ def factor(K: np.ndarray) -> Factor:
     return _pivoted(R, scale)
 
 
+def factor_for_noise(K: np.ndarray) -> Factor:
+    """As :func:`factor` for a K to which noise of variance 1 is added, of any numerical rank.
+
+    Where the rank cannot be told, ``A`` comes from the eigenvalues above the rounding level and
+    ``rcond`` is 0: what is left out is far below the noise.
+
+    Raises
+    ------
+    NumericalError
+        If K has a negative eigenvalue beyond rounding.
+    """
+    try:
+        return factor(K)
+    except NumericalError:
+        scale = np.sqrt(np.maximum(np.diag(K), 0.0))
+        if not (scale > 0.0).all():
+            raise
+        R = K / np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(R)
+        level = 8.0 * len(K) * EPS
+        if values[0] < -10.0 * level:
+            raise
+        some = values > level
+        A = scale[:, None] * vectors[:, some] * np.sqrt(values[some])
+        return Factor(A, np.arange(int(some.sum())), 0.0, scale)
+
+
 def _pivoted(R: np.ndarray, scale: np.ndarray) -> Factor:
     """Rank-revealing factor of a correlation matrix (LAPACK's dpstrf)."""
     m = R.shape[0]
@@ -107,7 +139,7 @@ def _pivoted(R: np.ndarray, scale: np.ndarray) -> Factor:
     rcond = float(np.linalg.cond(L[:rank])) ** -2
     gap = float(L[rank - 1, rank - 1]) ** 2 > GAP * level
     if rank == m or not gap or residual > RESIDUAL or rcond < MIN_RCOND or _confused(R):
-        raise _singular(smallest, level)
+        raise _singular(R, smallest, level)
     A = np.empty((m, rank))
     A[order] = L
     return Factor(scale[:, None] * A, order[:rank].astype(np.intp), rcond, scale)

@@ -21,7 +21,7 @@ from simprior.gp.degenerate import Reduction, check_symmetric, reduce_inputs
 from simprior.gp.ep import ep, ep_probit
 from simprior.gp.event import check_mean, make_event
 from simprior.gp.laplace import laplace
-from simprior.gp.linalg import factor
+from simprior.gp.linalg import factor, factor_for_noise
 from simprior.gp.liness import liness
 from simprior.gp.minimax import minimax
 from simprior.gp.montecarlo import montecarlo
@@ -40,6 +40,9 @@ METHODS: dict[str, Callable[..., LogProb]] = {
     "liness": liness,  # splitting with linear elliptical slice sampling
     "mc": montecarlo,  # plain Monte Carlo
 }
+
+NOISY = ("ep-probit", "laplace")
+"""Methods with the unit noise of a probit link, for which K may be singular (K + I never is)."""
 
 
 def log_prior(
@@ -84,7 +87,8 @@ def log_prior(
     InputError
         Unknown method or option, K no covariance, functions of another length.
     NumericalError
-        K is neither of full rank nor clearly rank-deficient in float64.
+        K is neither of full rank nor clearly rank-deficient in float64 (``ep-probit`` and
+        ``laplace``, whose link adds unit noise, take any positive semi-definite K).
     """
     return list(iter_log_prior(functions, K, method, mean=mean, n=n, seed=seed, **options))
 
@@ -117,7 +121,7 @@ def iter_log_prior(
     if len(reduction.keep) == 0:
         return (_certain(method, bool(ok), reduction) for ok in possible)
     small = np.ascontiguousarray(reduction.kernel(K))
-    matrix = factor(small)
+    matrix = (factor_for_noise if method in NOISY else factor)(small)
     shift = None if mean is None else mean[reduction.keep]
     return (
         estimator(make_event(bits, small, matrix, shift), **chosen)

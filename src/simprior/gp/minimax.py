@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
 from simprior.errors import InputError, NumericalError
-from simprior.estimate import LogProb
+from simprior.estimate import LogProb, sample_sd
 from simprior.gp.event import Event, check_draws
 
 MAX_STEPS = 200
@@ -59,7 +59,7 @@ def minimax(event: Event, *, draws: int = 10_000, seed: int = 0) -> LogProb:
     top = float(logw.max())
     w = np.exp(logw - top)
     mean = float(w.mean())
-    relative = float(w.std(ddof=1)) / mean / math.sqrt(draws)
+    relative = float(sample_sd(w)) / mean / math.sqrt(draws)
     ess = float(w.sum()) ** 2 / float(w @ w)
     diagnostics = {
         "converged": converged,

@@ -23,11 +23,11 @@ from itertools import pairwise
 import numpy as np
 
 from simprior.errors import InputError, NumericalError
-from simprior.gp.activations import BlockMap, LayerMap, angle, correlation
-from simprior.gp.callables import Scalar, activation_function, activation_slope
+from simprior.gp.activations import Angles, BlockMap, LayerMap, angle, correlation
+from simprior.gp.callables import Scalar, activation_function, activation_slope, jumps
 from simprior.network import Network
 
-Run = Callable[[LayerMap, LayerMap | None], tuple[np.ndarray, np.ndarray]]
+Run = Callable[[LayerMap, LayerMap | None, bool], tuple[np.ndarray, np.ndarray]]
 
 SERIES = ((32, 12, 11), (64, 16, 12), (128, 20, 13), (256, 28, 14), (512, 40, 15))
 RADII = (1.5, 4.0, 10.0)
@@ -55,25 +55,32 @@ def converge(
         raise InputError(f"rtol={rtol!r}", "a number from 1e-14 to below 1", "pass rtol=1e-10")
     phi = activation_function(network)
     slope = activation_slope(network) if tangent else None
+    broken = np.concatenate([jumps(f) for f in (phi, slope) if f is not None])
     best = float("inf")
-    for errors, kernel, theta in _refinements(phi, slope, run):
+    for errors, kernel, theta in _refinements(phi, slope, run, smooth=not len(broken)):
         best = min(best, errors)
         if errors <= rtol:
             return kernel, theta, errors
+    away = np.unique(broken[np.abs(broken) > 1e-9].round(9))
+    places = f" (it has a kink or a jump at {', '.join(f'{x:.6g}' for x in away[:4])})"
     raise NumericalError(
         f"quadrature for activation={network.activation_name!r} reached a relative error of "
         f"{best:.2g}: expected rtol={rtol:.2g}; pass a larger rtol, or an activation that is "
-        "smooth except at 0"
+        f"smooth except at 0{places if len(away) else ''}"
     )
 
 
 def _refinements(
-    phi: Scalar, slope: Scalar | None, run: Run
+    phi: Scalar, slope: Scalar | None, run: Run, smooth: bool
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-    """(difference from the previous resolution, K, Theta), finer and finer."""
+    """(difference from the previous resolution, K, Theta), finer and finer.
+
+    The series knows no angle below 1e-8 (its correlations are then 1), so that it is not for
+    functions that jump, whose expectations fall linearly with the angle.
+    """
     previous, last = None, float("inf")
-    for size in SERIES:
-        result = run(Series(phi, *size), None if slope is None else Series(slope, *size))
+    for size in SERIES if smooth else ():
+        result = run(Series(phi, *size), None if slope is None else Series(slope, *size), False)
         if previous is not None:
             error = _difference(result, previous)
             yield error, *result
@@ -83,7 +90,7 @@ def _refinements(
         previous = result
     previous, last = None, float("inf")
     for order in POLAR:
-        result = run(Polar(phi, order), None if slope is None else Polar(slope, order))
+        result = run(Polar(phi, order), None if slope is None else Polar(slope, order), True)
         if previous is not None:
             error = _difference(result, previous)
             yield error, *result
@@ -145,13 +152,13 @@ class Series:
         coef[1::2] = basis[1::2] @ (right - left).T
         mass = density * np.exp(-0.25 * z * z)
 
-        def apply(i: slice, j: slice, cov: np.ndarray) -> np.ndarray:
+        def apply(i: slice, j: slice, cov: np.ndarray, theta: Angles) -> tuple[np.ndarray, None]:
             rho, _ = correlation(var[i, None], var[None, j], cov)
             out = _mehler(coef[:, where[i]], coef[:, where[j]], rho)
             at = np.nonzero(np.abs(rho) == 1.0)
             p, q = where[i][at[0]], where[j][at[1]]
             out[at] = _aligned(right, left, mass, p, q, rho[at] < 0)
-            return out
+            return out, None
 
         return apply
 
@@ -194,24 +201,32 @@ class Polar:
     order: int
 
     def __call__(self, var: np.ndarray) -> BlockMap:
-        """The map of a layer; equal (variance, variance, covariance) triples are done once."""
+        """The map of a layer; equal (variance, variance, angle) triples are done once."""
 
-        def apply(i: slice, j: slice, cov: np.ndarray) -> np.ndarray:
-            a, b, c = np.broadcast_arrays(var[i, None], var[None, j], cov)
-            triples = np.stack([np.minimum(a, b), np.maximum(a, b), c], axis=-1).reshape(-1, 3)
+        def apply(
+            i: slice, j: slice, cov: np.ndarray, theta: Angles
+        ) -> tuple[np.ndarray, np.ndarray]:
+            if theta is None:
+                theta = angle(correlation(var[i, None], var[None, j], cov)[0])[0]
+            a, b, t = np.broadcast_arrays(var[i, None], var[None, j], theta)
+            triples = np.stack([np.minimum(a, b), np.maximum(a, b), t], axis=-1).reshape(-1, 3)
             unique, where = np.unique(triples, axis=0, return_inverse=True)
-            return self.expectation(*unique.T)[where.reshape(-1)].reshape(cov.shape)
+            moments, sines = self.expectation(*unique.T)
+            where = where.reshape(cov.shape)
+            return moments[where], sines[where]
 
         return apply
 
-    def expectation(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-        """E[phi(u) phi(v)] for vectors of variances a, b and covariances c."""
+    def expectation(
+        self, a: np.ndarray, b: np.ndarray, theta: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """E[phi(u) phi(v)] for vectors of variances a, b and angles, and 1 - kappa^2, kappa the
+        cosine between phi(u) and phi(v), by the residual of phi(v) on phi(u)."""
         x, w = np.polynomial.legendre.leggauss(self.order)
         x, w = 0.5 * (x + 1.0), 0.5 * w
         r, radial = _radial(x, w)
         x, w = x * x * (3.0 - 2.0 * x), 6.0 * w * x * (1.0 - x)
-        theta = angle(correlation(a, b, c)[0])[0]
-        out = np.empty(len(a))
+        out, sines = np.empty(len(a)), np.empty(len(a))
         rows = max(1, CHUNK // (4 * len(x) * len(r)))
         for start in range(0, len(a), rows):
             s = slice(start, start + rows)
@@ -219,9 +234,17 @@ class Polar:
             u = np.sqrt(a[s])[:, None] * np.cos(t)
             v = np.sqrt(b[s])[:, None] * np.cos(t - theta[s, None])
             with np.errstate(all="ignore"):
-                inner = self.phi(u[..., None] * r) * self.phi(v[..., None] * r) @ radial
-            out[s] = (inner * arc).sum(axis=1)
-        return out
+                u, v = self.phi(u[..., None] * r), self.phi(v[..., None] * r)
+                out[s] = _moment(u * v, radial, arc)
+                uu, vv = _moment(u * u, radial, arc), _moment(v * v, radial, arc)
+                beta = np.divide(out[s], uu, out=np.zeros_like(uu), where=uu > 0)
+                rest = _moment((v - beta[:, None, None] * u) ** 2, radial, arc)
+                sines[s] = np.divide(rest, vv, out=np.ones_like(vv), where=vv > 0)
+        return out, np.minimum(sines, 1.0)
+
+
+def _moment(values: np.ndarray, radial: np.ndarray, arc: np.ndarray) -> np.ndarray:
+    return np.asarray(((values @ radial) * arc).sum(axis=1))
 
 
 def _radial(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from simprior.errors import InputError
+from simprior.gp.angles import CLOSE
 from simprior.gp.quadrature import half_line, hermite_functions
 from simprior.network import ACTIVATIONS, import_activation
 
 Dual = Callable[[Tensor, Tensor, Tensor], Tensor]
 ONE = 1.0 - 4.0 * torch.finfo(torch.float64).eps
+NONE = 1e-30  # squared sines below it are rounding: angle 0, with gradient 0
 LIMIT, ORDER = 13, 20
+MOST = 1 << 26
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
@@ -53,9 +56,14 @@ def relu(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return 0.5 * r * torch.where(inside, rho + (sine - theta * rho) / math.pi, ends)
 
 
-def step(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Arc-cosine kernel of order 0; also the slope of relu."""
+def step(a: Tensor, b: Tensor, c: Tensor, angle: Tensor | None = None) -> Tensor:
+    """Arc-cosine kernel of order 0; also the slope of relu.
+
+    ``angle`` is that between u and v where it is known better than from the covariance.
+    """
     rho, r = correlation(a, b, c)
+    if angle is not None:
+        return torch.where(r > 0, 0.5 - angle / (2.0 * math.pi), 0.0)
     inside, theta, _ = _angle(rho)
     ends = torch.where(rho > 0, 0.5, 0.0)
     value = torch.where(inside, 0.5 - theta / (2.0 * math.pi), ends)
@@ -197,3 +205,68 @@ def resolve(
         )  # fmt: skip
     slope = hermite_dual(derivative(phi), terms) if tangent else None
     return hermite_dual(phi, terms), slope
+
+
+def relu_sine(theta: Tensor) -> Tensor:
+    """Squared sine of the angle between relu(u) and relu(v) (:mod:`simprior.gp.activations`)."""
+    sine, cosine = torch.sin(theta), torch.cos(theta)
+    lack = 2.0 * torch.sin(0.5 * theta) ** 2 - (sine - theta * cosine) / math.pi
+    return (lack * (2.0 - lack)).clamp_min(0.0)
+
+
+def step_sine(theta: Tensor) -> Tensor:
+    """Squared sine of the angle between step(u) and step(v)."""
+    lack = theta / math.pi
+    return lack * (2.0 - lack)
+
+
+def sines_of(
+    activation: str | Callable[[Tensor], Tensor], tangent: bool
+) -> Callable[[Tensor], Tensor] | None:
+    """Map of squared sines for kernels that need angles (see ``simprior.gp.angles``), or None."""
+    if activation == "step":
+        return step_sine
+    return relu_sine if activation == "relu" and tangent else None
+
+
+def field_angle(
+    sigma_w: Tensor, sigma_b: Tensor, a: Tensor, b: Tensor, c: Tensor, square: Tensor
+) -> Tensor:
+    """Angle of the fields sigma_b b + sigma_w w.h, from E[hh], E[h'h'], E[hh'] and 1 - kappa^2.
+
+    Formula of ``simprior.gp.angles``. The gradient is 0 where the angle is.
+    """
+    first, second = safe_sqrt(a), safe_sqrt(b)
+    left = torch.hypot(sigma_b + 0.0 * first, sigma_w * first)
+    right = torch.hypot(sigma_b + 0.0 * second, sigma_w * second)
+    some = (left > 0) & (right > 0)
+    left, right = torch.where(left > 0, left, 1.0), torch.where(right > 0, right, 1.0)
+    p, q, u, v = sigma_w * first / left, sigma_w * second / right, sigma_b / left, sigma_b / right
+    weight = first * second
+    kappa = torch.where(weight > 0, c / torch.where(weight > 0, weight, 1.0), 0.0).clamp(-1.0, 1.0)
+    lack = torch.where(kappa > 0, square / (1.0 + kappa.clamp_min(0.0)), 1.0 - kappa)
+    square = p * p * q * q * square + (u * q - v * p) ** 2 + 2.0 * p * q * u * v * lack
+    sine = safe_sqrt(torch.where(square > NONE, square, 0.0))
+    return torch.atan2(sine, torch.where(some, u * v + p * q * kappa, 1.0))
+
+
+def input_sines(u: Tensor, v: Tensor, cross: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """1 - kappa^2 of pairs of inputs u, v (broadcasting over (..., d)), as ``angles.input_sines``.
+
+    Where all differences would not fit in ``MOST`` numbers, only those of the closest are taken.
+    """
+    weight = safe_sqrt(left) * safe_sqrt(right)
+    kappa = torch.where(weight > 0, cross / torch.where(weight > 0, weight, 1.0), 0.0)
+    lack = 1.0 - kappa.clamp(-1.0, 1.0).abs()
+    square, limit = lack * (2.0 - lack), CLOSE
+    close = (lack < limit) & (weight > 0)
+    while int(close.sum()) * u.shape[-1] > MOST and limit > 1e-15:
+        limit *= 0.1
+        close = (lack < limit) & (weight > 0)
+    shape = (*cross.shape, u.shape[-1])
+    x, y = u.expand(shape)[close], v.expand(shape)[close]
+    beta = (x * y).sum(-1, keepdim=True) / (x * x).sum(-1, keepdim=True)
+    rest = ((y - beta * x) ** 2).sum(-1) / (y * y).sum(-1)
+    square = square.clone()
+    square[close] = rest.clamp_max(1.0)
+    return square

@@ -23,6 +23,7 @@ from simprior.analysis.correlation.permutation import (
     partial_p_value,
 )
 from simprior.analysis.correlation.setup import Setup, columns_of, sample_of
+from simprior.analysis.correlation.ties import settle_columns
 from simprior.engine import Progress, progress_bar
 from simprior.errors import InputError
 from simprior.rng import check_seed
@@ -85,7 +86,8 @@ def correlate(
         Group columns: a coefficient a group. Needed where optimisers, architectures, losses or
         rescalings are mixed.
     controls : str or sequence of str
-        Columns held fixed in the partial correlations (:mod:`.controls` says how).
+        Columns held fixed in the partial correlations (:mod:`.controls` says how). In all columns
+        values that differ by rounding (:data:`.ties.ROUNDING`, relative) count as equal.
     cluster : str
         Column of what networks share (their training set); whole clusters are resampled. Without
         such a column every row is its own.
@@ -119,7 +121,7 @@ def correlate(
     checks.check_group_columns(frame, groups, "by")
     checks.check_controls(frame, held, y, asked)
     checks.check_mixed(frame, groups, held)
-    frame = frame.replace([np.inf, -np.inf], np.nan)
+    frame = settle_columns(frame.replace([np.inf, -np.inf], np.nan))
     nameless = int(frame[groups].isna().any(axis=1).sum()) if groups else 0
     if nameless:
         notes.append(f"{nameless} rows without a value of {', '.join(groups)} left out")

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.analysis.correlation.ties import settle_columns
 from simprior.estimate import mean_stderr
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def settings_means(
 ) -> pd.DataFrame:
     """Means of measures and outcome over the networks with the same values of ``axes``."""
     columns = [*measures, y]
-    return frame.groupby(list(axes), sort=True)[columns].mean().reset_index()
+    means = frame.groupby(list(axes), sort=True)[columns].mean().reset_index()
+    return settle_columns(means)  # means of equal numbers differ in their last bits
 
 
 def granulated_tau(
