@@ -117,6 +117,7 @@ class Maybe:
     inner: Validator
 
     def __call__(self, name: str, value: Any) -> Any:
+        """The value in its plain form."""
         return None if value is None else self.inner(name, value)
 
 
@@ -128,6 +129,7 @@ class Whole:
     high: int = 2**53
 
     def __call__(self, name: str, value: Any) -> int:
+        """The value in its plain form."""
         return whole(name, value, self.low, self.high)
 
 
@@ -141,6 +143,7 @@ class Number:
     finite: bool = True
 
     def __call__(self, name: str, value: Any) -> float:
+        """The value in its plain form."""
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
         try:
             number = float(value) if real else math.nan
@@ -169,9 +172,10 @@ LEVEL = Number(0, 1, open=True)
 
 @dataclass(frozen=True)
 class Text:
-    """A text that is not empty."""
+    """A text."""
 
     def __call__(self, name: str, value: Any) -> str:
+        """The value in its plain form."""
         if not isinstance(value, str):
             raise _bad(name, value, "a text", "write it in quotes")
         return str(value)
@@ -179,11 +183,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few texts; the function that takes it says which (``Text`` if ``names`` is empty)."""
+    """One of a few texts."""
 
     names: tuple[str, ...]
 
     def __call__(self, name: str, value: Any) -> str:
+        """The value in its plain form."""
         if not isinstance(value, str) or value not in self.names:
             listed = ", ".join(self.names)
             raise _bad(name, value, f"one of {listed}", f"pass {name}={self.names[0]!r}")
@@ -195,6 +200,7 @@ class Switch:
     """True or False (numpy's too)."""
 
     def __call__(self, name: str, value: Any) -> bool:
+        """The value in its plain form."""
         if type(value).__name__ not in {"bool", "bool_"}:
             raise _bad(name, value, "True or False", f"pass {name}=True or leave it out")
         return bool(value)
@@ -205,6 +211,7 @@ class File:
     """A path, as text or ``Path``."""
 
     def __call__(self, name: str, value: Any) -> Any:
+        """The value in its plain form."""
         if not isinstance(value, str | os.PathLike):
             raise _bad(name, value, "a path", "pass a text or a pathlib.Path")
         return value
@@ -215,10 +222,23 @@ class Table:
     """A mapping with texts as keys, e.g. ``options={"beta1": 0.5}``."""
 
     def __call__(self, name: str, value: Any) -> dict[str, Any]:
+        """The value in its plain form."""
         good = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
         if not good:
             raise _bad(name, value, "a mapping of names to values", f"pass {name}={{'name': 1}}")
         return dict(value)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One or more finite numbers, as a tuple of floats."""
+
+    def __call__(self, name: str, value: Any) -> tuple[float, ...]:
+        """The value in its plain form."""
+        array = real_array(name, value)
+        if array.ndim > 1 or not array.size or not all(map(math.isfinite, array.ravel())):
+            raise _bad(name, value, "finite numbers", "pass for example (0.5, 1.0)")
+        return tuple(map(float, array.ravel()))
 
 
 @dataclass(frozen=True)
@@ -228,6 +248,7 @@ class Kind:
     names: tuple[str, ...]
 
     def __call__(self, name: str, value: Any) -> Any:
+        """The value in its plain form."""
         if not {base.__name__ for base in type(value).__mro__} & set(self.names):
             article = " or a ".join(self.names)
             raise _bad(name, value, f"a {article}", "build one first")
@@ -238,10 +259,11 @@ NETWORK = Kind(("Network",))
 
 
 @dataclass(frozen=True)
-class Progress:
+class Updates:
     """An object with ``update(number)``, as ``tqdm`` has it, or None."""
 
     def __call__(self, name: str, value: Any) -> Any:
+        """The value in its plain form."""
         if value is not None and not callable(getattr(value, "update", None)):
             raise _bad(name, value, "an object with update(number)", "pass a tqdm bar, or None")
         return value
@@ -249,15 +271,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Array:
-    """A finite real array of ``ndim`` dimensions, as float64: no NaN, complex, masked, or text.
-
-
-    """
+    """A finite real array of ``ndim`` dimensions, as float64: no NaN, complex, masked, or text."""
 
     ndim: int | None = None
     empty: bool = False
 
     def __call__(self, name: str, value: Any) -> np.ndarray:
+        """The value in its plain form."""
         import numpy as np
 
         array = real_array(name, value)
@@ -296,7 +316,9 @@ def plain_array(name: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, OverflowError):
-        raise _bad(name, value, "an array of numbers", "rows of equal length, numbers only") from None
+        raise _bad(
+            name, value, "an array of numbers", "rows of equal length, numbers only"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -304,6 +326,7 @@ class Tables:
     """(F, m) or (m,) outputs 0/1 of any real dtype, as an array of their dtype."""
 
     def __call__(self, name: str, value: Any) -> np.ndarray:
+        """The value in its plain form."""
         array = plain_array(name, value)
         if array.ndim not in (1, 2) or array.dtype.kind not in "biuf" or not array.shape[-1]:
             raise InputError(
@@ -311,3 +334,10 @@ class Tables:
                 "an (F, m) array of 0 and 1", "use truthtable.parse_functions for other forms",
             )  # fmt: skip
         return array
+
+
+RUN_OPTIONS: dict[str, Validator] = {
+    "workers": Whole(1), "out": Maybe(File()), "resume": Switch(), "overwrite": Switch(),
+    "executor": Text(), "executor_options": Maybe(Table()), "progress": Updates(),
+}  # fmt: skip
+"""Arguments that the functions which compute something into a run directory have in common."""

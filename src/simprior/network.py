@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from simprior.checks import Table, real_array, shown
 from simprior.errors import InputError
 
 ACTIVATIONS = ("relu", "tanh", "erf", "gelu", "sin", "linear", "step")
 ENCODINGS = ("01", "pm1")
 WEIGHT_DISTS = ("gaussian", "uniform")
 MAX_BITS = 16
+MAX_WIDTH = 2**40  # of a layer; what fits in memory is checked where networks are drawn
+MAX_SIGMA = 1e300
 
 Activation = str | Callable[[Any], Any]
 
@@ -142,10 +144,11 @@ class Network:
     def from_dict(cls, values: Mapping[str, Any]) -> Network:
         """Inverse of :meth:`to_dict`; unknown keys raise :class:`InputError`."""
         known = {f.name for f in fields(cls)}
+        values = Table()("network", values)
         for key in values:
             if key not in known:
                 raise InputError(
-                    f"network.{key}={values[key]!r}", f"one of {sorted(known)}", "remove it"
+                    f"network.{key}={shown(values[key])}", f"one of {sorted(known)}", "remove it"
                 )
         return cls(**values)
 
@@ -180,14 +183,13 @@ def import_activation(path: str) -> Callable[[Any], Any]:
 
 def _check_bits(n: Any) -> None:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_BITS:
-        raise InputError(f"n={n!r}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7")
+        raise InputError(
+            f"n={shown(n)}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7"
+        )
 
 
 def _check_inputs(inputs: Any) -> np.ndarray:
-    try:
-        array = np.array(inputs, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
+    array = real_array("inputs", inputs)
     if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
         raise InputError(
             f"inputs of shape {array.shape}",
@@ -205,9 +207,9 @@ def _check_hidden(hidden: Any) -> tuple[int, ...]:
         else (hidden,)
     )
     for w in widths:
-        if isinstance(w, bool) or not isinstance(w, int | np.integer) or w < 1:
+        if isinstance(w, bool) or not isinstance(w, int | np.integer) or not 1 <= w <= MAX_WIDTH:
             raise InputError(
-                f"hidden={hidden!r}",
+                f"hidden={shown(hidden)}",
                 "positive integers, one a hidden layer",
                 "pass for example hidden=(40, 40), or () for a perceptron",
             )
@@ -220,7 +222,7 @@ def _check_activation(activation: Any) -> None:
             import_activation(activation)
     elif not callable(activation):
         raise InputError(
-            f"activation={activation!r}",
+            f"activation={shown(activation)}",
             f"one of {', '.join(ACTIVATIONS)} or a callable",
             "pass a name or an elementwise function",
         )
@@ -235,15 +237,15 @@ def _check_sigma(name: str, value: Any, layers: int) -> float | tuple[float, ...
     low = "> 0" if name == "sigma_w" else ">= 0"
     if len(values) not in (1, layers):
         raise InputError(
-            f"{name}={value!r}",
+            f"{name}={shown(value)}",
             f"one number or {layers} (one a layer, the output layer included)",
             "give a single standard deviation or one for each layer",
         )
     for v in values:
         bad = isinstance(v, bool) or not isinstance(v, int | float | np.floating | np.integer)
-        if bad or not math.isfinite(v) or v < 0 or (name == "sigma_w" and v == 0):
+        if bad or not -MAX_SIGMA < v < MAX_SIGMA or v < 0 or (name == "sigma_w" and v == 0):
             raise InputError(
-                f"{name}={v!r}",
+                f"{name}={shown(v)}",
                 f"a finite standard deviation {low}",
                 f"pass for example {name}=1.0",
             )
@@ -251,9 +253,9 @@ def _check_sigma(name: str, value: Any, layers: int) -> float | tuple[float, ...
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InputError(
-            f"{name}={value!r}", f"one of {', '.join(choices)}", f"pass {name}={choices[0]!r}"
+            f"{name}={shown(value)}", f"one of {', '.join(choices)}", f"pass {name}={choices[0]!r}"
         )
 
 

@@ -53,8 +53,18 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
     from simprior import gp
     from simprior.analysis.measure import measure_runs
     from simprior.analysis.sides import WeightedFunctions
-    from simprior.boolean import complexity, dnf, inputs, names, normal_forms, sensitivity, symmetry
-    from simprior.boolean import truthtable, walsh, watch
+    from simprior.boolean import (
+        complexity,
+        dnf,
+        inputs,
+        names,
+        normal_forms,
+        sensitivity,
+        symmetry,
+        truthtable,
+        walsh,
+        watch,
+    )
     from simprior.boolean.counts import FunctionCounts
     from simprior.training import Optimizer, boolean_problem, data_problem, lz_target, mcmc
     from simprior.training.datasets import corrupt_labels, load_dataset
@@ -104,8 +114,8 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
          {"a": counts, "b": other, "min_count": 10, "bootstrap": 4, "splits": 2, "seed": 0,
           "level": 0.95, "target": "x1", "test_mask": None}),
         ("correlate", sp.correlate,
-         {"frame": frame, "y": "y", "measures": None, "by": None, "controls": (), "cluster": "c",
-          "seed": 0, "bootstrap": 5, "permutations": 5, "level": 0.95}),
+         {"frame": frame, "y": "y", "measures": None, "by": None, "controls": (), "cluster": "cluster",
+          "seed": 0, "bootstrap": 100, "permutations": 10, "level": 0.95}),
         ("measure_runs", measure_runs,
          {"paths": str(folder / "run"), "measures": "lz", "networks": 3, "alphas": 1.0,
           "draws": None, "tol": None, "delta": 0.01, "zeta": 1e-4, "radius": 0.05, "noise": 0.9,
@@ -113,7 +123,7 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
           "device": "cpu", "workers": 1, "out": None, "executor": "local"}),
         ("counts.to_frame", counts.to_frame, {"top": 3}),
         ("counts.head", counts.head, {"top": 3}),
-        ("counts.find", counts.find, {"tables": tables}),
+        ("counts.find", counts.find, {"functions": tables}),
         ("counts.load", FunctionCounts.load, {"path": folder / "run", "top": 3}),
         ("counts.intervals", counts.intervals, {"level": 0.95}),
         ("counts.from_counts", FunctionCounts.from_counts,
@@ -207,8 +217,8 @@ def _frame() -> Any:
     import pandas as pd
 
     random_numbers = np.random.default_rng(0)
-    frame = pd.DataFrame(random_numbers.random((24, 3)), columns=["y", "u", "v"])
-    return frame.assign(c=np.arange(24) % 6)
+    frame = pd.DataFrame(random_numbers.random((60, 3)), columns=["y", "u", "v"])
+    return frame.assign(cluster=np.arange(60) % 20)
 
 
 WORK = {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.checks import Array, Maybe, Whole, checked
 from simprior.errors import InputError, NumericalError
 from simprior.gp.callables import activation_slope
 from simprior.network import Network
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Source = Network | Callable[[], Any]
 
 
+@checked(X1=Array(2), X2=Maybe(Array(2)), samples=Whole(1))
 def empirical_nngp(
     make_network: Source,
     X1: np.ndarray,
@@ -63,6 +65,7 @@ def empirical_nngp(
         An output is not finite.
     """
     _check_samples(samples)
+    _check_columns(make_network, X1, X2)
     left, right = _inputs(X1), None if X2 is None else _inputs(X2)
 
     def one(module: Any) -> np.ndarray:
@@ -73,6 +76,7 @@ def empirical_nngp(
     return _average(make_network, one, samples, seed, right is None)
 
 
+@checked(X1=Array(2), X2=Maybe(Array(2)), samples=Whole(1))
 def empirical_ntk(
     make_network: Source,
     X1: np.ndarray,
@@ -95,6 +99,7 @@ def empirical_ntk(
     _check_samples(samples)
     if isinstance(make_network, Network):
         _check_derivative(make_network)
+    _check_columns(make_network, X1, X2)
     left, right = _inputs(X1), None if X2 is None else _inputs(X2)
 
     def one(module: Any) -> np.ndarray:
@@ -103,6 +108,16 @@ def empirical_ntk(
         return np.einsum("ikp,jkp->ij", f, g) / f.shape[1]
 
     return _average(make_network, one, samples, seed, right is None)
+
+
+def _check_columns(source: Source, X1: np.ndarray, X2: np.ndarray | None) -> None:
+    """Refuse inputs of another dimension than the network's (or than each other's)."""
+    wanted = source.d if isinstance(source, Network) else X1.shape[1]
+    for name, X in (("X1", X1), ("X2", X2)):
+        if X is not None and X.shape[1] != wanted:
+            raise InputError(
+                f"{name} of shape {X.shape}", f"{wanted} columns", "one column an input coordinate"
+            )
 
 
 def random_module(network: Network) -> torch.nn.Module:

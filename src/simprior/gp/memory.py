@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
 
 from simprior.errors import InputError
 from simprior.memory import available_memory

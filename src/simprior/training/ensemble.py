@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean._tasks import words_from_columns
-from simprior.checks import whole
+from simprior.checks import NETWORK, RUN_OPTIONS, Maybe, Table, Text, checked, shown, whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
@@ -26,13 +26,24 @@ from simprior.store import RunDir, Written, read_table
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import TrainResult
-from simprior.training.spec import Stop, TrainSpec
+from simprior.training.spec import Stop, TrainSpec, check_steps
 from simprior.training.targets import Problem, boolean_problem, data_problem
 
 RECORD_RUNS = 100
 ENGINES = ("auto", "compiled", "torch")
 
 
+@checked(
+    **RUN_OPTIONS,
+    network=NETWORK,
+    device=Text(),
+    engine=Text(),
+    loss=Text(),
+    data=Maybe(Text()),
+    classes=Maybe(Text()),
+    label=Maybe(Text()),
+    options=Maybe(Table()),
+)
 def train(
     network: Network,
     target: Any = None,
@@ -140,12 +151,12 @@ def make_job(given: Mapping[str, Any]) -> Job:
 
     Raises :class:`InputError`, :class:`DeviceError`.
     """
+    record = check_steps(given["record"])
     spec = TrainSpec(
         given["network"], make_optimizer(given["optimizer"], given["lr"], given["options"]),
         given["loss"], given["batch_size"], Stop.parse(given["stop"]), given["max_epochs"],
         given["check"], given["pretrain"], given["seed"],
-        tuple(whole("record", s, 0) for s in given["record"]),
-        whole("record_runs", given["record_runs"], 0) if given["record"] else 0,
+        record, whole("record_runs", given["record_runs"], 0) if record else 0,
     )  # fmt: skip
     seed = given["seed"] if given["data_seed"] is None else given["data_seed"]
     names = ("train", "data", "classes", "label", "test", "corrupt", "attack")
@@ -194,7 +205,9 @@ def make_problem(
         return target
     if (target is None) == (data is None):
         raise InputError(
-            f"target={target!r}, data={data!r}", "one of the two", "pass for example --target lz:35"
+            f"target={shown(target)}, data={data!r}",
+            "one of the two",
+            "pass for example --target lz:35",
         )
     if data is None:
         return boolean_problem(network, target, train, seed=seed, corrupt=corrupt, attack=attack)
@@ -207,7 +220,9 @@ def make_problem(
 def _engine(spec: TrainSpec, device: str, engine: str) -> str:
     """``compiled`` or ``torch``. Raises :class:`InputError` for what an engine cannot do."""
     if engine not in ENGINES:
-        raise InputError(f"engine={engine!r}", f"one of {', '.join(ENGINES)}", "pass engine='auto'")
+        raise InputError(
+            f"engine={shown(engine)}", f"one of {', '.join(ENGINES)}", "pass engine='auto'"
+        )
     able = spec.compiled and device == "cpu"
     if engine == "compiled" and not able:
         raise InputError(

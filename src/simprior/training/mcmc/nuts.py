@@ -12,6 +12,7 @@ import numpy as np
 from simprior import rng
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.sampling import check_samples
+from simprior.checks import NETWORK, Updates, Whole, checked
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.network import Network
@@ -21,6 +22,7 @@ from simprior.training.mcmc.soft import BETA, SoftTarget, check_beta
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
 
 
+@checked(network=NETWORK, workers=Whole(1), progress=Updates())
 def nuts_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,

@@ -24,6 +24,7 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import pack
+from simprior.checks import NETWORK, Updates, Whole, checked, shown
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError, NumericalError
 from simprior.network import ACTIVATIONS, Network
@@ -71,6 +72,7 @@ class _Done:
     tries: int
 
 
+@checked(network=NETWORK, workers=Whole(1), progress=Updates())
 def slice_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,
@@ -150,11 +152,18 @@ def slice_posterior(
     return counts_of_chains(np.stack([p.words for p in parts]), given, bits, info)
 
 
+MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "max_depth": 30}
+"""Numbers beyond which no run ends, or fits in memory."""
+
+
 def check_at_least(name: str, value: Any, low: int) -> None:
     """Refuse anything but None or a whole number of at least ``low``."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if value is not None and (not whole or value < low):
-        raise InputError(f"{name}={value!r}", f"an integer >= {low}", f"pass for example {name}=32")
+    if value is not None and (not whole or not low <= value <= MOST[name]):
+        raise InputError(
+            f"{name}={shown(value)}", f"an integer from {low} to {MOST[name]}",
+            f"pass for example {name}={min(32, MOST[name])}",
+        )  # fmt: skip
 
 
 def run_chain(

@@ -22,6 +22,7 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import pack
+from simprior.checks import NETWORK, Updates, Whole, checked, shown
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.network import Network
@@ -118,6 +119,7 @@ class _Group:
     stop: int
 
 
+@checked(network=NETWORK, workers=Whole(1), progress=Updates())
 def hmc_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,
@@ -195,8 +197,8 @@ def hmc_posterior(
 def check_beta(beta: Any) -> float:
     """A finite inverse temperature > 0, else :class:`InputError`."""
     number = isinstance(beta, int | float | np.floating) and not isinstance(beta, bool)
-    if not number or not 0 < beta < math.inf:
-        raise InputError(f"beta={beta!r}", "a finite number > 0", "pass for example beta=10")
+    if not number or not 0 < beta < 1e300:
+        raise InputError(f"beta={shown(beta)}", "a finite number > 0", "pass for example beta=10")
     return float(beta)
 
 
