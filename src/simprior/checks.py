@@ -54,7 +54,7 @@ def checked(**validators: Validator) -> Callable[[Function], Function]:
                 return function(*bound.args, **bound.kwargs)
             except SimpriorError:
                 raise
-            except (MemoryError, RuntimeError, ValueError) as error:
+            except Exception as error:
                 if is_shortage(error):
                     raise shortage(error) from error
                 raise

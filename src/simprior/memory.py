@@ -47,7 +47,8 @@ def is_shortage(error: BaseException) -> bool:
     """Whether an error means that memory could not be allocated, whichever library raised it."""
     if isinstance(error, MemoryError) or type(error).__name__ in _TYPES:
         return True
-    return isinstance(error, RuntimeError | ValueError) and bool(_WORDS.search(str(error)))
+    text = str(error) if isinstance(error, RuntimeError | ValueError) else ""
+    return bool(_WORDS.search(text))
 
 
 def shortage(error: BaseException, remedy: str = REMEDY) -> MemoryShortage:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simprior.checks import Table, real_array, shown
-from simprior.errors import InputError
+from simprior.errors import InputError, SimpriorError
 
 ACTIVATIONS = ("relu", "tanh", "erf", "gelu", "sin", "linear", "step")
 ENCODINGS = ("01", "pm1")
@@ -24,6 +24,15 @@ WEIGHT_DISTS = ("gaussian", "uniform")
 MAX_BITS = 16
 MAX_WIDTH = 2**40  # of a layer; what fits in memory is checked where networks are drawn
 MAX_SIGMA = 1e300
+
+
+class _Assumed(int):
+    """A number of bits that nobody gave: the default, or the columns of ``inputs``."""
+
+    __slots__ = ()
+
+
+DEFAULT_BITS = _Assumed(7)
 
 Activation = str | Callable[[Any], Any]
 
@@ -41,7 +50,7 @@ class Network:
     ----------
     n : int
         Number of input bits, 1 to 16; the inputs are all 2^n bit strings, row i the binary form
-        of i, most significant bit first. Ignored (set to d) when ``inputs`` is given.
+        of i, most significant bit first. With ``inputs`` it is d; another number is refused.
     hidden : tuple of int
         Widths of the hidden layers; ``()`` is a perceptron.
     activation : str or callable
@@ -62,7 +71,7 @@ class Network:
         If a field is out of range; the message names the field, its value and the remedy.
     """
 
-    n: int = 7
+    n: int = DEFAULT_BITS
     hidden: tuple[int, ...] = (40, 40)
     activation: Activation = "relu"
     sigma_w: float | tuple[float, ...] = 1.0
@@ -74,10 +83,10 @@ class Network:
     def __post_init__(self) -> None:
         if self.inputs is not None:
             object.__setattr__(self, "inputs", _check_inputs(self.inputs))
-            object.__setattr__(self, "n", int(self.inputs.shape[1]))
+            object.__setattr__(self, "n", _columns(self.n, self.inputs))
         else:
             _check_bits(self.n)
-            object.__setattr__(self, "n", int(self.n))
+            object.__setattr__(self, "n", self.n if type(self.n) is _Assumed else int(self.n))
         object.__setattr__(self, "hidden", _check_hidden(self.hidden))
         _check_activation(self.activation)
         for name in ("sigma_w", "sigma_b"):
@@ -163,6 +172,24 @@ class Network:
         return hash(self.digest())
 
 
+def called(user: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """``user``, with whatever it raises turned into an :class:`InputError` that names it."""
+
+    def call(x: Any) -> Any:
+        try:
+            return user(x)
+        except (SimpriorError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(
+                f"activation={name}",
+                f"a function that can be called (it raised {type(error).__name__}: {error})",
+                "vectorise it, for example with torch operations",
+            ) from error
+
+    return call
+
+
 def import_activation(path: str) -> Callable[[Any], Any]:
     """Resolve ``"package.module:name"`` to a callable; :class:`InputError` if there is none."""
     module, _, name = path.partition(":")
@@ -170,8 +197,16 @@ def import_activation(path: str) -> Callable[[Any], Any]:
         found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError):
+    except (AttributeError, ModuleNotFoundError) as error:
         found = None  # type: ignore[assignment]
+        if isinstance(error, ModuleNotFoundError) and not _part_of(error.name, module):
+            raise _broken_module(path, error) from error
+    except (ValueError, TypeError) as error:  # "" and ".name" are no modules
+        found = None  # type: ignore[assignment]
+        if module.strip("."):
+            raise _broken_module(path, error) from error
+    except (Exception, SystemExit) as error:
+        raise _broken_module(path, error) from error
     if not name or not callable(found):
         raise InputError(
             f"activation={path!r}",
@@ -179,6 +214,31 @@ def import_activation(path: str) -> Callable[[Any], Any]:
             "check the spelling, e.g. torch.nn.functional:silu",
         )
     return found
+
+
+def _part_of(missing: str | None, module: str) -> bool:
+    """Whether the module that was not found is the one asked for, or a package of it."""
+    return missing is None or module == missing or module.startswith(f"{missing}.")
+
+
+def _broken_module(path: str, error: BaseException) -> InputError:
+    return InputError(
+        f"activation={path!r}",
+        f"a module that can be imported (it raised {type(error).__name__}: {error})",
+        "correct the module, and keep what a script does under if __name__ == '__main__':",
+    )
+
+
+def _columns(n: int, inputs: np.ndarray) -> int:
+    """d of (m, d) inputs; :class:`InputError` if another number of bits was given."""
+    columns = inputs.shape[1]
+    if type(n) is _Assumed or (isinstance(n, int | np.integer) and n == columns):
+        return _Assumed(columns)
+    raise InputError(
+        f"n={shown(n)} with inputs of shape {inputs.shape}",
+        f"n={columns}, the number of columns",
+        "leave n out where inputs are given",
+    )
 
 
 def _check_bits(n: Any) -> None:

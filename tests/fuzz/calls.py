@@ -223,7 +223,7 @@ def _frame() -> Any:
 
 WORK = {
     "samples", "runs", "max_epochs", "max_draws", "draws", "inner_draws", "bootstrap", "splits",
-    "permutations", "chains", "thin", "burn_in", "networks", "pretrain",
+    "permutations", "chains", "thin", "burn_in", "networks", "pretrain", "workers",
 }  # fmt: skip
 """Amounts of work: a large one is honest work that a test does not wait for."""
 

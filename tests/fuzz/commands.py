@@ -151,8 +151,8 @@ def _spoil(choose: random.Random, command: str, line: list[str]) -> None:
         line += [f"{option.flag}={choose.choice(pool)}"]
     elif kind < 0.85 and line:  # an argument, or a value, replaced by another
         line[choose.randrange(len(line))] = choose.choice(VALUES)
-    elif kind < 0.9:
-        del line[choose.randrange(len(line)) :]
+    elif kind < 0.9 and line:
+        line.pop()
     elif kind < 0.94:
         line += [choose.choice([o.flag for o in known if o.switch])]
     elif kind < 0.97:

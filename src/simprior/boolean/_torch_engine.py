@@ -154,7 +154,7 @@ def activation_of(network: Network) -> Callable[[Tensor], Tensor]:
     def call(z: Tensor) -> Tensor:
         try:
             out = user(z)
-        except Exception:  # perhaps a function of numpy arrays
+        except (Exception, SystemExit):  # perhaps a function of numpy arrays
             out = _call_with_numpy(user, z, network.activation_name)
         out = torch.as_tensor(np.asarray(out) if not isinstance(out, torch.Tensor) else out)
         if out.shape != z.shape:
@@ -170,7 +170,7 @@ def activation_of(network: Network) -> Callable[[Tensor], Tensor]:
 def _call_with_numpy(user: Callable[[Any], Any], z: Tensor, name: str) -> Any:
     try:
         return np.asarray(user(z.cpu().numpy()), dtype=np.float64)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"activation={name}",

@@ -77,11 +77,12 @@ def ones_packed(words: np.ndarray, m: int) -> np.ndarray:
 @checked(m=Whole(1))
 def entropy_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`entropy` of packed (F, W) uint64 functions on ``m`` inputs."""
+    ones = ones_packed(words, m)
     p = np.arange(m + 1) / m
     table = np.zeros(m + 1)
     q = p[1:-1]
     table[1:-1] = -(q * np.log2(q) + (1 - q) * np.log2(1 - q))
-    return table[ones_packed(words, m)]
+    return table[ones]
 
 
 COMPLEXITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -327,7 +327,7 @@ class FunctionCounts:
         return cls(rows=rows, profile=profile, ones=ones, info=info, **known)
 
     @classmethod
-    @checked(m=Whole(1), n=Whole(0, 64))
+    @checked(m=Whole(1), n=Whole(0, 64), samples=Maybe(Whole(1)))
     def from_counts(
         cls, words: np.ndarray, count: np.ndarray, *, m: int, n: int = 0, samples: int | None = None
     ) -> FunctionCounts:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SEPARATOR = re.compile(r"[\s,;]+")
 _CHUNK_LINES = 1 << 18
+_DIGITS = 19  # of a count below 2^63
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,9 @@ def run(spec: Import) -> int:
     if spec.out is None:
         raise InputError("out=none", "a run directory", "pass for example --out results/old")
     from simprior.boolean.counts import FunctionCounts
+    from simprior.store_wipe import check_occupied
 
+    check_occupied(spec.out, resume=False, overwrite=False)
     m = 1 << spec.n
     words, count = read_counts(spec.file, m, spec.bit_order)
     total = int(count.sum())
@@ -165,7 +168,12 @@ def _split_line(path: Path, line: tuple[int, str], parts: list[str], place: int)
         return parts[0], 1
     if len(parts) == 2:
         function, count = parts[place], parts[1 - place]
-        if count.isascii() and count.isdigit() and 1 <= int(count) < 2**63:
+        if (
+            len(count) <= _DIGITS
+            and count.isascii()
+            and count.isdigit()
+            and 1 <= int(count) < 2**63
+        ):
             return function, int(count)
     expected = "a function of 0 and 1 (or hex) and a count"
     raise _bad_line(path, *line, expected, "correct or remove it")

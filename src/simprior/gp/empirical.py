@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.checks import Array, Maybe, Whole, checked
+from simprior.checks import Array, Maybe, Whole, checked, real_array
 from simprior.errors import InputError, NumericalError
 from simprior.gp.callables import activation_slope
-from simprior.network import Network
+from simprior.network import Network, called
 from simprior.rng import check_seed, derive
 
 if TYPE_CHECKING:
@@ -185,11 +185,12 @@ def _torch_activation(network: Network) -> Callable[[Any], Any]:
     probe = torch.zeros(1, dtype=torch.float64)
     try:
         good = isinstance(user(probe), torch.Tensor)
-    except (TypeError, AttributeError, ValueError, RuntimeError):
+    except (Exception, SystemExit):  # whatever a user's function raises
         good = False
+    safe = called(user, network.activation_name)
     if good:
-        return user
-    return lambda x: torch.from_numpy(np.asarray(user(x.detach().numpy()), dtype=np.float64))
+        return safe
+    return lambda x: torch.from_numpy(real_array("activation", safe(x.detach().numpy())))
 
 
 def _modules(make_network: Source, samples: int, seed: int) -> Iterator[Any]:

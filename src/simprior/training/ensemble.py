@@ -164,7 +164,8 @@ def make_job(given: Mapping[str, Any]) -> Job:
         spec.network, given["target"], seed=seed, **{name: given[name] for name in names}
     )
     if problem.n == 0:
-        spec = replace(spec, network=replace(spec.network, inputs=problem.inputs))
+        columns = problem.inputs.shape[1]
+        spec = replace(spec, network=replace(spec.network, n=columns, inputs=problem.inputs))
     elif problem.m != spec.network.m:
         raise InputError(
             f"a problem of {problem.m} inputs", f"one of the network's {spec.network.m} inputs",
@@ -235,7 +236,12 @@ def _engine(spec: TrainSpec, device: str, engine: str) -> str:
             "optimizer='guess-and-check' with torch", "the CPU and a built-in activation",
             "leave device and engine out",
         )  # fmt: skip
-    return "compiled" if able and engine != "torch" else "torch"
+    if able and engine != "torch":
+        return "compiled"
+    from simprior.training._torch_ensemble import check_activation
+
+    check_activation(spec.network)
+    return "torch"
 
 
 def job_config(job: Job) -> dict[str, Any]:
