@@ -17,6 +17,7 @@ import numpy as np
 
 from simprior.checks import Table, real_array, shown
 from simprior.errors import InputError, SimpriorError
+from simprior.memory import check_fits
 
 ACTIVATIONS = ("relu", "tanh", "erf", "gelu", "sin", "linear", "step")
 ENCODINGS = ("01", "pm1")
@@ -170,6 +171,17 @@ class Network:
 
     def __hash__(self) -> int:
         return hash(self.digest())
+
+
+def check_size(network: Network, copies: int = 1) -> None:
+    """Refuse widths whose weights (one layer at a time) and units do not fit in memory, float32.
+
+    Raises :class:`simprior.errors.MemoryShortage`.
+    """
+    widths = zip(network.fan_ins, (*network.hidden, 1), strict=True)
+    need = max(4.0 * width * (fan_in + network.m) for fan_in, width in widths)
+    what = f"hidden={shown(network.hidden)} on {network.m} inputs"
+    check_fits(what, copies * need, "pass smaller --hidden")
 
 
 def called(user: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:

@@ -27,7 +27,7 @@ from simprior.checks import RUN_OPTIONS, Switch, Text, checked, shown
 from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network import Network, check_size
 from simprior.rng import check_seed
 from simprior.store import RunDir, Written, load_run
 from simprior.store_manifest import MANIFEST
@@ -180,6 +180,7 @@ def make_job(
                 f"heads={shown(heads)}", "1 or auto for a DNF network", "leave heads out"
             )
         return job
+    check_size(network)
     if isinstance(heads, str) and heads == "auto":
         chosen, _ = choose_heads(job)
         return replace(job, heads=chosen)

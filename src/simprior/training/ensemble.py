@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean._tasks import words_from_columns
+from simprior.boolean.truthtable import n_words
 from simprior.checks import NETWORK, RUN_OPTIONS, Maybe, Table, Text, checked, shown, whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.memory import check_fits
+from simprior.network import Network, check_size
 from simprior.store import RunDir, Written, read_table
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
 from simprior.training.optimizers import Optimizer
@@ -171,7 +173,9 @@ def make_job(given: Mapping[str, Any]) -> Job:
             f"a problem of {problem.m} inputs", f"one of the network's {spec.network.m} inputs",
             "make both for the same n",
         )  # fmt: skip
+    check_size(spec.network)
     runs = whole("runs", given["runs"], 1)
+    check_fits(f"runs={runs}", runs * (8.0 * n_words(problem.m) + 24), "train fewer --runs")
     spec.max_steps(problem.size)
     device = "cpu" if given["device"] == "auto" else resolve_device(given["device"])
     engine = _engine(spec, device, given["engine"])

@@ -23,11 +23,12 @@ from simprior import rng
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
-from simprior.boolean.truthtable import pack
+from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import NETWORK, Updates, Whole, checked, shown
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError, NumericalError
-from simprior.network import ACTIVATIONS, Network
+from simprior.memory import check_fits
+from simprior.network import ACTIVATIONS, Network, check_size
 from simprior.training.mcmc import _slice_kernel as kernel
 from simprior.training.mcmc.chains import counts_of_chains
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
@@ -132,6 +133,8 @@ def slice_posterior(
     samples, seed = check_samples(samples), rng.check_seed(seed)
     for name, value, low in (("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)):
         check_at_least(name, value, low)
+    check_size(network)
+    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     burn = thin * draws // 2 if burn_in is None else burn_in
     options = Options(draws, thin, burn, settle_limit)

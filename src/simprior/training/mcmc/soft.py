@@ -21,11 +21,12 @@ from simprior import rng
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
-from simprior.boolean.truthtable import pack
+from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import NETWORK, Updates, Whole, checked, shown
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.memory import check_fits
+from simprior.network import Network, check_size
 from simprior.training.mcmc.chains import counts_of_chains
 from simprior.training.mcmc.hmc import chain_major, run_hmc
 from simprior.training.mcmc.slice_sampling import check_at_least
@@ -170,6 +171,8 @@ def hmc_posterior(
         ("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0), ("leapfrog", leapfrog, 1)
     ):  # fmt: skip
         check_at_least(name, value, low)
+    check_size(network, chains)
+    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
     groups = [_Group(c, min(c + GROUP, chains)) for c in range(0, chains, GROUP)]
