@@ -114,8 +114,8 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
          {"a": counts, "b": other, "min_count": 10, "bootstrap": 4, "splits": 2, "seed": 0,
           "level": 0.95, "target": "x1", "test_mask": None}),
         ("correlate", sp.correlate,
-         {"frame": frame, "y": "y", "measures": None, "by": None, "controls": (), "cluster": "cluster",
-          "seed": 0, "bootstrap": 100, "permutations": 10, "level": 0.95}),
+         {"frame": frame, "y": "y", "measures": None, "by": None, "controls": (),
+          "cluster": "cluster", "seed": 0, "bootstrap": 100, "permutations": 10, "level": 0.95}),
         ("measure_runs", measure_runs,
          {"paths": str(folder / "run"), "measures": "lz", "networks": 3, "alphas": 1.0,
           "draws": None, "tol": None, "delta": 0.01, "zeta": 1e-4, "radius": 0.05, "noise": 0.9,
@@ -196,9 +196,10 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
     ]  # fmt: skip
     for method in gp.METHODS:
         options = {} if method in ("ep", "ep-probit", "laplace", "closed") else {"draws": 512}
+        covariance = np.eye(8) if method == "closed" else K
         found.append(
             (f"log_prior {method}", gp.log_prior,
-             {"functions": tables[:1], "K": K, "method": method, "mean": None, "n": None,
+             {"functions": tables[:1], "K": covariance, "method": method, "mean": None, "n": None,
               "seed": 0, "tol": None, **options})
         )  # fmt: skip
     for module, names_ in (

@@ -7,7 +7,7 @@ the same for the same seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from simprior.cli import COMMANDS, load, main
 from simprior.cli.parse import options
 
 FAST = ["--n", "3", "--hidden", "4", "--workers", "1"]
+QUICK = ("sample", "import", "logp", "train", "sweep", "posterior", "compare", "table", "info")
+"""Commands whose valid lines take tenths of a second."""
 LINES: dict[str, list[list[str]]] = {
     "sample": [
         [*FAST, "--samples", "500", "--heads", "1"],
@@ -48,8 +50,7 @@ LINES: dict[str, list[list[str]]] = {
     "compare": [["run", "run2", "--bootstrap", "5", "--splits", "2"], ["run", "run"]],
     "measure": [["trained", "--measures", "lz,entropy", "--networks", "3", "--workers", "1"],
                 ["run", "--measures", "lz", "--networks", "5", "--workers", "1"]],
-    "correlate": [["table.parquet", "--y", "y", "--cluster", "c", "--bootstrap", "5",
-                   "--permutations", "5"]],
+    "correlate": [["table.parquet", "--y", "y", "--bootstrap", "100", "--permutations", "5"]],
     "sensitivity": [["--n", "6,8", "--hidden", "5", "--networks", "4", "--gp-draws", "50",
                      "--workers", "1"]],
     "study": [["recipe.toml", "--out", "new", "--dry-run", "--workers", "1"]],
@@ -61,15 +62,16 @@ LINES: dict[str, list[list[str]]] = {
 """Valid command lines that take a moment."""
 
 WORK = {
-    "samples", "runs", "networks", "strings", "paths", "max_epochs", "max_draws", "budget", "burn_in",
-    "thin", "pretrain", "gp_draws", "bootstrap", "permutations", "splits", "draws", "chains",
+    "samples", "runs", "networks", "strings", "paths", "max_epochs", "max_draws", "budget",
+    "burn_in", "thin", "pretrain", "gp_draws", "bootstrap", "permutations", "splits", "draws", "chains",
     "candidates", "beam", "record_runs",
 }  # fmt: skip
 """Amounts of work: a large value is honest work, of hours, that this test does not wait for."""
 
 VALUES = [
     "", " ", "0", "-1", "1", "2", "0.5", "1e3.5", "1e400", "1e-400", "nan", "-inf", "inf", "none",
-    "None", "true", "[]", "{}", "[1,2", "[[1,2],[3]]", "a,b,,c", ",", "1,2,3", "0x", "0xzz", "x1,x1",
+    "None", "true", "[]", "{}", "[1,2", "[[1,2],[3]]", "a,b,,c", ",", "1,2,3", "0x", "0xzz",
+    "x1,x1",
     "é漢字🙂", "x" * 5000, "9" * 5000, "-" + "9" * 5000, "1e5000", "0." + "9" * 5000, "1/0", "1/3",
     "run", "empty", "folder", "missing/file.npy", "binary.bin", "empty.csv", "text.toml",
     "unreadable.csv", "@missing", "@binary.bin", "@folder", "@empty.csv", "-x", "--", "--json", "=",
@@ -77,6 +79,10 @@ VALUES = [
     "x.csv:0", "parity", "const0", "tilted", "rejection", "relu", "os:getcwd", "os:", ":x", ".:.",
     "broken_syntax:f", "broken_import:f", "broken_exit:f", "broken_call:f", "broken_shape:f",
     "18446744073709551616", "1_000", "１２",
+]  # fmt: skip
+CONFIGS = [
+    "text.toml", "huge.toml", "list.toml", "date.toml", "binary.bin", "grid.toml",
+    "run/config.toml",
 ]  # fmt: skip
 HUGE = ["1e12", "1e15", "999999999999999999", "1e18"]
 
@@ -108,8 +114,8 @@ def world(folder: Path) -> None:
     )
     import pandas as pd
 
-    frame = pd.DataFrame(rng.random((30, 3)), columns=["y", "u", "v"])
-    frame.assign(c=np.arange(30) % 6).to_parquet(folder / "table.parquet")
+    frame = pd.DataFrame(rng.random((60, 3)), columns=["y", "u", "v"])
+    frame.assign(cluster=np.arange(60) % 20).to_parquet(folder / "table.parquet")
     (folder / "empty").mkdir()
     (folder / "folder").mkdir()
     (folder / "folder" / "mine.txt").write_text("mine")
@@ -130,11 +136,13 @@ def _make(command: str, arguments: list[str]) -> None:
     assert status == 0, (command, arguments)
 
 
-def command_lines(seed: int, number: int) -> Iterator[list[str]]:
+def command_lines(
+    seed: int, number: int, commands: Sequence[str] = tuple(LINES)
+) -> Iterator[list[str]]:
     """``number`` command lines, most of them bad."""
     choose = random.Random(seed)
     for _ in range(number):
-        command = choose.choice(list(LINES))
+        command = choose.choice(list(commands))
         line = list(choose.choice(LINES[command]))
         for _ in range(choose.choice((1, 1, 1, 2, 3))):
             _spoil(choose, command, line)
@@ -156,8 +164,7 @@ def _spoil(choose: random.Random, command: str, line: list[str]) -> None:
     elif kind < 0.94:
         line += [choose.choice([o.flag for o in known if o.switch])]
     elif kind < 0.97:
-        line += ["--config", choose.choice(["text.toml", "huge.toml", "list.toml", "date.toml",
-                                            "binary.bin", "grid.toml", "run/config.toml"])]  # fmt: skip
+        line += ["--config", choose.choice(CONFIGS)]
     else:
         line.insert(choose.randrange(len(line) + 1), choose.choice(VALUES))
 
