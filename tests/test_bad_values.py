@@ -162,7 +162,7 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
     (sp.Network, {"sigma_w": "1"}), (sp.Network, {"sigma_w": (1.0, "2", 1.0)}),
     (sp.Network, {"sigma_b": 10**400}), (sp.Network, {"hidden": [10**5000]}),
     (sp.Network, {"inputs": X * 1j}), (sp.Network, {"inputs": MASKED}),
-    (sp.Network, {"inputs": X.astype(object).tolist() + [[None] * 3]}),
+    (sp.Network, {"inputs": [*X.tolist(), [None] * 3]}),
     (sp.Network, {"encoding": np.eye(2)}), (sp.Network, {"encoding": ["01"]}),
     (sp.Network.from_dict, {"values": [["n", 3]]}), (sp.Network.from_dict, {"values": {1: 2}}),
     (sp.RandomDNF, {"n": 3, "alpha": 10**400}), (sp.RandomDNF, {"n": "3"}),

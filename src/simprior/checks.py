@@ -90,6 +90,14 @@ def whole(name: str, value: Any, low: int, high: int = 2**53) -> int:
     return int(value)
 
 
+def finite(value: Any) -> bool:
+    """Whether a number of any type is finite as a float (10**400 is not)."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
 def unknown(
     what: str, name: str, known: Iterable[Any], remedy: str = "check the spelling"
 ) -> InputError:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.checks import Table, real_array, shown
+from simprior.checks import Table, finite, real_array, shown
 from simprior.errors import InputError, SimpriorError
 from simprior.memory import check_fits
 
@@ -24,7 +24,6 @@ ENCODINGS = ("01", "pm1")
 WEIGHT_DISTS = ("gaussian", "uniform")
 MAX_BITS = 16
 MAX_WIDTH = 2**40  # of a layer; what fits in memory is checked where networks are drawn
-MAX_SIGMA = 1e300
 
 
 class _Assumed(int):
@@ -315,7 +314,7 @@ def _check_sigma(name: str, value: Any, layers: int) -> float | tuple[float, ...
         )
     for v in values:
         bad = isinstance(v, bool) or not isinstance(v, int | float | np.floating | np.integer)
-        if bad or not -MAX_SIGMA < v < MAX_SIGMA or v < 0 or (name == "sigma_w" and v == 0):
+        if bad or not finite(v) or v < 0 or (name == "sigma_w" and v == 0):
             raise InputError(
                 f"{name}={shown(v)}",
                 f"a finite standard deviation {low}",

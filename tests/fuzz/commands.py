@@ -63,8 +63,8 @@ LINES: dict[str, list[list[str]]] = {
 
 WORK = {
     "samples", "runs", "networks", "strings", "paths", "max_epochs", "max_draws", "budget",
-    "burn_in", "thin", "pretrain", "gp_draws", "bootstrap", "permutations", "splits", "draws", "chains",
-    "candidates", "beam", "record_runs",
+    "burn_in", "thin", "pretrain", "gp_draws", "bootstrap", "permutations", "splits", "draws",
+    "chains", "candidates", "beam", "record_runs",
 }  # fmt: skip
 """Amounts of work: a large value is honest work, of hours, that this test does not wait for."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from simprior.analysis.frames import read_file, read_run_table
 from simprior.analysis.measure_groups import check_groups, function_columns, network_columns
 from simprior.analysis.measure_sources import Chunk, check_files, find_sources, split
-from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, shown, whole
+from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, finite, shown, whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, progress_bar, run_tasks
 from simprior.errors import InputError, StoreError
@@ -262,7 +262,7 @@ def check_settings(**settings: Any) -> None:
     for name, value in settings.items():
         low, high = ranges[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        number = number and abs(value) < 1e300
+        number = number and finite(value)
         inside = value is None or (number and low < value < high)
         inside |= number and (name, value) in (("noise", -1), ("noise", 1), ("held_out", 0))
         if not inside:

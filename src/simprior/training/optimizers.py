@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.checks import Table, shown, unknown
+from simprior.checks import Table, finite, shown, unknown
 from simprior.errors import InputError
 
 _SGD = {"weight_decay": 0.0, "momentum": 0.0, "dampening": 0.0, "nesterov": False}
@@ -122,7 +122,7 @@ class Optimizer:
 
 def _check_lr(lr: Any) -> float:
     good = isinstance(lr, int | float | np.floating) and not isinstance(lr, bool)
-    if not good or not 0 < lr < 1e300:
+    if not good or not finite(lr) or lr <= 0:
         raise InputError(
             f"lr={shown(lr)}", "a finite learning rate > 0", "pass for example --lr 0.01"
         )
@@ -146,7 +146,7 @@ def _check_option(
     low_open = key in {"inner_lr", "inner_steps", "power"}
     strict_high = key in {"beta1", "beta2", "rho"}
     if (
-        not number or not 0 <= value < 1e300 or value > high
+        not number or not finite(value) or value < 0 or value > high
         or (low_open and value == 0) or (strict_high and value == high)
         or (key == "inner_steps" and value != int(value))
     ):  # fmt: skip

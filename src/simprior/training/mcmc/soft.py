@@ -22,7 +22,7 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack
-from simprior.checks import NETWORK, Updates, Whole, checked, shown
+from simprior.checks import NETWORK, Updates, Whole, checked, finite, shown
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.memory import check_fits
@@ -200,7 +200,7 @@ def hmc_posterior(
 def check_beta(beta: Any) -> float:
     """A finite inverse temperature > 0, else :class:`InputError`."""
     number = isinstance(beta, int | float | np.floating) and not isinstance(beta, bool)
-    if not number or not 0 < beta < 1e300:
+    if not number or not finite(beta) or beta <= 0:
         raise InputError(f"beta={shown(beta)}", "a finite number > 0", "pass for example beta=10")
     return float(beta)
 
