@@ -323,7 +323,7 @@ def plain_array(name: str, value: Any) -> np.ndarray:
         )  # fmt: skip
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise _bad(
             name, value, "an array of numbers", "rows of equal length, numbers only"
         ) from None
