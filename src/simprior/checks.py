@@ -1,26 +1,101 @@
-"""Checks of what a user gives, shared by all layers."""
+"""Checks of what a user gives, shared by all layers: declared validators, generated messages.
+
+A validator is a small frozen object that is called with the name and the value of an argument and
+returns the value in its plain form (``1e5`` as 100000, a list as an array) or raises
+:class:`InputError`. Public functions declare theirs with :func:`checked`, in the manner of
+scikit-learn's ``validate_params``: what is wrong in kind (a text for a number, a complex or masked
+array, a NaN) is refused at the door; what is wrong in context, by the function itself.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
 import numbers
-from collections.abc import Iterable
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from simprior.errors import InputError
+from simprior.errors import InputError, SimpriorError
+from simprior.memory import is_shortage, shortage
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHOWN = 40
+_LONGEST = 80  # characters of a value in a message
+_DIGITS = 40  # whole numbers beyond are described, not written out
+Function = TypeVar("Function", bound=Callable[..., Any])
+Validator = Callable[[str, Any], Any]
+
+
+def checked(**validators: Validator) -> Callable[[Function], Function]:
+    """Decorator: pass each argument named here through its validator before the function runs.
+
+    Default values are not looked at. A failed allocation inside the function, whichever library
+    raised it, becomes :class:`simprior.errors.MemoryShortage`.
+    """
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        unknown_names = set(validators) - set(signature.parameters)
+        assert not unknown_names, (function.__qualname__, unknown_names)
+
+        @functools.wraps(function)
+        def call(*args: Any, **keywords: Any) -> Any:
+            bound = signature.bind(*args, **keywords)
+            for name, validate in validators.items():
+                if name in bound.arguments:
+                    bound.arguments[name] = validate(name, bound.arguments[name])
+            try:
+                return function(*bound.args, **bound.kwargs)
+            except SimpriorError:
+                raise
+            except Exception as error:
+                if is_shortage(error):
+                    raise shortage(error) from error
+                raise
+
+        return cast(Function, call)
+
+    return decorate
+
+
+def shown(value: Any) -> str:
+    """A value for a message: its repr on one line, or its kind where that would be long."""
+    shape, kind = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(shape, tuple) and shape:
+        return f"{type(value).__name__} of shape {shape}, dtype {kind}"
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4 * _DIGITS:
+        return f"a whole number of about {int(value.bit_length() * math.log10(2)) + 1:,} digits"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # repr of a user's object, or a list with a number of 5,000 digits
+        return f"a value of type {type(value).__name__}"
+    if len(text) > _LONGEST:
+        return f"{text[: _LONGEST - 20]}...{text[-15:]} ({len(text):,} characters)"
+    return text
 
 
 def whole(name: str, value: Any, low: int, high: int = 2**53) -> int:
     """``value`` as an int in [low, high] (1e5 is accepted), else :class:`InputError`."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value != int(value) or (not low <= value <= high):
+    if not number or not (low <= value <= high) or value != int(value):
         span = f"a whole number >= {low}" if high == 2**53 else f"a whole number, {low} to {high}"
         flag = "--" + name.replace("_", "-")
-        raise InputError(f"{name}={value!r}", span, f"pass for example {flag} {max(low, 1)}")
+        raise InputError(f"{name}={shown(value)}", span, f"pass for example {flag} {max(low, 1)}")
     return int(value)
+
+
+def finite(value: Any) -> bool:
+    """Whether a number of any type is finite as a float (10**400 is not)."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def unknown(
@@ -31,9 +106,246 @@ def unknown(
     Of more than ``SHOWN`` names, all are listed only where none is near.
     """
     names = [str(one) for one in known]
-    near = difflib.get_close_matches(name, names, 1)
+    near = difflib.get_close_matches(name[:200], names, 1)
     hint = f"did you mean {near[0]}?" if near else remedy
     listed = ", ".join(names) or "none"
     if near and len(names) > SHOWN:
         listed = f"{len(names)} names"
     return InputError(what, f"one of {listed}", hint)
+
+
+def _bad(name: str, value: Any, expected: str, remedy: str) -> InputError:
+    return InputError(f"{name}={shown(value)}", expected, remedy)
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """None, or what ``inner`` accepts."""
+
+    inner: Validator
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """The value in its plain form."""
+        return None if value is None else self.inner(name, value)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number from ``low`` to ``high``, as int; 1e5 is accepted, True is not."""
+
+    low: int = 0
+    high: int = 2**53
+
+    def __call__(self, name: str, value: Any) -> int:
+        """The value in its plain form."""
+        return whole(name, value, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite real number between ``low`` and ``high`` (themselves excluded if ``open``)."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open: bool = False
+    finite: bool = True
+
+    def __call__(self, name: str, value: Any) -> float:
+        """The value in its plain form."""
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        try:
+            number = float(value) if real else math.nan
+        except OverflowError:
+            number = math.nan
+        good = not math.isnan(number) and (math.isfinite(number) or not self.finite)
+        good &= self.low <= number <= self.high
+        if not good or (self.open and number in (self.low, self.high)):
+            raise _bad(name, value, self.text(), f"pass a number for {name}")
+        return value if isinstance(value, int) else number
+
+    def text(self) -> str:
+        """What is expected, in words."""
+        kind = "a finite number" if self.finite else "a number"
+        if math.isinf(self.low) and math.isinf(self.high):
+            return kind
+        if math.isinf(self.high):
+            return f"{kind} {'>' if self.open else '>='} {self.low:g}"
+        between = "between" if self.open else "from"
+        return f"a number {between} {self.low:g} {'and' if self.open else 'to'} {self.high:g}"
+
+
+LEVEL = Number(0, 1, open=True)
+"""A confidence level, or a probability that is neither 0 nor 1."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text."""
+
+    def __call__(self, name: str, value: Any) -> str:
+        """The value in its plain form."""
+        if not isinstance(value, str):
+            raise _bad(name, value, "a text", "write it in quotes")
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few texts."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, name: str, value: Any) -> str:
+        """The value in its plain form."""
+        if not isinstance(value, str) or value not in self.names:
+            listed = ", ".join(self.names)
+            raise _bad(name, value, f"one of {listed}", f"pass {name}={self.names[0]!r}")
+        return value
+
+
+@dataclass(frozen=True)
+class Switch:
+    """True or False (numpy's too)."""
+
+    def __call__(self, name: str, value: Any) -> bool:
+        """The value in its plain form."""
+        if type(value).__name__ not in {"bool", "bool_"}:
+            raise _bad(name, value, "True or False", f"pass {name}=True or leave it out")
+        return bool(value)
+
+
+@dataclass(frozen=True)
+class File:
+    """A path, as text or ``Path``."""
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """The value in its plain form."""
+        if not isinstance(value, str | os.PathLike):
+            raise _bad(name, value, "a path", "pass a text or a pathlib.Path")
+        return value
+
+
+@dataclass(frozen=True)
+class Table:
+    """A mapping with texts as keys, e.g. ``options={"beta1": 0.5}``."""
+
+    def __call__(self, name: str, value: Any) -> dict[str, Any]:
+        """The value in its plain form."""
+        good = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+        if not good:
+            raise _bad(name, value, "a mapping of names to values", f"pass {name}={{'name': 1}}")
+        return dict(value)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One or more finite numbers, as a tuple of floats."""
+
+    def __call__(self, name: str, value: Any) -> tuple[float, ...]:
+        """The value in its plain form."""
+        array = real_array(name, value)
+        if array.ndim > 1 or not array.size or not all(map(math.isfinite, array.ravel())):
+            raise _bad(name, value, "finite numbers", "pass for example (0.5, 1.0)")
+        return tuple(map(float, array.ravel()))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An object of a class of ours, named (so that the class need not be imported here)."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """The value in its plain form."""
+        if not {base.__name__ for base in type(value).__mro__} & set(self.names):
+            article = " or a ".join(self.names)
+            raise _bad(name, value, f"a {article}", "build one first")
+        return value
+
+
+NETWORK = Kind(("Network",))
+
+
+@dataclass(frozen=True)
+class Updates:
+    """An object with ``update(number)``, as ``tqdm`` has it, or None."""
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """The value in its plain form."""
+        if value is not None and not callable(getattr(value, "update", None)):
+            raise _bad(name, value, "an object with update(number)", "pass a tqdm bar, or None")
+        return value
+
+
+@dataclass(frozen=True)
+class Array:
+    """A finite real array of ``ndim`` dimensions, as float64: no NaN, complex, masked, or text."""
+
+    ndim: int | None = None
+    empty: bool = False
+
+    def __call__(self, name: str, value: Any) -> np.ndarray:
+        """The value in its plain form."""
+        import numpy as np
+
+        array = real_array(name, value)
+        good = self.ndim is None or array.ndim == self.ndim
+        if not good or (not self.empty and not array.size) or not np.isfinite(array).all():
+            wanted = "array" if self.ndim is None else {1: "vector", 2: "matrix"}[self.ndim]
+            what = f"{name} of shape {array.shape}"
+            if good and array.size:
+                what = f"{name} with infinite or NaN entries"
+            raise InputError(what, f"a finite {wanted}", f"check the shape and values of {name}")
+        return array
+
+
+def real_array(name: str, value: Any) -> np.ndarray:
+    """``value`` as a float64 array of any shape; :class:`InputError` unless it is real numbers."""
+    import numpy as np
+
+    numeric = plain_array(name, value)
+    if numeric.dtype.kind == "O":  # a list of Python numbers that numpy does not unify
+        numeric = np.array(None)
+    if numeric.dtype.kind not in "biuf":
+        found = "complex numbers" if numeric.dtype.kind == "c" else shown(value)
+        raise InputError(f"{name}={found}", "real numbers", f"convert {name} to a float array")
+    return numeric.astype(np.float64)
+
+
+def plain_array(name: str, value: Any) -> np.ndarray:
+    """``value`` as an array of its own dtype; :class:`InputError` if it is masked or ragged."""
+    import numpy as np
+
+    if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
+        raise InputError(
+            f"{name} with {int(np.ma.getmaskarray(value).sum())} masked entries",
+            "an array without missing values", f"fill or drop them: {name}.filled(value)",
+        )  # fmt: skip
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise _bad(
+            name, value, "an array of numbers", "rows of equal length, numbers only"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """(F, m) or (m,) outputs 0/1 of any real dtype, as an array of their dtype."""
+
+    def __call__(self, name: str, value: Any) -> np.ndarray:
+        """The value in its plain form."""
+        array = plain_array(name, value)
+        if array.ndim not in (1, 2) or array.dtype.kind not in "biuf" or not array.shape[-1]:
+            raise InputError(
+                f"{name}={shown(array) if array.shape else shown(value)}",
+                "an (F, m) array of 0 and 1", "use truthtable.parse_functions for other forms",
+            )  # fmt: skip
+        return array
+
+
+RUN_OPTIONS: dict[str, Validator] = {
+    "workers": Whole(1), "out": Maybe(File()), "resume": Switch(), "overwrite": Switch(),
+    "executor": Text(), "executor_options": Maybe(Table()), "progress": Updates(),
+}  # fmt: skip
+"""Arguments that the functions which compute something into a run directory have in common."""

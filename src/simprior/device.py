@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simprior.checks import shown
 from simprior.errors import DeviceError, InputError
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -9,8 +10,10 @@ DEVICES = ("cpu", "cuda", "auto")
 
 def resolve_device(device: str) -> str:
     """``cpu`` or ``cuda``; :class:`DeviceError` when CUDA is asked for and there is none."""
-    if device not in DEVICES:
-        raise InputError(f"device={device!r}", f"one of {', '.join(DEVICES)}", "pass --device cpu")
+    if not isinstance(device, str) or device not in DEVICES:
+        raise InputError(
+            f"device={shown(device)}", f"one of {', '.join(DEVICES)}", "pass --device cpu"
+        )
     if device == "cpu":
         return "cpu"
     import torch

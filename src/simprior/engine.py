@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from simprior.checks import shown
 from simprior.engine_progress import Progress, progress_bar
 from simprior.errors import InputError, SimpriorError
 
@@ -128,10 +129,12 @@ def run_tasks(
         A worker died. Errors that ``function`` raises are raised here.
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise InputError(f"workers={workers!r}", "an integer >= 1", "pass for example --workers 2")
-    if executor not in EXECUTORS:
         raise InputError(
-            f"executor={executor!r}", f"one of {', '.join(EXECUTORS)}", "pass --executor local"
+            f"workers={shown(workers)}", "an integer >= 1", "pass for example --workers 2"
+        )
+    if not isinstance(executor, str) or executor not in EXECUTORS:
+        raise InputError(
+            f"executor={shown(executor)}", f"one of {', '.join(EXECUTORS)}", "pass --executor local"
         )
 
     done = 0

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+_WORD, _TEXT = 200, 320  # characters: longer than any sensible name or path; a value beyond is cut
+_HEAD, _TAIL = 60, 30
+
+
+def shorten(text: str) -> str:
+    """``text`` on one line, its overlong words cut to their ends, the number of characters said.
+
+    A message repeats what the user gave, so that a value of 5,000 digits would hide what is wrong.
+    """
+    words = [_cut(word) if len(word) > _WORD else word for word in text.split()]
+    return " ".join(words)
+
+
+def _cut(text: str) -> str:
+    return f"{text[:_HEAD]}...{text[-_TAIL:]} ({len(text):,} characters)"
+
 
 class SimpriorError(Exception):
     """Base class of everything simprior raises on purpose; the command line prints it, exit 2."""
@@ -18,9 +34,13 @@ class InputError(SimpriorError, ValueError):
         What would have been accepted, e.g. ``"an integer from 1 to 16"``.
     remedy : str
         How to fix it, e.g. ``"pass --n 7"``.
+
+    Overlong values in any of the three are shortened (:func:`shorten`).
     """
 
     def __init__(self, what: str, expected: str, remedy: str) -> None:
+        what, expected, remedy = (shorten(str(part)) for part in (what, expected, remedy))
+        what = _cut(what) if len(what) > _TEXT else what
         super().__init__(f"{what}: expected {expected}; {remedy}")
         self.what, self.expected, self.remedy = what, expected, remedy
 
@@ -34,6 +54,10 @@ class NumericalError(SimpriorError, ArithmeticError):
 
 class StoreError(SimpriorError, OSError):
     """A run directory cannot be used: occupied, locked, corrupt, not writable or full."""
+
+
+class MemoryShortage(SimpriorError, MemoryError):
+    """A computation needs more memory than there is; the message says how to need less."""
 
 
 class DeviceError(SimpriorError, RuntimeError):

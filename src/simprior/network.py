@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import json
 import logging
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,12 +19,24 @@ from typing import Any
 
 import numpy as np
 
-from simprior.errors import InputError
+from simprior.checks import Table, finite, real_array, shown
+from simprior.errors import InputError, SimpriorError
+from simprior.memory import check_fits
 
 ACTIVATIONS = ("relu", "tanh", "erf", "gelu", "sin", "linear", "step")
 ENCODINGS = ("01", "pm1")
 WEIGHT_DISTS = ("gaussian", "uniform")
 MAX_BITS = 16
+MAX_WIDTH = 2**40  # of a layer; what fits in memory is checked where networks are drawn
+
+
+class _Assumed(int):
+    """A number of bits that nobody gave: the default, or the columns of ``inputs``."""
+
+    __slots__ = ()
+
+
+DEFAULT_BITS = _Assumed(7)
 
 Activation = str | Callable[[Any], Any]
 _announced: set[str] = set()
@@ -51,7 +62,7 @@ class Network:
     ----------
     n : int
         Number of input bits, 1 to 16; the inputs are all 2^n bit strings, row i the binary form
-        of i, most significant bit first. Ignored (set to d) when ``inputs`` is given.
+        of i, most significant bit first. With ``inputs`` it is d; another number is refused.
     hidden : tuple of int
         Widths of the hidden layers; ``()`` is a perceptron.
     activation : str or callable
@@ -72,7 +83,7 @@ class Network:
         If a field is out of range; the message names the field, its value and the remedy.
     """
 
-    n: int = 7
+    n: int = DEFAULT_BITS
     hidden: tuple[int, ...] = (40, 40)
     activation: Activation = "relu"
     sigma_w: float | tuple[float, ...] = 1.0
@@ -84,10 +95,10 @@ class Network:
     def __post_init__(self) -> None:
         if self.inputs is not None:
             object.__setattr__(self, "inputs", _check_inputs(self.inputs))
-            object.__setattr__(self, "n", int(self.inputs.shape[1]))
+            object.__setattr__(self, "n", _columns(self.n, self.inputs))
         else:
             _check_bits(self.n)
-            object.__setattr__(self, "n", int(self.n))
+            object.__setattr__(self, "n", self.n if type(self.n) is _Assumed else int(self.n))
         object.__setattr__(self, "hidden", _check_hidden(self.hidden))
         _check_activation(self.activation)
         for name in ("sigma_w", "sigma_b"):
@@ -186,10 +197,11 @@ class Network:
         network is evaluated (:meth:`activation_callable`), and is said.
         """
         known = {f.name for f in fields(cls)}
+        values = Table()("network", values)
         for key in values:
             if key not in known:
                 raise InputError(
-                    f"network.{key}={values[key]!r}", f"one of {sorted(known)}", "remove it"
+                    f"network.{key}={shown(values[key])}", f"one of {sorted(known)}", "remove it"
                 )
         given = values.get("activation", ACTIVATIONS[0])
         if isinstance(given, str) and given not in ACTIVATIONS:
@@ -207,6 +219,35 @@ class Network:
         return hash(self.digest())
 
 
+def check_size(network: Network, copies: int = 1) -> None:
+    """Refuse widths whose weights (one layer at a time) and units do not fit in memory, float32.
+
+    Raises :class:`simprior.errors.MemoryShortage`.
+    """
+    widths = zip(network.fan_ins, (*network.hidden, 1), strict=True)
+    need = max(4.0 * width * (fan_in + network.m) for fan_in, width in widths)
+    what = f"hidden={shown(network.hidden)} on {network.m} inputs"
+    check_fits(what, copies * need, "pass smaller --hidden")
+
+
+def called(user: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """``user``, with whatever it raises turned into an :class:`InputError` that names it."""
+
+    def call(x: Any) -> Any:
+        try:
+            return user(x)
+        except (SimpriorError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(
+                f"activation={name}",
+                f"a function that can be called (it raised {type(error).__name__}: {error})",
+                "vectorise it, for example with torch operations",
+            ) from error
+
+    return call
+
+
 def import_activation(path: str) -> Callable[[Any], Any]:
     """Resolve ``"package.module:name"`` to a callable; :class:`InputError` if there is none.
 
@@ -218,8 +259,16 @@ def import_activation(path: str) -> Callable[[Any], Any]:
             found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError):
+    except (AttributeError, ModuleNotFoundError) as error:
         found = None  # type: ignore[assignment]
+        if isinstance(error, ModuleNotFoundError) and not _part_of(error.name, module):
+            raise _broken_module(path, error) from error
+    except (ValueError, TypeError) as error:  # "" and ".name" are no modules
+        found = None  # type: ignore[assignment]
+        if module.strip("."):
+            raise _broken_module(path, error) from error
+    except (Exception, SystemExit) as error:
+        raise _broken_module(path, error) from error
     if not name or not callable(found):
         raise InputError(
             f"activation={path!r}",
@@ -246,16 +295,40 @@ def _working_directory() -> Iterator[None]:
         sys.path.append(here)
 
 
+def _part_of(missing: str | None, module: str) -> bool:
+    """Whether the module that was not found is the one asked for, or a package of it."""
+    return missing is None or module == missing or module.startswith(f"{missing}.")
+
+
+def _broken_module(path: str, error: BaseException) -> InputError:
+    return InputError(
+        f"activation={path!r}",
+        f"a module that can be imported (it raised {type(error).__name__}: {error})",
+        "correct the module, and keep what a script does under if __name__ == '__main__':",
+    )
+
+
+def _columns(n: int, inputs: np.ndarray) -> int:
+    """d of (m, d) inputs; :class:`InputError` if another number of bits was given."""
+    columns = inputs.shape[1]
+    if type(n) is _Assumed or (isinstance(n, int | np.integer) and n == columns):
+        return _Assumed(columns)
+    raise InputError(
+        f"n={shown(n)} with inputs of shape {inputs.shape}",
+        f"n={columns}, the number of columns",
+        "leave n out where inputs are given",
+    )
+
+
 def _check_bits(n: Any) -> None:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_BITS:
-        raise InputError(f"n={n!r}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7")
+        raise InputError(
+            f"n={shown(n)}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7"
+        )
 
 
 def _check_inputs(inputs: Any) -> np.ndarray:
-    try:
-        array = np.array(inputs, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
+    array = real_array("inputs", inputs)
     if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
         raise InputError(
             f"inputs of shape {array.shape}",
@@ -273,9 +346,9 @@ def _check_hidden(hidden: Any) -> tuple[int, ...]:
         else (hidden,)
     )
     for w in widths:
-        if isinstance(w, bool) or not isinstance(w, int | np.integer) or w < 1:
+        if isinstance(w, bool) or not isinstance(w, int | np.integer) or not 1 <= w <= MAX_WIDTH:
             raise InputError(
-                f"hidden={hidden!r}",
+                f"hidden={shown(hidden)}",
                 "positive integers, one a hidden layer",
                 "pass for example hidden=(40, 40), or () for a perceptron",
             )
@@ -296,7 +369,7 @@ def _check_activation(activation: Any) -> None:
             import_activation(activation)
     elif not callable(activation):
         raise InputError(
-            f"activation={activation!r}",
+            f"activation={shown(activation)}",
             f"one of {', '.join(ACTIVATIONS)} or a callable",
             "pass a name or an elementwise function",
         )
@@ -311,15 +384,15 @@ def _check_sigma(name: str, value: Any, layers: int) -> float | tuple[float, ...
     low = "> 0" if name == "sigma_w" else ">= 0"
     if len(values) not in (1, layers):
         raise InputError(
-            f"{name}={value!r}",
+            f"{name}={shown(value)}",
             f"one number or {layers} (one a layer, the output layer included)",
             "give a single standard deviation or one for each layer",
         )
     for v in values:
         bad = isinstance(v, bool) or not isinstance(v, int | float | np.floating | np.integer)
-        if bad or not math.isfinite(v) or v < 0 or (name == "sigma_w" and v == 0):
+        if bad or not finite(v) or v < 0 or (name == "sigma_w" and v == 0):
             raise InputError(
-                f"{name}={v!r}",
+                f"{name}={shown(v)}",
                 f"a finite standard deviation {low}",
                 f"pass for example {name}=1.0",
             )
@@ -327,9 +400,9 @@ def _check_sigma(name: str, value: Any, layers: int) -> float | tuple[float, ...
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InputError(
-            f"{name}={value!r}", f"one of {', '.join(choices)}", f"pass {name}={choices[0]!r}"
+            f"{name}={shown(value)}", f"one of {', '.join(choices)}", f"pass {name}={choices[0]!r}"
         )
 
 

@@ -31,7 +31,7 @@ def read_toml(path: Path | str, name: str) -> tuple[dict[str, Any], str]:
         raise InputError(
             f"{name}={path}", f"a readable TOML file ({error.strerror})", "check the path"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML or text, numbers of 5,000 digits
         raise InputError(f"{name}={path}", f"TOML ({error})", "correct the file") from None
 
 

@@ -30,6 +30,7 @@ from simprior.analysis.resample import disjoint_parts, split_halves, unit_total
 from simprior.analysis.sides import Joint, Side, WeightedFunctions, join, side_of
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.truthtable import to_hex
+from simprior.checks import LEVEL, Number, Whole, checked
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Comparison:
         return pd.DataFrame(columns)
 
 
+@checked(min_count=Number(1), bootstrap=Whole(2, 10**6), splits=Whole(1, 10**5), level=LEVEL)
 def compare(
     a: FunctionCounts | WeightedFunctions,
     b: FunctionCounts | WeightedFunctions,
@@ -170,7 +172,7 @@ def compare(
         Different inputs, a table that is pooled, subsampled or loaded in part, a bad parameter.
     """
     _check(min_count, bootstrap, splits, level)
-    rng.check_seed(seed)
+    seed = rng.check_seed(seed)
     split = a is b
     if split:
         a, b = _halves(a, seed)

@@ -13,6 +13,7 @@ import numpy as np
 
 from simprior.analysis.sides import Side
 from simprior.boolean.truthtable import parse_functions, unpack
+from simprior.checks import plain_array
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson, share_stderr
 
@@ -44,7 +45,7 @@ def check_task(target: Any, test_mask: Any, m: int, n: int) -> Task:
     table = parse_functions(target, m, n)
     if len(table) != 1:
         raise InputError(f"{len(table)} targets", "one function", "pass one target")
-    mask = np.ones(m, bool) if test_mask is None else np.asarray(test_mask)
+    mask = np.ones(m, bool) if test_mask is None else plain_array("test_mask", test_mask)
     if mask.shape != (m,) or not np.isin(mask, (0, 1)).all() or not mask.any():
         raise InputError(
             f"test_mask of shape {mask.shape}",

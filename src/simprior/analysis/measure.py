@@ -17,7 +17,7 @@ import numpy as np
 from simprior.analysis.frames import read_file, read_run_table
 from simprior.analysis.measure_groups import check_groups, function_columns, network_columns
 from simprior.analysis.measure_sources import Chunk, check_files, find_sources, split
-from simprior.checks import whole
+from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, finite, shown, whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, progress_bar, run_tasks
 from simprior.errors import InputError, StoreError
@@ -56,6 +56,9 @@ class Request:
         return {name: value for name, value in given.items() if value is not None}
 
 
+@checked(
+    device=Text(), prior_from=Maybe(File()), data=Maybe(Text()), label=Maybe(Text()), **RUN_OPTIONS
+)
 def measure_runs(
     paths: Path | str | Sequence[Path | str],
     measures: str | Sequence[str] | None = None,
@@ -143,15 +146,18 @@ def measure_runs(
     Interrupted
         Ctrl-C; with ``out``, ``resume`` goes on.
     """
+    check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise, held_out=held_out)
+    alphas = _alphas(alphas)
     many = [paths] if isinstance(paths, str | Path) else paths
     if not isinstance(many, Sequence) or not all(isinstance(p, str | Path) for p in many):
-        raise InputError(f"paths={paths!r}", "a run directory, or a list of them", "pass a path")
+        raise InputError(
+            f"paths={shown(paths)}", "a run directory, or a list of them", "pass a path"
+        )
     sources = find_sources(many)
     groups = check_groups(measures, sources)
-    check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise, held_out=held_out)
     sampled = None if prior_from is None else str(Path(prior_from).absolute())
     request = Request(
-        groups, _alphas(alphas), draws, tol, float(delta), float(zeta), float(radius),
+        groups, alphas, draws, tol, float(delta), float(zeta), float(radius),
         float(noise), float(held_out), sampled, check_seed(seed),
         "cpu" if device == "auto" else resolve_device(device), data, label,
     )  # fmt: skip
@@ -165,10 +171,10 @@ def measure_runs(
     )  # fmt: skip
     total = sum(len(chunk.rows) for chunk in chunks)
     with progress_bar(total, "network", quiet=quiet or progress is not None) as bar:
-        shown = bar if progress is None else progress
+        told = bar if progress is None else progress
         if out is None:
             parts: dict[int, Columns] = {}
-            go(chunks, on_result=lambda c, r: parts.__setitem__(c.index, r), progress=shown,
+            go(chunks, on_result=lambda c, r: parts.__setitem__(c.index, r), progress=told,
                workers=min(workers, len(chunks)))  # fmt: skip
             return joined([parts[chunk.index] for chunk in chunks])
         config = {
@@ -182,7 +188,7 @@ def measure_runs(
         ) as store:
             if store.finished(TABLE):
                 return load_measures(store.path)
-            return _into(store, chunks, go, workers, shown)
+            return _into(store, chunks, go, workers, told)
 
 
 def _into(
@@ -254,20 +260,23 @@ def check_settings(**settings: Any) -> None:
     for name, value in settings.items():
         low, high = ranges[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = number and finite(value)
         inside = value is None or (number and low < value < high)
-        inside |= (name, value) in (("noise", -1), ("noise", 1), ("held_out", 0))
+        inside |= number and (name, value) in (("noise", -1), ("noise", 1), ("held_out", 0))
         if not inside:
             span = f"a number from {low} to {high}" if high < np.inf else f"a finite number > {low}"
             span = "a number >= 0 and < 1" if name == "held_out" else span
-            raise InputError(f"{name}={value}", span, f"change --{name}".replace("_", "-"))
+            raise InputError(f"{name}={shown(value)}", span, f"change --{name}".replace("_", "-"))
 
 
 def _alphas(alphas: Sequence[float] | float) -> tuple[float, ...]:
-    given = [alphas] if isinstance(alphas, int | float) else list(alphas)
+    given = list(alphas) if isinstance(alphas, list | tuple) else [alphas]
     good = all(isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf
                for a in given)  # fmt: skip
     if not given or not good or len(set(given)) < len(given):
         raise InputError(
-            f"alphas={alphas!r}", "distinct finite factors > 0", "pass for example --alphas 1,4"
+            f"alphas={shown(alphas)}",
+            "distinct finite factors > 0",
+            "pass for example --alphas 1,4",
         )
     return tuple(float(a) for a in given)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from simprior.analysis.measure_names import GROUPS, MEASURES
 from simprior.analysis.records import IDENTITY, OUTCOME, SETTINGS
-from simprior.checks import unknown
+from simprior.checks import shown, unknown
 from simprior.errors import InputError
 
 SUFFIXES = ("_stderr", "_low", "_high", "_converged")
@@ -27,6 +27,8 @@ def is_column(name: str) -> bool:
 
 def group_names(measures: str | Sequence[str]) -> list[str]:
     """The names in a list of groups, with commas or not."""
+    if not isinstance(measures, str | Sequence):
+        raise InputError(f"measures={shown(measures)}", "names of groups", "pass for example lz")
     given = measures.split(",") if isinstance(measures, str) else list(measures)
     return [str(name).strip() for name in given if str(name).strip()]
 

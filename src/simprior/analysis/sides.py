@@ -18,6 +18,7 @@ import numpy as np
 
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.truthtable import check_words
+from simprior.checks import real_array, whole
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
 
@@ -52,8 +53,10 @@ class WeightedFunctions:
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "m", whole("m", self.m, 1))
+        object.__setattr__(self, "n", whole("n", self.n, 0, 64))
         object.__setattr__(self, "words", check_words(self.words, self.m))
-        p, ess = np.asarray(self.p, float), np.asarray(self.ess, float)
+        p, ess = real_array("p", self.p), real_array("ess", self.ess)
         if p.shape != (len(self.words),) or not (p > 0).all() or not abs(p.sum() - 1) < 1e-6:
             raise InputError(
                 f"p of shape {p.shape} with sum {p.sum():g}",

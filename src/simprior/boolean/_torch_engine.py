@@ -21,6 +21,7 @@ from simprior.boolean._plan import FLOAT32_SAFE, check_range
 from simprior.boolean._tasks import STREAM, Counter, Job, count_words
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import n_words
+from simprior.checks import real_array
 from simprior.errors import InputError, NumericalError
 from simprior.network import Network
 from simprior.rng import derive, philox_key
@@ -154,9 +155,12 @@ def activation_of(network: Network) -> Callable[[Tensor], Tensor]:
     def call(z: Tensor) -> Tensor:
         try:
             out = user(z)
-        except Exception:  # perhaps a function of numpy arrays
+        except (Exception, SystemExit):  # perhaps a function of numpy arrays
             out = _call_with_numpy(user, z, network.activation_name)
-        out = torch.as_tensor(np.asarray(out) if not isinstance(out, torch.Tensor) else out)
+        if not isinstance(out, torch.Tensor) or out.is_complex():
+            out = torch.from_numpy(
+                real_array(f"output of activation {network.activation_name}", out)
+            )
         if out.shape != z.shape:
             raise NumericalError(
                 f"activation {network.activation_name} gave shape {tuple(out.shape)} for "
@@ -170,7 +174,7 @@ def activation_of(network: Network) -> Callable[[Tensor], Tensor]:
 def _call_with_numpy(user: Callable[[Any], Any], z: Tensor, name: str) -> Any:
     try:
         return np.asarray(user(z.cpu().numpy()), dtype=np.float64)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"activation={name}",

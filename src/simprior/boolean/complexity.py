@@ -25,54 +25,64 @@ from numba import njit
 
 from simprior.boolean._bitperm import ALL, U0, U1, U63, U64, popcount, reverse64
 from simprior.boolean.truthtable import check_words, pack
+from simprior.checks import Tables, Whole, checked
 from simprior.errors import InputError
 
 _TRUNCATED_MATCH = 3
 _TRUNCATED_WORD = 1
 
 
+@checked(tables=Tables())
 def lz76(tables: np.ndarray) -> np.ndarray:
     """LZ76 complexity of (F, m) tables of 0/1 -> (F,) float64, in bits (module docstring)."""
     return lz76_packed(*_packed(tables))
 
 
+@checked(tables=Tables())
 def lz76_truncated(tables: np.ndarray) -> np.ndarray:
     """The truncated LZ76 variant of (F, m) tables of 0/1 -> (F,) float64 (module docstring)."""
     return lz76_truncated_packed(*_packed(tables))
 
 
+@checked(tables=Tables())
 def ones(tables: np.ndarray) -> np.ndarray:
     """Number of ones t = T(f) of (F, m) tables of 0/1 -> (F,) int64."""
     return ones_packed(*_packed(tables))
 
 
+@checked(tables=Tables())
 def entropy(tables: np.ndarray) -> np.ndarray:
     """Binary entropy, in bits, of the fraction t/m of ones of (F, m) tables -> (F,) float64."""
     return entropy_packed(*_packed(tables))
 
 
+@checked(m=Whole(1))
 def lz76_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`lz76` of packed (F, W) uint64 functions on ``m`` inputs."""
     return _lz(check_words(words, m), m, m, m)
 
 
+@checked(m=Whole(1))
 def lz76_truncated_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`lz76_truncated` of packed (F, W) uint64 functions on ``m`` inputs."""
     return _lz(check_words(words, m), m, m - _TRUNCATED_MATCH, m - _TRUNCATED_WORD)
 
 
+@checked(m=Whole(1))
 def ones_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`ones` of packed (F, W) uint64 functions on ``m`` inputs."""
     return _ones(check_words(words, m))
 
 
+@checked(m=Whole(1))
 def entropy_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`entropy` of packed (F, W) uint64 functions on ``m`` inputs."""
+    ones = ones_packed(words, m)
     p = np.arange(m + 1) / m
     table = np.zeros(m + 1)
     q = p[1:-1]
     table[1:-1] = -(q * np.log2(q) + (1 - q) * np.log2(1 - q))
-    return table[ones_packed(words, m)]
+    return table[ones]
 
 
 COMPLEXITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -14,9 +14,9 @@ from simprior.boolean._tasks import Job, Rows, Tally, symmetry_of
 from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
 from simprior.boolean.counts_io import ones_totals, read_counts, save_counts
 from simprior.boolean.merge import Profile
-from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
+from simprior.boolean.truthtable import check_words, pack, parse_functions, to_hex, unpack
 from simprior.boolean.unseen import Unseen, good_turing, partial_table
-from simprior.checks import whole
+from simprior.checks import LEVEL, File, Maybe, Switch, Whole, checked, plain_array, shown, whole
 from simprior.errors import InputError, StoreError
 from simprior.estimate import (
     clopper_pearson,
@@ -143,6 +143,7 @@ class FunctionCounts:
         error = share_stderr(self.count / self.samples, self.samples / self.design_effects)
         return error if self.orbit is None else error / self.orbit
 
+    @checked(level=LEVEL)
     def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """(low, high) of P(f): Clopper-Pearson, or Korn-Graubard where hidden layers are shared."""
         low, high = self.intervals_of(self.count, self.design_effects, level)
@@ -191,6 +192,7 @@ class FunctionCounts:
         left = weight > 0
         return Profile(q.count[left], q.clusters[left], q.sumsq[left], weight[left])
 
+    @checked(top=Maybe(Whole(0)))
     def tables(self, top: int | None = None) -> np.ndarray:
         """(F, m) uint8 truth tables of the first ``top`` rows (all loaded rows by default)."""
         return unpack(self.words[: len(self) if top is None else top], self.m)
@@ -211,6 +213,7 @@ class FunctionCounts:
             )
         return rows
 
+    @checked(top=Maybe(Whole(0)), level=LEVEL)
     def to_frame(self, top: int | None = 20, level: float = 0.95) -> pd.DataFrame:
         """Table of the ``top`` most frequent functions (None: all loaded rows).
 
@@ -235,12 +238,14 @@ class FunctionCounts:
             columns["orbit"] = part.orbit
         return pd.DataFrame(columns)
 
+    @checked(top=Whole(0))
     def head(self, top: int) -> FunctionCounts:
         """The same run with the first ``top`` rows only."""
         r = self.rows
         rows = Rows(r.words[:top], r.count[:top], r.clusters[:top], r.sumsq[:top])
         return replace(self, rows=rows, orbit=None if self.orbit is None else self.orbit[:top])
 
+    @checked(level=LEVEL)
     def ones_frame(self, level: float = 0.95) -> pd.DataFrame:
         """P(t) of the number of ones t: columns t, count, p, stderr, p_low, p_high, design_effect.
 
@@ -330,6 +335,7 @@ class FunctionCounts:
         return cls._from_totals(cls.totals(job, tallies, profile), rows, profile, info)
 
     @classmethod
+    @checked(path=File(), top=Maybe(Whole(0)), verify=Switch())
     def load(
         cls, path: Path | str, top: int | None = None, *, verify: bool = True
     ) -> FunctionCounts:
@@ -371,6 +377,7 @@ class FunctionCounts:
         return cls(rows=rows, profile=profile, ones=ones, info=info, **known)
 
     @classmethod
+    @checked(m=Whole(1), n=Whole(0, 64), samples=Maybe(Whole(1)))
     def from_counts(
         cls, words: np.ndarray, count: np.ndarray, *, m: int, n: int = 0, samples: int | None = None
     ) -> FunctionCounts:
@@ -382,7 +389,12 @@ class FunctionCounts:
         """
         from simprior.boolean.merge import Merger
 
-        count = np.asarray(count, np.int64)
+        words, count = check_words(words, m), plain_array("count", count)
+        if count.shape != (len(words),) or count.dtype.kind not in "iu":
+            raise InputError(
+                f"count={shown(count)}", f"{len(words)} whole numbers", "give one count a function"
+            )
+        count = count.astype(np.int64)
         total = float(count.sum(dtype=float))
         samples = whole("samples", int(total) if samples is None else samples, 1)
         if (count < 1).any() or total > samples or total >= 2**53:
@@ -392,7 +404,7 @@ class FunctionCounts:
                 "drop functions with count 0 and leave samples out",
             )  # fmt: skip
         merger = Merger(m)
-        merger.add(Rows(np.ascontiguousarray(words, np.uint64), count, count, count))
+        merger.add(Rows(words, count, count, count))
         rows = merger.rows()
         ones = np.zeros((m + 1, 2), np.int64)
         t = ones_packed(rows.words, m).astype(np.int64)

@@ -21,6 +21,7 @@ import numpy as np
 from numba import njit
 
 from simprior.boolean.truthtable import n_words, pack
+from simprior.checks import Kind, Table, Whole, checked, shown
 from simprior.errors import InputError
 from simprior.philox import philox4x32
 
@@ -63,13 +64,17 @@ class RandomDNF:
             or not 1 <= n <= MAX_SAMPLED_BITS
         ):
             raise InputError(
-                f"n={n!r}", f"an integer from 1 to {MAX_SAMPLED_BITS}", "pass for example n=4"
+                f"n={shown(n)}", f"an integer from 1 to {MAX_SAMPLED_BITS}", "pass for example n=4"
             )
         number = isinstance(alpha, int | float | np.integer | np.floating)
-        width = alpha * 2 ** (n - 1) if number and not isinstance(alpha, bool) else float("nan")
+        width = (
+            float(min(alpha, 2.0**40)) * 2 ** (n - 1)
+            if number and not isinstance(alpha, bool)
+            else float("nan")
+        )
         if not (1 <= width < 2**31 and width == int(width)):
             raise InputError(
-                f"alpha={alpha!r}",
+                f"alpha={shown(alpha)}",
                 f"a number with alpha * {2 ** (n - 1)} (the number of clauses) a positive integer",
                 f"pass for example alpha=1, or a multiple of {1 / 2 ** (n - 1)}",
             )
@@ -93,9 +98,10 @@ class RandomDNF:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RandomDNF:
         """Inverse of :meth:`to_dict`; unknown keys raise :class:`InputError`."""
+        values = Table()("dnf", values)
         for key in values:
             if key not in ("n", "alpha"):
-                raise InputError(f"dnf.{key}={values[key]!r}", "one of alpha, n", "remove it")
+                raise InputError(f"dnf.{key}={shown(values[key])}", "one of alpha, n", "remove it")
         return cls(**values)
 
     def digest(self) -> str:
@@ -104,6 +110,7 @@ class RandomDNF:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+@checked(n=Whole(1, 10))
 def clause_tables(n: int) -> np.ndarray:
     """Truth tables of the clauses of all first-layer rows: (3^n, 2^n) uint8 of 0/1.
 
@@ -119,6 +126,7 @@ def clause_tables(n: int) -> np.ndarray:
     return tables
 
 
+@checked(dnf=Kind(("RandomDNF",)))
 def exact_counts(dnf: RandomDNF) -> tuple[np.ndarray, int]:
     """Exact probabilities as integers over a common denominator, for n <= 4.
 
@@ -156,6 +164,7 @@ def exact_counts(dnf: RandomDNF) -> tuple[np.ndarray, int]:
     return counts + counts[::-1], 2 * 3 ** (n * width)
 
 
+@checked(dnf=Kind(("RandomDNF",)))
 def exact_probabilities(dnf: RandomDNF) -> np.ndarray:
     """P(f) of all 2^(2^n) functions for n <= 4: (2^(2^n),) float64, correctly rounded.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.checks import NETWORK, checked, plain_array, shown
 from simprior.errors import InputError
 from simprior.network import ENCODINGS, MAX_BITS, Network
 
@@ -30,16 +31,19 @@ def bit_matrix(n: int, encoding: str = "01") -> np.ndarray:
         If ``n`` or ``encoding`` is out of range.
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_BITS:
-        raise InputError(f"n={n!r}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7")
-    if encoding not in ENCODINGS:
         raise InputError(
-            f"encoding={encoding!r}", f"one of {', '.join(ENCODINGS)}", "pass encoding='01'"
+            f"n={shown(n)}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7"
+        )
+    if not isinstance(encoding, str) or encoding not in ENCODINGS:
+        raise InputError(
+            f"encoding={shown(encoding)}", f"one of {', '.join(ENCODINGS)}", "pass encoding='01'"
         )
     index = np.arange(1 << int(n))[:, None]
     bits = ((index >> np.arange(int(n) - 1, -1, -1)) & 1).astype(np.float64)
     return bits if encoding == "01" else 2.0 * bits - 1.0
 
 
+@checked(network=NETWORK)
 def input_matrix(network: Network) -> np.ndarray:
     """The (m, d) float64 matrix of the inputs of ``network``, a fresh array.
 
@@ -52,13 +56,17 @@ def input_matrix(network: Network) -> np.ndarray:
 
 def check_index(train_index: Any, m: int, remedy: str) -> np.ndarray:
     """(s,) distinct indices of inputs, 1 <= s < m, as intp; else :class:`InputError`."""
-    index = np.atleast_1d(np.asarray(train_index))
+    index = np.atleast_1d(plain_array("train_index", train_index))
+    if index.dtype.kind not in "iu" and index.size:
+        raise InputError(
+            f"train_index={shown(train_index)}", f"integers from 0 to {m - 1}", remedy
+        )  # fmt: skip
     if index.ndim != 1 or index.size == 0 or index.size >= m:
         raise InputError(
             f"a training set of {index.size} of the {m} inputs", f"1 to {m - 1} inputs",
             "leave at least one input outside",
         )  # fmt: skip
-    if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:
+    if index.min() < 0 or index.max() >= m:
         raise InputError(
             f"train_index with values from {index.min()} to {index.max()}",
             f"integers from 0 to {m - 1}", remedy,

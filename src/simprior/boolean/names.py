@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean.inputs import bit_matrix
+from simprior.checks import Text, Whole, checked
 from simprior.errors import InputError
 
 _Rule = Callable[[np.ndarray, np.ndarray], Any]
@@ -46,17 +47,20 @@ _RULES: dict[str, tuple[int, str, _Rule]] = {
 }
 
 
+@checked(n=Whole(1, 16))
 def function_names(n: int) -> list[str]:
     """Names that :func:`named` accepts at this ``n``: the fixed ones, then ``x1`` ... ``xn``."""
     fixed = [name for name, (smallest, _, _) in _RULES.items() if n >= smallest]
     return fixed + [f"x{k}" for k in range(1, n + 1)]
 
 
+@checked(name=Text())
 def describe(name: str) -> str:
     """One-line meaning of a name, e.g. ``"XOR of all bits"``."""
     return _RULES[name][1] if name in _RULES else f"the input bit {name}"
 
 
+@checked(name=Text(), n=Whole(1, 16))
 def named(name: str, n: int) -> np.ndarray:
     """Truth table of a named function.
 

@@ -18,6 +18,7 @@ from numba import njit
 
 from simprior.boolean.truthtable import check_words, unpack
 from simprior.boolean.walsh import Columns, bits_of, packed_tables
+from simprior.checks import Whole, checked
 from simprior.errors import InputError
 
 EXACT_BITS = 4
@@ -60,6 +61,7 @@ def normal_forms_packed(words: np.ndarray, m: int) -> Columns:
     return {k: np.asarray(v, np.float64) for k, v in zip(names, found, strict=True)}
 
 
+@checked(n=Whole(1, 5))
 def cubes(n: int) -> tuple[np.ndarray, np.ndarray]:
     """All 3^n terms on n variables: (C,) tables as integers (input 0 is the top bit), literals."""
     m, tables, literals = 1 << n, [], []
@@ -74,6 +76,7 @@ def cubes(n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(tables, np.int64), np.array(literals, np.int64)
 
 
+@checked(n=Whole(1, EXACT_BITS))
 @lru_cache(maxsize=EXACT_BITS)
 def minimal_dnf(n: int) -> tuple[np.ndarray, np.ndarray]:
     """(terms, literals) of the smallest DNF of every function of n <= 4 variables.

@@ -24,10 +24,11 @@ from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.heads import choose_heads
 from simprior.boolean.merge import Merger, merge_shards
 from simprior.boolean.truthtable import n_words
+from simprior.checks import RUN_OPTIONS, Switch, Text, checked, shown
 from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network import Network, check_size
 from simprior.rng import check_seed
 from simprior.store import RunDir, Written, load_run
 from simprior.store_manifest import MANIFEST
@@ -44,6 +45,7 @@ _ROW_COPIES = 8  # loading holds a row several times for a moment
 ALIGN = 64  # tasks start at multiples of this many hidden draws (blocks of the torch engine)
 
 
+@checked(**RUN_OPTIONS, device=Text(), dtype=Text(), pool=Switch())
 def sample(
     network: Network | RandomDNF,
     samples: int | float = 10**6,
@@ -111,7 +113,7 @@ def sample(
     if watch is not None:
         from simprior.boolean.watch import watch_functions
 
-        if dtype != "float32" or keep != 1 or resolve_device(device) != "cpu":
+        if dtype != "float32" or keep_shift(keep) or resolve_device(device) != "cpu":
             raise InputError(
                 f"watch with dtype={dtype!r}, keep={keep!r}, device={device!r}",
                 "dtype float32, keep 1 and device cpu",
@@ -159,11 +161,13 @@ def make_job(
     """Checked :class:`Job`, its device and number of heads resolved (the pilot runs here)."""
     if not isinstance(network, Network | RandomDNF):
         raise InputError(
-            f"network={network!r}", "a Network or a RandomDNF", "build one, e.g. Network(n=7)"
+            f"network={shown(network)}", "a Network or a RandomDNF", "build one, e.g. Network(n=7)"
         )
     if dtype not in DTYPES:
-        raise InputError(f"dtype={dtype!r}", f"one of {', '.join(DTYPES)}", "pass dtype='float32'")
-    if pool and keep != 1:
+        raise InputError(
+            f"dtype={shown(dtype)}", f"one of {', '.join(DTYPES)}", "pass dtype='float32'"
+        )
+    if pool and keep_shift(keep):
         raise InputError(
             f"pool with keep={keep!r}",
             "keep 1: classes need all their members",
@@ -174,15 +178,20 @@ def make_job(
         device=resolve_device(device), keep_shift=keep_shift(keep), pool=pool,
     )  # fmt: skip
     if isinstance(network, RandomDNF):
-        if heads not in ("auto", 1):
-            raise InputError(f"heads={heads!r}", "1 or auto for a DNF network", "leave heads out")
+        if not isinstance(heads, str | int) or heads not in ("auto", 1):
+            raise InputError(
+                f"heads={shown(heads)}", "1 or auto for a DNF network", "leave heads out"
+            )
         return job
-    if heads == "auto":
+    check_size(network)
+    if isinstance(heads, str) and heads == "auto":
         chosen, _ = choose_heads(job)
         return replace(job, heads=chosen)
     if isinstance(heads, bool) or not isinstance(heads, int) or not 1 <= heads <= MAX_HEADS:
         raise InputError(
-            f"heads={heads!r}", f"an integer from 1 to {MAX_HEADS} or auto", "pass heads='auto'"
+            f"heads={shown(heads)}",
+            f"an integer from 1 to {MAX_HEADS} or auto",
+            "pass heads='auto'",
         )
     return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
 
@@ -202,9 +211,9 @@ def job_config(job: Job) -> dict[str, Any]:
 def check_samples(samples: Any) -> int:
     """A whole number >= 1 (1e7 is accepted) as int; else :class:`InputError`."""
     whole = isinstance(samples, int | float | np.integer) and not isinstance(samples, bool)
-    if not whole or not samples == samples // 1 or not 1 <= samples <= MAX_SAMPLES:
+    if not whole or not 1 <= samples <= MAX_SAMPLES or samples != samples // 1:
         raise InputError(
-            f"samples={samples!r}", "a whole number from 1 to 1e13", "pass for example 1e7"
+            f"samples={shown(samples)}", "a whole number from 1 to 1e13", "pass for example 1e7"
         )
     return int(samples)
 
@@ -214,7 +223,9 @@ def check_memory(memory: int | None) -> int:
     if memory is None:
         return DEFAULT_MEMORY
     if isinstance(memory, bool) or not isinstance(memory, int) or memory < 2**26:
-        raise InputError(f"memory={memory!r}", "at least 64 MiB", "pass for example --memory 2GB")
+        raise InputError(
+            f"memory={shown(memory)}", "at least 64 MiB", "pass for example --memory 2GB"
+        )
     return memory
 
 
@@ -222,7 +233,9 @@ def keep_shift(keep: float) -> int:
     """k for keep = 2^-k, 0 <= k <= 40; else :class:`InputError`."""
     shift = -np.log2(keep) if isinstance(keep, int | float) and 0 < keep <= 1 else -1.0
     if not 0 <= shift <= 40 or shift != int(shift):
-        raise InputError(f"keep={keep!r}", "1, 1/2, 1/4, ... 2^-40", "pass for example --keep 1/64")
+        raise InputError(
+            f"keep={shown(keep)}", "1, 1/2, 1/4, ... 2^-40", "pass for example --keep 1/64"
+        )
     return int(shift)
 
 

@@ -31,6 +31,7 @@ from simprior.boolean._canonical import canonical_rows
 from simprior.boolean.complexity import ones_packed
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import check_words, pack
+from simprior.checks import Kind, Maybe, Whole, checked
 from simprior.errors import InputError
 from simprior.network import Network
 
@@ -76,6 +77,7 @@ class Pooled:
         return np.bincount(self.inverse, weights=values, minlength=self.words.shape[0])
 
 
+@checked(network=Kind(("Network",)))
 def symmetries(network: Network) -> Symmetry:
     """The symmetries that hold exactly for the prior of ``network``, with a reason for each kind.
 
@@ -115,6 +117,7 @@ def _negation(network: Network) -> tuple[bool, str]:
     return True, "holds, no input is all zero and the activation vanishes only on a null set"
 
 
+@checked(n=Whole(1, 64), symmetry=Kind(("Symmetry",)), m=Maybe(Whole(1)))
 def canonical(
     words: np.ndarray, n: int, symmetry: Symmetry, m: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +169,7 @@ def _canonical_by_sign(words: np.ndarray, m: int, negate: bool) -> tuple[np.ndar
     return canon, np.full(words.shape[0], 2.0 if negate else 1.0)
 
 
+@checked(n=Whole(1, 64), symmetry=Kind(("Symmetry",)), m=Maybe(Whole(1)))
 def pool(
     words: np.ndarray, count: np.ndarray, n: int, symmetry: Symmetry, m: int | None = None
 ) -> Pooled:

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean.names import named
+from simprior.checks import Maybe, Tables, Text, Whole, checked, plain_array, shown, whole
 from simprior.errors import InputError
 
 ORDERS = ("standard", "reversed")
@@ -43,8 +44,8 @@ def n_words(m: int) -> int:
 
 def check_words(words: np.ndarray, m: int) -> np.ndarray:
     """``words`` as a contiguous (F, W) uint64 array on m >= 1 inputs, else :class:`InputError`."""
-    words = np.asarray(words)
-    if m < 1 or words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words(m):
+    m, words = whole("m", m, 1), plain_array("words", words)
+    if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words(m):
         raise InputError(
             f"words of dtype {words.dtype}, shape {words.shape}",
             f"uint64 of shape (F, {n_words(m)}) (m={m} inputs)", "use truthtable.pack",
@@ -52,6 +53,7 @@ def check_words(words: np.ndarray, m: int) -> np.ndarray:
     return np.ascontiguousarray(words)
 
 
+@checked(tables=Tables())
 def pack(tables: np.ndarray) -> np.ndarray:
     """Pack (F, m) or (m,) tables of 0/1 of any dtype into (F, W) uint64 words.
 
@@ -64,11 +66,13 @@ def pack(tables: np.ndarray) -> np.ndarray:
     return _octets_to_words(octets)
 
 
+@checked(m=Whole(1))
 def unpack(words: np.ndarray, m: int) -> np.ndarray:
     """Unpack (F, W) uint64 words into (F, m) uint8 tables of 0/1; inverse of :func:`pack`."""
     return np.unpackbits(_words_to_octets(words, m), axis=1, count=m)
 
 
+@checked(m=Whole(1), order=Text())
 def to_hex(words: np.ndarray, m: int, order: str = "standard") -> list[str]:
     """Hex text of each of F packed functions: ``"0x"`` and ceil(m/4) digits (module docstring)."""
     if _check_order(order) == "reversed":
@@ -79,6 +83,7 @@ def to_hex(words: np.ndarray, m: int, order: str = "standard") -> list[str]:
     return ["0x" + text[k : k + digits] for k in range(0, len(text), step)]
 
 
+@checked(m=Whole(1), order=Text())
 def from_hex(texts: str | Sequence[str], m: int, order: str = "standard") -> np.ndarray:
     """Packed (F, W) words of hex texts, with or without ``0x``.
 
@@ -87,7 +92,7 @@ def from_hex(texts: str | Sequence[str], m: int, order: str = "standard") -> np.
     """
     if _check_order(order) == "reversed":
         return _from_reversed_hex(texts, m)
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = _texts(texts)
     digits = (m + 3) // 4
     clean = [t.strip().lower().removeprefix("0x") for t in texts]
     for text, given in zip(clean, texts, strict=True):
@@ -118,6 +123,7 @@ def _from_reversed_hex(texts: str | Sequence[str], m: int) -> np.ndarray:
     return pack(tables[:, spare:][:, _reversed_positions(m)])
 
 
+@checked(m=Whole(1), order=Text())
 def to_bits(words: np.ndarray, m: int, order: str = "standard") -> list[str]:
     """Bit string of each of F packed functions, in the ``standard`` or ``reversed`` order."""
     tables = unpack(words, m)
@@ -127,13 +133,14 @@ def to_bits(words: np.ndarray, m: int, order: str = "standard") -> list[str]:
     return [text[k : k + m] for k in range(0, len(text), m)]
 
 
+@checked(m=Whole(1), order=Text())
 def from_bits(texts: str | Sequence[str], m: int, order: str = "standard") -> np.ndarray:
     """Packed (F, W) words of bit strings of length ``m``.
 
     ``order="reversed"`` reads the form of older C++ tools (module docstring). Raises
     :class:`InputError` on another length or character, or if m is no power of 2 when reversed.
     """
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = _texts(texts)
     _check_order(order)
     clean = [t.strip() for t in texts]
     for text in clean:
@@ -147,6 +154,7 @@ def from_bits(texts: str | Sequence[str], m: int, order: str = "standard") -> np
     return pack(tables[:, _reversed_positions(m)] if order == "reversed" else tables)
 
 
+@checked(m=Whole(1), n=Maybe(Whole(0, 64)))
 def parse_functions(functions: Any, m: int, n: int | None = None) -> np.ndarray:
     """Tables of functions given in any accepted form.
 
@@ -197,12 +205,9 @@ def _parse_text(text: str, m: int, n: int | None) -> np.ndarray:
 
 
 def _parse_array(functions: Any, m: int) -> np.ndarray:
-    try:
-        array = np.asarray(functions)
-        array = array[None, :] if array.ndim == 1 else array
-        numeric = array.dtype.kind in "biuf"
-    except (TypeError, ValueError):
-        array, numeric = np.empty((0, 0)), False
+    array = plain_array("functions", functions)
+    array = array[None, :] if array.ndim == 1 else array
+    numeric = array.dtype.kind in "biuf"
     if not numeric or array.ndim != 2 or array.shape[1] != m:
         raise InputError(
             f"functions of type {type(functions).__name__}, shape {array.shape}",
@@ -250,20 +255,34 @@ def _check_padding(words: np.ndarray, m: int, texts: Sequence[str]) -> None:
 
 
 def _check_order(order: str) -> str:
-    if order not in ORDERS:
+    if not isinstance(order, str) or order not in ORDERS:
         raise InputError(f"order={order!r}", f"one of {', '.join(ORDERS)}", "pass order='standard'")
     return order
 
 
 def _as_zero_one(tables: np.ndarray) -> np.ndarray:
-    small = tables.astype(np.uint8, copy=False)
-    exact = tables.dtype == np.uint8 or tables.dtype.kind == "b" or np.array_equal(small, tables)
-    if tables.dtype.kind != "b" and (not exact or (small.size and small.max() > 1)):
+    kind = tables.dtype.kind
+    exact = kind == "b" or tables.dtype == np.uint8 or bool(((tables == 0) | (tables == 1)).all())
+    small = tables.astype(np.uint8, copy=False) if exact else tables
+    if not exact or (kind != "b" and small.size and small.max() > 1):
         raise InputError(
             f"a table with values outside 0 and 1 (dtype {tables.dtype})", "0/1 outputs",
             "use truthtable.parse_functions for -1/+1 tables",
         )  # fmt: skip
     return small
+
+
+def _texts(given: Any) -> list[str]:
+    texts = [given] if isinstance(given, str) else list(given) if _is_list(given) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(
+            f"texts={shown(given)}", "a text or a list of texts", "write functions out"
+        )
+    return [str(text) for text in texts]
+
+
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Sequence | np.ndarray | set) and np.ndim(given) == 1
 
 
 def _is_power_of_two(m: int) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from simprior.boolean.truthtable import check_words, pack
+from simprior.checks import Number, Tables, Whole, checked
 from simprior.errors import InputError
 
 Columns = dict[str, np.ndarray]
@@ -35,6 +36,7 @@ def bits_of(m: int) -> int:
     return n
 
 
+@checked(tables=Tables())
 def packed_tables(tables: np.ndarray) -> tuple[np.ndarray, int]:
     """(F, W) words and m of (F, m) or (m,) tables of 0/1."""
     tables = np.atleast_2d(tables)
@@ -45,6 +47,7 @@ def packed_tables(tables: np.ndarray) -> tuple[np.ndarray, int]:
     return pack(tables), tables.shape[1]
 
 
+@checked(tables=Tables())
 def spectrum(tables: np.ndarray) -> np.ndarray:
     """(F, m) float64 Walsh coefficients F^(S), column S, of (F, m) tables of 0/1."""
     words, m = packed_tables(tables)
@@ -52,6 +55,7 @@ def spectrum(tables: np.ndarray) -> np.ndarray:
     return _spectra(words, m) / m
 
 
+@checked(m=Whole(1))
 def walsh_packed(words: np.ndarray, m: int) -> Columns:
     """What the spectrum of packed (F, W) functions on m = 2^n inputs looks like.
 
@@ -78,12 +82,14 @@ def walsh_packed(words: np.ndarray, m: int) -> Columns:
     return out | {f"walsh_weight_{k}": weights[:, k].copy() for k in range(n + 1)}
 
 
+@checked(m=Whole(1))
 def weights_packed(words: np.ndarray, m: int) -> np.ndarray:
     """(F, n + 1) weights W_k of degree k of packed functions."""
     n = bits_of(m)
     return np.asarray(_features(check_words(words, m), m, n)[:, 3:] / (float(m) * m))
 
 
+@checked(m=Whole(1), rho=Number(-1, 1))
 def noise_stability_packed(words: np.ndarray, m: int, rho: float = 0.9) -> np.ndarray:
     """(F,) E[F(x) F(y)], x uniform and y a copy of x whose bits are redrawn with probability 1-rho.
 

@@ -25,6 +25,7 @@ from simprior.boolean.inputs import bit_matrix
 from simprior.boolean.symmetry import Symmetry
 from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
 from simprior.boolean.watch_result import WatchResult
+from simprior.checks import RUN_OPTIONS, Switch, checked, shown
 from simprior.engine import run_tasks
 from simprior.errors import InputError
 from simprior.estimate import share_stderr
@@ -50,6 +51,7 @@ class WatchJob:
     classes: int
 
 
+@checked(**RUN_OPTIONS, pool=Switch())
 def watch_functions(
     network: Any,
     functions: Any,
@@ -80,11 +82,16 @@ def watch_functions(
 
     if not isinstance(network, Network) or network.activation not in ACTIVATIONS:
         raise InputError(
-            f"watch with {getattr(network, 'activation', type(network).__name__)!r}",
+            f"watch with {shown(getattr(network, 'activation', type(network).__name__))}",
             f"a Network with one of the activations {', '.join(ACTIVATIONS)}",
             "sample without watch and look the functions up in the counts",
         )
-    job = make_job(network, samples, seed, DEFAULT_HEADS if heads == "auto" else heads)
+    job = make_job(
+        network,
+        samples,
+        seed,
+        DEFAULT_HEADS if isinstance(heads, str) and heads == "auto" else heads,
+    )
     words = pack(parse_functions(functions, network.m, network.n if network.inputs is None else 0))
     work = _expand(job, words, pool)
     run = partial(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from simprior.errors import InputError, SimpriorError
+from simprior.errors import InputError, SimpriorError, shorten
 
 COMMANDS = {
     "sample": "draw random networks and count the functions they compute",
@@ -56,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(error, "exit_code", None) == EXIT_INTERRUPTED:
             return _interrupted(str(error), arguments)
         return _fail(str(error))
+    except Exception as error:
+        from simprior.memory import is_shortage, shortage
+
+        if not is_shortage(error):
+            raise
+        return _fail(str(shortage(error)))
 
 
 def load(command: str) -> ModuleType:
@@ -122,7 +128,7 @@ def _stop_on_sigterm() -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"simprior: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"simprior: error: {shorten(message)}", file=sys.stderr)
     return EXIT_BAD_INPUT
 
 

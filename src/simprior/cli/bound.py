@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from simprior.checks import LEVEL
 from simprior.cli.gp_options import (
     METHOD_HELP,
     DataOptions,
@@ -45,6 +46,8 @@ def run(spec: Bound) -> int:
         raise InputError("no data", "a training set", "pass for example --data digits")
     if spec.out is not None:
         raise InputError(f"out={spec.out}", "no run directory", "bound only prints; use --json")
+    for name in ("delta", "gamma"):  # before the work
+        LEVEL(name, getattr(spec, name))
     from simprior.gp.bounds import FORMS, marginal_likelihood_bound
     from simprior.gp.log_prior import log_prior
     from simprior.threads import one_thread

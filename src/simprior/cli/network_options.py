@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from simprior.network import Network
 
 
+BITS = 7
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArchitectureOptions(RunOptions):
     """Architecture, variances and inputs."""
 
-    n: Annotated[Integer, arg(help="input bits, 1 to 16")] = 7
+    n: Annotated[Integer, arg(help="input bits, 1 to 16")] = BITS
     hidden: Annotated[Widths, arg(help='widths of the hidden layers; "" is a perceptron')] = (
         40,
         40,
@@ -52,8 +55,10 @@ class ArchitectureOptions(RunOptions):
         law: dict[str, Any] = {}
         if hasattr(self, "weight_dist"):
             law["weight_dist"] = self.weight_dist
+        if inputs is None or self.n != BITS:
+            law["n"] = self.n
         return Network(
-            n=self.n, hidden=self.hidden, activation=self.activation, sigma_w=self.sigma_w,
+            hidden=self.hidden, activation=self.activation, sigma_w=self.sigma_w,
             sigma_b=self.sigma_b, encoding=self.encoding, inputs=inputs, **law,
         )  # fmt: skip
 
@@ -79,7 +84,7 @@ def load_inputs(text: str) -> np.ndarray:
             return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
         if path.suffix == ".csv":
             return np.array(read_matrix(path), dtype=np.float64)
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, UserWarning, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"inputs={text}", expected, f"it cannot be read ({reason})") from None
     raise InputError(f"inputs={text}", expected, "save it in one of these two forms")

@@ -23,7 +23,7 @@ from tyro.conf import FlagCreatePairsOff
 from tyro.constructors import PrimitiveConstructorSpec
 
 from simprior.checks import unknown
-from simprior.cli.values import Refused, show
+from simprior.cli.values import Refused, parse_path, show
 from simprior.errors import InputError
 from simprior.store_toml import read_toml
 
@@ -99,6 +99,11 @@ def parse(command: str, spec: type[Spec], arguments: Sequence[str]) -> Spec | No
     tokens.update(given)
     for name, text in tokens.items():
         _check(known[name], text)
+    for text in positionals:  # the positional arguments of every command are paths
+        try:
+            parse_path(text)
+        except Refused as refused:
+            raise InputError(f"argument {_cut(text)!r}", refused.expected, refused.remedy) from None
     wanted = [option for option in known.values() if option.positional]
     if len(positionals) > len(wanted) and not (wanted and wanted[-1].many):
         extra = positionals[len(wanted)]
@@ -238,7 +243,11 @@ def _check(option: Option, text: str | bool) -> None:
     except Refused as refused:
         example = option.default_text or "1"
         remedy = refused.remedy.format(flag=option.flag, example=example)
-        raise InputError(f"{option.name}={text}", refused.expected, remedy) from None
+        raise InputError(f"{option.name}={_cut(text)}", refused.expected, remedy) from None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:60]}...{text[-15:]} ({len(text):,} characters)"
 
 
 def _token(option: Option, text: str | bool) -> str | None:

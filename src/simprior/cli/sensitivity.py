@@ -159,6 +159,7 @@ def command_line() -> str:
 
 def _run_trained(spec: Sensitivity) -> int:
     from simprior.analysis.hamming.trained import save_trained, trained_sensitivity
+    from simprior.store_wipe import check_occupied
 
     assert spec.path is not None
     for name, default in (("n", SIZES), ("hidden", HIDDEN), ("classifier", "network")):
@@ -167,6 +168,8 @@ def _run_trained(spec: Sensitivity) -> int:
                 f"--{name} with the run {spec.path}", "flags of random networks without a run",
                 "leave one of the two out",
             )  # fmt: skip
+    if spec.out is not None:
+        check_occupied(spec.out, resume=spec.resume, overwrite=spec.overwrite)
     frame = trained_sensitivity(spec.path)
     fitted = frame[frame["fitted"]]
     summary: dict[str, Any] = {"members": len(frame), "fitted": len(fitted), **means(fitted)}

@@ -37,7 +37,8 @@ def run(spec: Sweep) -> int:
 
     if spec.out is None:
         raise InputError("no --out", "a directory for the cells", "pass --out results/sweep")
-    assert spec.grid is not None
+    if spec.grid is None:
+        raise InputError("no grid", "a TOML file of the grid", "see simprior sweep --help")
     frame = run_sweep(
         read_grid(spec.grid), spec.out, seed=spec.seed, resume=spec.resume,
         overwrite=spec.overwrite, quiet=spec.quiet, device=spec.device, executor=spec.executor,

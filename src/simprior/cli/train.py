@@ -122,6 +122,8 @@ def run(spec: Train) -> int:
     set_up_logging(spec.quiet)
     from simprior.engine import progress_bar
 
+    if spec.record_logp:
+        check_logp(spec)
     with progress_bar(spec.runs, "run", quiet=spec.quiet) as progress:
         result = trained(spec, progress)
     show(result, spec)
@@ -180,16 +182,39 @@ def function_table(result: TrainResult, top: int) -> pd.DataFrame:
     return frame
 
 
+def check_logp(spec: Train) -> None:
+    """Refuse ``--record-logp`` before the training where it cannot be done after it.
+
+    The estimator is tried on one function, so that a kernel or an activation that it cannot use is
+    found now.
+    """
+    import numpy as np
+
+    from simprior.analysis.prior_measures import Prior
+    from simprior.boolean.truthtable import n_words
+    from simprior.errors import InputError
+    from simprior.training.losses import threshold
+
+    if not spec.record:
+        raise InputError(
+            "record_logp without steps", "steps to record", "pass for example --record log"
+        )
+    for name in ("data", "inputs"):
+        if getattr(spec, name) is not None:
+            raise InputError(
+                f"record_logp with {name}={getattr(spec, name)}", "all bit strings as inputs",
+                "leave --record-logp out; simprior measure has ln P(f) of trained networks",
+            )  # fmt: skip
+    network = spec.build_network()
+    prior = Prior(network, spec.seed, threshold(spec.loss), draws=1000)
+    prior.log_p(np.zeros((1, n_words(network.m)), np.uint64))
+
+
 def write_logp(result: TrainResult, spec: Train) -> None:
     """Print mean ln P(f) by step, and keep the joined table in the run directory."""
     from simprior.analysis.prior_measures import with_log_p
-    from simprior.errors import InputError
     from simprior.store import RunDir, write_table
 
-    if not spec.record or "network" not in result.config:
-        raise InputError(
-            "record_logp", "Boolean inputs and steps to record", "pass for example --record log"
-        )
     frame = with_log_p(result, spec.seed)
     if not spec.json:
         columns = ["train_error", "loss", "logp", "lz76", "test_error"]

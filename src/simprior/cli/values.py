@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _COUNT = re.compile(r"(\d+(?:_\d+)*)(?:\.(\d+))?(?:e\+?(\d{1,3}))?\Z", re.IGNORECASE | re.ASCII)
+_MOST_DIGITS = 100  # Python reads no whole number of more than 4,300 digits
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\Z", re.IGNORECASE)
 _SIZES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -69,7 +70,7 @@ def show(value: Any) -> str:
 
 def parse_count(text: str) -> int:
     """A whole number >= 1: ``1000``, ``10_000``, ``1e7``, ``1.5e6``."""
-    match = _COUNT.match(text.strip())
+    match = _COUNT.match(text.strip()) if len(text) <= _MOST_DIGITS else None
     if match:
         whole, decimals, exponent = match[1], match[2] or "", int(match[3] or 0)
         digits = decimals.rstrip("0")
@@ -82,6 +83,8 @@ def parse_count(text: str) -> int:
 
 def parse_integer(text: str) -> int:
     """A whole number (the library checks the range)."""
+    if len(text) > _MOST_DIGITS:
+        raise Refused("a whole number such as 7, of less than 100 digits", "write a smaller one")
     if re.fullmatch(r"[+-]?\d+(?:_\d+)*", text.strip(), re.ASCII):
         return int(text)
     raise Refused("a whole number such as 7", "write it in digits")
@@ -121,11 +124,18 @@ def parse_widths(text: str) -> tuple[int, ...]:
 
 def parse_size(text: str) -> int:
     """Bytes: ``2GB``, ``500M``, ``1.5g`` (powers of 1024)."""
-    match = _SIZE.match(text.strip())
+    match = _SIZE.match(text.strip()) if len(text) <= _MOST_DIGITS else None
     value = int(float(match[1]) * 1024 ** _SIZES[match[2].lower()]) if match else 0
     if value < 1:
         raise Refused("a size such as 2GB or 500M", "give a number and a unit (K, M, G, T)")
     return value
+
+
+def parse_path(text: str) -> Path:
+    """A path that a file system can hold."""
+    if "\0" in text or any(len(part.encode(errors="replace")) > 255 for part in text.split("/")):
+        raise Refused("a path with names of at most 255 bytes", "choose a shorter one")
+    return Path(text)
 
 
 def parse_fraction(text: str) -> float:
@@ -226,5 +236,5 @@ FunctionList = Annotated[tuple[str, ...] | None, kind(_maybe(parse_functions), "
 Texts = Annotated[tuple[str, ...] | None, kind(_maybe(parse_texts), "NAME[,NAME...]")]
 Options = Annotated[dict[str, Any] | None, kind(_maybe(parse_options), "KEY=VALUE[,...]")]
 MaybeNumber = Annotated[float | None, kind(_maybe(parse_number), "NUMBER")]
-MaybePath = Annotated[Path | None, kind(_maybe(Path), "PATH")]
+MaybePath = Annotated[Path | None, kind(_maybe(parse_path), "PATH")]
 MaybeText = Annotated[str | None, kind(_maybe(str), "TEXT")]

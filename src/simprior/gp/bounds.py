@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from simprior.checks import LEVEL, Maybe, Number, Text, Whole, checked
 from simprior.errors import InputError
 from simprior.estimate import LogProb
 
@@ -45,6 +46,7 @@ class Bound:
         return (1.0 - self.delta) * (1.0 - (self.gamma or 0.0))
 
 
+@checked(m=Whole(2), form=Text(), delta=LEVEL, gamma=Maybe(LEVEL), level=LEVEL)
 def marginal_likelihood_bound(
     log_evidence: float | LogProb,
     m: int,
@@ -105,7 +107,7 @@ def _evidence(log_evidence: float | LogProb) -> tuple[float, float]:
     if isinstance(log_evidence, LogProb):
         value, stderr = log_evidence.value, log_evidence.stderr
     else:
-        value, stderr = float(log_evidence), 0.0
+        value, stderr = float(Number(finite=False)("log_evidence", log_evidence)), 0.0
     slack = 5.0 * stderr if math.isfinite(stderr) else 0.1
     if not -math.inf < value <= slack:
         raise InputError(

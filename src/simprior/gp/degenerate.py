@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simprior.checks import Array, Maybe, Number, checked, real_array
 from simprior.errors import InputError, NumericalError
 
 MAX_CONDITION = 1e14
@@ -69,6 +70,7 @@ class Reduction:
         return (full & (self.sign != 0)).astype(kept.dtype)
 
 
+@checked(inputs=Maybe(Array(2)))
 def reduce_inputs(K: np.ndarray, inputs: np.ndarray | None = None) -> Reduction:
     """Find inputs of zero variance, and inputs that repeat or mirror an earlier one.
 
@@ -153,6 +155,7 @@ def cholesky(K: np.ndarray, max_condition: float = MAX_CONDITION) -> Factor:
     return Factor(np.ascontiguousarray(factor) * scale[:, None], condition)
 
 
+@checked(max_condition=Number(1))
 def check_psd(K: np.ndarray, max_condition: float = MAX_CONDITION) -> float:
     """Condition number of K's correlation matrix; raises as :func:`cholesky` does."""
     return cholesky(K, max_condition).condition
@@ -184,10 +187,7 @@ def root(K: np.ndarray) -> np.ndarray:
 
 def check_symmetric(K: np.ndarray) -> np.ndarray:
     """K as a float64 array if it is a finite, square, symmetric matrix, else InputError."""
-    try:
-        array = np.asarray(K, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
+    array = real_array("K", K)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
         raise InputError(f"K of shape {array.shape}", "a square matrix", "pass nngp(network, X)")
     if not np.isfinite(array).all():

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.checks import Array, Maybe, Whole, checked, real_array
 from simprior.errors import InputError, NumericalError
 from simprior.estimate import share_stderr
 from simprior.gp.callables import activation_slope
-from simprior.network import Network
+from simprior.network import Network, called
 from simprior.rng import check_seed, derive
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Source = Network | Callable[[], Any]
 
 
+@checked(X1=Array(2), X2=Maybe(Array(2)), samples=Whole(1))
 def empirical_nngp(
     make_network: Source,
     X1: np.ndarray,
@@ -64,6 +66,7 @@ def empirical_nngp(
         An output is not finite.
     """
     _check_samples(samples)
+    _check_columns(make_network, X1, X2)
     left, right = _inputs(X1), None if X2 is None else _inputs(X2)
 
     def one(module: Any) -> np.ndarray:
@@ -75,6 +78,7 @@ def empirical_nngp(
     return _unmet(*found, left, left if right is None else right, samples)
 
 
+@checked(X1=Array(2), X2=Maybe(Array(2)), samples=Whole(1))
 def empirical_ntk(
     make_network: Source,
     X1: np.ndarray,
@@ -97,6 +101,7 @@ def empirical_ntk(
     _check_samples(samples)
     if isinstance(make_network, Network):
         _check_derivative(make_network)
+    _check_columns(make_network, X1, X2)
     left, right = _inputs(X1), None if X2 is None else _inputs(X2)
 
     def one(module: Any) -> np.ndarray:
@@ -106,6 +111,16 @@ def empirical_ntk(
 
     found = _average(make_network, one, samples, seed, right is None)
     return _unmet(*found, left, left if right is None else right, samples)
+
+
+def _check_columns(source: Source, X1: np.ndarray, X2: np.ndarray | None) -> None:
+    """Refuse inputs of another dimension than the network's (or than each other's)."""
+    wanted = source.d if isinstance(source, Network) else X1.shape[1]
+    for name, X in (("X1", X1), ("X2", X2)):
+        if X is not None and X.shape[1] != wanted:
+            raise InputError(
+                f"{name} of shape {X.shape}", f"{wanted} columns", "one column an input coordinate"
+            )
 
 
 def random_module(network: Network) -> torch.nn.Module:
@@ -173,11 +188,12 @@ def _torch_activation(network: Network) -> Callable[[Any], Any]:
     probe = torch.zeros(1, dtype=torch.float64)
     try:
         good = isinstance(user(probe), torch.Tensor)
-    except (TypeError, AttributeError, ValueError, RuntimeError):
+    except (Exception, SystemExit):  # whatever a user's function raises
         good = False
+    safe = called(user, network.activation_name)
     if good:
-        return user
-    return lambda x: torch.from_numpy(np.asarray(user(x.detach().numpy()), dtype=np.float64))
+        return safe
+    return lambda x: torch.from_numpy(real_array("activation", safe(x.detach().numpy())))
 
 
 def _modules(make_network: Source, samples: int, seed: int) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from simprior import rng
+from simprior.checks import real_array, shown
 from simprior.errors import InputError, NumericalError
 from simprior.estimate import LogProb
 from simprior.gp.linalg import Factor
@@ -64,7 +65,7 @@ def check_mean(mean: np.ndarray | None, m: int) -> np.ndarray | None:
     """Validate the optional mean vector."""
     if mean is None:
         return None
-    array = np.asarray(mean, dtype=np.float64)
+    array = real_array("mean", mean)
     if array.shape != (m,) or not np.isfinite(array).all():
         raise InputError(
             f"mean of shape {array.shape}", f"{m} finite numbers", "give one mean an input"
@@ -110,4 +111,4 @@ def impossible(method: str, began: float) -> LogProb:
 def check_draws(draws: int, strata: int = 1) -> None:
     """Refuse a number of draws from which no standard error follows."""
     if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 8 * strata:
-        raise InputError(f"draws={draws!r}", f"an integer >= {8 * strata}", "pass draws=1024")
+        raise InputError(f"draws={shown(draws)}", f"an integer >= {8 * strata}", "pass draws=1024")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from simprior import rng
+from simprior.checks import NETWORK, checked
 from simprior.errors import InputError
 from simprior.estimate import LogProb, share_stderr
 from simprior.gp.event import Event, check_draws, make_event
@@ -30,6 +31,7 @@ ROUNDING = 1e-12  # spread in nats that is none
 RANK_TOL = 1e-10  # singular values of B below this share of the largest are rounding
 
 
+@checked(network=NETWORK)
 def conditional_log_prior(
     network: Network,
     functions: Any,

@@ -20,6 +20,7 @@ from typing import Literal, overload
 
 import numpy as np
 
+from simprior.checks import NETWORK, Number, Switch, checked, real_array
 from simprior.errors import InputError, NumericalError
 from simprior.gp.activations import DUALS, SINES, SLOPES, LayerMap, layer_map
 from simprior.gp.angles import field_angles, input_sines
@@ -51,6 +52,7 @@ def nngp(
 ) -> tuple[np.ndarray, float]: ...
 
 
+@checked(network=NETWORK, rtol=Number(0, 1, open=True), return_error=Switch())
 def nngp(
     network: Network,
     X1: np.ndarray,
@@ -90,6 +92,7 @@ def nngp(
     return (kernel, error) if return_error else kernel
 
 
+@checked(network=NETWORK, rtol=Number(0, 1, open=True))
 def ntk(
     network: Network, X1: np.ndarray, X2: np.ndarray | None = None, *, rtol: float = RTOL
 ) -> np.ndarray:
@@ -262,10 +265,7 @@ def _distinct(X1: np.ndarray, X2: np.ndarray | None) -> _Pairs:
 
 
 def _check_inputs(name: str, value: np.ndarray) -> np.ndarray:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
+    array = real_array(name, value)
     if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
         raise InputError(
             f"{name} of shape {array.shape}",

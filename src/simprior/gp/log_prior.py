@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.checks import Maybe, Number, Numbers, Text, Validator, Whole, checked, shown
 from simprior.errors import InputError
 from simprior.estimate import LogProb
 from simprior.gp.closed import closed
@@ -27,6 +28,7 @@ from simprior.gp.minimax import minimax
 from simprior.gp.montecarlo import montecarlo
 from simprior.gp.smc import smc
 from simprior.gp.tilted import tilted
+from simprior.memory import check_fits
 from simprior.rng import check_seed
 
 METHODS: dict[str, Callable[..., LogProb]] = {
@@ -45,6 +47,16 @@ NOISY = ("ep-probit", "laplace")
 """Methods with the unit noise of a probit link, for which K may be singular (K + I never is)."""
 
 
+OPTIONS: dict[str, Validator] = {
+    "draws": Whole(1), "max_draws": Whole(1), "tol": Number(0, open=True), "kappa": Numbers(),
+    "replicates": Whole(1, 10**6), "chains": Whole(1, 10**6), "thin": Whole(1, 10**9),
+    "site_tol": Number(0, 1, open=True), "step_tol": Number(0, 1, open=True),
+    "damping": Number(0, 1), "block": Whole(1),
+}  # fmt: skip
+"""What each option of the methods may be; the methods themselves check what depends on m."""
+
+
+@checked(method=Text(), n=Maybe(Whole(0, 64)))
 def log_prior(
     functions: Any,
     K: np.ndarray,
@@ -93,6 +105,7 @@ def log_prior(
     return list(iter_log_prior(functions, K, method, mean=mean, n=n, seed=seed, **options))
 
 
+@checked(method=Text(), n=Maybe(Whole(0, 64)))
 def iter_log_prior(
     functions: Any,
     K: np.ndarray,
@@ -135,16 +148,23 @@ def _estimator(
     method: str, options: dict[str, Any]
 ) -> tuple[Callable[..., LogProb], dict[str, Any]]:
     if method not in METHODS:
-        raise InputError(f"method={method!r}", f"one of {', '.join(METHODS)}", "check the spelling")
+        raise InputError(
+            f"method={shown(method)}", f"one of {', '.join(METHODS)}", "check the spelling"
+        )
     estimator = METHODS[method]
     known = set(inspect.signature(estimator).parameters) - {"event", "seed"}
     for name, value in options.items():
         if name not in known | {"draws", "tol"}:
             raise InputError(
-                f"option {name}={value!r}",
+                f"option {name}={shown(value)}",
                 f"one of {', '.join(sorted(known))}",
                 "remove it",
             )
+    options = {
+        k: OPTIONS[k](k, v) if k in OPTIONS and v is not None else v for k, v in options.items()
+    }
+    if options.get("draws"):
+        check_fits(f"draws={options['draws']}", 8.0 * options["draws"], "lower draws")
     return estimator, {k: v for k, v in options.items() if k in known and v is not None}
 
 

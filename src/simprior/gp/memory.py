@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
 
 from simprior.errors import InputError
+from simprior.memory import available_memory
 
 MATRICES = 18  # m x m float64 matrices alive at the peak of `tilted`, measured at m = 500 to 1797
 TESTED = 2048  # inputs; errors and times are documented up to here
@@ -49,14 +48,3 @@ def check_memory(m: int, copies: int = 1, available: int | None = None) -> None:
             "m=%d inputs: about %.1f GiB, and time grows as m^3 (5 s at 2048); errors are tested "
             "up to m=%d, so look at stderr and pareto_k", m, need / _GIB, TESTED,
         )  # fmt: skip
-
-
-def available_memory() -> int:
-    """Bytes that a process may still allocate, as far as the system tells."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    except (OSError, ValueError, IndexError):
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

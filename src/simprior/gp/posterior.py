@@ -23,6 +23,7 @@ from simprior.boolean.inputs import check_index
 from simprior.boolean.merge import Merger, Profile
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import pack, parse_functions
+from simprior.checks import Maybe, Text, Updates, Whole, checked
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.estimate import LogProb, clopper_pearson
@@ -53,6 +54,7 @@ class _Done:
     violating: int
 
 
+@checked(method=Text(), n=Maybe(Whole(0, 64)), workers=Whole(1), progress=Updates())
 def sample_posterior(
     K: np.ndarray,
     train_index: Sequence[int] | np.ndarray,
@@ -146,6 +148,7 @@ def check_training_set(train_index: Any, labels: Any, m: int) -> tuple[np.ndarra
     return index, bits[0]
 
 
+@checked(method=Text(), n=Maybe(Whole(0, 64)))
 def log_posterior(
     functions: Any,
     K: np.ndarray,

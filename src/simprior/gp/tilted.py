@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from simprior.errors import NumericalError
+from simprior.checks import Array, checked
+from simprior.errors import InputError, NumericalError
 from simprior.estimate import LogProb
 from simprior.gp.degenerate import check_symmetric
 from simprior.gp.ep import Sites, fit_sites
@@ -138,6 +139,7 @@ def tilted(
     return _result(event, sites, summary, len(logw), tol, began)
 
 
+@checked(labels=Array(1))
 def tilted_draws(
     labels: np.ndarray, K: np.ndarray, draws: int = DRAWS, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +168,11 @@ def tilted_draws(
         K is singular to working precision, or (as :class:`Infeasible`) the labels are impossible.
     """
     K = check_symmetric(K)
-    event = make_event(np.asarray(labels), K, factor(K))
+    if labels.shape != (len(K),) or not np.isin(labels, (0, 1)).all():
+        raise InputError(
+            f"labels of shape {labels.shape}", f"{len(K)} labels 0 or 1", "give one an input"
+        )
+    event = make_event(labels, K, factor(K))
     check_draws(draws, len(KAPPA))
     _, twist = prepare(event)
     chunks, logw, _, _ = sample(event, twist, draws, seed, stream="tilted-draws", keep=True)

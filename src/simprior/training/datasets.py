@@ -30,7 +30,18 @@ from typing import Any
 import numpy as np
 
 from simprior import rng
-from simprior.checks import unknown
+from simprior.checks import (
+    Maybe,
+    Number,
+    Switch,
+    Text,
+    Whole,
+    checked,
+    plain_array,
+    shown,
+    unknown,
+    whole,
+)
 from simprior.delimited import short
 from simprior.errors import InputError
 from simprior.training.class_sets import parse_classes, quoted
@@ -113,6 +124,14 @@ SOURCES = {
 features, classes 0 (malignant) and 1 (benign)."""
 
 
+@checked(
+    name=Text(),
+    classes=Maybe(Text()),
+    scale=Maybe(Text()),
+    balanced=Switch(),
+    corrupt=Number(0, 1),
+    seed=Whole(0, 2**63 - 1),
+)
 def load_dataset(
     name: str,
     *,
@@ -234,9 +253,15 @@ def corrupt_labels(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray
 
     Raises :class:`InputError` unless 0 <= fraction <= 1.
     """
-    if isinstance(fraction, bool) or not 0.0 <= fraction <= 1.0:
-        raise InputError(f"corrupt={fraction!r}", "a share from 0 to 1", "pass for example 0.1")
-    labels = np.array(labels, dtype=np.uint8)
+    real = isinstance(fraction, int | float | np.floating) and not isinstance(fraction, bool)
+    if not real or not 0.0 <= fraction <= 1.0:
+        raise InputError(
+            f"corrupt={shown(fraction)}", "a share from 0 to 1", "pass for example 0.1"
+        )
+    labels = plain_array("labels", labels)
+    if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        raise InputError(f"labels={shown(labels)}", "a vector of 0 and 1", "pass binary labels")
+    labels = labels.astype(np.uint8)
     random = rng.generator(seed, "data/corrupt")
     order, flips = random.permutation(len(labels)), random.integers(2, size=len(labels))
     where = order[: round(fraction * len(labels))]
@@ -257,7 +282,7 @@ def _choose(
     labels: np.ndarray, train: int | None, seed: int, balanced: bool, name: str
 ) -> np.ndarray:
     """Positions of the training examples, in random order."""
-    wanted = len(labels) if train is None else train
+    wanted = len(labels) if train is None else whole("train", train, 1)
     order = rng.generator(seed, "data/split").permutation(len(labels))
     if isinstance(wanted, bool) or not 1 <= wanted <= len(labels):
         raise InputError(

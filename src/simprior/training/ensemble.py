@@ -17,23 +17,36 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean._tasks import words_from_columns
-from simprior.checks import whole
+from simprior.boolean.truthtable import n_words
+from simprior.checks import NETWORK, RUN_OPTIONS, Maybe, Table, Text, checked, shown, whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.memory import check_fits
+from simprior.network import Network, check_size
 from simprior.store import RunDir, Written
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
 from simprior.training.loaders import unsaid
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import COUNTS, RUNS, TRAJECTORIES, TrainResult
-from simprior.training.spec import Stop, TrainSpec
+from simprior.training.spec import Stop, TrainSpec, check_steps
 from simprior.training.targets import Problem, boolean_problem, data_problem
 
 RECORD_RUNS = 100
 ENGINES = ("auto", "compiled", "torch")
 
 
+@checked(
+    **RUN_OPTIONS,
+    network=NETWORK,
+    device=Text(),
+    engine=Text(),
+    loss=Text(),
+    data=Maybe(Text()),
+    classes=Maybe(Text()),
+    label=Maybe(Text()),
+    options=Maybe(Table()),
+)
 def train(
     network: Network,
     target: Any = None,
@@ -149,12 +162,12 @@ def make_job(given: Mapping[str, Any]) -> Job:
 
     Raises :class:`InputError`, :class:`DeviceError`.
     """
+    record = check_steps(given["record"])
     spec = TrainSpec(
         given["network"], make_optimizer(given["optimizer"], given["lr"], given["options"]),
         given["loss"], given["batch_size"], Stop.parse(given["stop"]), given["max_epochs"],
         given["check"], given["pretrain"], given["seed"],
-        tuple(whole("record", s, 0) for s in given["record"]),
-        whole("record_runs", given["record_runs"], 0) if given["record"] else 0,
+        record, whole("record_runs", given["record_runs"], 0) if record else 0,
     )  # fmt: skip
     seed = given["seed"] if given["data_seed"] is None else given["data_seed"]
     names = ("train", "data", "classes", "label", "missing", "scale", "test", "corrupt", "attack")
@@ -162,13 +175,16 @@ def make_job(given: Mapping[str, Any]) -> Job:
         spec.network, given["target"], seed=seed, **{name: given[name] for name in names}
     )
     if problem.n == 0:
-        spec = replace(spec, network=replace(spec.network, inputs=problem.inputs))
+        columns = problem.inputs.shape[1]
+        spec = replace(spec, network=replace(spec.network, n=columns, inputs=problem.inputs))
     elif problem.m != spec.network.m:
         raise InputError(
             f"a problem of {problem.m} inputs", f"one of the network's {spec.network.m} inputs",
             "make both for the same n",
         )  # fmt: skip
+    check_size(spec.network)
     runs = whole("runs", given["runs"], 1)
+    check_fits(f"runs={runs}", runs * (8.0 * n_words(problem.m) + 24), "train fewer --runs")
     spec.max_steps(problem.size)
     device = "cpu" if given["device"] == "auto" else resolve_device(given["device"])
     engine = _engine(spec, device, given["engine"])
@@ -205,7 +221,9 @@ def make_problem(
         return target
     if (target is None) == (data is None):
         raise InputError(
-            f"target={target!r}, data={data!r}", "one of the two", "pass for example --target lz:35"
+            f"target={shown(target)}, data={data!r}",
+            "one of the two",
+            "pass for example --target lz:35",
         )
     if data is None:
         given = {"classes": classes, "label": label, "scale": scale}
@@ -223,7 +241,9 @@ def make_problem(
 def _engine(spec: TrainSpec, device: str, engine: str) -> str:
     """``compiled`` or ``torch``. Raises :class:`InputError` for what an engine cannot do."""
     if engine not in ENGINES:
-        raise InputError(f"engine={engine!r}", f"one of {', '.join(ENGINES)}", "pass engine='auto'")
+        raise InputError(
+            f"engine={shown(engine)}", f"one of {', '.join(ENGINES)}", "pass engine='auto'"
+        )
     able = spec.compiled and device == "cpu"
     if engine == "compiled" and not able:
         raise InputError(
@@ -236,7 +256,12 @@ def _engine(spec: TrainSpec, device: str, engine: str) -> str:
             "optimizer='guess-and-check' with torch", "the CPU and a built-in activation",
             "leave device and engine out",
         )  # fmt: skip
-    return "compiled" if able and engine != "torch" else "torch"
+    if able and engine != "torch":
+        return "compiled"
+    from simprior.training._torch_ensemble import check_activation
+
+    check_activation(spec.network)
+    return "torch"
 
 
 def job_config(job: Job) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.checks import shown
 from simprior.errors import InputError
 
 LOSSES = ("ce", "mse01", "mse", "hinge")
@@ -22,8 +23,10 @@ LOSSES = ("ce", "mse01", "mse", "hinge")
 
 def check_loss(name: Any) -> str:
     """``name`` if it is a loss, else :class:`InputError`."""
-    if name not in LOSSES:
-        raise InputError(f"loss={name!r}", f"one of {', '.join(LOSSES)}", "pass for example ce")
+    if not isinstance(name, str) or name not in LOSSES:
+        raise InputError(
+            f"loss={shown(name)}", f"one of {', '.join(LOSSES)}", "pass for example ce"
+        )
     return str(name)
 
 

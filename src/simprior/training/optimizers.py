@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.checks import unknown
+from simprior.checks import Table, finite, shown, unknown
 from simprior.errors import InputError
 
 _SGD = {"weight_decay": 0.0, "momentum": 0.0, "dampening": 0.0, "nesterov": False}
@@ -81,13 +81,13 @@ class Optimizer:
     options: Mapping[str, float | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name not in _KNOWN:
-            name = str(self.name)
+        if not isinstance(self.name, str) or self.name not in _KNOWN:
+            name = shown(self.name).strip("'")
             raise unknown(f"optimizer={name!r}", name, OPTIMIZERS, "pass for example adam")
         _, lr, defaults = _KNOWN[self.name]
         object.__setattr__(self, "lr", _check_lr(lr if self.lr is None else self.lr))
         merged = dict(defaults)
-        for key, value in self.options.items():
+        for key, value in Table()("options", self.options).items():
             merged[key] = _check_option(self.name, key, value, defaults)
         if merged.get("nesterov") and (merged["momentum"] == 0 or merged["dampening"] != 0):
             raise InputError(
@@ -122,8 +122,10 @@ class Optimizer:
 
 def _check_lr(lr: Any) -> float:
     good = isinstance(lr, int | float | np.floating) and not isinstance(lr, bool)
-    if not good or not math.isfinite(lr) or lr <= 0:
-        raise InputError(f"lr={lr!r}", "a finite learning rate > 0", "pass for example --lr 0.01")
+    if not good or not finite(lr) or lr <= 0:
+        raise InputError(
+            f"lr={shown(lr)}", "a finite learning rate > 0", "pass for example --lr 0.01"
+        )
     return float(lr)
 
 
@@ -131,23 +133,27 @@ def _check_option(
     name: str, key: str, value: Any, defaults: Mapping[str, float | bool]
 ) -> float | bool:
     if key not in defaults:
-        raise unknown(f"option {key}={value!r} of {name}", key, defaults, "leave it out")
+        raise unknown(f"option {key}={shown(value)} of {name}", key, defaults, "leave it out")
     if isinstance(defaults[key], bool):
-        text = str(value).lower()
+        text = shown(value).lower().strip("'")
         if text not in {"true", "false", "0", "1"}:
-            raise InputError(f"option {key}={value!r} of {name}", "true or false", "correct it")
+            raise InputError(
+                f"option {key}={shown(value)} of {name}", "true or false", "correct it"
+            )
         return text in {"true", "1"}
     number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
     high = 1.0 if key in _SHARES else _MAX.get(key, math.inf)
     low_open = key in {"inner_lr", "inner_steps", "power"}
     strict_high = key in {"beta1", "beta2", "rho"}
     if (
-        not number or not math.isfinite(value) or value < 0 or value > high
+        not number or not finite(value) or value < 0 or value > high
         or (low_open and value == 0) or (strict_high and value == high)
         or (key == "inner_steps" and value != int(value))
     ):  # fmt: skip
         span = f"{'>' if low_open else '>='} 0" + ("" if high == math.inf else f" and <= {high:g}")
         raise InputError(
-            f"option {key}={value!r} of {name}", f"a number {span}", f"default: {defaults[key]}"
+            f"option {key}={shown(value)} of {name}",
+            f"a number {span}",
+            f"default: {defaults[key]}",
         )
     return float(value)

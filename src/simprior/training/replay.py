@@ -74,7 +74,8 @@ def spec_of(result: TrainResult, problem: Problem) -> TrainSpec:
     if "network" in config:
         network = Network.from_dict(config["network"])
     else:
-        network = Network.from_dict({**config["architecture"], "inputs": problem.inputs})
+        known = {key: value for key, value in config["architecture"].items() if key != "n"}
+        network = Network.from_dict({**known, "inputs": problem.inputs})
     optimizer = Optimizer(config["optimizer"], config["lr"], config["optimizer_options"])
     return TrainSpec(
         network, optimizer, config["loss"], int(config["batch_size"]), Stop.parse(config["stop"]),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from simprior.checks import whole
+import numpy as np
+
+from simprior.checks import NETWORK, Kind, shown, whole
 from simprior.errors import InputError
 from simprior.network import ACTIVATIONS, Network
 from simprior.rng import check_seed
@@ -37,7 +40,7 @@ class Stop:
         """Read the text form; :class:`InputError` if it is none of the four."""
         if isinstance(text, Stop):
             return text
-        match = _STOP.match(str(text).strip())
+        match = _STOP.match(text.strip()) if isinstance(text, str) else None
         try:
             if match and match[1]:
                 return cls()
@@ -48,7 +51,7 @@ class Stop:
         except ValueError:
             pass
         raise InputError(
-            f"stop={text!r}", "first-fit, epochs:N, loss:X or steps:N", "pass --stop first-fit"
+            f"stop={shown(text)}", "first-fit, epochs:N, loss:X or steps:N", "pass --stop first-fit"
         )
 
     @property
@@ -61,6 +64,13 @@ class Stop:
             if self.kind == "loss"
             else (f"{self.kind}:{int(self.value)}")
         )
+
+
+def check_steps(record: Any) -> tuple[int, ...]:
+    """Steps at which to record, as ints; :class:`InputError` unless whole numbers >= 0."""
+    if not isinstance(record, Sequence | np.ndarray) or isinstance(record, str | bytes):
+        raise InputError(f"record={shown(record)}", "a list of steps", "pass for example (0, 10)")
+    return tuple(whole("record", step, 0, MAX_STEPS) for step in record)
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,11 @@ class TrainSpec:
     record_runs: int = 0
 
     def __post_init__(self) -> None:
+        NETWORK("network", self.network)
+        Kind(("Optimizer",))("optimizer", self.optimizer)
+        Kind(("Stop",))("stop", self.stop)
         check_loss(self.loss)
-        check_seed(self.seed)
+        object.__setattr__(self, "seed", check_seed(self.seed))
         for name, low in (("batch_size", 1), ("max_epochs", 1), ("check", 0), ("pretrain", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), low))
         if self.network.activation == "step" and self.optimizer.rule != "guess":
@@ -96,9 +109,13 @@ class TrainSpec:
                 "activation='step'", "an activation with a gradient",
                 "train with guess-and-check, or another activation",
             )  # fmt: skip
-        if list(self.record) != sorted(set(self.record)) or any(s < 0 for s in self.record):
+        object.__setattr__(self, "record_runs", whole("record_runs", self.record_runs, 0))
+        steps = check_steps(self.record)
+        if list(steps) != sorted(set(steps)):
             raise InputError(
-                f"record={self.record!r}", "increasing steps >= 0", "write for example 0,10,100"
+                f"record={shown(self.record)}",
+                "increasing steps >= 0",
+                "write for example 0,10,100",
             )
 
     @property

@@ -20,7 +20,7 @@ from simprior import rng
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
-from simprior.checks import whole
+from simprior.checks import NETWORK, Maybe, Number, Text, Whole, checked, plain_array, shown, whole
 from simprior.errors import InputError
 from simprior.network import Network
 from simprior.training.datasets import SOURCES, corrupt_labels, split_dataset
@@ -105,6 +105,7 @@ class Problem:
         }  # fmt: skip
 
 
+@checked(network=NETWORK, corrupt=Number(0, 1))
 def boolean_problem(
     network: Network, target: Any, train: int | Sequence[int], *, seed: int = 0,
     corrupt: float = 0.0, attack: int = 0,
@@ -145,6 +146,16 @@ def boolean_problem(
     )  # fmt: skip
 
 
+@checked(
+    data=Text(),
+    classes=Maybe(Text()),
+    label=Maybe(Text()),
+    scale=Maybe(Text()),
+    train=Whole(1),
+    test=Whole(0),
+    attack=Whole(0),
+    corrupt=Number(0, 1),
+)
 def data_problem(
     data: str, *, classes: str | None = None, train: int = 100, test: int = 100, seed: int = 0,
     corrupt: float = 0.0, attack: int = 0, scale: str | None = None, label: str | None = None,
@@ -228,6 +239,7 @@ def make_target(target: Any, m: int, n: int, seed: int) -> tuple[str, np.ndarray
     return f"random:{ones}", table
 
 
+@checked(m=Whole(2, 2**20), complexity=Number(finite=False), tolerance=Maybe(Number(0)))
 def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = None) -> np.ndarray:
     """A random function on m inputs with LZ complexity within ``tolerance`` of ``complexity``.
 
@@ -284,7 +296,7 @@ def _lz(table: np.ndarray) -> float:
 
 def _training_set(train: Any, m: int, seed: int) -> np.ndarray:
     if isinstance(train, Sequence | np.ndarray) and not isinstance(train, str):
-        index = np.asarray(train)
+        index = plain_array("train", train)
         good = index.ndim == 1 and index.dtype.kind in "iu" and 1 <= len(index) < m
         if (
             not good
@@ -299,7 +311,7 @@ def _training_set(train: Any, m: int, seed: int) -> np.ndarray:
         return index.astype(np.int64)
     if isinstance(train, int | float) and not isinstance(train, bool) and not 1 <= train < m:
         raise InputError(
-            f"train={train!r}", f"a size from 1 to {m - 1} (there are {m} inputs)",
+            f"train={shown(train)}", f"a size from 1 to {m - 1} (there are {m} inputs)",
             "leave at least one input for the test",
         )  # fmt: skip
     size = whole("train", train, 1, m - 1)

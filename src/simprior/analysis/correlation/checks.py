@@ -108,6 +108,10 @@ def varying_axes(frame: pd.DataFrame, by: Sequence[str]) -> list[str]:
     return [a for a in AXES if a in frame and a not in by and frame[a].nunique() > 1]
 
 
+MOST_RESAMPLES = 10**7
+"""Beyond, no run ends; the error of an interval's end falls as 1/sqrt(resamples)."""
+
+
 def check_numbers(settings: Mapping[str, Any]) -> tuple[int, int]:
     """(resamples, permutations) of the settings of a correlation, defaults for what is missing.
 
@@ -116,8 +120,9 @@ def check_numbers(settings: Mapping[str, Any]) -> tuple[int, int]:
     level = settings.get("level", 0.95)
     if not (isinstance(level, float) and 0.5 <= level < 1):
         raise InputError(f"level={level!r}", "a probability from 0.5 to 1", "pass --level 0.95")
-    resamples = whole("bootstrap", settings.get("bootstrap", 2000), 100)
-    return resamples, whole("permutations", settings.get("permutations", 2000), 0)
+    resamples = whole("bootstrap", settings.get("bootstrap", 2000), 100, MOST_RESAMPLES)
+    tests = whole("permutations", settings.get("permutations", 2000), 0, MOST_RESAMPLES)
+    return resamples, tests
 
 
 def check_outcome(frame: pd.DataFrame, y: str) -> None:

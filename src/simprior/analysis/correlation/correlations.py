@@ -24,6 +24,7 @@ from simprior.analysis.correlation.permutation import (
 )
 from simprior.analysis.correlation.setup import Setup, columns_of, sample_of
 from simprior.analysis.correlation.ties import settle_columns
+from simprior.checks import Switch, Text, checked, shown
 from simprior.engine import Progress, progress_bar
 from simprior.errors import InputError
 from simprior.rng import check_seed
@@ -59,6 +60,7 @@ class Correlations:
         return f"Correlations({sizes}; {len(self.notes)} notes)"
 
 
+@checked(y=Text(), cluster=Text(), quiet=Switch())
 def correlate(
     frame: pd.DataFrame | Path | str,
     y: str = "test_error",
@@ -262,5 +264,8 @@ def _groups(frame: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[Any, ...
 def _names(given: str | Sequence[str] | None) -> list[str]:
     if given is None:
         return []
+    good = isinstance(given, Sequence) and all(isinstance(part, str) for part in given)
+    if not good:
+        raise InputError(f"columns={shown(given)}", "names of columns", "pass a list of texts")
     parts = given.split(",") if isinstance(given, str) else list(given)
     return [str(part).strip() for part in parts if str(part).strip()]

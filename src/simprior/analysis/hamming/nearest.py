@@ -22,10 +22,15 @@ from itertools import combinations, islice
 import numpy as np
 
 from simprior.analysis.hamming.networks import Centred
+from simprior.checks import shown
 from simprior.errors import InputError
 
 ROUNDS = 12  # exchanges in a row, at most
 CHUNK = 512  # strings evaluated at once
+
+
+MOST = {"beam": 10**6, "candidates": 10**6, "budget": 10**10}
+"""Strings that are held or tried at once, and enumerated; beyond, no search ends."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,12 @@ class Search:
     def __post_init__(self) -> None:
         for name, least in (("beam", 1), ("candidates", 1), ("budget", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            good = isinstance(value, int) and not isinstance(value, bool)
+            if not good or not least <= value <= MOST[name]:
                 raise InputError(
-                    f"{name}={value!r}", f"an integer >= {least}", f"pass --{name} {max(least, 8)}"
+                    f"{name}={shown(value)}",
+                    f"an integer >= {least} (and <= {MOST[name]:,})",
+                    f"pass --{name} {max(least, 8)}",
                 )
 
 

@@ -27,8 +27,10 @@ from simprior.analysis.hamming.output import (
     load,
     save,
 )
+from simprior.checks import shown
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
+from simprior.memory import check_fits
 from simprior.network import Network
 from simprior.rng import check_seed
 from simprior.store import RunDir, write_table
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 CHUNK = 20  # networks a shard
 Columns = dict[str, np.ndarray]
+
+
+MOST = 10**12
+"""Of any number of things asked for; beyond, no run ends."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,10 @@ class SensitivitySettings:
         check_seed(self.seed)
         for name, least in (("networks", 1), ("strings", 1), ("paths", 1), ("gp_draws", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            good = isinstance(value, int) and not isinstance(value, bool)
+            if not good or not least <= value <= MOST:
                 raise InputError(
-                    f"{name}={value!r}", f"an integer >= {least}",
+                    f"{name}={shown(value)}", f"an integer >= {least} (and <= {MOST:,})",
                     f"pass for example {name}={max(least, 10)}",
                 )  # fmt: skip
         if not self.n or len(set(self.n)) < len(self.n):
@@ -80,6 +87,14 @@ class SensitivitySettings:
                 "pass for example --n 100,200,400",
             )  # fmt: skip
         object.__setattr__(self, "n", tuple(sorted(self.specs)))
+        fan_ins = (max(self.n), *self.network.hidden)
+        weights = zip(fan_ins, (*self.network.hidden, 1), strict=True)
+        largest = max(4.0 * fan_in * width for fan_in, width in weights)
+        what = f"hidden={shown(self.network.hidden)} on {max(self.n)} bits"
+        check_fits(what, largest, "pass smaller --hidden or --n")
+        rows = self.networks * self.strings * len(self.n)
+        check_fits(f"{rows:,} start strings", 64.0 * rows, "pass fewer --networks or --strings")
+        check_fits(f"gp_draws={self.gp_draws}", 8.0 * self.gp_draws, "pass fewer --gp-draws")
 
     @property
     def specs(self) -> dict[int, Spec]:

@@ -12,15 +12,19 @@ import numpy as np
 from simprior import rng
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.sampling import check_samples
+from simprior.boolean.truthtable import n_words
+from simprior.checks import NETWORK, Updates, Whole, checked
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.memory import check_fits
+from simprior.network import Network, check_size
 from simprior.training.mcmc.chains import counts_of_chains
 from simprior.training.mcmc.slice_sampling import check_at_least
 from simprior.training.mcmc.soft import BETA, SoftTarget, check_beta
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
 
 
+@checked(network=NETWORK, workers=Whole(1), progress=Updates())
 def nuts_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,
@@ -63,6 +67,8 @@ def nuts_posterior(
         ("max_depth", max_depth, 1),
     ):  # fmt: skip
         check_at_least(name, value, low)
+    check_size(network)
+    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
     done: dict[int, tuple[np.ndarray, float, int]] = {}

@@ -23,10 +23,12 @@ from simprior import rng
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
-from simprior.boolean.truthtable import pack
+from simprior.boolean.truthtable import n_words, pack
+from simprior.checks import NETWORK, Updates, Whole, checked, shown
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError, NumericalError
-from simprior.network import ACTIVATIONS, Network
+from simprior.memory import check_fits
+from simprior.network import ACTIVATIONS, Network, check_size
 from simprior.training.mcmc import _slice_kernel as kernel
 from simprior.training.mcmc.chains import counts_of_chains
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
@@ -71,6 +73,7 @@ class _Done:
     tries: int
 
 
+@checked(network=NETWORK, workers=Whole(1), progress=Updates())
 def slice_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,
@@ -130,6 +133,8 @@ def slice_posterior(
     samples, seed = check_samples(samples), rng.check_seed(seed)
     for name, value, low in (("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)):
         check_at_least(name, value, low)
+    check_size(network)
+    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     burn = thin * draws // 2 if burn_in is None else burn_in
     options = Options(draws, thin, burn, settle_limit)
@@ -150,11 +155,18 @@ def slice_posterior(
     return counts_of_chains(np.stack([p.words for p in parts]), given, bits, info)
 
 
+MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "max_depth": 30}
+"""Numbers beyond which no run ends, or fits in memory."""
+
+
 def check_at_least(name: str, value: Any, low: int) -> None:
     """Refuse anything but None or a whole number of at least ``low``."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if value is not None and (not whole or value < low):
-        raise InputError(f"{name}={value!r}", f"an integer >= {low}", f"pass for example {name}=32")
+    if value is not None and (not whole or not low <= value <= MOST[name]):
+        raise InputError(
+            f"{name}={shown(value)}", f"an integer from {low} to {MOST[name]}",
+            f"pass for example {name}={min(32, MOST[name])}",
+        )  # fmt: skip
 
 
 def run_chain(

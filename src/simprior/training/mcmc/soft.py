@@ -21,10 +21,12 @@ from simprior import rng
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
-from simprior.boolean.truthtable import pack
+from simprior.boolean.truthtable import n_words, pack
+from simprior.checks import NETWORK, Updates, Whole, checked, finite, shown
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.memory import check_fits
+from simprior.network import Network, check_size
 from simprior.training.mcmc.chains import counts_of_chains
 from simprior.training.mcmc.hmc import chain_major, run_hmc
 from simprior.training.mcmc.slice_sampling import check_at_least
@@ -118,6 +120,7 @@ class _Group:
     stop: int
 
 
+@checked(network=NETWORK, workers=Whole(1), progress=Updates())
 def hmc_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,
@@ -168,6 +171,8 @@ def hmc_posterior(
         ("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0), ("leapfrog", leapfrog, 1)
     ):  # fmt: skip
         check_at_least(name, value, low)
+    check_size(network, chains)
+    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
     groups = [_Group(c, min(c + GROUP, chains)) for c in range(0, chains, GROUP)]
@@ -195,8 +200,8 @@ def hmc_posterior(
 def check_beta(beta: Any) -> float:
     """A finite inverse temperature > 0, else :class:`InputError`."""
     number = isinstance(beta, int | float | np.floating) and not isinstance(beta, bool)
-    if not number or not 0 < beta < math.inf:
-        raise InputError(f"beta={beta!r}", "a finite number > 0", "pass for example beta=10")
+    if not number or not finite(beta) or beta <= 0:
+        raise InputError(f"beta={shown(beta)}", "a finite number > 0", "pass for example beta=10")
     return float(beta)
 
 
