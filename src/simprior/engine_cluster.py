@@ -9,7 +9,6 @@ import contextlib
 import inspect
 import io
 import logging
-import pickle
 import shutil
 import signal
 import time
@@ -376,8 +375,8 @@ class SlurmPool:
                     "timeout_min or lower tasks_per_job", retry=False,
                 ) from None  # fmt: skip
             raise WorkerError(f"{name} raised {line} (log {handle.log})") from None
-        except (EOFError, pickle.UnpicklingError) as error:
-            raise LostCall(f"{name} left a damaged result ({error}; log {handle.log})") from None
+        except EOFError:
+            raise LostCall(f"{name} left a damaged result (log {handle.log})") from None
 
     # ------------------------------------------------ stopping
 
