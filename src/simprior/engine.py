@@ -7,7 +7,6 @@ errors and ``engine_*`` modules only.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import multiprocessing
 import os
 import signal
@@ -16,10 +15,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from simprior.checks import shown
+from simprior.engine_pool import Pool, WorkerError, groups, run_pool
 from simprior.engine_progress import Progress, progress_bar
 from simprior.errors import InputError, SimpriorError
 
@@ -29,6 +30,7 @@ __all__ = [
     "Progress",
     "WorkerError",
     "available_cores",
+    "check_executor",
     "progress_bar",
     "run_tasks",
 ]
@@ -40,7 +42,6 @@ _THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
-_POLL_SECONDS = 0.2
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -50,27 +51,6 @@ class Interrupted(SimpriorError):
     """A run was stopped by Ctrl-C or SIGTERM; what was finished has been handed over."""
 
     exit_code = 130
-
-
-class WorkerError(SimpriorError, RuntimeError):
-    """A worker process died without a result (killed, out of memory)."""
-
-
-class Pool(Protocol):
-    """What :func:`run_tasks` needs of an executor."""
-
-    @property
-    def broken(self) -> tuple[type[Exception], ...]:
-        """Errors of ``result()`` that mean: the worker died."""
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Start a call; the handle has ``result()`` and ``cancel()``."""
-
-    def wait(self, handles: Iterable[Any], timeout: float) -> Iterable[Any]:
-        """The handles that are done, after at most ``timeout`` seconds if there are none."""
-
-    def shutdown(self, *, kill: bool) -> None:
-        """Release everything; ``kill`` does not wait for calls in progress."""
 
 
 def available_cores() -> int:
@@ -126,7 +106,8 @@ def run_tasks(
         SIGINT or SIGTERM: nothing more was submitted, calls in progress were waited for and their
         results handed over. A second signal stops at once.
     WorkerError
-        A worker died. Errors that ``function`` raises are raised here.
+        A worker died (a cluster job that died is submitted again up to 3 times, and the others go
+        on). Errors that ``function`` raises are raised here.
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise InputError(
@@ -151,10 +132,21 @@ def run_tasks(
             _run_here(function, tasks, deliver, stop)
         else:
             pool, group = _make_pool(workers, executor, executor_options or {})
-            _run_pool(pool, 2 * workers, function, _groups(tasks, group), deliver, stop)
+            run_pool(
+                pool, 2 * workers, partial(_guarded, function), groups(tasks, group),
+                lambda task, result: deliver(task, _unwrap(result)), stop, _dead_worker_message,
+            )  # fmt: skip
     if stop.is_set():
         raise Interrupted(f"interrupted after {done} finished tasks; their results are kept")
     return done
+
+
+def check_executor(executor: str, options: Mapping[str, Any] | None) -> None:
+    """Raise :class:`InputError` now for what :func:`run_tasks` would refuse; starts nothing."""
+    if executor in ("slurm", "dask"):
+        from simprior import engine_cluster
+
+        engine_cluster.check_options(executor, options or {})
 
 
 def _run_here(
@@ -167,49 +159,6 @@ def _run_here(
         if stop.is_set():
             return
         deliver(task, function(task))
-
-
-def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
-    source = iter(tasks)
-    while group := list(itertools.islice(source, size)):
-        yield group
-
-
-def _run_pool(
-    pool: Pool,
-    limit: int,
-    function: Callable[[Task], Result],
-    groups: Iterator[list[Task]],
-    deliver: Callable[[Task, Result], None],
-    stop: threading.Event,
-) -> None:
-    pending: dict[Any, list[Task]] = {}
-    exhausted = cancelled = False
-    kill = True
-    try:
-        while True:
-            while not exhausted and not stop.is_set() and len(pending) < limit:
-                group = next(groups, None)
-                if group is None:
-                    exhausted = True
-                else:
-                    pending[pool.submit(_guarded, function, group)] = group
-            if stop.is_set() and not cancelled:
-                cancelled = True
-                for handle in [handle for handle in pending if handle.cancel()]:
-                    del pending[handle]
-            if not pending:
-                break
-            for handle in list(pool.wait(pending, _POLL_SECONDS)):
-                for task, result in zip(pending.pop(handle), handle.result(), strict=True):
-                    deliver(task, _unwrap(result))
-        kill = False
-    except pool.broken:
-        # a signal to the whole process group (timeout, kill -- -PID) ends the workers as well
-        if not stop.wait(_POLL_SECONDS):
-            raise WorkerError(_dead_worker_message()) from None
-    finally:
-        pool.shutdown(kill=kill)
 
 
 def _dead_worker_message() -> str:
@@ -234,7 +183,7 @@ def _make_pool(workers: int, executor: str, options: Mapping[str, Any]) -> tuple
 
     if executor == "dask":
         return engine_cluster.DaskPool(workers, options), 1
-    group = int(options.get("tasks_per_job", engine_cluster.TASKS_PER_JOB))
+    group = engine_cluster.tasks_per_job(options)
     return engine_cluster.SlurmPool(workers, options), group
 
 
@@ -255,6 +204,12 @@ class _LocalPool:
 
     def wait(self, handles: Iterable[Any], timeout: float) -> Iterable[Any]:
         return futures.wait(handles, timeout, futures.FIRST_COMPLETED).done
+
+    def result(self, handle: futures.Future[Any]) -> Any:
+        return handle.result()
+
+    def cancel(self, handles: list[Any]) -> Iterable[Any]:
+        return [handle for handle in handles if handle.cancel()]
 
     def shutdown(self, *, kill: bool) -> None:
         if kill:
@@ -302,7 +257,10 @@ def limit_threads() -> None:
         return
     _limited = True
     for name in _THREAD_VARIABLES:
-        os.environ[name] = "1"
+        # numba reads its variable again at every compilation, and refuses another value than the
+        # one it started with (a cluster job imports it while the task is unpickled)
+        if name != "NUMBA_NUM_THREADS" or "numba" not in sys.modules:
+            os.environ[name] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     if "numba" in sys.modules:

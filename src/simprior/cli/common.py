@@ -57,9 +57,10 @@ class ComputeOptions(Output):
     overwrite: Annotated[bool, arg(help="remove an earlier run in --out first")] = False
 
     def worker_count(self) -> int:
-        """``--workers``, or the number of cores this process may use."""
-        from simprior.engine import available_cores
+        """``--workers``, or the default; bad executor options are refused here, first."""
+        from simprior.engine import available_cores, check_executor
 
+        check_executor(self.executor, self.executor_options)
         return self.workers or available_cores()
 
 
