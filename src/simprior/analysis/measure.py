@@ -270,7 +270,7 @@ def check_settings(**settings: Any) -> None:
 
 
 def _alphas(alphas: Sequence[float] | float) -> tuple[float, ...]:
-    given = list(alphas) if isinstance(alphas, list | tuple) else [alphas]
+    given: list[Any] = list(alphas) if isinstance(alphas, list | tuple) else [alphas]
     good = all(isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf
                for a in given)  # fmt: skip
     if not given or not good or len(set(given)) < len(given):

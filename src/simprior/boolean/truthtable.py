@@ -282,7 +282,9 @@ def _texts(given: Any) -> list[str]:
 
 
 def _is_list(given: Any) -> bool:
-    return isinstance(given, Sequence | np.ndarray | set) and np.ndim(given) == 1
+    if isinstance(given, np.ndarray):
+        return given.ndim == 1
+    return isinstance(given, Sequence | set)
 
 
 def _is_power_of_two(m: int) -> bool:
