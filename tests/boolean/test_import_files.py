@@ -395,3 +395,25 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InputError, match="a readable text file"):
             read_functions(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[{"function": "0101", "count": 5, "p": {"a": 1}}]', None),
+        ('[{"function": "0101", "count": 5}, {}]', "line 2"),
+        ('[{"function": "0101", "count": true}]', "line 1"),
+        ('[{"function": null, "count": 1}]', "line 1: 'None'"),
+        ('{"functions": []}', "expected rows with function and count"),
+        ("[1, 2]", "expected rows with function and count"),
+        ('[{"function": "0101"}]', "columns function: expected function and count among them"),
+        ("[" * 10**5, "expected JSON"),
+        ('[{"function": "0101", "count": ' + "9" * 6000 + "}]", "expected JSON"),
+        ('function,count\n"' + "0" * 200_000 + '",5\n', "line 2"),
+    ],
+)
+def test_json_and_cells_of_any_kind(tmp_path: Path, text: str, says: str | None) -> None:
+    if says is None:
+        assert read(tmp_path, text, n=2).count.tolist() == [5]
+    else:
+        assert says in refused(tmp_path, text, n=2)

@@ -26,6 +26,7 @@ from simprior.boolean.import_text import (
     Chunk,
     TextReader,
     header_columns,
+    number,
     samples_of,
 )
 from simprior.boolean.logic_files import bad_line, read_blif, read_pla
@@ -66,13 +67,18 @@ class Imported:
     @property
     def report(self) -> str:
         """What was read, in one line."""
-        distinct = len(np.unique(self.words, axis=0))
+        return self.said(len(np.unique(self.words, axis=0)))
+
+    def said(self, distinct: int) -> str:
+        """What was read, in one line, with the number of different functions."""
         total = int(self.count.sum())
         kind = f"n={self.n}" if self.n else f"m={self.m}"
-        twice = len(self.words) - distinct
+        twice = max(0, len(self.words) - distinct)
         read = [_many(len(self.words), "line"), _many(distinct, "function"), kind]
         parts = [f"{', '.join(read)}, counts {total:,}"]
-        parts += [f"functions repeated on {_many(twice, 'line')}: counts added"] if twice else []
+        parts += (
+            [f"functions repeated on {_many(twice, 'line')}: counts added"] if twice else []
+        )
         return "; ".join([*parts, *self.notes])
 
 
@@ -304,7 +310,7 @@ def _columns(path: _File, values: dict[str, list[Any]]) -> Chunk:
     texts = map(str, values[names[at[COUNT]]])
     count = np.array([reader.count(*pair) for pair in zip(lines, texts, strict=True)], np.int64)
     extra = {
-        name: np.array([np.nan if v is None else v for v in values[names[at[name]]]], float)
+        name: np.array([number(str(value)) for value in values[names[at[name]]]])
         for name in EXTRA if name in at
     }  # fmt: skip
     return Chunk(lines, functions, count, extra)
