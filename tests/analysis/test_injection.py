@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -161,3 +162,18 @@ def test_json_is_strict_whatever_is_in_a_cell() -> None:
     assert rows[0]["x"] is None and rows[1]["x"] is None and rows[0]["list"] == [1.0, None]
     assert rows[1]["list"] == {"a": None} and [r["na"] for r in rows] == [1, None, 3]
     assert rows[0]["u"] == 2**63 and rows[1]["u"] == 0.5 and rows[2]["u"] is True
+
+
+def test_names_with_dollars_do_not_end_a_figure(tmp_path: Path) -> None:
+    """A directory may be called so; matplotlib raised ParseFatalException."""
+    from simprior.analysis.style import new_figure, save_figure, style
+
+    with style():
+        figure, axes = new_figure()
+        axes.plot([1, 2], [1, 2], label="q$\\foo{$")
+        axes.set(xlabel="$n$ of a$b", ylabel="$\\sqrt{2}$\n$\\input{x}$")
+        axes.legend()
+    for form in ("png", "pdf"):
+        save_figure(figure, tmp_path / f"f.{form}", "", "")
+        assert (tmp_path / f"f.{form}").stat().st_size > 1000
+    assert axes.xaxis.label.get_parse_math() and not axes.yaxis.label.get_parse_math()

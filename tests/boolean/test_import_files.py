@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -374,3 +376,44 @@ def test_blif_that_is_no_function(tmp_path: Path, old: str, new: str, says: str)
 )
 def test_logic_files_have_their_own_order(tmp_path: Path, options: dict[str, object]) -> None:
     assert "leave --" in refused(tmp_path, PLA, "m.pla", **options)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_is_read_once(tmp_path: Path, packed: bool) -> None:
+    """``simprior import <(zcat counts.gz)``."""
+    pipe, text = tmp_path / "pipe", b"0101 5\n1111 2\n"
+    os.mkfifo(pipe)
+    content = gzip.compress(text) if packed else text
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    found = read_functions(pipe, n=2)
+    writer.join()
+    assert found.count.tolist() == [5, 2]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError, match="a readable text file"):
+            read_functions(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[{"function": "0101", "count": 5, "p": {"a": 1}}]', None),
+        ('[{"function": "0101", "count": 5}, {}]', "line 2"),
+        ('[{"function": "0101", "count": true}]', "line 1"),
+        ('[{"function": null, "count": 1}]', "line 1: 'None'"),
+        ('{"functions": []}', "expected rows with function and count"),
+        ("[1, 2]", "expected rows with function and count"),
+        ('[{"function": "0101"}]', "columns function: expected function and count among them"),
+        ("[" * 10**5, "expected JSON"),
+        ('[{"function": "0101", "count": ' + "9" * 6000 + "}]", "expected JSON"),
+        ('function,count\n"' + "0" * 200_000 + '",5\n', "line 2"),
+    ],
+)
+def test_json_and_cells_of_any_kind(tmp_path: Path, text: str, says: str | None) -> None:
+    if says is None:
+        assert read(tmp_path, text, n=2).count.tolist() == [5]
+    else:
+        assert says in refused(tmp_path, text, n=2)

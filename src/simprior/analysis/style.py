@@ -122,6 +122,24 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [float(tick) for tick in found if low <= tick <= high]
 
 
+def _print_bad_maths(figure: Figure) -> None:
+    """Show a text whose ``$...$`` is no mathematics (a name of a file, a setting) as it is."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        if not isinstance(text, Text) or not is_math_text(text.get_text()):
+            continue
+        for line in text.get_text().splitlines():
+            try:
+                if is_math_text(line):
+                    parser.parse(line)
+            except ValueError:
+                text.set_parse_math(False)
+
+
 def save_figure(figure: Figure, path: Path, subject: str, title: str) -> None:
     """Write ``figure`` as PDF or PNG, by the suffix of ``path``, atomically.
 
@@ -136,6 +154,7 @@ def save_figure(figure: Figure, path: Path, subject: str, title: str) -> None:
         metadata["CreationDate"] = None
     else:
         metadata = {"Title": title, "Description": subject, "Software": "simprior"}
+    _print_bad_maths(figure)
     with style(), atomic_path(path) as temporary:
         figure.savefig(temporary, format=form, dpi=DPI, metadata=metadata)
 

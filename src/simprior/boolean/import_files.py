@@ -26,6 +26,7 @@ from simprior.boolean.import_text import (
     Chunk,
     TextReader,
     header_columns,
+    number,
     samples_of,
 )
 from simprior.boolean.logic_files import bad_line, read_blif, read_pla
@@ -66,13 +67,18 @@ class Imported:
     @property
     def report(self) -> str:
         """What was read, in one line."""
-        distinct = len(np.unique(self.words, axis=0))
+        return self.said(len(np.unique(self.words, axis=0)))
+
+    def said(self, distinct: int) -> str:
+        """What was read, in one line, with the number of different functions."""
         total = int(self.count.sum())
         kind = f"n={self.n}" if self.n else f"m={self.m}"
-        twice = len(self.words) - distinct
+        twice = max(0, len(self.words) - distinct)
         read = [_many(len(self.words), "line"), _many(distinct, "function"), kind]
         parts = [f"{', '.join(read)}, counts {total:,}"]
-        parts += [f"functions repeated on {_many(twice, 'line')}: counts added"] if twice else []
+        parts += (
+            [f"functions repeated on {_many(twice, 'line')}: counts added"] if twice else []
+        )
         return "; ".join([*parts, *self.notes])
 
 
@@ -105,19 +111,19 @@ def read_functions(
     InputError
         The file cannot be read, or a line of it, which the message names; or it is ambiguous.
     """
-    path = Path(path)
+    file = _File.of(Path(path))
     bits, inputs = _sizes(n, m)
-    form = _form(path)
+    form = _form(file)
     if form in ("pla", "blif"):
-        return _logic(path, form, n, samples, {"m": m, "bit-order": order, "columns": columns})
+        return _logic(file, form, n, samples, {"m": m, "bit-order": order, "columns": columns})
     if form != "text":
         if columns is not None:
             shown = ",".join(columns)[:60]
             raise InputError(f"columns={shown}", "none: the file names its own", "leave it out")
-        chunks, notes = iter([_json(path) if form == "json" else _parquet(path)]), list[str]()
+        chunks, notes = iter([_json(file) if form == "json" else _parquet(file)]), list[str]()
     else:
         reader = TextReader(str(path), inputs, columns)
-        chunks, notes = reader.chunks(_lines(path)), reader.notes
+        chunks, notes = reader.chunks(_lines(file)), reader.notes
     parts = [(_packed(str(path), c, inputs, order), c.count, c.extra) for c in chunks]
     if not parts:
         raise InputError(f"file={path}", "at least one line with a function", "it has none")
@@ -137,26 +143,64 @@ def _sizes(n: int | None, m: int | None) -> tuple[int, int]:
         raise InputError(f"n={n} with m={m}", "one of the two", "leave --m out for 2^n inputs")
     if m is not None:
         return 0, whole("m", m, 1, 1 << MAX_BITS)
-    n = whole("n", DEFAULT_BITS if n is None else n, 1, MAX_BITS)
+    n = DEFAULT_BITS if n is None else n
+    if not 1 <= n <= MAX_BITS:
+        raise InputError(f"n={n}", f"an integer from 1 to {MAX_BITS}", "pass for example --n 7")
     return n, 1 << n
 
 
-def _open(path: Path) -> IO[bytes]:
-    """The bytes of a file, decompressed if they are gzip's."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        return cast(IO[bytes], gzip.open(path) if packed else path.open("rb"))
-    except OSError as error:
-        raise InputError(
-            f"file={path}", f"a readable text file ({error.strerror})", "check the path"
-        ) from None
+@dataclass(frozen=True)
+class _File:
+    """A file by its path, and what it holds if it can be read only once (a pipe)."""
+
+    path: Path
+    content: bytes | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> _File:
+        try:
+            once = path.exists() and not path.is_file() and not path.is_dir()
+            return cls(path, path.read_bytes() if once else None)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self) -> IO[bytes]:
+        """The bytes, decompressed if they are gzip's."""
+        try:
+            with self._raw() as file:
+                packed = file.read(2) == b"\x1f\x8b"
+            raw = self._raw()
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        return cast(IO[bytes], _Unpacked(raw) if packed else raw)
+
+    def _raw(self) -> IO[bytes]:
+        return self.path.open("rb") if self.content is None else BytesIO(self.content)
+
+
+class _Unpacked(gzip.GzipFile):
+    """A gzip file that closes what it reads from."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        super().__init__(fileobj=raw)
+        self._raw_file = raw
+
+    def close(self) -> None:
+        super().close()
+        self._raw_file.close()
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"file={path}", f"a readable text file ({error.strerror})", "check the path")
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[IO[bytes]]:
+def _reading(path: _File) -> Iterator[IO[bytes]]:
     """An open file; broken gzip data become an :class:`InputError`."""
-    with _open(path) as file:
+    with path.open() as file:
         try:
             yield file
         except (gzip.BadGzipFile, EOFError, zlib.error, OSError) as error:
@@ -166,7 +210,7 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
             ) from None  # fmt: skip
 
 
-def _lines(path: Path) -> Generator[tuple[int, str], None, None]:
+def _lines(path: _File) -> Generator[tuple[int, str], None, None]:
     """Numbered lines without blanks around them."""
     try:
         with _reading(path) as file, TextIOWrapper(file, encoding="utf-8-sig") as lines:
@@ -178,13 +222,13 @@ def _lines(path: Path) -> Generator[tuple[int, str], None, None]:
         ) from None  # fmt: skip
 
 
-def _form(path: Path) -> str:
+def _form(path: _File) -> str:
     """``text``, ``json``, ``parquet``, ``pla`` or ``blif``: by the name for the last two, and by
     the first line that is no comment."""
     with _reading(path) as file:
         if file.read(4) == b"PAR1":
             return "parquet"
-    names = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    names = [suffix.lower() for suffix in path.path.suffixes if suffix.lower() != ".gz"]
     if names and names[-1] in (".pla", ".blif"):
         return names[-1][1:]
     with closing(_lines(path)) as lines:
@@ -202,7 +246,7 @@ def _form(path: Path) -> str:
 
 
 def _logic(
-    path: Path, form: str, n: int | None, samples: int | None, other: dict[str, Any]
+    path: _File, form: str, n: int | None, samples: int | None, other: dict[str, Any]
 ) -> Imported:
     """The one function of a PLA or BLIF file."""
     for name, value in other.items():
@@ -220,7 +264,7 @@ def _logic(
     return Imported(words, one, 1 << found.n, found.n, samples or 1, (note,))
 
 
-def _json(path: Path) -> Chunk:
+def _json(path: _File) -> Chunk:
     """A table as ``simprior table --format json`` writes it."""
     try:
         with _reading(path) as file:
@@ -235,7 +279,7 @@ def _json(path: Path) -> Chunk:
     return _columns(path, {str(k): [r.get(k) for r in rows] for k in rows[0]})
 
 
-def _parquet(path: Path) -> Chunk:
+def _parquet(path: _File) -> Chunk:
     """A table as ``simprior table --format parquet`` writes it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -251,7 +295,7 @@ def _parquet(path: Path) -> Chunk:
     return _columns(path, {n: table[n].to_pylist() if n in used else [] for n in names})
 
 
-def _columns(path: Path, values: dict[str, list[Any]]) -> Chunk:
+def _columns(path: _File, values: dict[str, list[Any]]) -> Chunk:
     """The table with these columns."""
     names = list(values)
     at = header_columns(names)
@@ -266,7 +310,7 @@ def _columns(path: Path, values: dict[str, list[Any]]) -> Chunk:
     texts = map(str, values[names[at[COUNT]]])
     count = np.array([reader.count(*pair) for pair in zip(lines, texts, strict=True)], np.int64)
     extra = {
-        name: np.array([np.nan if v is None else v for v in values[names[at[name]]]], float)
+        name: np.array([number(str(value)) for value in values[names[at[name]]]])
         for name in EXTRA if name in at
     }  # fmt: skip
     return Chunk(lines, functions, count, extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections.abc import Iterator, Sequence
@@ -162,7 +163,7 @@ class TextReader:
             pairs = zip(block, texts, strict=True)
             count[:] = [self.count(line, text) for line, text in pairs]
         extra = {
-            name: np.array([_float(part[at[name]]) for part in parts]) for name in EXTRA
+            name: np.array([number(part[at[name]]) for part in parts]) for name in EXTRA
             if name in at
         }  # fmt: skip
         return Chunk(block, functions, count, extra)
@@ -227,9 +228,9 @@ def split(text: str, separator: str | None) -> list[str]:
     elif separator is None:
         cells = [part for part in _BLANKS.split(text) if part]
     else:
-        cells = (
-            next(csv.reader([text], delimiter=separator)) if '"' in text else text.split(separator)
-        )
+        cells = text.split(separator)
+        with contextlib.suppress(csv.Error):  # a cell of 128 KiB
+            cells = next(csv.reader([text], delimiter=separator)) if '"' in text else cells
     return [cell.strip().strip("\"'") for cell in cells]
 
 
@@ -258,7 +259,8 @@ def _is_count(text: str) -> bool:
     return bool(_NUMBER.match(text)) and text[0] not in "-0"
 
 
-def _float(text: str) -> float:
+def number(text: str) -> float:
+    """The number that a text is, NaN for another."""
     try:
         return float(text)
     except ValueError:

@@ -67,7 +67,7 @@ def run(spec: Import) -> int:
     counts = FunctionCounts.from_counts(
         found.words, found.count, m=found.m, n=found.n, samples=found.samples
     )
-    logging.getLogger("simprior").info("%s: %s", spec.file, found.report)
+    logging.getLogger("simprior").info("%s: %s", spec.file, found.said(counts.functions))
     say_unlisted(spec.file, counts)
     counts.save(spec.out)
     summary = counts.summary()
