@@ -193,7 +193,8 @@ def warn_unreliable(frame: pd.DataFrame) -> None:
     count = int((sampled & ~frame["reliable"].astype(bool)).sum())
     if count:
         logging.getLogger("simprior").warning(
-            "%d of %d estimates are not reliable (Pareto k-hat above 0.7, EP not converged, or "
+            "%d of %d estimates are not reliable (Pareto k-hat above 0.7, EP not converged, fewer "
+            "than 256 draws, or "
             "--tol not reached): raise --draws, or check them with --method smc or minimax",
             count, len(frame),
         )  # fmt: skip

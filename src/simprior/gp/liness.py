@@ -43,8 +43,9 @@ def liness(
     ``diagnostics["converged"]`` is True if the spread of ln P between the chains is below 1.5
     nats and at most 3 times the spread expected of independent draws. Where the sampler mixes too
     slowly to reach the event (complex functions) the value is NaN, the standard error infinite,
-    and ``diagnostics["reason"]`` says so. ``ess`` is NaN. A level that no draw of any chain missed
-    shows no spread; it enters the error as a share of draws that was not met, about 1 / draws.
+    and ``diagnostics["reason"]`` says so. ``ess`` is NaN. The standard error is never below that of
+    as many independent draws: chains can agree by chance. A level that no draw of any chain missed
+    enters it as a share of draws that was not met, about 1 / draws.
     """
     began = perf_counter()
     check_draws(draws, chains)
@@ -71,9 +72,7 @@ def liness(
     share = np.exp(values).mean(0)
     relative = share_stderr(share, size * chains) / share
     expected = math.sqrt(chains * float(relative @ relative))
-    missed = relative[share == 1.0]  # levels without a miss: the chains cannot differ there
-    variance = spread**2 / chains + float(missed @ missed)
-    stderr = math.sqrt(variance) if spread > 0.0 else expected / math.sqrt(chains)
+    stderr = max(spread, expected) / math.sqrt(chains)  # draws never know more than independent
     converged = bool(spread < 1.5 and spread < 3.0 * expected + 1e-3)
     diagnostics = {
         "converged": converged,

@@ -156,7 +156,7 @@ def run_piece(study: WidthStudy, piece: Piece) -> Columns:
         "index": np.arange(count), "width": np.full(count, float(piece.width)),
         "method": np.full(count, "sampled", object), "samples": np.full(count, piece.samples),
         "members": found.members.astype(np.int64), "p": found.p, "p_stderr": found.stderr,
-        "reliable": np.ones(count, bool),
+        "reliable": found.p > 0,  # what no draw gave has an upper limit only
         "seconds": np.full(count, (perf_counter() - began) / count),
     }  # fmt: skip
 
