@@ -338,7 +338,7 @@ class Tables:
         array = plain_array(name, value)
         if array.ndim not in (1, 2) or array.dtype.kind not in "biuf" or not array.shape[-1]:
             raise InputError(
-                f"{name}={shown(array) if array.shape else shown(value)}",
+                f"{name} of shape {array.shape}, dtype {array.dtype}",
                 "an (F, m) array of 0 and 1", "use truthtable.parse_functions for other forms",
             )  # fmt: skip
         return array

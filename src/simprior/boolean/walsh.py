@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from simprior.boolean.truthtable import check_words, pack
-from simprior.checks import Number, Tables, Whole, checked
+from simprior.checks import Tables, Whole, checked
 from simprior.errors import InputError
 
 Columns = dict[str, np.ndarray]
@@ -89,7 +89,7 @@ def weights_packed(words: np.ndarray, m: int) -> np.ndarray:
     return np.asarray(_features(check_words(words, m), m, n)[:, 3:] / (float(m) * m))
 
 
-@checked(m=Whole(1), rho=Number(-1, 1))
+@checked(m=Whole(1))
 def noise_stability_packed(words: np.ndarray, m: int, rho: float = 0.9) -> np.ndarray:
     """(F,) E[F(x) F(y)], x uniform and y a copy of x whose bits are redrawn with probability 1-rho.
 
