@@ -253,7 +253,7 @@ def _texts(given: Any) -> list[str]:
 
 
 def _is_list(given: Any) -> bool:
-    return isinstance(given, Sequence | np.ndarray | set) and np.ndim(given) == 1
+    return isinstance(given, list | tuple | set) or getattr(given, "ndim", 0) == 1
 
 
 def _is_power_of_two(m: int) -> bool:

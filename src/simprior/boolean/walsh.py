@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from simprior.boolean.truthtable import check_words, pack
-from simprior.checks import Tables, Whole, checked
+from simprior.checks import Tables, Whole, checked, shown
 from simprior.errors import InputError
 
 Columns = dict[str, np.ndarray]
@@ -99,7 +99,9 @@ def noise_stability_packed(words: np.ndarray, m: int, rho: float = 0.9) -> np.nd
     n = bits_of(m)
     good = isinstance(rho, int | float) and not isinstance(rho, bool) and -1 <= rho <= 1
     if not good or math.isnan(rho):
-        raise InputError(f"noise={rho!r}", "a correlation from -1 to 1", "pass for example 0.9")
+        raise InputError(
+            f"noise={shown(rho)}", "a correlation from -1 to 1", "pass for example 0.9"
+        )
     powers = float(rho) ** np.arange(n + 1)
     return np.asarray((weights_packed(words, m) * powers).sum(axis=1))  # row by row, whatever F is
 
