@@ -76,8 +76,12 @@ COUNT = (
         ("inputs", [[1.0], [math.nan]], f"inputs of shape (2, 1): expected {MATRIX}"),
         ("inputs", np.zeros((0, 3)), f"inputs of shape (0, 3): expected {MATRIX}"),
         ("inputs", np.zeros((3, 0)), f"inputs of shape (3, 0): expected {MATRIX}"),
-        ("inputs", [[1, 2], [3]], f"inputs of shape (0,): expected {MATRIX}"),
-        ("inputs", "abc", f"inputs of shape (0,): expected {MATRIX}"),
+        (
+            "inputs", [[1, 2], [3]],
+            "inputs=[[1, 2], [3]]: expected an array of numbers; "
+            "rows of equal length, numbers only",
+        ),
+        ("inputs", "abc", "inputs='abc': expected real numbers; convert inputs to a float array"),
     ],
 )  # fmt: skip
 def test_bad_fields(field: str, value: Any, message: str) -> None:
@@ -127,7 +131,7 @@ def test_derived_quantities() -> None:
     n = Network(n=5, hidden=(3, 8), sigma_w=(1.0, 2.0, 3.0), sigma_b=0.5)
     assert (n.m, n.d, n.depth, n.fan_ins) == (32, 5, 2, (5, 3, 8))
     assert n.sigma_ws == (1.0, 2.0, 3.0) and n.sigma_bs == (0.5,) * 3
-    x = Network(n=9, inputs=[[1.0, 2.0]] * 70)
+    x = Network(inputs=[[1.0, 2.0]] * 70)
     assert (x.n, x.m, x.d) == (2, 70, 2)
 
 

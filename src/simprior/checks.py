@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SHOWN = 40
 _LONGEST = 80  # characters of a value in a message
+_BITS = 14_000  # of a whole number: 4,214 digits
 _DIGITS = 40  # whole numbers beyond are described, not written out
 Function = TypeVar("Function", bound=Callable[..., Any])
 Validator = Callable[[str, Any], Any]
@@ -47,6 +48,8 @@ def checked(**validators: Validator) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def call(*args: Any, **keywords: Any) -> Any:
             bound = signature.bind(*args, **keywords)
+            for name, value in bound.arguments.items():
+                _readable(name, value)
             for name, validate in validators.items():
                 if name in bound.arguments:
                     bound.arguments[name] = validate(name, bound.arguments[name])
@@ -62,6 +65,15 @@ def checked(**validators: Validator) -> Callable[[Function], Function]:
         return cast(Function, call)
 
     return decorate
+
+
+def _readable(name: str, value: Any) -> None:
+    """Refuse whole numbers that Python itself does not write out (more than 4,300 digits)."""
+    for one in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(one, int) and one.bit_length() > _BITS:
+            raise InputError(
+                f"{name}={shown(one)}", "a whole number that fits", "write a smaller one"
+            )
 
 
 def shown(value: Any) -> str:
@@ -338,7 +350,7 @@ class Tables:
         array = plain_array(name, value)
         if array.ndim not in (1, 2) or array.dtype.kind not in "biuf" or not array.shape[-1]:
             raise InputError(
-                f"{name}={shown(array) if array.shape else shown(value)}",
+                f"{name} of shape {array.shape}, dtype {array.dtype}",
                 "an (F, m) array of 0 and 1", "use truthtable.parse_functions for other forms",
             )  # fmt: skip
         return array

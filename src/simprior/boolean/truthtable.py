@@ -282,9 +282,7 @@ def _texts(given: Any) -> list[str]:
 
 
 def _is_list(given: Any) -> bool:
-    if isinstance(given, np.ndarray):
-        return given.ndim == 1
-    return isinstance(given, Sequence | set)
+    return isinstance(given, list | tuple | set) or getattr(given, "ndim", 0) == 1
 
 
 def _is_power_of_two(m: int) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from simprior.boolean.truthtable import check_words, pack
-from simprior.checks import Number, Tables, Whole, checked
+from simprior.checks import Tables, Whole, checked, shown
 from simprior.errors import InputError
 
 Columns = dict[str, np.ndarray]
@@ -89,7 +89,7 @@ def weights_packed(words: np.ndarray, m: int) -> np.ndarray:
     return np.asarray(_features(check_words(words, m), m, n)[:, 3:] / (float(m) * m))
 
 
-@checked(m=Whole(1), rho=Number(-1, 1))
+@checked(m=Whole(1))
 def noise_stability_packed(words: np.ndarray, m: int, rho: float = 0.9) -> np.ndarray:
     """(F,) E[F(x) F(y)], x uniform and y a copy of x whose bits are redrawn with probability 1-rho.
 
@@ -99,7 +99,9 @@ def noise_stability_packed(words: np.ndarray, m: int, rho: float = 0.9) -> np.nd
     n = bits_of(m)
     good = isinstance(rho, int | float) and not isinstance(rho, bool) and -1 <= rho <= 1
     if not good or math.isnan(rho):
-        raise InputError(f"noise={rho!r}", "a correlation from -1 to 1", "pass for example 0.9")
+        raise InputError(
+            f"noise={shown(rho)}", "a correlation from -1 to 1", "pass for example 0.9"
+        )
     powers = float(rho) ** np.arange(n + 1)
     return np.asarray((weights_packed(words, m) * powers).sum(axis=1))  # row by row, whatever F is
 

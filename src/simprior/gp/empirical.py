@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.checks import Array, Maybe, Whole, checked, real_array
+from simprior.checks import Array, Maybe, Whole, checked, real_array, shown
 from simprior.errors import InputError, NumericalError
 from simprior.estimate import share_stderr
 from simprior.gp.callables import activation_slope
@@ -216,7 +216,14 @@ def _modules(make_network: Source, samples: int, seed: int) -> Iterator[Any]:
         with torch.random.fork_rng(devices=[]):
             number = int.from_bytes(derive(seed, "empirical-kernel", index)[:8], "little")
             torch.random.default_generator.manual_seed(number >> 1)
-            module = make()
+            try:
+                module = make()
+            except (Exception, SystemExit) as error:
+                raise InputError(
+                    f"make_network={shown(make_network)}",
+                    f"a function that makes a module (it raised {type(error).__name__}: {error})",
+                    "call it once yourself",
+                ) from error
         if not isinstance(module, torch.nn.Module):
             raise InputError(
                 f"make_network() of type {type(module).__name__}",
