@@ -52,7 +52,7 @@ class Sample(NetworkOptions):
     top: Annotated[Count, arg(help="functions to print")] = 20
     workers: Annotated[
         MaybeCount,
-        arg(help="processes or jobs (default: available cores with --out or --watch, else 1)"),
+        arg(help="processes or jobs (default: cores with --out or --watch, else 1)"),
     ] = None
 
     def worker_count(self) -> int:
