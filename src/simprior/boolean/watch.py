@@ -37,7 +37,7 @@ BLOCK_DRAWS = 1024  # hidden draws summed in one fixed order; the unit of reprod
 DEFAULT_HEADS = 16
 MAX_MEMBERS = 5_000_000
 SAID = 10  # pairs of functions of one class that are named
-COST = "some 3 to 5 times"  # benchmarks/bench_sampling.py, n = 7
+COST = "some 7 times"  # at n = 7 (docs/benchmarks.md): the sort and 128 error functions a head
 _logger = logging.getLogger("simprior")
 _FIELDS = ("sums", "squares", "ones_sums", "ones_squares")
 
