@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
 import pytest
 
 import simprior as sp
+from simprior.boolean import watch
+from simprior.boolean._watch_kernel import _sort
 from simprior.boolean.symmetry import symmetries
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
 from simprior.boolean.watch import orbit_members, watch_functions
@@ -74,6 +77,49 @@ def test_pooling_averages_over_exactly_the_class() -> None:
     assert names == set(to_hex(pack(both), 8))
 
 
+def test_functions_of_one_class_share_one_estimate(caplog: pytest.LogCaptureFixture) -> None:
+    """x1, x2 and not x3 are one class of the -1/+1 network: watched once, reported by each name."""
+    network = sp.Network(n=3, hidden=(4,), encoding="pm1")
+    arguments = {"samples": 20_000, "seed": 1, "pool": True}
+    with caplog.at_level("INFO", "simprior"):
+        together = watch_functions(network, ["x1", "const0", "x2"], **arguments)
+    assert "0x0f and 0x33 are of one class" in caplog.text
+    alone = watch_functions(network, ["x1", "const0"], **arguments)
+    assert np.array_equal(together.p, alone.p[[0, 1, 0]])
+    assert np.array_equal(together.stderr, alone.stderr[[0, 1, 0]])
+    assert together.members.tolist() == [6.0, 2.0, 6.0]
+    assert list(to_hex(together.words, 8)) == ["0x0f", "0x00", "0x33"]
+
+
+def test_too_many_members_are_refused_before_they_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "orbit_members", lambda *_: pytest.fail("listed the members"))
+    function = "0x" + hashlib.sha256(b"a function without symmetry of its own").hexdigest()
+    with pytest.raises(InputError, match=r"members: expected at most 5,000,000 \(the class of 0x"):
+        watch_functions(sp.Network(n=8, encoding="pm1"), [function], samples=1000, pool=True)
+
+
+def test_what_watching_costs_and_gains_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "simprior"):
+        watch_functions(sp.Network(n=3), ["x1"], samples=1000)
+    assert "the time of one in counting" in caplog.text and "sigma_b=0" not in caplog.text
+    with caplog.at_level("INFO", "simprior"):
+        watch_functions(sp.Network(n=3, sigma_b=(1.0, 1.0, 0.0)), ["x1"], samples=1000)
+    assert "sigma_b=0 in the last layer: no bias to integrate out" in caplog.text
+
+
+def test_sort_is_stable_and_that_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    for m in (1, 47, 48, 128, 1000):
+        keys = rng.integers(0, 50, m).astype(np.uint64) << np.uint64(57)
+        keys |= rng.integers(0, 2**31, m).astype(np.uint64) << np.uint64(32)
+        keys |= np.arange(m, dtype=np.uint64)
+        order = keys.copy()
+        _sort(order, np.empty_like(order), m)
+        assert np.array_equal(order, np.sort(keys))
+
+
 def test_deterministic_and_independent_of_workers(tmp_path) -> None:
     network = sp.Network(n=4, hidden=(8,))
     args = {"samples": 3_000_000, "seed": 5}
@@ -101,7 +147,11 @@ def test_log_probabilities_and_what_was_never_met() -> None:
     ("network", "functions", "message"),
     [
         (sp.RandomDNF(4, 1.0), ["x1"], "watch with 'RandomDNF'"),
-        (sp.Network(n=3), ["x1", "x1"], "distinct functions"),
+        (
+            sp.Network(n=3),
+            ["const0", "x1", "x1"],
+            r"distinct functions \(numbers 2 and 3 are both 0x0f\)",
+        ),
         (sp.Network(n=3), ["x9"], "x9"),
     ],
 )

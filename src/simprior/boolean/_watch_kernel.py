@@ -29,17 +29,47 @@ def _sort_key(g, index):
 
 
 @njit(inline="always")
-def _between(low, high, uniform):
-    """P(low < b <= high) for a standard normal b, or a uniform one of variance 1."""
-    if not low < high:
-        return 0.0
+def _tail(c, uniform):
+    """P(b > |c|) for a standard normal b, or a uniform one of variance 1."""
     if uniform:
         edge = math.sqrt(3.0)
-        return (min(max(high, -edge), edge) - min(max(low, -edge), edge)) / (2.0 * edge)
-    s = math.sqrt(0.5)
-    if low > 0.0:
-        return 0.5 * (math.erfc(low * s) - math.erfc(high * s))
-    return 0.5 * (math.erfc(-high * s) - math.erfc(-low * s))
+        return (edge - min(abs(c), edge)) / (2.0 * edge)
+    return 0.5 * math.erfc(abs(c) * math.sqrt(0.5))
+
+
+@njit(inline="always")
+def _between(low, tail_low, high, tail_high):
+    """P(low < b <= high) from the tails beyond |low| and |high|: no cancellation in either tail."""
+    if low >= 0.0:
+        return tail_low - tail_high
+    if high <= 0.0:
+        return tail_high - tail_low
+    return 1.0 - tail_low - tail_high
+
+
+@njit(nogil=True)
+def _sort(order, spare, m):
+    """Sort ``order[:m]`` by the upper 32 bits, ties as they were (by index)."""
+    if m < 48:
+        order[:m].sort()
+        return
+    starts = np.empty(256, np.int64)
+    source, target = order, spare
+    for shift in range(32, 64, 8):  # an even number of passes ends in ``order``
+        place = np.uint64(shift)
+        starts[:] = 0
+        for i in range(m):
+            starts[(source[i] >> place) & np.uint64(255)] += 1
+        total = 0
+        for digit in range(256):
+            count = starts[digit]
+            starts[digit] = total
+            total += count
+        for i in range(m):
+            digit = (source[i] >> place) & np.uint64(255)
+            target[starts[digit]] = source[i]
+            starts[digit] += 1
+        source, target = target, source
 
 
 @njit(nogil=True)
@@ -71,31 +101,54 @@ def fill_slots(slots, targets):
 
 
 @njit(nogil=True)
-def _one_head(g, order, key, m, sigma, uniform, slots, targets, group, inside, ones):
-    """Add the conditional probabilities of one head to ``inside`` (classes) and ``ones`` (t)."""
+def _one_function(g, key, m, slots, targets, group, watched_t, inside, ones):
+    """:func:`_one_head` without a last bias: the head computes one function, with probability 1."""
+    key[0, :] = 0
+    t = 0
+    for i in range(m):
+        if g[i] > 0.0:
+            key[0, i >> 6] |= np.uint64(1) << np.uint64(i & 63)
+            t += 1
+    ones[t] += 1.0
+    if watched_t[t]:
+        found = _lookup(slots, targets, key, 0, key.shape[1])
+        if found >= 0:
+            inside[group[found]] += 1.0
+
+
+@njit(nogil=True)
+def _one_head(
+    g, order, spare, key, m, sigma, uniform, slots, targets, group, watched_t, inside, ones
+):
+    """Add the conditional probabilities of one head to ``inside`` (classes) and ``ones`` (t).
+
+    ``sigma`` > 0. ``watched_t`` (m + 1,): whether any watched function has t ones; others are not
+    looked up.
+    """
     n_words = key.shape[1]
+    key[0, :] = 0
     for i in range(m):
         order[i] = _sort_key(g[i], i)
-    order[:m].sort()
-    key[0, :] = 0
-    low = -math.inf
+    _sort(order, spare, m)
+    low, tail_low = -math.inf, 0.0
     for t in range(m + 1):
         if t > 0:
             x = np.int64(order[t - 1] & np.uint64(0xFFFFFFFF))
             key[0, x >> 6] |= np.uint64(1) << np.uint64(x & 63)
-            low = -np.float64(g[x])
-        high = math.inf
+        high, tail_high = math.inf, 0.0
         if t < m:
-            high = -np.float64(g[np.int64(order[t] & np.uint64(0xFFFFFFFF))])
-        if sigma > 0.0:
-            p = _between(low / sigma, high / sigma, uniform)
-        else:
-            p = 1.0 if low < 0.0 <= high else 0.0
+            high = -np.float64(g[np.int64(order[t] & np.uint64(0xFFFFFFFF))]) / sigma
+            if not low < high:  # a tie: this prefix has no room
+                continue
+            tail_high = _tail(high, uniform)
+        p = _between(low, tail_low, high, tail_high)
+        low, tail_low = high, tail_high
         if p > 0.0:
             ones[t] += p
-            found = _lookup(slots, targets, key, 0, n_words)
-            if found >= 0:
-                inside[group[found]] += p
+            if watched_t[t]:
+                found = _lookup(slots, targets, key, 0, n_words)
+                if found >= 0:
+                    inside[group[found]] += p
 
 
 @njit(nogil=True, cache=True)
@@ -113,6 +166,7 @@ def watch_block(
     slots,
     targets,
     group,
+    watched_t,
     classes,
     sums,
     squares,
@@ -133,7 +187,8 @@ def watch_block(
     fan_in = d if depth == 0 else widths[depth - 1]
     g16 = np.empty(blocks * HEAD_TILE * 16, np.float32)
     g = np.empty(blocks * 16, np.float32)
-    order, prefix = np.empty(blocks * 16, np.uint64), np.zeros((1, n_words), np.uint64)
+    order, spare = np.empty(blocks * 16, np.uint64), np.empty(blocks * 16, np.uint64)
+    prefix = np.zeros((1, n_words), np.uint64)
     inside, ones = np.zeros(classes), np.zeros(m + 1)
     for cluster in range(first, stop):
         if depth == 0:
@@ -162,9 +217,13 @@ def watch_block(
                     for b in range(blocks):
                         for l in range(16):  # noqa: E741
                             g[b * 16 + l] = g16[(b * HEAD_TILE + r) * 16 + l]
+                    if sigma == 0.0:
+                        _one_function(g, prefix, m, slots, targets, group, watched_t, inside, ones)
+                        continue
                     _one_head(
-                        g, order, prefix, m, sigma, uniform, slots, targets, group, inside, ones
-                    )
+                        g, order, spare, prefix, m, sigma, uniform, slots, targets, group,
+                        watched_t, inside, ones,
+                    )  # fmt: skip
         for i in range(classes):
             sums[i] += inside[i]
             squares[i] += inside[i] * inside[i]

@@ -8,6 +8,7 @@ are by hidden draw.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -21,8 +22,9 @@ from simprior.boolean._bitperm import reverse64
 from simprior.boolean._plan import make_plan, make_scratch
 from simprior.boolean._tasks import STREAM, Job, Task, symmetry_of
 from simprior.boolean._watch_kernel import fill_slots, watch_block
+from simprior.boolean.complexity import ones_packed
 from simprior.boolean.inputs import bit_matrix
-from simprior.boolean.symmetry import Symmetry
+from simprior.boolean.symmetry import Symmetry, canonical
 from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
 from simprior.boolean.watch_result import WatchResult
 from simprior.checks import RUN_OPTIONS, Switch, checked, shown
@@ -38,6 +40,9 @@ BLOCK_DRAWS = 1024  # hidden draws summed in one fixed order; the unit of reprod
 DEFAULT_HEADS = 16
 ROUNDING = 1e-12  # variance between hidden draws, relative to their squares, that is none
 MAX_MEMBERS = 5_000_000
+SAID = 10  # pairs of functions of one class that are named
+COST = "some 7 times"  # at n = 7 (docs/benchmarks.md): the sort and 128 error functions a head
+_logger = logging.getLogger("simprior")
 _FIELDS = ("sums", "squares", "ones_sums", "ones_squares")
 
 
@@ -49,6 +54,7 @@ class WatchJob:
     targets: np.ndarray  # (M, W) packed, every member of every class
     group: np.ndarray  # (M,) class of each
     classes: int
+    row: np.ndarray  # (F,) class of each function given
 
 
 @checked(**RUN_OPTIONS, pool=Switch())
@@ -69,8 +75,10 @@ def watch_functions(
 ) -> WatchResult:
     """Estimate P(f) of ``functions`` and P(t) from ``samples`` networks, last bias integrated out.
 
-    ``pool=True`` averages over all functions of the symmetry class of each watched one. Without a
-    last bias (sigma_b = 0 there) the conditional probabilities are 0 or 1 and nothing is gained.
+    ``pool=True`` averages over all functions of the symmetry class of each watched one; functions
+    of one class share one estimate (a log line says so). Without a last bias (sigma_b = 0 there)
+    the conditional probabilities are 0 or 1 and nothing is gained: that is said before the run, and
+    so is that a network takes several times as long as in counting.
     Other parameters as in :func:`simprior.boolean.sampling.sample`; memory does not grow with
     ``samples``.
 
@@ -94,6 +102,7 @@ def watch_functions(
     )
     words = pack(parse_functions(functions, network.m, network.n if network.inputs is None else 0))
     work = _expand(job, words, pool)
+    _say_cost(network)
     run = partial(
         _run, work, words, workers=workers, executor=executor, options=executor_options,
         progress=progress,
@@ -116,6 +125,20 @@ def watch_functions(
         return result
 
 
+def _say_cost(network: Network) -> None:
+    """What watching costs and gains, before the work."""
+    if network.sigma_bs[-1] == 0:
+        _logger.warning(
+            "watch with sigma_b=0 in the last layer: no bias to integrate out, so the errors are "
+            "those of counting (sample without --watch counts all functions at that cost)"
+        )
+    else:
+        _logger.info(
+            "watch: a network takes %s the time of one in counting; worth it for functions whose "
+            "variance_reduction in the result is larger", COST,
+        )  # fmt: skip
+
+
 def _write(store: RunDir, result: WatchResult) -> None:
     frames = {"watch": result.to_frame(), "ones": result.ones_frame()}
     for name, frame in frames.items():
@@ -129,39 +152,62 @@ def _write(store: RunDir, result: WatchResult) -> None:
 
 
 def _expand(job: Job, words: np.ndarray, pool: bool) -> WatchJob:
-    """The functions to look up: those given, or all members of their classes."""
+    """The functions to look up: those given, or all members of their classes, each class once."""
+    m = job.model.m
+    _check_distinct(words, m)
     if not pool:
-        unique, _inverse = np.unique(words, axis=0, return_inverse=True)
-        if len(unique) < len(words):
-            raise InputError(
-                f"watch of {len(words)} functions", "distinct functions", "remove the repeats"
-            )
-        return WatchJob(job, words, np.arange(len(words)), len(words))
+        every = np.arange(len(words))
+        return WatchJob(job, words, every, len(words), every)
     assert isinstance(job.model, Network)
-    symmetry = symmetry_of(job.model)
-    parts = [orbit_members(w, job.model.n, symmetry, job.model.m) for w in words]
-    members = np.concatenate(parts)
+    symmetry, n = symmetry_of(job.model), job.model.n
+    if symmetry.permute and n > 8:
+        raise InputError(f"pool with n={n}", "n <= 8 for watched classes", "watch without pool")
+    forms, sizes = canonical(words, n, symmetry, None if symmetry.permute else m)
+    _, first, row = np.unique(forms, axis=0, return_index=True, return_inverse=True)
+    row = row.reshape(-1)
+    _check_members(words, m, sizes, first)
+    for i in np.flatnonzero(first[row] != np.arange(len(words)))[:SAID]:
+        names = to_hex(words[[first[row[i]], i]], m)
+        _logger.info("%s and %s are of one class: one estimate for both", *names)
+    parts = [orbit_members(words[i], n, symmetry, m) for i in first]
     group = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-    if len(members) > MAX_MEMBERS or len(np.unique(members, axis=0)) < len(members):
+    return WatchJob(job, np.concatenate(parts), group, len(parts), row)
+
+
+def _check_distinct(words: np.ndarray, m: int) -> None:
+    _, first, row = np.unique(words, axis=0, return_index=True, return_inverse=True)
+    repeats = np.flatnonzero(first[row.reshape(-1)] != np.arange(len(words)))
+    if len(repeats):
+        one = int(repeats[0])
         raise InputError(
-            f"watch of {len(words)} functions with {len(members)} members of their classes",
-            f"at most {MAX_MEMBERS} members and no two functions of one class",
-            "watch fewer functions, one a class",
+            f"watch of {len(words)} functions",
+            f"distinct functions (numbers {first[row.reshape(-1)[one]] + 1} and {one + 1} are both "
+            f"{to_hex(words[[one]], m)[0]})",
+            "remove the repeats",
         )
-    return WatchJob(job, members, group, len(words))
+
+
+def _check_members(words: np.ndarray, m: int, sizes: np.ndarray, first: np.ndarray) -> None:
+    """Refuse more members than fit, before they are listed."""
+    total, largest = int(sizes[first].sum()), first[np.argmax(sizes[first])]
+    if total > MAX_MEMBERS:
+        raise InputError(
+            f"watch of {len(words)} functions whose classes have {total:,} members",
+            f"at most {MAX_MEMBERS:,} (the class of {to_hex(words[[largest]], m)[0]} alone has "
+            f"{int(sizes[largest]):,})",
+            "watch fewer functions, or without pool",
+        )
 
 
 def orbit_members(word: np.ndarray, n: int, symmetry: Symmetry, m: int) -> np.ndarray:
     """All distinct functions of the class of one packed function: (orbit, W)."""
     table = unpack(word[None], m)[0]
     tables = table[None]
-    if symmetry.permute and n <= 8:
+    if symmetry.permute:
         place = 1 << np.arange(n - 1, -1, -1)
         bits = bit_matrix(n).astype(np.int64)
         index = np.array([bits[:, list(p)] @ place for p in permutations(range(n))])
         tables = table[index]
-    elif symmetry.permute:
-        raise InputError(f"pool with n={n}", "n <= 8 for watched classes", "watch without pool")
     packed = np.unique(pack(tables), axis=0)
     if symmetry.flip:
         tables, at = unpack(packed, m), np.arange(m)
@@ -187,6 +233,8 @@ def run_watch_task(work: WatchJob, task: Task) -> dict[str, np.ndarray]:
     slots = np.full(1 << max(4, (2 * len(work.targets)).bit_length()), -1, np.int64)
     targets = _lane_order(work.targets)
     fill_slots(slots, targets)
+    watched_t = np.zeros(network.m + 1, np.bool_)
+    watched_t[np.asarray(ones_packed(work.targets, network.m), np.int64)] = True
     blocks = range(task.first, task.stop, BLOCK_DRAWS)
     sizes = (work.classes, work.classes, network.m + 1, network.m + 1)
     out = {k: np.zeros((len(blocks), s)) for k, s in zip(_FIELDS, sizes, strict=True)}
@@ -195,7 +243,7 @@ def run_watch_task(work: WatchJob, task: Task) -> dict[str, np.ndarray]:
         watch_block(
             plan.arch, plan.consts, scratch, plan.heads_arch, buffers, network.sigma_bs[-1], first,
             min(first + BLOCK_DRAWS, task.stop), job.samples, key, slots, targets, work.group,
-            work.classes, *(out[k][row] for k in _FIELDS),
+            watched_t, work.classes, *(out[k][row] for k in _FIELDS),
         )  # fmt: skip
     return out
 
@@ -267,8 +315,8 @@ def _result(
     totals = {k: _sum([p[k] for p in parts]) for k in _FIELDS}
     job = work.job
     draws = -(-job.samples // job.heads)
-    members = np.bincount(work.group, minlength=work.classes).astype(float)
-    p, error = _mean(totals["sums"], totals["squares"], job.samples, draws)
+    members = np.bincount(work.group, minlength=work.classes).astype(float)[work.row]
+    p, error = (x[work.row] for x in _mean(totals["sums"], totals["squares"], job.samples, draws))
     ones_p, ones_error = _mean(totals["ones_sums"], totals["ones_squares"], job.samples, draws)
     return WatchResult(
         job.model.m, words, members, p / members, error / members, ones_p, ones_error,

@@ -15,6 +15,7 @@ from simprior.cli.values import (
     Count,
     Fraction,
     FunctionList,
+    MaybeCount,
     Number,
     Size,
     choice,
@@ -49,6 +50,16 @@ class Sample(NetworkOptions):
     )
     memory: Annotated[Size, arg(help="counts spill to disk beyond this, e.g. 2GB")] = None
     top: Annotated[Count, arg(help="functions to print")] = 20
+    workers: Annotated[
+        MaybeCount,
+        arg(help="processes or jobs (default: cores with --out or --watch, else 1)"),
+    ] = None
+
+    def worker_count(self) -> int:
+        """In memory 1: sending the tables between processes takes longer than filling them."""
+        cores = super().worker_count()
+        here = self.out is None and self.watch is None and self.executor == "local"
+        return 1 if here and self.workers is None else cores
 
 
 SPEC = Sample
