@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
@@ -46,7 +47,10 @@ Result = TypeVar("Result")
 
 
 class Interrupted(SimpriorError):
-    """A run was stopped by Ctrl-C or SIGTERM; what was finished has been handed over."""
+    """A run was stopped by Ctrl-C or SIGTERM; what was finished has been handed over.
+
+    Whether it is kept is for the run directory to say, which sets ``kept``.
+    """
 
     exit_code = 130
 
@@ -89,6 +93,7 @@ def run_tasks(
     executor_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     amount: Callable[[Task], int] | None = None,
+    then: Callable[[Task, Result], Task | None] | None = None,
 ) -> int:
     """Call ``function(task)`` for every task and hand each result to ``on_result(task, result)``.
 
@@ -111,6 +116,8 @@ def run_tasks(
         submitit's parameters.
     progress : Progress, optional
         ``progress.update(amount(task))`` is called after each result (default amount: 1).
+    then : callable, optional
+        The task that follows from a result, if any: it is done before those not begun.
 
     Returns
     -------
@@ -136,12 +143,13 @@ def run_tasks(
 
     done = 0
 
-    def deliver(task: Task, result: Result) -> None:
+    def deliver(task: Task, result: Result) -> Task | None:
         nonlocal done
         on_result(task, result)
         done += 1
         if progress is not None:
             progress.update(1 if amount is None else amount(task))
+        return None if then is None else then(task, result)
 
     with _graceful_stop() as stop:
         if workers == 1 and executor == "local":
@@ -150,20 +158,22 @@ def run_tasks(
             pool, group = _make_pool(workers, executor, executor_options or {})
             _run_pool(pool, 2 * workers, function, _groups(tasks, group), deliver, stop)
     if stop.is_set():
-        raise Interrupted(f"interrupted after {done} finished tasks; their results are kept")
+        raise Interrupted(f"interrupted after {done} finished tasks")
     return done
 
 
 def _run_here(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
-    deliver: Callable[[Task, Result], None],
+    deliver: Callable[[Task, Result], Task | None],
     stop: threading.Event,
 ) -> None:
-    for task in tasks:
-        if stop.is_set():
-            return
-        deliver(task, function(task))
+    for first in tasks:
+        task: Task | None = first
+        while task is not None:
+            if stop.is_set():
+                return
+            task = deliver(task, function(task))
 
 
 def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
@@ -177,20 +187,20 @@ def _run_pool(
     limit: int,
     function: Callable[[Task], Result],
     groups: Iterator[list[Task]],
-    deliver: Callable[[Task, Result], None],
+    deliver: Callable[[Task, Result], Task | None],
     stop: threading.Event,
 ) -> None:
     pending: dict[Any, list[Task]] = {}
-    exhausted = cancelled = False
+    following: deque[list[Task]] = deque()
+    cancelled = False
     kill = True
     try:
         while True:
-            while not exhausted and not stop.is_set() and len(pending) < limit:
-                group = next(groups, None)
+            while not stop.is_set() and len(pending) < limit:
+                group = following.popleft() if following else next(groups, None)
                 if group is None:
-                    exhausted = True
-                else:
-                    pending[pool.submit(_guarded, function, group)] = group
+                    break
+                pending[pool.submit(_guarded, function, group)] = group
             if stop.is_set() and not cancelled:
                 cancelled = True
                 for handle in [handle for handle in pending if handle.cancel()]:
@@ -199,7 +209,9 @@ def _run_pool(
                 break
             for handle in list(pool.wait(pending, _POLL_SECONDS)):
                 for task, result in zip(pending.pop(handle), handle.result(), strict=True):
-                    deliver(task, _unwrap(result))
+                    follow = deliver(task, _unwrap(result))
+                    if follow is not None:
+                        following.append([follow])
         kill = False
     except pool.broken:
         # a signal to the whole process group (timeout, kill -- -PID) ends the workers as well

@@ -182,6 +182,8 @@ class RunDir:
         if isinstance(error, InputError) and self._nothing_done():
             self._withdraw()
         stopped = error is None or type(error).__name__ in ("Interrupted", "KeyboardInterrupt")
+        if error is not None and (self.shards or self.manifest["files"]):
+            error.kept = True  # type: ignore[attr-defined]
         self.close("interrupted" if stopped else f"stopped by an error ({type(error).__name__})")
 
     def _nothing_done(self) -> bool:
