@@ -282,6 +282,13 @@ class RunDir:
             self.log(f"{name}: {problem}; it is made again", logging.WARNING)
         return problem is None
 
+    def make_folder(self, name: str) -> Path:
+        """The folder ``name`` of the directory, made if it is not there. Raises StoreError."""
+        path = self.path / name
+        with translate_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
     def write_file(self, name: str, data: bytes | str) -> Path:
         """Write a file of the directory atomically and hash it into the manifest."""
         path = self.path / name

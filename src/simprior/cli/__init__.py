@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(error, "exit_code", None) == EXIT_INTERRUPTED:
             return _interrupted(str(error), error, arguments)
         return _fail(str(error))
+    except OSError as error:  # of files that are not a run's: those are StoreErrors
+        name = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"{name}{error.strerror or error}; check the path, the disk, and permissions")
 
 
 def load(command: str) -> ModuleType:

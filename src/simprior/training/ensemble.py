@@ -25,7 +25,7 @@ from simprior.network import Network
 from simprior.store import RunDir, Written, read_table
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
 from simprior.training.optimizers import Optimizer
-from simprior.training.records import TrainResult
+from simprior.training.records import Complement, TrainResult
 from simprior.training.spec import Stop, TrainSpec
 from simprior.training.targets import Problem, boolean_problem, data_problem
 
@@ -68,6 +68,7 @@ def train(
     executor: str = "local",
     executor_options: dict[str, Any] | None = None,
     progress: Progress | None = None,
+    complement: Complement | None = None,
 ) -> TrainResult:
     """Train ``runs`` networks on one training set and record the function each one finds.
 
@@ -115,6 +116,9 @@ def train(
         Members trained at once by the torch engine (0: 256 on the CPU, 4,096 on CUDA).
     workers, out, resume, overwrite, executor, executor_options, progress
         As in :func:`simprior.sample`.
+    complement : callable, optional
+        With ``out``: called with the result and the open run directory to write further files of
+        the result, before the run is marked complete.
 
     Raises
     ------
@@ -131,8 +135,12 @@ def train(
         out, "train", job_config(job), resume=resume, overwrite=overwrite, options=recorded
     ) as store:
         if store.complete and store.has_file("runs.parquet"):
-            return TrainResult.load(store.path)
-        return run(replace(job, shards=store.path / "shards"), store)
+            result = TrainResult.load(store.path)
+            if complement is not None:
+                complement(result, store)
+                store.save()
+            return result
+        return run(replace(job, shards=store.path / "shards"), store, complement=complement)
 
 
 def make_job(given: Mapping[str, Any]) -> Job:
@@ -243,7 +251,7 @@ def _finished(store: RunDir, job: Job, task: Task) -> bool:
 
 def _run(
     job: Job, store: RunDir | None, *, workers: int, executor: str, options: dict[str, Any] | None,
-    progress: Progress | None,
+    progress: Progress | None, complement: Complement | None = None,
 ) -> TrainResult:  # fmt: skip
     tasks = split(job)
     todo = [t for t in tasks if store is None or not _finished(store, job, t)]
@@ -268,7 +276,7 @@ def _run(
         kept = {t.index: _read_members(store, job, t) for t in tasks}
     result = _joined(job, [kept[t.index] for t in tasks])
     if store is not None:
-        result.save_to(store)
+        result.save_to(store, complement)
         for name in list(store.shards):
             store.remove_shard(name)
         store.save()
