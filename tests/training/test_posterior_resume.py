@@ -1,4 +1,4 @@
-"""Posteriors kept in shards: stopped at any block and gone on with, the same bits as undisturbed."""
+"""Posteriors in shards: stopped at any block and gone on with, the bits of an undisturbed run."""
 
 from __future__ import annotations
 
