@@ -22,18 +22,23 @@ from typing import Any, NoReturn
 
 AUDITED = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+BLOCK = "table block"
 KILL, FULL, BROKEN, STOP = "kill", "ENOSPC", "EIO", "KeyboardInterrupt"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Exit status (negative: the signal), what was printed, and the number of events met."""
+    """Exit status (negative: the signal), what was printed, and the events met, in order."""
 
     status: int
     out: str
     err: str
-    events: int
-    last: str
+    trace: tuple[str, ...]
+
+    @property
+    def last(self) -> str:
+        """The event met last."""
+        return self.trace[-1] if self.trace else "none"
 
 
 def run_child(
@@ -54,7 +59,21 @@ def run_child(
         status = os.waitstatus_to_exitcode(raw)
         out, err = (name.read_text(errors="replace") for name in names[:2])
         met = names[2].read_text().splitlines()
-    return Ended(status, out, err, len(met), met[-1] if met else "")
+    return Ended(status, out, err, tuple(met))
+
+
+def distinct(trace: tuple[str, ...]) -> list[int]:
+    """Events (from 1) before which a kill leaves what no kill at an earlier one does.
+
+    A flush changes nothing that another process sees, and of the blocks of a table, which all go to
+    a temporary file, the last stands for all.
+    """
+    found = []
+    for k, event in enumerate(trace, 1):
+        before = trace[k - 2] if k > 1 else ""
+        if not before.startswith("fsync") and not before == event == BLOCK:
+            found.append(k)
+    return found
 
 
 def _be_child(
@@ -146,7 +165,7 @@ def _install(base: Path, fault: str | None, at: int, record: int) -> None:
     sink_write = store_io._HashingFile.write
 
     def table_write(self: Any, data: Any) -> int:
-        event("table block", self._raw.flush)
+        event(BLOCK, self._raw.flush)
         return sink_write(self, data)
 
     store_io._HashingFile.write = table_write  # type: ignore[method-assign]
