@@ -46,6 +46,7 @@ from simprior.store_wipe import check_occupied, remove_temporaries, wipe
 __all__ = ["RunDir", "RunInfo", "Written", "load_run", "read_table", "write_table"]
 
 CONFIG, SHARDS, LOG = "config.toml", "shards", "log.txt"
+_AT_ONCE = ("import", "compare")  # commands without --resume: they only write what they have
 _logger = logging.getLogger("simprior")
 
 
@@ -101,12 +102,13 @@ class RunDir:
         """
         path = Path(path)
         fresh = new_manifest(command, config, options or {}, conventions or {})
-        check_occupied(path, resume=resume, overwrite=overwrite)
+        resumable = command not in _AT_ONCE
+        check_occupied(path, resume=resume, overwrite=overwrite, resumable=resumable)
         with translate_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(path)
         try:
-            occupied = check_occupied(path, resume=resume, overwrite=overwrite)
+            occupied = check_occupied(path, resume=resume, overwrite=overwrite, resumable=resumable)
             if occupied and resume and not overwrite:
                 return cls._continue(path, lock, command, fresh)
             if occupied:
@@ -211,7 +213,9 @@ class RunDir:
                 self.manifest["status"] = "interrupted"
                 with contextlib.suppress(StoreError):
                     save_manifest(self.path, self.manifest)
-                self.log(f"{why}; finished shards are kept, continue with --resume")
+                kept = f"{len(self.shards):,} finished shards are kept, continue with --resume"
+                remedy = "start again with --overwrite"
+                self.log(f"{why}; {remedy if self.manifest['command'] in _AT_ONCE else kept}")
         finally:
             self._index.close()
             os.close(self._lock)

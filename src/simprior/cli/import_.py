@@ -39,6 +39,7 @@ class Import(Output):
     ] = "standard"
     samples: Annotated[MaybeCount, arg(help="networks drawn (default: the sum of counts)")] = None
     out: Annotated[MaybePath, arg(help="run directory; refused if not empty")] = None
+    overwrite: Annotated[bool, arg(help="remove an earlier run in --out first")] = False
 
 
 SPEC = Import
@@ -66,7 +67,7 @@ def run(spec: Import) -> int:
             f"samples={samples}", f"at least the sum of counts, {total}", "leave --samples out"
         )
     counts = FunctionCounts.from_counts(words, count, m=m, n=spec.n, samples=samples)
-    counts.save(spec.out)
+    counts.save(spec.out, overwrite=spec.overwrite)
     summary = counts.summary()
     if spec.json:
         print_json(summary)
