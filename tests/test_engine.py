@@ -269,3 +269,17 @@ def test_progress_bar_off_a_terminal_and_quiet() -> None:
 
 def test_available_cores() -> None:
     assert available_cores() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tasks_that_follow_from_results(workers: int) -> None:
+    """Chains of calls, each made of the result before it; those begun go first."""
+    seen: list[tuple[int, int]] = []
+    done = run_tasks(
+        abs, [-3, -2, -1], on_result=lambda t, r: seen.append((t, r)), workers=workers,
+        then=lambda t, r: 1 - r if r > 1 else None,
+    )  # fmt: skip
+    chains = {(-3, 3), (-2, 2), (-1, 1)}
+    assert done == 6 and set(seen) == chains and len(seen) == 6
+    if workers == 1:
+        assert [t for t, _ in seen] == [-3, -2, -1, -2, -1, -1]

@@ -48,7 +48,10 @@ Result = TypeVar("Result")
 
 
 class Interrupted(SimpriorError):
-    """A run was stopped by Ctrl-C or SIGTERM; what was finished has been handed over."""
+    """A run was stopped by Ctrl-C or SIGTERM; what was finished has been handed over.
+
+    Whether it is kept is for the run directory to say, which sets ``kept``.
+    """
 
     exit_code = 130
 
@@ -70,6 +73,7 @@ def run_tasks(
     executor_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     amount: Callable[[Task], int] | None = None,
+    then: Callable[[Task, Result], Task | None] | None = None,
 ) -> int:
     """Call ``function(task)`` for every task and hand each result to ``on_result(task, result)``.
 
@@ -92,6 +96,8 @@ def run_tasks(
         submitit's parameters.
     progress : Progress, optional
         ``progress.update(amount(task))`` is called after each result (default amount: 1).
+    then : callable, optional
+        The task that follows from a result, if any: it is done before those not begun.
 
     Returns
     -------
@@ -120,12 +126,13 @@ def run_tasks(
 
     done = 0
 
-    def deliver(task: Task, result: Result) -> None:
+    def deliver(task: Task, result: Result) -> Task | None:
         nonlocal done
         on_result(task, result)
         done += 1
         if progress is not None:
             progress.update(1 if amount is None else amount(task))
+        return None if then is None else then(task, result)
 
     with _graceful_stop() as stop:
         if workers == 1 and executor == "local":
@@ -137,7 +144,7 @@ def run_tasks(
                 lambda task, result: deliver(task, _unwrap(result)), stop, _dead_worker_message,
             )  # fmt: skip
     if stop.is_set():
-        raise Interrupted(f"interrupted after {done} finished tasks; their results are kept")
+        raise Interrupted(f"interrupted after {done} finished tasks")
     return done
 
 
@@ -152,13 +159,15 @@ def check_executor(executor: str, options: Mapping[str, Any] | None) -> None:
 def _run_here(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
-    deliver: Callable[[Task, Result], None],
+    deliver: Callable[[Task, Result], Task | None],
     stop: threading.Event,
 ) -> None:
-    for task in tasks:
-        if stop.is_set():
-            return
-        deliver(task, function(task))
+    for first in tasks:
+        task: Task | None = first
+        while task is not None:
+            if stop.is_set():
+                return
+            task = deliver(task, function(task))
 
 
 def _dead_worker_message() -> str:

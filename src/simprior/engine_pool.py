@@ -74,12 +74,13 @@ def run_pool(
     limit: int,
     function: Callable[[list[Any]], list[Any]],
     source: Iterator[list[Any]],
-    deliver: Callable[[Any, Any], None],
+    deliver: Callable[[Any, Any], Any],
     stop: threading.Event,
     broken_message: Callable[[], str],
 ) -> None:
     """Call ``function(group)`` for the groups of ``source``, ``limit`` at a time.
 
+    ``deliver(task, result)`` may return a task that follows: it goes before those of ``source``.
     A lost call is submitted again up to ``RETRIES`` times. One that is lost for good does not end
     the run: the others go on (new ones are submitted as long as more calls end than are lost), and
     :class:`WorkerError` is raised at the end.
@@ -103,7 +104,7 @@ class _Run:
 
     def __init__(
         self, pool: Pool, limit: int, function: Callable[..., Any], source: Iterator[list[Any]],
-        deliver: Callable[[Any, Any], None], stop: threading.Event,
+        deliver: Callable[[Any, Any], Any], stop: threading.Event,
     ) -> None:  # fmt: skip
         self.pool, self.limit, self.function = pool, limit, function
         self.source, self.deliver, self.stop = source, deliver, stop
@@ -154,7 +155,9 @@ class _Run:
             return
         self.ended += 1
         for task, result in zip(call.group, results, strict=True):
-            self.deliver(task, result)
+            follow = self.deliver(task, result)
+            if follow is not None:
+                self.again.append(_Call([follow]))
 
     def _lost(self, call: _Call, error: LostCall) -> None:
         if self.stop.is_set():

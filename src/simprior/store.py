@@ -68,6 +68,7 @@ __all__ = [
 
 SHARDS, LOG = "shards", "log.txt"
 _CONFIG_DIGITS = 16
+_AT_ONCE = ("import", "compare")  # commands without --resume: they only write what they have
 _logger = logging.getLogger("simprior")
 
 
@@ -124,12 +125,13 @@ class RunDir:
         """
         path = Path(path)
         fresh = new_manifest(command, config, options or {}, conventions or {})
-        check_occupied(path, resume=resume, overwrite=overwrite)
+        resumable = command not in _AT_ONCE
+        check_occupied(path, resume=resume, overwrite=overwrite, resumable=resumable)
         with translate_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(path)
         try:
-            occupied = check_occupied(path, resume=resume, overwrite=overwrite)
+            occupied = check_occupied(path, resume=resume, overwrite=overwrite, resumable=resumable)
             with translate_errors(path):
                 remove_temporaries(path)
             if occupied and resume and not overwrite:
@@ -223,6 +225,8 @@ class RunDir:
         if isinstance(error, InputError) and self._nothing_done():
             self._withdraw()
         stopped = error is None or type(error).__name__ in ("Interrupted", "KeyboardInterrupt")
+        if error is not None and (self.shards or self.manifest["files"]):
+            error.kept = True  # type: ignore[attr-defined]
         self.close("interrupted" if stopped else f"stopped by an error ({type(error).__name__})")
 
     def _nothing_done(self) -> bool:
@@ -250,7 +254,9 @@ class RunDir:
                 self.manifest["status"] = "interrupted"
                 with contextlib.suppress(StoreError):
                     self.save()
-                self.log(f"{why}; finished shards are kept, continue with --resume")
+                kept = f"{len(self.shards):,} finished shards are kept, continue with --resume"
+                remedy = "start again with --overwrite"
+                self.log(f"{why}; {remedy if self.manifest['command'] in _AT_ONCE else kept}")
         finally:
             self._index.close()
             os.close(self._lock)
@@ -373,6 +379,13 @@ class RunDir:
         if entry is not None and problem is not None:
             self.log(f"{name}: {problem}; {remedy}", logging.WARNING)
         return problem is None
+
+    def make_folder(self, name: str) -> Path:
+        """The folder ``name`` of the directory, made if it is not there. Raises StoreError."""
+        path = self.path / name
+        with translate_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
 
     def write_file(self, name: str, data: bytes | str) -> Path:
         """Write a file of the directory atomically and hash it into the manifest."""

@@ -23,7 +23,7 @@ _PATTERNS = {
 }
 
 
-def check_occupied(path: Path, *, resume: bool, overwrite: bool) -> bool:
+def check_occupied(path: Path, *, resume: bool, overwrite: bool, resumable: bool = True) -> bool:
     """Whether an earlier run is in ``path``; False for a fresh start.
 
     Raises :class:`StoreError` when something is there that these options do not allow to use.
@@ -40,6 +40,8 @@ def check_occupied(path: Path, *, resume: bool, overwrite: bool) -> bool:
         return True
     if not resume:
         remedy = "add --resume to continue or --overwrite to start again"
+        if not resumable:  # a command without --resume
+            remedy = "add --overwrite to replace it"
         if not _is_run(path, entries):
             remedy = "it is not a simprior run directory"
         raise StoreError(f"{path}: the directory is not empty; {remedy}, or choose another --out")

@@ -269,6 +269,41 @@ def test_exit_status(
     assert says in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("line", "kept", "says"),
+    [
+        (
+            ["sample", "--samples", "10"],
+            False,
+            "a run with --out DIR can be continued with --resume",
+        ),
+        (
+            ["sample", "--out", "o"],
+            True,
+            "stopped; what was finished is kept; run the same",
+        ),
+        (["table", "r", "--out", "t.csv"], False, "simprior: stopped"),
+    ],
+)
+def test_an_interruption_promises_what_is_true(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: list[str],
+    kept: bool, says: str,
+) -> None:  # fmt: skip
+    """In memory nothing is kept; commands without --resume are not told to use it."""
+
+    def run(spec: Any) -> int:
+        error = KeyboardInterrupt()
+        if kept:  # as a run directory with shards does when it is left
+            error.kept = True  # type: ignore[attr-defined]
+        raise error
+
+    monkeypatch.setattr(load(line[0]), "run", run)
+    assert main(line) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert says in last and ("is kept" in last) == kept
+    assert ("--resume" in last) == (line[0] == "sample")
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Any:
     before = signal.getsignal(signal.SIGTERM)

@@ -360,10 +360,13 @@ class FunctionCounts:
         config: dict[str, Any] | None = None, overwrite: bool = False,
     ) -> None:  # fmt: skip
         """Write the table as a complete run directory. Raises :class:`StoreError`."""
-        names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
-        totals = {name: getattr(self, name) for name in names}
-        totals["ones"] = ones_totals(self.ones)
+        totals = self.run_totals()
         save_counts(path, command, config or {}, self.rows, totals, overwrite=overwrite)
+
+    def run_totals(self) -> dict[str, Any]:
+        """What a run directory's manifest says of the counts."""
+        names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
+        return {name: getattr(self, name) for name in names} | {"ones": ones_totals(self.ones)}
 
     @classmethod
     def _from_totals(

@@ -36,6 +36,11 @@ COMMANDS = {
 }
 """Commands in the order of the help text; each is the module ``simprior.cli.<name>``."""
 
+RESUMABLE = frozenset({
+    "sample", "logp", "train", "sweep", "posterior", "measure", "correlate", "sensitivity", "study",
+})  # fmt: skip
+"""Commands with ``--resume``."""
+
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 _RENAMED = {"import": "import_"}
 
@@ -48,14 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _dispatch(arguments)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        return _interrupted("stopped", arguments)
+    except KeyboardInterrupt as error:
+        return _interrupted("stopped", error, arguments)
     except BrokenPipeError:
         return _broken_pipe()
     except SimpriorError as error:
         if getattr(error, "exit_code", None) == EXIT_INTERRUPTED:
-            return _interrupted(str(error), arguments)
+            return _interrupted(str(error), error, arguments)
         return _fail(str(error))
+    except OSError as error:  # of files that are not a run's: those are StoreErrors
+        name = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"{name}{error.strerror or error}; check the path, the disk, and permissions")
     except Exception as error:
         from simprior.memory import is_shortage, shortage
 
@@ -132,13 +140,20 @@ def _fail(message: str) -> int:
     return EXIT_BAD_INPUT
 
 
-def _interrupted(message: str, arguments: Sequence[str]) -> int:
-    resumable = any(token.partition("=")[0] in {"--out", "--config"} for token in arguments)
-    hint = "run the same command with --resume to continue"
-    if not resumable:
-        hint = "a run with --out DIR can be continued with --resume"
-    print(f"simprior: {message}; {hint}", file=sys.stderr)
+def _interrupted(message: str, error: BaseException, arguments: Sequence[str]) -> int:
+    """Say what was stopped, what is kept (the run directory knows), and how to go on."""
+    kept = "; what was finished is kept" if getattr(error, "kept", False) else ""
+    print(f"simprior: {message}{kept}{_way_on(arguments)}", file=sys.stderr)
     return EXIT_INTERRUPTED
+
+
+def _way_on(arguments: Sequence[str]) -> str:
+    """What to do after an interruption, for a command that can be resumed."""
+    if not arguments or arguments[0] not in RESUMABLE:
+        return ""
+    if any(token.partition("=")[0] in {"--out", "--config"} for token in arguments):
+        return "; run the same command with --resume to continue"
+    return "; a run with --out DIR can be continued with --resume"
 
 
 def _broken_pipe() -> int:

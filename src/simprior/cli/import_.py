@@ -45,6 +45,7 @@ class Import(Output):
         MaybeCount, arg(help="networks drawn, if not all are listed (default: the sum of counts)")
     ] = None
     out: Annotated[MaybePath, arg(help="run directory; refused if not empty")] = None
+    overwrite: Annotated[bool, arg(help="remove an earlier run in --out first")] = False
 
 
 SPEC = Import
@@ -59,7 +60,7 @@ def run(spec: Import) -> int:
     from simprior.boolean.import_files import read_functions
     from simprior.store_wipe import check_occupied
 
-    check_occupied(spec.out, resume=False, overwrite=False)
+    check_occupied(spec.out, resume=False, overwrite=spec.overwrite)
     found = read_functions(
         spec.file, n=spec.n, m=spec.m, order=spec.bit_order, columns=spec.columns,
         samples=spec.samples,
@@ -69,7 +70,7 @@ def run(spec: Import) -> int:
     )
     logging.getLogger("simprior").info("%s: %s", spec.file, found.said(counts.functions))
     say_unlisted(spec.file, counts)
-    counts.save(spec.out)
+    counts.save(spec.out, overwrite=spec.overwrite)
     summary = counts.summary()
     if spec.json:
         print_json(summary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from simprior.boolean.counts import FunctionCounts
     from simprior.network import Network
+    from simprior.store import RunDir
 
-REPORT = "posterior.json"
 _GP = {"gp": "exact", "ep": "ep"}
 _CHAINS = ("slice", "hmc", "nuts")
 METHODS = (*_GP, "rejection", *_CHAINS)
@@ -99,6 +99,7 @@ def training_set(spec: Posterior, m: int) -> np.ndarray:
 
 
 def _counts(spec: Posterior) -> FunctionCounts:
+    from simprior.boolean.posterior_store import stored_posterior
     from simprior.boolean.truthtable import parse_functions
     from simprior.engine import progress_bar
 
@@ -113,22 +114,26 @@ def _counts(spec: Posterior) -> FunctionCounts:
         "method": spec.method, "samples": spec.samples, "seed": spec.seed,
         **method_options(spec),
     }  # fmt: skip
-    if spec.resume and spec.out is not None and _finished(spec.out, config):
-        return _load(spec.out)
-    _check_free(spec)
     total = spec.max_draws if spec.method == "rejection" else spec.samples
     unit = "net" if spec.method == "rejection" else "function"
+
+    def about(counts: FunctionCounts) -> dict[str, Any]:
+        row = int(counts.find(target[None])[0])
+        return {
+            "target": spec.target, "train": spec.train, **_target_share(counts, row),
+            "train_index": index.tolist(),
+        }  # fmt: skip
+
     with progress_bar(total, unit, quiet=spec.quiet) as progress:
-        counts = _draw(spec, network, index, target, progress)
-    report = counts.info["posterior"]
-    report["target"], report["train"] = spec.target, spec.train
-    row = int(counts.find(target[None])[0])
-    report |= _target_share(counts, row)
-    if spec.out is not None:
-        counts.save(
-            spec.out, command="posterior", config=config, overwrite=spec.overwrite or spec.resume
-        )
-        _write_report(spec.out, report | {"train_index": index.tolist()})
+        draw = partial(_draw, spec, network, index, target, progress)
+        if spec.out is not None:
+            return stored_posterior(
+                draw, spec.out, config, about=about, resume=spec.resume,
+                overwrite=spec.overwrite, options={"workers": spec.worker_count()},
+            )  # fmt: skip
+        counts = draw(None)
+    counts.info["posterior"] |= about(counts)
+    counts.info["posterior"].pop("train_index")
     return counts
 
 
@@ -156,8 +161,9 @@ def method_options(spec: Posterior) -> dict[str, Any]:
 
 
 def _draw(
-    spec: Posterior, network: Network, index: np.ndarray, target: np.ndarray, progress: Any
-) -> FunctionCounts:
+    spec: Posterior, network: Network, index: np.ndarray, target: np.ndarray, progress: Any,
+    store: RunDir | None,
+) -> FunctionCounts:  # fmt: skip
     """Counts by the chosen method."""
     if spec.method in _GP:
         from simprior.gp.posterior import sample_posterior
@@ -165,60 +171,13 @@ def _draw(
         return sample_posterior(
             kernel(network), index, target[index], spec.samples, spec.seed, _GP[spec.method],
             n=0 if network.inputs is not None else None, workers=spec.worker_count(),
-            progress=progress,
+            progress=progress, store=store,
         )  # fmt: skip
     from simprior.training import mcmc
 
     function = getattr(mcmc, f"{spec.method}_posterior")
     counts: FunctionCounts = function(
         network, index, None, spec.samples, spec.seed, target=target, workers=spec.worker_count(),
-        progress=progress, **method_options(spec),
+        progress=progress, store=store, **method_options(spec),
     )  # fmt: skip
     return counts
-
-
-def _check_free(spec: Posterior) -> None:
-    """Refuse an occupied ``--out`` before the work, not after it."""
-    if spec.out is not None:
-        from simprior.store_wipe import check_occupied
-
-        check_occupied(spec.out, resume=spec.resume, overwrite=spec.overwrite)
-
-
-def _finished(out: Path, config: dict[str, Any]) -> bool:
-    from simprior.errors import StoreError
-    from simprior.store import load_run
-    from simprior.store_manifest import check_same_run
-
-    try:
-        found = load_run(out)
-    except StoreError:
-        return False
-    check_same_run(out, found.manifest, "posterior", config)
-    return found.status == "complete" and REPORT in found.files
-
-
-def _load(out: Path) -> FunctionCounts:
-    from simprior.boolean.counts import FunctionCounts
-    from simprior.store import load_run
-
-    counts = FunctionCounts.load(out)
-    report = load_run(out).read_json(REPORT)
-    report.pop("train_index", None)
-    counts.info["posterior"] = report
-    return counts
-
-
-def _write_report(out: Path, report: dict[str, Any]) -> None:
-    import json
-    import math
-
-    from simprior.store import RunDir
-
-    plain = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in report.items()
-    }
-    with RunDir.attach(out) as store:
-        store.write_file(REPORT, json.dumps(plain, indent=1) + "\n")
-        store.save()

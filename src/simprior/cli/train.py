@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -26,6 +27,7 @@ from simprior.cli.values import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from simprior.store import RunDir
     from simprior.training.records import TrainResult
 
 TRAJECTORY_LOGP = "tables/trajectories-logp.parquet"
@@ -124,20 +126,26 @@ def run(spec: Train) -> int:
 
     if spec.record_logp:
         check_logp(spec)
+    logp: list[pd.DataFrame] = []
+
+    def complement(result: TrainResult, store: RunDir) -> None:
+        logp.append(logp_table(result, spec))
+        keep_logp(logp[0], store)
+
     with progress_bar(spec.runs, "run", quiet=spec.quiet) as progress:
-        result = trained(spec, progress)
+        result = trained(spec, progress, complement if spec.record_logp else None)
     show(result, spec)
     log = logging.getLogger("simprior")
     if not result.fitted.any():
         log.warning("no member fitted the training set: raise --max-epochs, change --lr or --loss")
     if spec.record_logp:
-        write_logp(result, spec)
+        show_logp(logp[0] if logp else logp_table(result, spec), spec)
     if spec.out is not None:
         log.info("written to %s", spec.out)
     return 0
 
 
-def trained(spec: Train, progress: Any = None) -> TrainResult:
+def trained(spec: Train, progress: Any = None, complement: Any = None) -> TrainResult:
     """What the library returns for these flags."""
     from simprior.training.ensemble import train
 
@@ -152,7 +160,7 @@ def trained(spec: Train, progress: Any = None) -> TrainResult:
         keywords["executor_options"] = spec.executor_options
     return train(
         spec.build_network(), spec.target, train=spec.train, data=spec.data,
-        workers=spec.worker_count(), progress=progress, **keywords,
+        workers=spec.worker_count(), progress=progress, complement=complement, **keywords,
     )  # fmt: skip
 
 
@@ -210,23 +218,36 @@ def check_logp(spec: Train) -> None:
     prior.log_p(np.zeros((1, n_words(network.m)), np.uint64))
 
 
-def write_logp(result: TrainResult, spec: Train) -> None:
-    """Print mean ln P(f) by step, and keep the joined table in the run directory."""
+def logp_table(result: TrainResult, spec: Train) -> pd.DataFrame:
+    """The trajectories with ln P(f) of every recorded function."""
     from simprior.analysis.prior_measures import with_log_p
-    from simprior.store import RunDir, write_table
+    from simprior.errors import InputError
 
-    frame = with_log_p(result, spec.seed)
-    if not spec.json:
-        columns = ["train_error", "loss", "logp", "lz76", "test_error"]
-        means = frame.groupby("step")[columns].mean().reset_index()
-        print()
-        print(markdown(list(means.columns), means.to_numpy(dtype=object).tolist()))
-    if spec.out is not None:
-        with RunDir.attach(spec.out) as store:
-            path = store.path / TRAJECTORY_LOGP
-            path.parent.mkdir(exist_ok=True)
-            columns_out = {k: frame[k].to_numpy() for k in frame}
-            columns_out["function"] = columns_out["function"].astype(object)
-            write_table(path, columns_out)
-            store.add_file(path, rows=len(frame))
-            store.save()
+    if not spec.record or "network" not in result.config:
+        raise InputError(
+            "record_logp", "Boolean inputs and steps to record", "pass for example --record log"
+        )
+    return with_log_p(result, spec.seed)
+
+
+def show_logp(frame: pd.DataFrame, spec: Train) -> None:
+    """Print mean ln P(f) by step."""
+    if spec.json:
+        return
+    columns = ["train_error", "loss", "logp", "lz76", "test_error"]
+    means = frame.groupby("step")[columns].mean().reset_index()
+    print()
+    print(markdown(list(means.columns), means.to_numpy(dtype=object).tolist()))
+
+
+def keep_logp(frame: pd.DataFrame, store: RunDir) -> None:
+    """Write the table into the run directory, unless it is there already."""
+    from simprior.store import write_table
+
+    if store.has_file(TRAJECTORY_LOGP):
+        return
+    path = store.make_folder("tables") / Path(TRAJECTORY_LOGP).name
+    columns = {k: frame[k].to_numpy() for k in frame}
+    columns["function"] = columns["function"].astype(object)
+    write_table(path, columns)
+    store.add_file(path, rows=len(frame))

@@ -9,7 +9,9 @@ equal size are (almost) independent clusters, which is what the intervals of a c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -74,17 +76,31 @@ def make_source(event: Event, columns: np.ndarray, rng: np.random.Generator) -> 
 
 
 class Chain:
-    """Batches of R draws of z at the source's columns; ``squares`` sums n^2 over n-fold states."""
+    """Batches of R draws of z at the source's columns; ``squares`` sums n^2 over n-fold states.
 
-    def __init__(self, source: Source, size: int, rng: np.random.Generator) -> None:
+    ``kept``: what :meth:`state` gave, to go on from there.
+    """
+
+    def __init__(
+        self, source: Source, size: int, rng: np.random.Generator,
+        kept: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.source, self.size, self.rng = source, size, rng
         self.proposals = max(min(int(size / source.efficiency), MOST * size), FEWEST)
         self.squares = 0
+        if kept is not None:
+            self._state, self._logw = kept["z"], float(kept["logw"])
+            self.squares = int(kept["squares"])
+            return
         z, logw = source.propose(START, rng)
         first = rng.choice(START, p=np.exp(logw - np.logaddexp.reduce(logw)))
         self._state, self._logw = z[first], float(logw[first])
         self.batches(BURN_IN)
         self.squares = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that the next batch depends on, but for the generator."""
+        return {"z": self._state, "logw": self._logw, "squares": self.squares}
 
     @property
     def chunk(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,19 +18,28 @@ import numpy as np
 
 from simprior import rng
 from simprior.boolean._tasks import Counter, Rows, Tally, count_words
+from simprior.boolean.blocks import (
+    Clock,
+    Piece,
+    check_rows,
+    generator_state,
+    restore_generator,
+    run_chains,
+)
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import check_index
 from simprior.boolean.merge import Merger, Profile
 from simprior.boolean.sampling import check_samples
-from simprior.boolean.truthtable import pack, parse_functions
+from simprior.boolean.truthtable import n_words, pack, parse_functions
 from simprior.checks import Maybe, Text, Updates, Whole, checked
-from simprior.engine import Progress, run_tasks
+from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.estimate import LogProb, clopper_pearson
 from simprior.gp.chain import Chain
 from simprior.gp.conditional import Conditioned, condition, impossible, normals
 from simprior.gp.degenerate import check_symmetric
 from simprior.gp.log_prior import log_prior
+from simprior.store import RunDir
 from simprior.threads import one_thread
 
 METHODS = ("exact", "ep")
@@ -46,14 +55,6 @@ class _Task:
     samples: int
 
 
-@dataclass(frozen=True)
-class _Done:
-    rows: Rows | None
-    tally: Tally
-    squares: int
-    violating: int
-
-
 @checked(method=Text(), n=Maybe(Whole(0, 64)), workers=Whole(1), progress=Updates())
 def sample_posterior(
     K: np.ndarray,
@@ -66,6 +67,7 @@ def sample_posterior(
     n: int | None = None,
     workers: int = 1,
     progress: Progress | None = None,
+    store: RunDir | None = None,
 ) -> FunctionCounts:
     """Draw functions from P_B(f|S), z ~ N(0, K), and count them.
 
@@ -91,6 +93,8 @@ def sample_posterior(
         Number of bits if the inputs are all bit strings (log2(m) if m is a power of 2).
     workers, progress
         See :func:`simprior.engine.run_tasks`.
+    store : RunDir, optional
+        Where draws are kept, and found again (``boolean.blocks``).
 
     Returns
     -------
@@ -120,20 +124,19 @@ def sample_posterior(
     heads = 1 if given.source is None else max(1, min(_BATCH, samples // _BATCHES))
     size = max(1, _TASK // heads) * heads
     tasks = [_Task(i, min(size, samples - at)) for i, at in enumerate(range(0, samples, size))]
-    merger = Merger(len(K))
-    done: dict[int, _Done] = {}
-
-    def receive(task: _Task, result: _Done) -> None:
-        assert result.rows is not None
-        merger.add(result.rows)
-        done[task.index] = replace(result, rows=None)
-
-    run_tasks(
-        partial(_run, given, seed, heads), tasks, on_result=receive,
-        workers=min(workers, len(tasks)), progress=progress, amount=lambda t: t.samples,
+    found = run_chains(
+        partial(_run, given, seed, heads, tasks), len(tasks), len(K), store, workers=workers,
+        progress=progress,
     )  # fmt: skip
     bits_n = (len(K).bit_length() - 1 if len(K) & (len(K) - 1) == 0 else 0) if n is None else n
-    return _table(given, merger.rows(), [done[t.index] for t in tasks], samples, heads, bits_n)
+    merger, tallies = Merger(len(K)), []
+    for task, (words, _) in zip(tasks, found, strict=True):
+        check_rows([words], task.samples, f"task {task.index}, part")
+        rows, tally = _count(given, words, heads)
+        merger.add(rows)
+        tallies.append(tally)
+    ends = [end for _, end in found]
+    return _table(given, merger.rows(), tallies, ends, samples, heads, bits_n)
 
 
 def check_training_set(train_index: Any, labels: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
@@ -208,24 +211,34 @@ def _ratio(prior: LogProb, evidence: LogProb) -> LogProb:
     )  # fmt: skip
 
 
-def _run(given: Conditioned, seed: int, heads: int, task: _Task) -> _Done:
-    """Draw and count ``task.samples`` functions; a function of (given, seed, heads, task)."""
+def _run(
+    given: Conditioned, seed: int, heads: int, tasks: list[_Task], number: int,
+    kept: dict[str, Any] | None = None, seconds: float = math.inf,
+) -> Piece:  # fmt: skip
+    """Go on with a task; its draws are a function of (given, seed, heads, task)."""
     with one_thread():
-        return _draw(given, seed, heads, task)
+        return _draw(given, seed, heads, tasks[number], kept, Clock(seconds))
 
 
-def _draw(given: Conditioned, seed: int, heads: int, task: _Task) -> _Done:
+def _draw(
+    given: Conditioned, seed: int, heads: int, task: _Task, kept: dict[str, Any] | None,
+    clock: Clock,
+) -> Piece:  # fmt: skip
     source = rng.generator(seed, "posterior", task.index)
     key = rng.philox_key(seed, f"posterior/{task.index}")
-    chain = None if given.source is None else Chain(given.source, heads, source)
+    at, violating = 0, 0
+    if kept is not None:
+        at, violating = int(kept["at"]), int(kept["violating"])
+        restore_generator(source, kept["source"])
+    chain = None if given.source is None else Chain(given.source, heads, source, kept)
     step = (
         _ROWS // heads * heads
         if chain is None
         else max(1, min(chain.chunk, _ROWS // heads)) * heads
     )
-    counter = Counter(given.m, 0)
-    violating = 0
-    for at in range(0, task.samples, step):
+    parts = [np.empty((0, n_words(given.m)), np.uint64)]
+    steps = -(-task.samples // step)
+    for _ in (i for count in clock.portions(at // step, steps, steps) for i in range(count)):
         count = min(step, task.samples - at)
         if chain is not None:
             z = chain.batches(-(-count // heads))[:count]
@@ -234,27 +247,38 @@ def _draw(given: Conditioned, seed: int, heads: int, task: _Task) -> _Done:
             z, train = given.approximate(count, source)
             violating += int((train != given.bits).any(axis=1).sum())
         noise = normals(count * given.free, key, at // step).reshape(count, given.free)
-        words = pack(given.complete(z, train, noise))
-        count_words(words, heads, at // heads, counter)
-    rows, tally = counter.result(task.samples, -(-task.samples // heads), heads == 1)
-    return _Done(rows, tally, 0 if chain is None else chain.squares, violating)
+        parts.append(pack(given.complete(z, train, noise)))
+        at += count
+    state = {"squares": 0} if chain is None else chain.state()
+    state |= {"at": at, "violating": violating, "source": generator_state(source)}
+    return Piece(np.concatenate(parts), state, at == task.samples)
+
+
+def _count(given: Conditioned, words: np.ndarray, heads: int) -> tuple[Rows, Tally]:
+    """Counts of the (k, W) draws of a task, whose batches are the clusters."""
+    counter = Counter(given.m, 0)
+    step = _ROWS // heads * heads
+    for at in range(0, len(words), step):
+        count_words(words[at : at + step], heads, at // heads, counter)
+    return counter.result(len(words), -(-len(words) // heads), heads == 1)
 
 
 def _table(
-    given: Conditioned, rows: Rows, done: list[_Done], samples: int, heads: int, n: int
-) -> FunctionCounts:
-    weights = [d.tally.samples for d in done]
-    squares = sum(d.squares for d in done)
+    given: Conditioned, rows: Rows, tallies: list[Tally], ends: list[dict[str, Any]], samples: int,
+    heads: int, n: int,
+) -> FunctionCounts:  # fmt: skip
+    weights = [tally.samples for tally in tallies]
+    squares = sum(int(end["squares"]) for end in ends)
     info = given.report() | {
         "ess": samples * min(1.0, samples / squares) if squares else float(samples),
-        "violating": sum(d.violating for d in done) / samples,
+        "violating": sum(int(end["violating"]) for end in ends) / samples,
     }
     if given.source is None and info["method"] == "ep":
-        hits = np.array(sum(d.violating for d in done))
+        hits = np.array(sum(int(end["violating"]) for end in ends))
         info["violating_high"] = float(clopper_pearson(hits, samples)[1])
     return FunctionCounts(
         given.m, n, rows, Profile.of(rows.count, rows.clusters, rows.sumsq), samples,
-        -(-samples // heads), heads, ones=np.sum([d.tally.ones for d in done], axis=0),
-        dispersion=float(np.average([d.tally.dispersion for d in done], weights=weights)),
+        -(-samples // heads), heads, ones=np.sum([tally.ones for tally in tallies], axis=0),
+        dispersion=float(np.average([t.dispersion for t in tallies], weights=weights)),
         info={"posterior": info},
     )  # fmt: skip

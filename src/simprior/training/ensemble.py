@@ -28,7 +28,7 @@ from simprior.store import RunDir, Written
 from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
 from simprior.training.loaders import unsaid
 from simprior.training.optimizers import Optimizer
-from simprior.training.records import COUNTS, RUNS, TRAJECTORIES, TrainResult
+from simprior.training.records import COUNTS, RUNS, TRAJECTORIES, Complement, TrainResult
 from simprior.training.spec import Stop, TrainSpec, check_steps
 from simprior.training.targets import Problem, boolean_problem, data_problem
 
@@ -84,6 +84,7 @@ def train(
     executor: str = "local",
     executor_options: dict[str, Any] | None = None,
     progress: Progress | None = None,
+    complement: Complement | None = None,
 ) -> TrainResult:
     """Train ``runs`` networks on one training set and record the function each one finds.
 
@@ -131,6 +132,9 @@ def train(
         Members trained at once by the torch engine (0: 256 on the CPU, 4,096 on CUDA).
     workers, out, resume, overwrite, executor, executor_options, progress
         As in :func:`simprior.sample`.
+    complement : callable, optional
+        With ``out``: called with the result and the open run directory to write further files of
+        the result, before the run is marked complete.
 
     Raises
     ------
@@ -153,8 +157,12 @@ def train(
             name for name in (RUNS, COUNTS, TRAJECTORIES) if name in store.manifest["files"]
         ]
         if store.finished(RUNS, *products):
-            return TrainResult.load(store.path)
-        return run(replace(job, shards=store.path / "shards"), store)
+            result = TrainResult.load(store.path)
+            if complement is not None:
+                complement(result, store)
+                store.save()
+            return result
+        return run(replace(job, shards=store.path / "shards"), store, complement=complement)
 
 
 def make_job(given: Mapping[str, Any]) -> Job:
@@ -285,7 +293,7 @@ def _finished(store: RunDir, job: Job, task: Task) -> bool:
 
 def _run(
     job: Job, store: RunDir | None, *, workers: int, executor: str, options: dict[str, Any] | None,
-    progress: Progress | None,
+    progress: Progress | None, complement: Complement | None = None,
 ) -> TrainResult:  # fmt: skip
     tasks = split(job)
     todo = [t for t in tasks if store is None or not _finished(store, job, t)]
@@ -310,7 +318,7 @@ def _run(
         kept = {t.index: _read_members(store, job, t) for t in tasks}
     result = _joined(job, [kept[t.index] for t in tasks])
     if store is not None:
-        result.save_to(store)
+        result.save_to(store, complement)
         store.clear_shards()
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,6 @@ from simprior.boolean._tasks import key_columns, words_from_columns, write_rows
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.counts_check import inputs_of
-from simprior.boolean.counts_io import ones_totals
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import StoreError
 from simprior.estimate import clopper_pearson, mean_stderr
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RUNS, COUNTS, TRAJECTORIES = "runs.parquet", "counts.parquet", "trajectories.parquet"
 _CHUNK = 1 << 16
+Complement = Callable[["TrainResult", RunDir], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +147,9 @@ class TrainResult:
             "unseen_mass": self.counts.unseen.mass,
         }  # fmt: skip
 
-    def save_to(self, store: RunDir) -> None:
-        """Write ``runs.parquet``, ``counts.parquet`` and trajectories, and close the run."""
+    def save_to(self, store: RunDir, complement: Complement | None = None) -> None:
+        """Write ``runs.parquet``, ``counts.parquet``, trajectories and what ``complement`` adds,
+        and close the run."""
         columns = {
             "run": np.arange(self.runs), **key_columns(self.words), "fitted": self.fitted,
             "first_fit": self.first_fit, "steps": self.steps, "errors": self.errors,
@@ -165,11 +167,11 @@ class TrainResult:
                 store.path / TRAJECTORIES, {k: frame[k].to_numpy(_dtype(frame[k])) for k in frame}
             )
             store.add_file(TRAJECTORIES, rows=len(frame))
-        names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
-        totals = {name: getattr(counts, name) for name in names}
+        if complement is not None:
+            complement(self, store)
         index = [*self.problem["train_index"], *self.problem["attack_index"]]
         store.finish({
-            **totals, "ones": ones_totals(counts.ones), "training": self.summary(),
+            **counts.run_totals(), "training": self.summary(),
             "target": self.problem["text"], "train_index": sorted(index),
         })  # fmt: skip
 

@@ -32,7 +32,7 @@ def write_correlations(
     """Write the tables (LaTeX, CSV, Parquet) and the rows they are of, and close the run."""
     from simprior.analysis.paper_tables import write_forms
 
-    (store.path / "tables").mkdir(exist_ok=True)
+    store.make_folder("tables")
     write(frame, store.path / ROWS, "parquet", note)
     files = [store.path / ROWS]
     for name, (attribute, caption) in TABLES.items():

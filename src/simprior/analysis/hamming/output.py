@@ -42,7 +42,7 @@ def save(result: SensitivityResult, store: RunDir, command: str) -> None:
     from simprior.analysis.run_tables import for_paper
 
     for name, frame in ((NETWORKS, result.rows), (LAW, result.law)):
-        (store.path / name).parent.mkdir(exist_ok=True)
+        store.make_folder(str(Path(name).parent))
         write_table(store.path / name, {c: frame[c].to_numpy() for c in frame})
         store.add_file(name, rows=len(frame))
     for base, frame in ((SUMMARY, result.summary), (FITS, result.fits)):

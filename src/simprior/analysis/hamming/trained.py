@@ -84,7 +84,7 @@ def save_trained(
     origin = load_run(Path(run))
     config = {"run": str(run), "trained": origin.config, "seed": origin.config.get("seed", 0)}
     with RunDir.open(out, "sensitivity", config, resume=resume, overwrite=overwrite) as store:
-        (store.path / "tables").mkdir(exist_ok=True)
+        store.make_folder("tables")
         for form in ("csv", "parquet"):
             name = f"tables/trained-sensitivity.{form}"
             write(frame, store.path / name, form, command)

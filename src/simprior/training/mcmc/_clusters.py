@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simprior.boolean._tasks import Rows
+from simprior.boolean._tasks import Rows, key_columns, words_from_columns
 from simprior.boolean.complexity import ones_packed
+from simprior.store import RunDir, read_table, write_table
 from simprior.training.mcmc.training_set import TrainingSet
 
 NONE = np.zeros(3, np.int64)
@@ -86,3 +87,35 @@ def _sums_by(keys: np.ndarray, where: np.ndarray, a: np.ndarray) -> tuple[np.nda
     per_pair = np.stack([n, np.ones_like(n), n * n, n * a[where[pair]]], axis=1)
     first = np.searchsorted(pair, np.flatnonzero(new_key))
     return keys[new_key], np.add.reduceat(per_pair, first, axis=0)
+
+
+_COLUMNS, _TOTALS = ("count", "clusters", "sumsq"), ("accepted", "clusters", "squares")
+
+
+def write_sums(store: RunDir, name: str, sums: ClusterSums, span: list[int]) -> None:
+    """Keep the sums of a task as the shard ``name``; ``span`` says which draws they are of."""
+    columns = {column: getattr(sums.rows, column) for column in _COLUMNS}
+    written = write_table(
+        store.shard_path(name), {**key_columns(sums.rows.words), **columns, "cross": sums.cross}
+    )
+    used = np.flatnonzero(sums.ones.any(axis=1))
+    meta = {
+        "span": span, "t": used.tolist(), "ones": sums.ones[used].ravel().tolist(),
+        "wrong": np.asarray(sums.wrong).tolist(),
+        **{total: int(getattr(sums, total)) for total in _TOTALS},
+    }  # fmt: skip
+    store.register_shard(name, written.sha256, written.rows, written.bytes, meta)
+
+
+def read_sums(store: RunDir, name: str, m: int, span: list[int]) -> ClusterSums | None:
+    """The sums that an earlier run has kept for the draws ``span``, or None."""
+    meta = store.shards.get(name, {}).get("meta", {})
+    if meta.get("span") != span or not store.has_shard(name):
+        return None
+    found = read_table(store.shard_path(name))
+    rows = Rows(words_from_columns(found, m), *(found[column] for column in _COLUMNS))
+    ones = np.zeros((m + 1, 3), np.int64)
+    ones[meta["t"]] = np.array(meta["ones"], np.int64).reshape(-1, 3)
+    totals = [int(meta[total]) for total in _TOTALS]
+    wrong = np.array(meta["wrong"], np.int64)
+    return ClusterSums(rows, found["cross"], ones, *totals, wrong)

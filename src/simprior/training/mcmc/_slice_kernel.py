@@ -253,6 +253,13 @@ def sweep(spec, state, work, blocks, bits, active, rng):
 
 
 @njit(nogil=True, cache=True)
+def sweeps(spec, state, work, blocks, bits, active, rng, count):
+    """``count`` sweeps without a record."""
+    for _ in range(count):
+        sweep(spec, state, work, blocks, bits, active, rng)
+
+
+@njit(nogil=True, cache=True)
 def run_chain(spec, state, work, blocks, bits, active, rng, thin, full, tables):
     """Record the function on all inputs after every ``thin`` sweeps: (T, m) uint8 ``tables``.
 

@@ -9,11 +9,14 @@ up to a fifth afterwards, which keeps trajectories from closing on themselves (N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from simprior.boolean.blocks import Clock, generator_state, restore_generator
 from simprior.errors import InputError, NumericalError
 
 Target = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -84,22 +87,84 @@ def run_hmc(
             f"leapfrog={leapfrog}, thin={thin}, warmup={warmup}, draws={draws}, accept={accept}",
             "positive integers and an acceptance between 0 and 1", "leave them at their defaults",
         )  # fmt: skip
-    x = np.array(start, float)
-    point = _Point(x, *target(x))
-    if not np.isfinite(point.logp).all():
-        raise NumericalError("HMC: the log-density at the start is not finite; start elsewhere")
-    tuner = _DualAveraging(_first_step(target, point, sources), accept)
-    records, total, divergent = [], np.zeros(len(x)), np.zeros(len(x), np.int64)
-    for _ in range(warmup):
-        point, alpha, _ = _iterate(target, point, tuner.step(), sources, leapfrog)
-        tuner.update(alpha)
-    for i in range(draws * thin):
-        point, alpha, failed = _iterate(target, point, tuner.final(), sources, leapfrog)
-        total += alpha
-        divergent += failed
-        if (i + 1) % thin == 0:
-            records.append(record(point.x))
-    return HMCResult(np.array(records), total / (draws * thin), tuner.final(), divergent)
+    run = HMCRun(target, sources, warmup, draws * thin, leapfrog, accept)
+    run.begin(start)
+    records = run.advance(Clock(math.inf), thin, record)
+    return HMCResult(
+        np.array(records), run.total / (draws * thin), run.tuner.final(), run.divergent
+    )
+
+
+class HMCRun:
+    """Chains that can be left and gone on with: positions, adaptation, totals, generators."""
+
+    def __init__(
+        self, target: Target, sources: Sequence[np.random.Generator], warmup: int, iterations: int,
+        leapfrog: int, accept: float,
+    ) -> None:  # fmt: skip
+        self.target, self.sources, self.warmup = target, sources, warmup
+        self.iterations, self._leapfrog, self._accept = iterations, leapfrog, accept
+        self.warmed, self.done = 0, 0
+        self.total, self.divergent = np.zeros(len(sources)), np.zeros(len(sources), np.int64)
+        self.point: _Point
+        self.tuner: _DualAveraging
+
+    def begin(self, start: np.ndarray) -> None:
+        """First positions (C, D), first step sizes. Raises :class:`NumericalError`."""
+        x = np.array(start, float)
+        self.point = _Point(x, *self.target(x))
+        if not np.isfinite(self.point.logp).all():
+            raise NumericalError("HMC: the log-density at the start is not finite; start elsewhere")
+        first = _first_step(self.target, self.point, self.sources)
+        self.tuner = _DualAveraging(first, self._accept)
+
+    def advance(
+        self, clock: Clock, thin: int, record: Callable[[np.ndarray], np.ndarray]
+    ) -> list[np.ndarray]:
+        """Go on until the time is up or all is done; the records made."""
+        records = []
+        for count in clock.portions(self.warmed, self.warmup, self.warmup):
+            for _ in range(count):
+                self._step(self.tuner.step(), warming=True)
+        for count in clock.portions(self.done, self.iterations, self.iterations):
+            for _ in range(count):
+                self._step(self.tuner.final(), warming=False)
+                if self.done % thin == 0:
+                    records.append(record(self.point.x))
+        return records
+
+    def _step(self, step: np.ndarray, *, warming: bool) -> None:
+        self.point, alpha, failed = _iterate(
+            self.target, self.point, step, self.sources, self._leapfrog
+        )
+        if warming:
+            self.tuner.update(alpha)
+            self.warmed += 1
+            return
+        self.total += alpha
+        self.divergent += failed
+        self.done += 1
+
+    def state(self) -> dict[str, Any]:
+        """All that the next iteration depends on."""
+        sources = {f"source{c}": generator_state(s) for c, s in enumerate(self.sources)}
+        return {
+            "x": self.point.x, "logp": self.point.logp, "grad": self.point.grad,
+            "warmed": self.warmed, "done": self.done, "total": self.total,
+            "divergent": self.divergent, "step": self.tuner.final(),
+            **{f"tuner{k}": v for k, v in vars(self.tuner).items()}, **sources,
+        }  # fmt: skip
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state`."""
+        self.point = _Point(kept["x"], kept["logp"], kept["grad"])
+        self.warmed, self.done = int(kept["warmed"]), int(kept["done"])
+        self.total, self.divergent = kept["total"], kept["divergent"]
+        self.tuner = _DualAveraging(np.ones(len(self.sources)), self._accept)
+        for name in vars(self.tuner):
+            setattr(self.tuner, name, kept[f"tuner{name}"])
+        for c, source in enumerate(self.sources):
+            restore_generator(source, kept[f"source{c}"])
 
 
 def _normals(sources: Sequence[np.random.Generator], shape: tuple[int, ...]) -> np.ndarray:

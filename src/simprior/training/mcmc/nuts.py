@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -10,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from simprior import rng
+from simprior.boolean.blocks import Piece, check_rows, run_chains
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words
 from simprior.checks import NETWORK, Updates, Whole, checked
-from simprior.engine import Progress, run_tasks
+from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.memory import check_fits
 from simprior.network import Network, check_size
+from simprior.store import RunDir
 from simprior.training.mcmc.chains import counts_of_chains
 from simprior.training.mcmc.slice_sampling import check_at_least
 from simprior.training.mcmc.soft import BETA, SoftTarget, check_beta
@@ -41,12 +44,14 @@ def nuts_posterior(
     max_depth: int = 10,
     workers: int = 1,
     progress: Progress | None = None,
+    store: RunDir | None = None,
 ) -> FunctionCounts:
     """Draw functions from the posterior under the soft likelihood by pyro's NUTS.
 
     Parameters as in :func:`simprior.training.mcmc.soft.hmc_posterior`; trajectories have up to
     2^``max_depth`` leapfrog steps (Hoffman & Gelman 2014). Chains run one after the other, each a
-    task, and adapt a diagonal mass matrix in ``burn_in`` iterations.
+    task, and adapt a diagonal mass matrix in ``burn_in`` iterations. With ``store`` a chain is kept
+    when it is finished.
 
     Returns
     -------
@@ -71,20 +76,19 @@ def nuts_posterior(
     check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
-    done: dict[int, tuple[np.ndarray, float, int]] = {}
-    run_tasks(
+    found = run_chains(
         partial(_run, network, given, beta, seed, draws, warmup, thin, accept, max_depth),
-        range(chains), on_result=done.__setitem__, workers=min(workers, chains), progress=progress,
-        amount=lambda _: draws,
+        chains, network.m, store, workers=workers, progress=progress,
     )  # fmt: skip
-    parts = [done[c] for c in range(chains)]
+    words, ends = [w for w, _ in found], [end for _, end in found]
+    check_rows(words, draws, "chain")
     info = {
         "method": "nuts", "beta": float(beta), "thin": thin, "burn_in": warmup,
-        "acceptance": float(np.mean([p[1] for p in parts])),
-        "divergent": sum(p[2] for p in parts),
+        "acceptance": float(np.mean([end["rate"] for end in ends])),
+        "divergent": sum(int(end["divergent"]) for end in ends),
     }  # fmt: skip
-    words = np.stack([p[0] for p in parts])
-    return counts_of_chains(words, given, 0 if network.inputs is not None else network.n, info)
+    bits = 0 if network.inputs is not None else network.n
+    return counts_of_chains(np.stack(words), given, bits, info)
 
 
 def run_nuts(
@@ -132,9 +136,10 @@ def _import_pyro() -> Any:
 
 def _run(
     network: Network, given: TrainingSet, beta: float, seed: int, draws: int, warmup: int,
-    thin: int, accept: float, max_depth: int, chain: int,
-) -> tuple[np.ndarray, float, int]:  # fmt: skip
-    """((T, W) functions, acceptance, divergences) of chain number ``chain``."""
+    thin: int, accept: float, max_depth: int, chain: int, kept: Any = None,
+    seconds: float = math.inf,
+) -> Piece:  # fmt: skip
+    """All of chain number ``chain``: pyro's sampler does not hand over its state on the way."""
     import torch
 
     threads = torch.get_num_threads()
@@ -150,4 +155,4 @@ def _run(
         words = target.functions(found[thin - 1 :: thin])
     finally:
         torch.set_num_threads(threads)
-    return words, rate, divergent
+    return Piece(words, {"rate": rate, "divergent": divergent}, True)

@@ -33,8 +33,16 @@ from simprior.errors import NumericalError
 from simprior.estimate import korn_graubard, share_stderr
 from simprior.network import Network
 from simprior.rng import philox_key
+from simprior.store import RunDir
 from simprior.training.mcmc._accept import accept_clusters
-from simprior.training.mcmc._clusters import NONE, ClusterSums, aggregate, ratio_squares
+from simprior.training.mcmc._clusters import (
+    NONE,
+    ClusterSums,
+    aggregate,
+    ratio_squares,
+    read_sums,
+    write_sums,
+)
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
 
 _FIRST_TASK = 1 << 16  # prior draws of the first task; each task doubles ...
@@ -50,6 +58,16 @@ class _Task:
     stop: int  # hidden draws first .. stop - 1
     networks: int
 
+    @property
+    def name(self) -> str:
+        """Name of the shard."""
+        return f"{self.index:06d}"
+
+    @property
+    def span(self) -> list[int]:
+        """What tells a shard of this task from one of another split."""
+        return [self.first, self.stop, self.networks]
+
 
 @checked(network=NETWORK, workers=Whole(1), progress=Updates())
 def rejection_posterior(
@@ -64,6 +82,7 @@ def rejection_posterior(
     heads: int | str = "auto",
     workers: int = 1,
     progress: Progress | None = None,
+    store: RunDir | None = None,
 ) -> FunctionCounts:
     """Draw functions from P_B(f|S) by keeping the prior draws that agree with S.
 
@@ -85,6 +104,8 @@ def rejection_posterior(
         See :func:`simprior.boolean.sampling.sample`.
     workers, progress
         See :func:`simprior.engine.run_tasks`; progress counts networks drawn.
+    store : RunDir, optional
+        Where finished tasks are kept, and found again.
 
     Returns
     -------
@@ -115,11 +136,23 @@ def rejection_posterior(
         end = -(-budget // job.heads)
         while at < end and not total.full:
             stop = min(at + draws, end)
-            yield _Task(index, at, stop, min(stop * job.heads, budget) - at * job.heads)
+            task = _Task(index, at, stop, min(stop * job.heads, budget) - at * job.heads)
+            kept = None if store is None else read_sums(store, task.name, given.m, task.span)
+            if kept is None:
+                yield task
+            else:
+                total.receive(task, kept)
+                if progress is not None:
+                    progress.update(task.networks)
             at, index, draws = stop, index + 1, min(2 * draws, _task_draws(job))
 
+    def receive(task: _Task, result: ClusterSums) -> None:
+        if store is not None:
+            write_sums(store, task.name, result, task.span)
+        total.receive(task, result)
+
     run_tasks(
-        partial(_run, job, given), tasks(), on_result=total.receive, workers=workers,
+        partial(_run, job, given), tasks(), on_result=receive, workers=workers,
         progress=progress, amount=lambda t: t.networks,
     )  # fmt: skip
     if total.sums.accepted == 0:

@@ -12,6 +12,7 @@ until it has all of them. That is not a draw from the posterior; ``burn_in`` swe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,21 +21,31 @@ from typing import Any
 import numpy as np
 
 from simprior import rng
+from simprior.boolean.blocks import (
+    Clock,
+    Piece,
+    check_rows,
+    generator_state,
+    restore_generator,
+    run_chains,
+)
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import NETWORK, Updates, Whole, checked, shown
-from simprior.engine import Progress, run_tasks
+from simprior.engine import Progress
 from simprior.errors import InputError, NumericalError
 from simprior.memory import check_fits
 from simprior.network import ACTIVATIONS, Network, check_size
+from simprior.store import RunDir
 from simprior.training.mcmc import _slice_kernel as kernel
 from simprior.training.mcmc.chains import counts_of_chains
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
 
 SETTLE_LIMIT = 20_000  # sweeps to find a network that agrees with S
 _CHUNK = 1 << 12  # records unpacked at a time
+_ARRAYS = ("w", "h", "pre", "z", "active")
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,6 @@ class State:
         return (self.full[2] > 0).astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class _Done:
-    words: np.ndarray
-    settled: int
-    updates: int
-    tries: int
-
-
 @checked(network=NETWORK, workers=Whole(1), progress=Updates())
 def slice_posterior(
     network: Network,
@@ -88,6 +91,7 @@ def slice_posterior(
     settle_limit: int = SETTLE_LIMIT,
     workers: int = 1,
     progress: Progress | None = None,
+    store: RunDir | None = None,
 ) -> FunctionCounts:
     """Draw functions from P_B(f|S) of a finite network by elliptical slice sampling.
 
@@ -111,6 +115,8 @@ def slice_posterior(
         Sweeps in which a chain must find a network that agrees with S.
     workers, progress
         See :func:`simprior.engine.run_tasks`; progress counts records.
+    store : RunDir, optional
+        Where draws and states of the chains are kept, and found again (``boolean.blocks``).
 
     Returns
     -------
@@ -138,21 +144,20 @@ def slice_posterior(
     draws = -(-samples // chains)
     burn = thin * draws // 2 if burn_in is None else burn_in
     options = Options(draws, thin, burn, settle_limit)
-    done: dict[int, _Done] = {}
-    run_tasks(
-        partial(run_chain, network, given, options, seed), range(chains),
-        on_result=done.__setitem__, workers=min(workers, chains), progress=progress,
-        amount=lambda _: draws,
+    found = run_chains(
+        partial(run_chain, network, given, options, seed), chains, network.m, store,
+        workers=workers, progress=progress,
     )  # fmt: skip
-    parts = [done[c] for c in range(chains)]
-    tries = sum(p.tries for p in parts)
+    words, ends = [w for w, _ in found], [state for _, state in found]
+    check_rows(words, draws, "chain")
+    tries = sum(int(end["tries"]) for end in ends)
     info = {
         "method": "slice", "thin": thin, "burn_in": burn,
-        "acceptance": sum(p.updates for p in parts) / tries if tries else 1.0,
-        "settle_sweeps": max(p.settled for p in parts),
+        "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
+        "settle_sweeps": max(int(end["settled"]) for end in ends),
     }  # fmt: skip
     bits = 0 if network.inputs is not None else network.n
-    return counts_of_chains(np.stack([p.words for p in parts]), given, bits, info)
+    return counts_of_chains(np.stack(words), given, bits, info)
 
 
 MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "max_depth": 30}
@@ -170,23 +175,65 @@ def check_at_least(name: str, value: Any, low: int) -> None:
 
 
 def run_chain(
-    network: Network, given: TrainingSet, options: Options, seed: int, chain: int
-) -> _Done:
-    """Chain number ``chain``: start, burn-in, records. Raises :class:`NumericalError`."""
+    network: Network, given: TrainingSet, options: Options, seed: int, chain: int,
+    kept: dict[str, Any] | None = None, seconds: float = math.inf,
+) -> Piece:  # fmt: skip
+    """Go on with chain number ``chain`` for about ``seconds``: start, burn-in, records.
+
+    Raises :class:`NumericalError` if it finds no network that agrees with S.
+    """
     source = rng.generator(seed, "slice", chain)
     state = start(network, given, source)
-    settled = settle(state, given, source, options.settle)
-    advance(state, given, source, options.burn_in)
-    words, updates, tries = [], 0, 0
-    for at in range(0, options.draws, _CHUNK):
-        tables = np.empty((min(_CHUNK, options.draws - at), network.m), np.uint8)
-        u, n = kernel.run_chain(
+    at = {"settled": 0, "burned": -1, "drawn": 0, "updates": 0, "tries": 0}
+    if kept is not None:
+        _restore(state, source, kept)
+        at = {name: int(kept[name]) for name in at}
+    clock = Clock(seconds)
+    if at["burned"] < 0:
+        _settle_on(state, given, source, options.settle, at, clock)
+    if at["burned"] >= 0:
+        for count in clock.portions(at["burned"], options.burn_in, _CHUNK):
+            advance(state, given, source, count, fresh=at["burned"] == 0)
+            at["burned"] += count
+    words = [np.empty((0, n_words(network.m)), np.uint64)]
+    if at["burned"] == options.burn_in:
+        for count in clock.portions(at["drawn"], options.draws, _CHUNK):
+            tables = np.empty((count, network.m), np.uint8)
+            updates, tries = kernel.run_chain(
+                state.spec, state.arrays, state.work, state.blocks, given.bits, state.active,
+                source, options.thin, state.full, tables,
+            )  # fmt: skip
+            words.append(pack(tables))
+            at["drawn"] += count
+            at["updates"] += updates
+            at["tries"] += tries
+    arrays = dict(zip(_ARRAYS, (*state.arrays, state.active), strict=True))
+    end = {**at, **arrays, "source": generator_state(source)}
+    return Piece(np.concatenate(words), end, at["drawn"] == options.draws)
+
+
+def _settle_on(
+    state: State, given: TrainingSet, source: np.random.Generator, limit: int, at: dict[str, int],
+    clock: Clock,
+) -> None:  # fmt: skip
+    """Sweeps towards S until it holds (``burned`` becomes 0) or the time is up."""
+    for count in clock.portions(at["settled"], limit, limit):
+        done = kernel.settle(
             state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source,
-            options.thin, state.full, tables,
+            count,
         )  # fmt: skip
-        words.append(pack(tables))
-        updates, tries = updates + u, tries + n
-    return _Done(np.concatenate(words), settled, updates, tries)
+        at["settled"] += count if done < 0 else int(done)
+        if done >= 0:
+            at["burned"] = 0
+            return
+    if at["settled"] >= limit:
+        raise _unsettled(state, given, limit)
+
+
+def _restore(state: State, source: np.random.Generator, kept: dict[str, Any]) -> None:
+    for name, array in zip(_ARRAYS, (*state.arrays, state.active), strict=True):
+        array[...] = kept[name]
+    restore_generator(source, kept["source"])
 
 
 def start(network: Network, given: TrainingSet, source: np.random.Generator) -> State:
@@ -235,21 +282,29 @@ def settle(state: State, given: TrainingSet, source: np.random.Generator, limit:
         state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source, limit
     )
     if done < 0:
-        raise NumericalError(
-            f"slice sampling: {int(state.active.sum())} of {given.index.size} training labels "
-            f"fitted after {limit} sweeps: expected all; check that the network can represent "
-            "them, or raise settle_limit"
-        )
+        raise _unsettled(state, given, limit)
     return int(done)
 
 
-def advance(state: State, given: TrainingSet, source: np.random.Generator, sweeps: int) -> None:
-    """``sweeps`` sweeps without a record."""
-    empty = np.empty((min(sweeps, 1), len(state.full[2])), np.uint8)
-    kernel.run_chain(
-        state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source,
-        sweeps, state.full, empty,
-    )  # fmt: skip
+def _unsettled(state: State, given: TrainingSet, limit: int) -> NumericalError:
+    return NumericalError(
+        f"slice sampling: {int(state.active.sum())} of {given.index.size} training labels "
+        f"fitted after {limit} sweeps: expected all; check that the network can represent "
+        "them, or raise settle_limit"
+    )
+
+
+def advance(
+    state: State, given: TrainingSet, source: np.random.Generator, sweeps: int, fresh: bool = True
+) -> None:
+    """``sweeps`` sweeps without a record; ``fresh``: activations on S are computed anew before."""
+    if fresh and sweeps:
+        fans, widths, _, _, code = state.spec
+        w, h, pre, z = state.arrays
+        kernel.forward(w, fans, widths, code, h, pre, z)
+    kernel.sweeps(
+        state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source, sweeps
+    )
 
 
 def with_labels(given: TrainingSet, table: np.ndarray) -> TrainingSet:

@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior import rng
+from simprior.boolean.blocks import Clock, Piece, check_rows, run_chains
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import NETWORK, Updates, Whole, checked, finite, shown
-from simprior.engine import Progress, run_tasks
+from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.memory import check_fits
 from simprior.network import Network, check_size
+from simprior.store import RunDir
 from simprior.training.mcmc.chains import counts_of_chains
-from simprior.training.mcmc.hmc import chain_major, run_hmc
+from simprior.training.mcmc.hmc import HMCRun, chain_major
 from simprior.training.mcmc.slice_sampling import check_at_least
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
 
@@ -137,6 +139,7 @@ def hmc_posterior(
     accept: float = 0.8,
     workers: int = 1,
     progress: Progress | None = None,
+    store: RunDir | None = None,
 ) -> FunctionCounts:
     """Draw functions from the posterior under the soft likelihood by HMC.
 
@@ -144,7 +147,7 @@ def hmc_posterior(
     ----------
     network : Network
         Gaussian weights; any activation that torch can differentiate.
-    train_index, labels, target, samples, seed, chains, thin, workers, progress
+    train_index, labels, target, samples, seed, chains, thin, workers, progress, store
         As in :func:`simprior.training.mcmc.slice_sampling.slice_posterior`.
     beta : float
         Inverse temperature of the likelihood, in units of 1 / output.
@@ -176,24 +179,25 @@ def hmc_posterior(
     draws = -(-samples // chains)
     warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
     groups = [_Group(c, min(c + GROUP, chains)) for c in range(0, chains, GROUP)]
-    done: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, int]] = {}
-
-    def receive(group: _Group, result: tuple[np.ndarray, np.ndarray, np.ndarray, int]) -> None:
-        done[group.first] = result
-
-    run_tasks(
-        partial(_run, network, given, beta, seed, draws, warmup, thin, leapfrog, accept), groups,
-        on_result=receive, workers=min(workers, len(groups)), progress=progress,
-        amount=lambda g: draws * (g.stop - g.first),
+    found = run_chains(
+        partial(_run, network, given, beta, seed, draws, warmup, thin, leapfrog, accept, groups),
+        len(groups), network.m, store, workers=workers, progress=progress,
     )  # fmt: skip
-    parts = [done[g.first] for g in groups]
+    sizes = [g.stop - g.first for g in groups]
+    for (part, _), size in zip(found, sizes, strict=True):
+        check_rows([part], draws * size, "chains of group")
+    ends = [end for _, end in found]
+    words = np.concatenate([
+        chain_major(part.reshape(draws, size, -1))
+        for (part, _), size in zip(found, sizes, strict=True)
+    ])  # fmt: skip
+    rates = np.concatenate([end["total"] for end in ends]) / (draws * thin)
     info = {
         "method": "hmc", "beta": float(beta), "thin": thin, "burn_in": warmup,
-        "leapfrog": leapfrog, "acceptance": float(np.concatenate([p[1] for p in parts]).mean()),
-        "step": float(np.concatenate([p[2] for p in parts]).mean()),
-        "divergent": sum(p[3] for p in parts),
+        "leapfrog": leapfrog, "acceptance": float(rates.mean()),
+        "step": float(np.concatenate([end["step"] for end in ends]).mean()),
+        "divergent": sum(int(end["divergent"].sum()) for end in ends),
     }  # fmt: skip
-    words = np.concatenate([p[0] for p in parts])
     return counts_of_chains(words, given, 0 if network.inputs is not None else network.n, info)
 
 
@@ -207,21 +211,25 @@ def check_beta(beta: Any) -> float:
 
 def _run(
     network: Network, given: TrainingSet, beta: float, seed: int, draws: int, warmup: int,
-    thin: int, leapfrog: int, accept: float, group: _Group,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:  # fmt: skip
-    """((C, T, W) functions, acceptance, step sizes, divergences) of a group of chains."""
+    thin: int, leapfrog: int, accept: float, groups: list[_Group], number: int,
+    kept: dict[str, Any] | None = None, seconds: float = math.inf,
+) -> Piece:  # fmt: skip
+    """Go on with a group of chains: draws (T * C, W), draw after draw."""
     import torch
 
+    group = groups[number]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         target = SoftTarget(network, given, beta)
         sources = [rng.generator(seed, "hmc", c) for c in range(group.first, group.stop)]
-        start = np.stack([source.standard_normal(target.size) for source in sources])
-        found = run_hmc(
-            target, start, draws, warmup, sources, leapfrog=leapfrog, accept=accept, thin=thin,
-            record=target.functions,
-        )  # fmt: skip
+        run = HMCRun(target, sources, warmup, draws * thin, leapfrog, accept)
+        if kept is None:
+            run.begin(np.stack([source.standard_normal(target.size) for source in sources]))
+        else:
+            run.restore(kept)
+        records = run.advance(Clock(seconds), thin, target.functions)
     finally:
         torch.set_num_threads(threads)
-    return chain_major(found.records), found.acceptance, found.step, int(found.divergent.sum())
+    words = np.concatenate([np.empty((0, n_words(network.m)), np.uint64), *records])
+    return Piece(words, run.state(), run.done == draws * thin)
