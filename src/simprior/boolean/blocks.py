@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,8 @@ BLOCK_SECONDS = 10.0  # work of a chain that a kill may cost, about
 State = dict[str, Any]
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """Work to be done: chain ``chain`` from ``state`` on (None: from its start)."""
 
     chain: int

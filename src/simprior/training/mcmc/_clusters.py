@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -116,6 +117,6 @@ def read_sums(store: RunDir, name: str, m: int, span: list[int]) -> ClusterSums 
     rows = Rows(words_from_columns(found, m), *(found[column] for column in _COLUMNS))
     ones = np.zeros((m + 1, 3), np.int64)
     ones[meta["t"]] = np.array(meta["ones"], np.int64).reshape(-1, 3)
-    totals = [int(meta[total]) for total in _TOTALS]
+    totals: dict[str, Any] = {total: int(meta[total]) for total in _TOTALS}
     wrong = np.array(meta["wrong"], np.int64)
-    return ClusterSums(rows, found["cross"], ones, *totals, wrong)
+    return ClusterSums(rows, found["cross"], ones, wrong=wrong, **totals)
