@@ -76,9 +76,7 @@ class Imported:
         twice = max(0, len(self.words) - distinct)
         read = [_many(len(self.words), "line"), _many(distinct, "function"), kind]
         parts = [f"{', '.join(read)}, counts {total:,}"]
-        parts += (
-            [f"functions repeated on {_many(twice, 'line')}: counts added"] if twice else []
-        )
+        parts += [f"functions repeated on {_many(twice, 'line')}: counts added"] if twice else []
         return "; ".join([*parts, *self.notes])
 
 
