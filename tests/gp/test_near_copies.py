@@ -143,7 +143,7 @@ def test_tangent_kernels_of_kinks_on_one_line(activation, p, q, depth):
     inputs = scale[:, None] * np.random.default_rng(1).standard_normal(7)
     K0 = inputs @ inputs.T / 7
     same = scale > 0
-    # for u = s z, phi(u) = s p z + |s| q |z|: E[phi phi] = (p p s s' + q q |s s'|) E[z z], and so on
+    # for u = s z, phi(u) = s p z + |s| q |z|: linear in z on either side of 0
     size = (p + q) * np.abs(scale), (q - p) * np.abs(scale)  # slopes times z > 0, and z < 0
     fields = np.where(same, size[0], size[1]), np.where(same, size[1], size[0])
     slopes = np.where(same, p + q, p - q), np.where(same, p - q, p + q)
