@@ -84,7 +84,7 @@ CASES = {
     "posterior-rejection": Case([*POSTERIOR, "--method", "rejection", "--samples", "16"]),
     "posterior-slice": Case([*POSTERIOR, "--method", "slice", *CHAINS]),
     "posterior-hmc": Case([*POSTERIOR, "--method", "hmc", *CHAINS]),
-    "measure": Case(["measure", "grid", "--measures", "lz,norms", "--workers", "1", "--quiet"]),
+    "measure": Case(["measure", "little", "--measures", "lz,norms", "--workers", "1", "--quiet"]),
     "correlate": Case(["correlate", "m", "--bootstrap", "50", "--permutations", "50", "--quiet"]),
     "sensitivity": Case(["sensitivity", "--n", "8,10,12", "--hidden", "4", "--networks", "3",
                          "--strings", "2", "--workers", "1", "--quiet"]),
@@ -131,6 +131,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 MADE = {
     "done": CASES["sample"].line,
     "grid": ["sweep", "grid.toml", "--workers", "1", "--quiet"],
+    "little": ["sweep", "few.toml", "--workers", "1", "--quiet"],
     "m": ["measure", "grid", "--measures", "lz,norms", "--workers", "1", "--quiet"],
 }
 """Runs that other commands read, made when first needed."""
