@@ -31,8 +31,8 @@ loss = "mse"
 runs = 2
 max_epochs = 200
 [grid]
-train = [3, 5]
-data_seed = [0, 1, 2, 3, 4, 5]
+train = [4]
+data_seed = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
 [optimizers.sgd]
 lr = [0.1]
 """
@@ -42,11 +42,13 @@ title = "Tiny"
 n = 3
 hidden = [4]
 train = 4
-runs = 1
-max_epochs = 200
+runs = 3
+max_epochs = 1000
 [train.grid]
 target = ["x1", "majority"]
 data_seed = [1, 2]
+[train.optimizers.adam]
+lr = [0.05]
 [measure]
 measures = "lz,norms"
 [[table]]
@@ -122,7 +124,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("faults")
     (base / "counts.txt").write_text("0x0f 30\n0x00 60\n0xff 10\n")
     (base / "grid.toml").write_text(GRID)
-    (base / "few.toml").write_text(GRID.replace("[0, 1, 2, 3, 4, 5]", "[0]"))
+    (base / "few.toml").write_text(
+        GRID.replace(
+            "data_seed = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]",
+            "data_seed = [0, 1]",
+        )
+    )
     (base / "study.toml").write_text(STUDY)
     return base
 
