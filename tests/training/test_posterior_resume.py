@@ -33,7 +33,7 @@ def _draws(name: str) -> Draw:
         K = nngp(NET, input_matrix(NET))
         return partial(gp.sample_posterior, K, INDEX, LABELS, 70, 3, name)
     if name == "rejection":
-        return partial(rejection_posterior, NET, INDEX, LABELS, 900, 3, max_draws=10**5)
+        return partial(rejection_posterior, NET, INDEX, LABELS, 900, 3, max_draws=10**5, heads=4)
     if name == "slice":
         return partial(slice_posterior, NET, INDEX, LABELS, 20, 3, chains=3, burn_in=4, thin=2)
     return partial(hmc_posterior, NET, INDEX, LABELS, 20, 3, chains=10, burn_in=5, leapfrog=3)
@@ -66,7 +66,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "BLOCK_SECONDS", 0.0)
     monkeypatch.setattr(gp, "_TASK", 32)
     monkeypatch.setattr(gp, "_ROWS", 8)
-    monkeypatch.setattr(rejection_module, "_FIRST_TASK", 512)
+    monkeypatch.setattr(rejection_module, "_TASK_WORK", 1.0)
 
 
 @pytest.mark.parametrize("name", ["exact", "ep", "rejection", "slice", "hmc"])

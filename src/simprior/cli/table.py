@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from simprior.cli.common import Reading
 from simprior.cli.output import say_unlisted, set_up_logging
 from simprior.cli.values import MaybeCount, MaybePath, MaybeText, Texts, choice
-from simprior.errors import InputError
+from simprior.errors import InputError, StoreError
 
 LABEL = "tab:functions"
 
@@ -101,6 +101,8 @@ def _other(spec: Table, form: str) -> int:
     from simprior.analysis.study_frames import table_file
     from simprior.analysis.tables import safe_label
 
+    if spec.file is None:
+        _check_whole(spec.path)
     whole = run_tables.run_table(spec.path, spec.file, columns=spec.columns)
     paper = form == "latex" and spec.columns is None
     every = spec.out is not None or "kendall" in whole
@@ -121,6 +123,18 @@ def _other(spec: Table, form: str) -> int:
             "%d of %d columns; choose with --columns", len(frame.columns), len(whole.columns)
         )
     return 0
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse the main table of a run that is not done: it may be another one until then."""
+    from simprior.store import load_run
+
+    run = load_run(path)
+    if run.status != "complete" and run.command != "study":  # a study may be read by stages
+        raise StoreError(
+            f"{path}: expected a complete run, found one of 'simprior {run.command}' that is "
+            f"{run.status}; finish it with --resume, or name a table with --file"
+        )
 
 
 def command_line(spec: Table, form: str) -> str:
