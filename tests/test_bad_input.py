@@ -238,3 +238,14 @@ def test_inputs_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     message = refused(capsys, "--inputs", str(tmp_path / "x.npy"))
     assert message.startswith("inputs of shape (1, 2): expected a finite (m, d) matrix")
     assert "cannot be read" in refused(capsys, "--inputs", str(tmp_path / "no.npy"))
+
+
+@pytest.mark.parametrize("command", ["posterior", "bound"])
+def test_a_cluster_is_refused_by_commands_that_work_here(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--executor", "dask"]) == 2
+    assert capsys.readouterr().err == (
+        "simprior: error: executor=dask: expected local: this command works on one machine; "
+        "leave --executor and --executor-options out\n"
+    )

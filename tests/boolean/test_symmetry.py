@@ -14,6 +14,7 @@ from scipy.stats import chi2
 
 from simprior.boolean.inputs import bit_matrix, input_matrix
 from simprior.boolean.names import function_names, named
+from simprior.boolean.sampling import sample
 from simprior.boolean.symmetry import Symmetry, canonical, pool, symmetries
 from simprior.boolean.truthtable import pack, unpack
 from simprior.errors import InputError
@@ -281,3 +282,12 @@ def test_members_of_a_class_are_equally_frequent():
         freedom = np.sum(pooled.orbit - 1)
         assert freedom > 40 and np.min(share) > 5
         assert chi2.sf(statistic, freedom) > 1e-6
+
+
+def test_a_pool_within_one_task_has_wide_intervals_and_no_error():
+    """One task shows no spread: every class has the largest design effect there is."""
+    counts = sample(Network(n=3, hidden=(4,)), samples=2000, heads=50, pool=True)
+    frame = counts.pooled.to_frame()
+    assert counts.pooled.draws == 1
+    assert (frame["design_effect"] == 2000).all()
+    assert ((frame["p_low"] <= frame["p"]) & (frame["p"] <= frame["p_high"])).all()

@@ -41,6 +41,7 @@ SPEC = Bound
 def run(spec: Bound) -> int:
     """Estimate ln P(C(S)) and print both bounds."""
     set_up_logging(spec.quiet)
+    spec.check_here()
     check_device(spec)
     if spec.data is None:
         raise InputError("no data", "a training set", "pass for example --data digits")

@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from simprior.cli.values import Integer, MaybeCount, MaybePath, Options, choice
+from simprior.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,14 @@ class ComputeOptions(Output):
 
         check_executor(self.executor, self.executor_options)
         return self.workers or available_cores()
+
+    def check_here(self) -> None:
+        """Refuse a cluster for a command that works on this machine only."""
+        if self.executor != "local" or self.executor_options:
+            raise InputError(
+                f"executor={self.executor}", "local: this command works on one machine",
+                "leave --executor and --executor-options out",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,7 @@ SPEC = Posterior
 def run(spec: Posterior) -> int:
     """Draw, print the most frequent functions and what is known about the draws."""
     set_up_logging(spec.quiet)
+    spec.check_here()
     check_device(spec)
     if spec.target is None:
         raise InputError("no target", "a function", "pass for example --target x1")

@@ -106,7 +106,7 @@ def tilted(
     ----------
     draws : int
         Number of draws (the first round, if ``tol`` is given). Of fewer than 256 the result is
-        marked unreliable: at 64 it is more than 3 standard errors off in 1 % of the seeds.
+        marked unreliable: at 64 it is more than 3 standard errors off in 1-3 % of the seeds.
     tol : float, optional
         Wanted standard error in nats: draws are doubled until it is reached or ``max_draws`` spent.
     kappa : tuple of float, optional
