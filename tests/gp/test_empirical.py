@@ -113,7 +113,7 @@ def test_random_state_is_explicit_and_untouched():
         (lambda: empirical_nngp(lambda: 3, X), InputError, "Module"),
         (lambda: empirical_nngp(lambda: torch.nn.Flatten(0), X), InputError, "module output"),
         (lambda: empirical_nngp(_Conv, X, seed=-1), InputError, "seed"),
-        (lambda: empirical_nngp(_Conv, "abc"), InputError, "X of shape"),
+        (lambda: empirical_nngp(_Conv, "abc"), InputError, "real numbers"),
         (lambda: empirical_ntk(Network(activation="step"), X), InputError, "derivative"),
         (lambda: empirical_ntk(Network(activation=np.tanh), X), InputError, "torch"),
         (
