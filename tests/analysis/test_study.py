@@ -347,7 +347,7 @@ GOOD = "[train]\ntarget = 'x1'\nn = 4\ntrain = 8\n[measure]\n"
         ("[train]\n[[table]]\ncolumn = 'a'\n", "did you mean columns"),
         ("[train]\ntarget = 'x1'\n[targets]\ndraw = 3\n", "did you mean draws"),
         (GOOD + "measures = 'prior,lzz'\n", "did you mean lz"),
-        (GOOD + "held_out = 'half'\n", "held_out=half"),
+        (GOOD + "held_out = 'half'\n", "held_out='half'"),
         (GOOD + "networks = 0\n", "networks=0"),
         (GOOD + "alphas = [0]\n", "alphas=[0]"),
         (GOOD + "[correlate]\ny = 'test_eror'\n", "did you mean test_error"),

@@ -56,7 +56,7 @@ class FakeCounts:
         cls.last = made  # type: ignore[attr-defined]
         return made
 
-    def save(self, out: Path) -> None:
+    def save(self, out: Path, *, overwrite: bool = False) -> None:
         self.made["out"] = out
 
 
@@ -108,11 +108,9 @@ def test_sample_passes_everything_on(fake: dict[str, Any], capsys: Any, tmp_path
     assert "samples      10" in output.out
 
 
-def test_sample_defaults_to_all_cores(fake: dict[str, Any], capsys: Any) -> None:
-    from simprior.engine import available_cores
-
+def test_sample_in_memory_defaults_to_one_worker(fake: dict[str, Any], capsys: Any) -> None:
     assert main(["sample", "--quiet"]) == 0
-    assert fake["workers"] == available_cores()
+    assert fake["workers"] == 1
 
 
 def test_sample_json(fake: dict[str, Any], capsys: Any) -> None:

@@ -399,7 +399,7 @@ class FunctionCounts:
             )
         count = count.astype(np.int64)
         total = float(count.sum(dtype=float))
-        samples = whole("samples", int(total) if samples is None else samples, 1)
+        samples = int(total) if samples is None else whole("samples", samples, 1)
         if (count < 1).any() or total > samples or total >= 2**53:
             raise InputError(
                 f"counts that add up to {total:.16g}, of samples={samples}",
