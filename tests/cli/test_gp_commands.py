@@ -115,7 +115,7 @@ def test_larger_train_than_data_uses_all_with_one_warning(
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert lines[0].startswith("simprior: digits: 1797 examples, 64 features, 10 classes: 0 (178)")
-    assert lines[1].startswith("simprior: digits 3,8: 357 training and 0 test inputs, 0 test inputs")
+    assert lines[1].startswith("simprior: digits 3,8: 357 training and 0 test inputs")
     assert lines[2:] == [f"simprior: {warning}"]
     summary = json.loads(captured.out)["summary"]
     assert (summary["train"], summary["test"]) == (357, 0)
