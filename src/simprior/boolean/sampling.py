@@ -303,7 +303,8 @@ def _run(
     if store is None:
         totals = [tallies[t.index] for t in tasks]
         counts = FunctionCounts.from_rows(job, main.rows(), totals)
-        return counts.with_pool(pooled.rows(), max(1.0, job.samples / job.replicate)) if job.pool else counts
+        replicates = max(1.0, job.samples / job.replicate)
+        return counts.with_pool(pooled.rows(), replicates) if job.pool else counts
     metas = store.shards
     totals = [Tally.from_meta(metas[t.name]["meta"], job.model.m) for t in tasks]
     return _finish(store, job, tasks, totals, memory)

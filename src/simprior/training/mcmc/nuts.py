@@ -15,7 +15,7 @@ from simprior.boolean.blocks import Piece, check_rows, run_chains
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words
-from simprior.checks import NETWORK, Updates, Whole, checked
+from simprior.checks import NETWORK, Number, Updates, Whole, checked
 from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.memory import check_fits
@@ -27,7 +27,7 @@ from simprior.training.mcmc.soft import BETA, SoftTarget, check_beta
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
 
 
-@checked(network=NETWORK, workers=Whole(1), progress=Updates())
+@checked(network=NETWORK, accept=Number(0, 1, open=True), workers=Whole(1), progress=Updates())
 def nuts_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,

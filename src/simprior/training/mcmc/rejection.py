@@ -27,7 +27,7 @@ from simprior.boolean.dnf import RandomDNF, sample_dnf_chunk
 from simprior.boolean.merge import Merger, Profile
 from simprior.boolean.sampling import check_samples, make_job
 from simprior.boolean.truthtable import n_words, pack
-from simprior.checks import NETWORK, Updates, Whole, checked
+from simprior.checks import Updates, Whole, checked
 from simprior.engine import Progress, run_tasks
 from simprior.errors import NumericalError
 from simprior.estimate import korn_graubard, share_stderr
@@ -69,7 +69,7 @@ class _Task:
         return [self.first, self.stop, self.networks]
 
 
-@checked(network=NETWORK, workers=Whole(1), progress=Updates())
+@checked(workers=Whole(1), progress=Updates())
 def rejection_posterior(
     network: Network | RandomDNF,
     train_index: Sequence[int] | np.ndarray,

@@ -23,7 +23,7 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack
-from simprior.checks import NETWORK, Updates, Whole, checked, finite, shown
+from simprior.checks import NETWORK, Number, Updates, Whole, checked, finite, shown
 from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.memory import check_fits
@@ -122,7 +122,7 @@ class _Group:
     stop: int
 
 
-@checked(network=NETWORK, workers=Whole(1), progress=Updates())
+@checked(network=NETWORK, accept=Number(0, 1, open=True), workers=Whole(1), progress=Updates())
 def hmc_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,
