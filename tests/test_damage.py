@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from simprior.boolean import sampling
 from simprior.boolean.counts import FunctionCounts
 from simprior.cli import main
 from simprior.errors import StoreError
-from simprior.store import load_run, read_table
+from simprior.store import load_run, read_table, verification
 from simprior.store_manifest import MANIFEST, read_manifest, save_manifest
 
 NOT_RESULTS = {"log.txt", ".simprior.lock"}
@@ -417,3 +418,25 @@ def test_a_flipped_bit_in_other_runs(
     reading = {"info": (["info", copy, "--json"], ())}
     table = {"table": (["table", copy, "--file", main_table], [main_table])}
     assert flip_all(source, run, reading | table, 20, 3, copy) >= 60
+
+
+def test_verification_holds_where_it_was_asked_for(runs: Path, tmp_path: Path) -> None:
+    """A block that does not verify is that of its own thread."""
+    copy = tmp_path / "run"
+    shutil.copytree(runs / "plain", copy)
+    (copy / "config.toml").write_text("# edited\n")
+    refused: list[str] = []
+
+    def load() -> None:
+        try:
+            FunctionCounts.load(copy)
+        except StoreError as error:
+            refused.append(str(error))
+
+    with verification(False):
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join()
+        load()
+    load()
+    assert len(refused) == 2

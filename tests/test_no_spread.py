@@ -17,7 +17,7 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.names import named
 from simprior.boolean.truthtable import pack
 from simprior.boolean.unseen import good_turing
-from simprior.estimate import clopper_pearson, mean_stderr, share_stderr
+from simprior.estimate import clopper_pearson, mean_stderr, sample_sd, share_stderr
 from simprior.gp.event import make_event
 from simprior.gp.linalg import factor
 from simprior.network import Network
@@ -256,3 +256,12 @@ def test_errors_of_correlated_columns() -> None:
                           "y": [0, 1, 2, 3, 4, 5]})  # fmt: skip
     for axis, psi, error, groups, _ in granulated_tau(cells, "x", "y", ["a", "b"])[:2]:
         assert psi == 1 and error == pytest.approx(2 / (groups + 2)), axis
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_no_number_has_no_spread_and_no_error(bad: float) -> None:
+    """nan and inf compare as False with anything: they must not pass for values without spread."""
+    values = np.array([bad, 1.0, 2.0])
+    assert np.isnan(sample_sd(values))
+    assert math.isnan(mean_stderr(values))
+    assert np.isnan(share_stderr(math.nan, 10.0))

@@ -284,7 +284,8 @@ class Updates:
 
     def __call__(self, name: str, value: Any) -> Any:
         """The value in its plain form."""
-        if value is not None and not callable(getattr(value, "update", None)):
+        collection = isinstance(value, dict | set)  # they have an update() of another kind
+        if value is not None and (collection or not callable(getattr(value, "update", None))):
             raise _bad(name, value, "an object with update(number)", "pass a tqdm bar, or None")
         return value
 

@@ -11,6 +11,7 @@ import csv
 import gzip
 import itertools
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ def read_text(path: Path) -> str:
     """
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
+        try:
+            data = gzip.decompress(data)
+        except (zlib.error, EOFError, OSError) as error:
+            raise ValueError(f"it is compressed, but damaged: {error}") from None
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = data.decode("utf-16")
     elif b"\0" in data or data[:4] == b"PK\x03\x04":

@@ -1,7 +1,7 @@
 """Map a function over tasks: in this process, over a process pool, or over a cluster.
 
 Results arrive in any order, so whatever is built from them must not depend on it. May import:
-errors and ``engine_*`` modules only.
+checks, errors and ``engine_*`` modules only.
 """
 
 from __future__ import annotations

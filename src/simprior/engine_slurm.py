@@ -101,7 +101,7 @@ def how_it_ended(job: str) -> str:
     """State and exit code of a job that is over, from scontrol or sacct; may be empty."""
     status, output, _ = ask("scontrol", "show", "job", "-o", job)
     if not status:
-        found = dict(re.findall(r"\b(JobState|ExitCode|Reason)=(\S+)", output))
+        found = dict(re.findall(r"\b(JobState|ExitCode)=(\S+)", output))
         if "JobState" in found:
             code = found.get("ExitCode", "0:0")
             return found["JobState"] + ("" if code == "0:0" else f" (exit code {code})")

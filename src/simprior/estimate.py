@@ -44,11 +44,15 @@ def sample_sd(values: np.ndarray, axis: int | None = None) -> np.ndarray:
     """Standard deviation (n - 1) of values, exactly 0 where they differ by rounding only.
 
     The mean of n equal numbers need not be that number: which of its last bits are wrong depends on
-    the order of summation, hence on the processor, and 3e-17 is not "no spread".
+    the order of summation, hence on the processor, and 3e-17 is not "no spread". (Whether no spread
+    is no error is another question: see :func:`mean_stderr`.) nan where a value is not finite.
     """
     values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        values = np.where(np.isfinite(values), values, np.nan)
     level = 8.0 * np.finfo(np.float64).eps * np.abs(values).max(axis=axis)
-    return np.where(np.ptp(values, axis=axis) > level, values.std(axis=axis, ddof=1), 0.0)
+    flat = np.ptp(values, axis=axis) <= level
+    return np.where(flat, 0.0, values.std(axis=axis, ddof=1))
 
 
 def clopper_pearson(
@@ -227,7 +231,7 @@ def share_stderr(p: np.ndarray | float, size: np.ndarray | float) -> np.ndarray:
     p, size = np.broadcast_arrays(np.asarray(p, float), np.asarray(size, float))
     inside = np.clip(p, 0.0, 1.0)
     plain = np.sqrt(inside * (1.0 - inside) / size)
-    error: np.ndarray = np.where(plain > 0, plain, 1.0 / (size + 2.0))
+    error: np.ndarray = np.where(plain == 0, 1.0 / (size + 2.0), plain)
     return error
 
 
@@ -241,9 +245,11 @@ def mean_stderr(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> floa
     values = np.asarray(values, float)
     if len(values) < 2:
         return math.nan
-    if np.ptp(values) > _ROUNDING * np.abs(values).max():
-        return float(values.std(ddof=1)) / math.sqrt(len(values))
-    return (high - low) * float(share_stderr(0.0, len(values)))
+    if not np.isfinite(values).all():
+        return math.nan
+    if np.ptp(values) <= _ROUNDING * np.abs(values).max():
+        return (high - low) * float(share_stderr(0.0, len(values)))
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _binomial_bounds(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:

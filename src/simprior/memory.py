@@ -67,6 +67,7 @@ def in_words(size: float) -> str:
     """``1.5 GiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024 or unit == "PiB":
-            return f"{size:.3g} {unit}" if size < 1e6 else f"{size:.0e} {unit}"
+            digits = ".3g" if size < 100 else ".0f" if size < 1e6 else ".0e"
+            return f"{size:{digits}} {unit}"
         size /= 1024
     raise AssertionError

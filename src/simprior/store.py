@@ -362,6 +362,8 @@ class RunDir:
         if not shards and (self.shards or shard_files(self.path / SHARDS)):
             self.log("shards that were left when an earlier run was stopped are removed")
             self.clear_shards()
+        elif shards and self._index.path.exists():  # it is in the manifest already
+            self._index.clear()
         return True
 
     def add_file(self, path: Path | str, **extra: Any) -> None:

@@ -13,6 +13,7 @@ import fcntl
 import io
 import json
 import logging
+import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,19 +35,20 @@ _LARGE = 1 << 26  # bytes from which a file is not hashed again for every piece 
 _VARIABLE = "SIMPRIOR_NO_VERIFY"  # tells workers
 _logger = logging.getLogger("simprior")
 _verify: contextvars.ContextVar[bool] = contextvars.ContextVar("simprior_verify", default=True)
+_WORKER = multiprocessing.parent_process() is not None
 _hashed: set[tuple[Any, ...]] = set()
 _told: set[str] = set()
 
 
 @contextlib.contextmanager
 def verification(verify: bool) -> Iterator[None]:
-    """Within the block hashes are compared (the default), or with False they are not; that holds
-    for workers started inside, too."""
+    """With False, hashes are not compared within the block, nor by workers started inside it; other
+    threads go on comparing. True, the default of every reader, leaves things as they are."""
     if verify:
         yield
         return
     token, before = _verify.set(False), os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = "1"
+    os.environ[_VARIABLE] = "1"  # for workers only
     try:
         yield
     finally:
@@ -56,7 +58,7 @@ def verification(verify: bool) -> Iterator[None]:
 
 
 def _comparing() -> bool:
-    return _verify.get() and os.environ.get(_VARIABLE) != "1"
+    return _verify.get() and not (_WORKER and _VARIABLE in os.environ)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,23 @@ def test_captions_of_watched_functions_do_not_speak_of_frequency(
         assert run("table", "out", "--format", "latex", "--top", top) == 0
         text = capsys.readouterr().out
         assert caption in text and "frequent" not in text
+
+
+def test_an_occupied_directory_is_not_offered_what_import_lacks(tmp_path, capsys):
+    (tmp_path / "f.txt").write_text("00001111 3\n")
+    line = ["import", str(tmp_path / "f.txt"), "--n", "3", "--out", str(tmp_path / "run")]
+    assert main(line) == 0
+    capsys.readouterr()
+    assert main(line) == 2
+    message = capsys.readouterr().err
+    assert "--overwrite" in message and "--resume" not in message
+    assert main([*line, "--overwrite"]) == 0
+
+
+def test_a_damaged_compressed_matrix_is_one_line(tmp_path, capsys):
+    data = bytearray(gzip.compress(b"0,1\n1,0\n1,1\n"))
+    data[12] ^= 0xFF
+    (tmp_path / "x.csv").write_bytes(bytes(data))
+    assert main(["sample", "--inputs", str(tmp_path / "x.csv"), "--samples", "10"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "it cannot be read" in message

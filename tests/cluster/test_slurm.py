@@ -22,7 +22,8 @@ from simprior import engine_cluster
 from simprior.engine import Interrupted, WorkerError, run_tasks
 from simprior.errors import InputError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# one node, so all in one process of pytest-xdist
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("slurm")]
 
 
 def square(task: int) -> int:

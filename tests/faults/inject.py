@@ -205,7 +205,7 @@ def _comparable(path: Path) -> Any:
 
 
 UNSTABLE = {"created", "updated", "finished", "seconds", "argv", "digest", "sha256", "bytes",
-            "checksum", "fingerprint", "options"}  # fmt: skip
+            "checksum", "fingerprint", "options", "versions", "git_commit"}  # fmt: skip
 
 
 def _stable(value: Any) -> Any:

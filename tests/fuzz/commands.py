@@ -32,7 +32,7 @@ LINES: dict[str, list[list[str]]] = {
         ["--from", "run", "--top", "3", "--draws", "64", "--workers", "1"],
     ],
     "train": [
-        [*FAST, "--target", "x1", "--train", "4", "--runs", "4", "--max-epochs", "20"],
+        [*FAST, "--target", "x1", "--train", "4", "--runs", "4", "--max-epochs", "200"],
         [*FAST, "--target", "x1", "--train", "4", "--runs", "4", "--max-epochs", "20",
          "--record", "0,4", "--record-logp", "--record-runs", "2"],
         ["--data", "table.csv", "--label", "class", "--train", "8", "--test", "4", "--hidden", "4",

@@ -58,3 +58,8 @@ def test_agrees_with_hmc() -> None:
     # errors of 8 chains: Student t with 7 degrees of freedom, 8 functions: false alarm 4e-3 at 6
     z = (nuts.p[row] - hmc.p[:8]) / np.hypot(nuts.stderr[row], hmc.stderr[:8])
     assert np.abs(z).max() < 6
+
+
+def test_too_few_draws_for_diagnostics_are_refused_first() -> None:
+    with pytest.raises(InputError, match="at least 4 draws a chain"):
+        nuts_posterior(Network(n=3, hidden=(4,)), [0, 1], [0, 1], samples=6, chains=2)

@@ -26,6 +26,8 @@ from simprior.training.mcmc.slice_sampling import check_at_least
 from simprior.training.mcmc.soft import BETA, SoftTarget, check_beta
 from simprior.training.mcmc.training_set import TrainingSet, make_training_set
 
+_FEWEST = 4
+
 
 @checked(network=NETWORK, accept=Number(0, 1, open=True), workers=Whole(1), progress=Updates())
 def nuts_posterior(
@@ -75,6 +77,11 @@ def nuts_posterior(
     check_size(network)
     check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
+    if draws * thin < _FEWEST:
+        raise InputError(
+            f"samples={samples} by {chains} chains", f"at least {_FEWEST} draws a chain",
+            "draw more --samples, or by fewer --chains",
+        )  # fmt: skip
     warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
     found = run_chains(
         partial(_run, network, given, beta, seed, draws, warmup, thin, accept, max_depth),
