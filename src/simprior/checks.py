@@ -202,20 +202,6 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of a few texts."""
-
-    names: tuple[str, ...]
-
-    def __call__(self, name: str, value: Any) -> str:
-        """The value in its plain form."""
-        if not isinstance(value, str) or value not in self.names:
-            listed = ", ".join(self.names)
-            raise _bad(name, value, f"one of {listed}", f"pass {name}={self.names[0]!r}")
-        return value
-
-
-@dataclass(frozen=True)
 class Switch:
     """True or False (numpy's too)."""
 

@@ -166,13 +166,15 @@ def walltime(options: Mapping[str, Any]) -> int:
                     "see sinfo for the partitions of this cluster",
                 )  # fmt: skip
         chosen = [p for p in known if p.name in wanted]
-    limit = min((p.minutes for p in chosen if p.minutes is not None), default=None)
+    limited = [p for p in chosen if p.minutes is not None]
+    least = min(limited, key=lambda p: p.minutes or 0, default=None)
+    limit = least.minutes if least else None
     if not given:
         return min(MAX_MINUTES, limit or MAX_MINUTES)
-    if limit is not None and minutes > limit:
+    if least and limit is not None and minutes > limit:
         raise InputError(
             f"{given}={minutes}",
-            f"at most {limit} minutes, the limit of partition {chosen[0].name}",
+            f"at most {limit} minutes, the limit of partition {least.name}",
             f"pass {given}={limit}, or leave it out",
         )
     return minutes

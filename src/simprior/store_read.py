@@ -2,7 +2,8 @@
 
 Every file that is read is hashed first and compared with the SHA-256 in the manifest, and so is
 ``config.toml``. Within ``verification(False)`` (``--no-verify``, huge files) hashes are not
-compared, and every file read so is named in the log.
+compared, and every file read so is named in the log. A file of 64 MiB or more is hashed once a
+process, as long as its size and time of change stay the same.
 """
 
 from __future__ import annotations

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-_ROUNDING = 1e-14
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(RunOptions, Reading):
@@ -105,12 +103,9 @@ def run(spec: Measure) -> int:
 
 def spread(values: np.ndarray) -> float:
     """Standard deviation; 0 of values that differ by rounding only, nan of fewer than two."""
-    import numpy as np
+    from simprior.estimate import sample_sd
 
-    if len(values) < 2:
-        return float("nan")
-    same = np.ptp(values) <= _ROUNDING * np.abs(values).max()
-    return 0.0 if same else float(values.std(ddof=1))
+    return float(sample_sd(values)) if len(values) > 1 else float("nan")
 
 
 def summary(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

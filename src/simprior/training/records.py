@@ -17,7 +17,7 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.counts_check import inputs_of
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import StoreError
-from simprior.estimate import clopper_pearson, mean_stderr
+from simprior.estimate import clopper_pearson, mean_stderr, sample_sd
 from simprior.store import RunDir, RunInfo, load_run, write_table
 from simprior.store_read import damaged, verification
 from simprior.store_schema import whole_in
@@ -135,7 +135,7 @@ class TrainResult:
         if not good.any():
             return out
         error = self.test_error[good]
-        spread = float(error.std(ddof=1)) if len(error) > 1 else math.nan
+        spread = float(sample_sd(error)) if len(error) > 1 else math.nan
         first = self.first_fit[good]
         target = self.counts.find(self.problem["target"])[0]
         return {
