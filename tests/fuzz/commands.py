@@ -32,7 +32,8 @@ LINES: dict[str, list[list[str]]] = {
         ["--from", "run", "--top", "3", "--draws", "64", "--workers", "1"],
     ],
     "train": [
-        [*FAST, "--target", "x1", "--train", "4", "--runs", "4", "--max-epochs", "200"],
+        [*FAST, "--target", "x1", "--train", "4", "--runs", "4", "--lr", "0.05",
+         "--max-epochs", "200"],
         [*FAST, "--target", "x1", "--train", "4", "--runs", "4", "--max-epochs", "20",
          "--record", "0,4", "--record-logp", "--record-runs", "2"],
         ["--data", "table.csv", "--label", "class", "--train", "8", "--test", "4", "--hidden", "4",
@@ -110,7 +111,9 @@ def world(folder: Path) -> None:
         "[grid]\nlr = [0.01, 0.1]\n"
     )
     (folder / "recipe.toml").write_text(
-        '[study]\nkind = "prior"\n[sample.one]\nn = 3\nsamples = 500\n'
+        'title = "Tiny"\n[train]\nn = 3\nhidden = [4]\ntrain = 4\nruns = 2\n[train.grid]\n'
+        'target = ["x1"]\ndata_seed = [1]\n[train.optimizers.adam]\nlr = [0.05]\n'
+        '[measure]\nmeasures = "lz"\n'
     )
     import pandas as pd
 
