@@ -14,7 +14,7 @@ from simprior.boolean._watch_kernel import _sort
 from simprior.boolean.symmetry import symmetries
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
 from simprior.boolean.watch import orbit_members, watch_functions
-from simprior.boolean.watch_result import WatchResult
+from simprior.boolean.watch_result import TRUSTED_DRAWS, WatchResult
 from simprior.errors import InputError
 
 SPECS = [
@@ -163,3 +163,22 @@ def test_bad_input(network, functions, message: str) -> None:
 def test_refuses_options_that_do_not_apply() -> None:
     with pytest.raises(InputError, match="dtype float32"):
         sp.sample(sp.Network(n=3), samples=1000, watch=["x1"], dtype="float64")
+
+
+def test_few_effective_draws_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Heavy tails of P(f) given the hidden layers: the spread that was met is not all there is."""
+    narrow = sp.Network(n=4, hidden=(3,) * 6, sigma_w=1.4, sigma_b=0.2, encoding="pm1")
+    few = watch_functions(narrow, ["x1", "parity"], samples=2000, heads=100)
+    assert (few.effective_draws < TRUSTED_DRAWS).any()
+    assert "rest on fewer than 100 effective hidden draws" in caplog.text
+    caplog.clear()
+    many = watch_functions(sp.Network(n=4, hidden=(8,)), ["x1", "const0"], samples=100_000)
+    assert (many.effective_draws > TRUSTED_DRAWS).all()
+    assert "effective hidden draws" not in caplog.text
+
+
+def test_one_draw_has_intervals_without_nan() -> None:
+    one = watch_functions(sp.Network(n=3, hidden=(4,)), ["parity", "const0"], samples=16, heads=16)
+    for frame in (one.to_frame(), one.ones_frame()):
+        assert not frame[["p_low", "p_high"]].isna().any(axis=None)
+        assert (frame["p_low"] <= frame["p"]).all() and (frame["p"] <= frame["p_high"]).all()

@@ -71,3 +71,11 @@ def test_zero_input_without_biases() -> None:
 def test_bad_networks(net: Network, match: str) -> None:
     with pytest.raises(InputError, match=match):
         conditional_log_prior(net, np.ones(8, int), draws=16)
+
+
+def test_a_network_whose_units_are_all_dead_is_the_constant() -> None:
+    """Two relu layers of width 3 without biases: in some draws every unit is 0 on all inputs."""
+    network = Network(n=2, hidden=(3, 3), sigma_w=1.4, sigma_b=0.0, encoding="pm1")
+    for seed in range(20):
+        never, constant = conditional_log_prior(network, ["0110", "0000"], draws=20, seed=seed)
+        assert constant.value > -math.inf and not never.diagnostics["reliable"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from orthants import kernel
+from scipy.special import ndtr
 
 from simprior.errors import NumericalError
 from simprior.gp.linalg import factor, factor_for_noise, reverse_cholesky
@@ -102,3 +103,31 @@ def test_noise_does_not_excuse_a_matrix_that_is_no_covariance() -> None:
     K[0, 1] = K[1, 0] = 1.2
     with pytest.raises(NumericalError, match=r"eigenvalue -0\.2"):
         factor_for_noise(K)
+
+
+@pytest.mark.parametrize("method", ["ep-probit", "laplace"])
+def test_copies_have_noise_of_their_own_under_a_probit(method):
+    """P of two labels of one z ~ N(0, 2) is E[Phi(z)^2] or E[Phi(z) Phi(-z)], by quadrature.
+
+    EP errs by 0.006 nats here and Laplace by 0.03; as copies under a step they were -inf and -ln 2.
+    """
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    z, w = np.sqrt(2.0) * x, w / w.sum()
+    exact = [np.log(w @ (ndtr(z) * ndtr(sign * z))) for sign in (-1, 1)]
+    got = [p.value for p in log_prior(["10", "11"], np.full((2, 2), 2.0), method)]
+    assert np.allclose(got, exact, atol=0.05)
+    near = np.full((2, 2), 2.0) + 1e-9 * np.eye(2)
+    assert np.allclose(got, [p.value for p in log_prior(["10", "11"], near, method)], atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["ep-probit", "laplace"])
+def test_an_input_of_zero_variance_is_a_coin_under_a_probit(method):
+    K = np.array([[0.0, 0, 0], [0, 1.0, 0.3], [0, 0.3, 1.5]])
+    (alone,) = log_prior(["11"], K[1:, 1:], method)
+    for bits in ("011", "111"):
+        (found,) = log_prior([bits], K, method)
+        assert found.value == pytest.approx(alone.value - np.log(2), abs=1e-12)
+    (mean,) = log_prior(["111"], K, method, mean=np.array([0.7, 0.0, 0.0]))
+    assert mean.value == pytest.approx(alone.value + np.log(ndtr(0.7)), abs=1e-12)
+    (nothing,) = log_prior(["10"], np.zeros((2, 2)), method)
+    assert nothing.value == pytest.approx(-2 * np.log(2), abs=1e-12)

@@ -26,7 +26,7 @@ from simprior.boolean.complexity import ones_packed
 from simprior.boolean.inputs import bit_matrix
 from simprior.boolean.symmetry import Symmetry, canonical
 from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
-from simprior.boolean.watch_result import WatchResult
+from simprior.boolean.watch_result import TRUSTED_DRAWS, WatchResult
 from simprior.checks import RUN_OPTIONS, Switch, checked, shown
 from simprior.engine import run_tasks
 from simprior.errors import InputError
@@ -318,10 +318,18 @@ def _result(
     members = np.bincount(work.group, minlength=work.classes).astype(float)[work.row]
     p, error = (x[work.row] for x in _mean(totals["sums"], totals["squares"], job.samples, draws))
     ones_p, ones_error = _mean(totals["ones_sums"], totals["ones_squares"], job.samples, draws)
-    return WatchResult(
+    result = WatchResult(
         job.model.m, words, members, p / members, error / members, ones_p, ones_error,
         job.samples, draws, info={"model": job.model},
     )  # fmt: skip
+    few = int((result.effective_draws < TRUSTED_DRAWS).sum())
+    if few:
+        _logger.warning(
+            "watch: %d of %d functions rest on fewer than %d effective hidden draws; their "
+            "intervals may be too short, for draws with much of P(f) may not have been met: "
+            "raise --samples or lower --heads", few, len(words), TRUSTED_DRAWS,
+        )  # fmt: skip
+    return result
 
 
 def _sum(parts: list[np.ndarray]) -> np.ndarray:

@@ -103,15 +103,17 @@ def _given_hidden(
     rows, first, place = np.unique(features, axis=0, return_index=True, return_inverse=True)
     place = place.reshape(-1)
     alive = rows.any(1)
-    matrix = _factor(rows[alive])
-    covariance = matrix.A @ matrix.A.T
+    matrix = _factor(rows[alive]) if alive.any() else None
     seed = int.from_bytes(entropy[:7], "little")
     out = np.full(len(tables), -math.inf)
     for i, bits in enumerate(tables):
         kept = bits[first]
         if (kept[place] != bits).any() or kept[~alive].any():
             continue
-        event: Event = make_event(kept[alive], covariance, matrix)
+        if matrix is None:  # all outputs are exactly 0, and so is the function
+            out[i] = 0.0
+            continue
+        event: Event = make_event(kept[alive], matrix.A @ matrix.A.T, matrix)
         out[i] = tilted(event, draws=draws, seed=seed).value
     return out
 
@@ -132,7 +134,8 @@ def _combine(logs: np.ndarray, seconds: float) -> LogProb:
     if len(finite) == len(logs) and spread < ROUNDING:
         stderr = max(stderr, _unmet(summary.value, len(logs)))
     enough = summary.ess >= 10.0 and stderr < 1.0
-    trusted = spread <= MAX_SPREAD and enough and not summary.pareto_k > K_LIMIT
+    tail = summary.pareto_k <= K_LIMIT or spread < ROUNDING  # nan: too few draws to tell
+    trusted = spread <= MAX_SPREAD and enough and tail
     diagnostics = {
         "spread": spread,
         "impossible": 1.0 - len(finite) / len(logs),

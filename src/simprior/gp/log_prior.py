@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,8 @@ def iter_log_prior(
     K = check_symmetric(K)
     tables = parse_functions(functions, len(K), n)
     mean = check_mean(mean, len(K))
+    if method in NOISY:
+        return _noisy(estimator, chosen, method, tables, K, mean)
     if mean is None:
         reduction = reduce_inputs(K)
     else:  # copies with different means are no copies
@@ -134,7 +137,7 @@ def iter_log_prior(
     if len(reduction.keep) == 0:
         return (_certain(method, bool(ok), reduction) for ok in possible)
     small = np.ascontiguousarray(reduction.kernel(K))
-    matrix = (factor_for_noise if method in NOISY else factor)(small)
+    matrix = factor(small)
     shift = None if mean is None else mean[reduction.keep]
     return (
         estimator(make_event(bits, small, matrix, shift), **chosen)
@@ -171,6 +174,30 @@ def _estimator(
 def _no_reduction(K: np.ndarray) -> Reduction:
     m = len(K)
     return Reduction(np.arange(m), np.empty(0, np.intp), np.arange(m), np.ones(m, np.int64))
+
+
+def _noisy(
+    estimator: Callable[..., LogProb], options: dict[str, Any], method: str, tables: np.ndarray,
+    K: np.ndarray, mean: np.ndarray | None,
+) -> Iterator[LogProb]:  # fmt: skip
+    """ln P under a probit link. Copies of an input have noise of their own, so nothing is merged;
+    an input of zero variance has label 1 with probability Phi(mean), whatever the others are."""
+    from scipy.special import log_ndtr
+
+    keep, zero = np.flatnonzero(np.diag(K) > 0), np.flatnonzero(np.diag(K) == 0)
+    at_zero = np.zeros(len(zero)) if mean is None else mean[zero]
+    fixed = log_ndtr((2.0 * tables[:, zero] - 1.0) * at_zero).sum(axis=1)
+    if not len(keep):
+        found = {"reliable": True, "converged": True, "reason": "all inputs have zero variance"}
+        return (LogProb(float(value), 0.0, math.inf, method, dict(found)) for value in fixed)
+    small = np.ascontiguousarray(K[np.ix_(keep, keep)])
+    matrix, shift = factor_for_noise(small), None if mean is None else mean[keep]
+
+    def one(bits: np.ndarray, value: float) -> LogProb:
+        found = estimator(make_event(bits[keep], small, matrix, shift), **options)
+        return replace(found, value=found.value + value)
+
+    return (one(bits, float(value)) for bits, value in zip(tables, fixed, strict=True))
 
 
 def _certain(method: str, happens: bool, reduction: Reduction) -> LogProb:
