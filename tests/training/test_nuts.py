@@ -61,5 +61,6 @@ def test_agrees_with_hmc() -> None:
 
 
 def test_too_few_draws_for_diagnostics_are_refused_first() -> None:
+    pytest.importorskip("pyro")
     with pytest.raises(InputError, match="at least 4 draws a chain"):
         nuts_posterior(Network(n=3, hidden=(4,)), [0, 1], [0, 1], samples=6, chains=2)
