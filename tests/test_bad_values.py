@@ -349,3 +349,21 @@ def test_n_that_contradicts_the_inputs_on_the_command_line(
     line = ["sample", *FAST, "--samples", "100", "--inputs", str(tmp_path / "x.csv")]
     assert "n=3 with inputs of shape (3, 2): expected n=2" in refused(capsys, *line)
     assert main([*line, "--n", "2"]) == 0
+
+
+def test_an_activation_module_may_raise_anything(tmp_path, monkeypatch, capsys):
+    (tmp_path / "raises_its_own.py").write_text("class E(BaseException): pass\nraise E('x')\n")
+    monkeypatch.chdir(tmp_path)
+    line = ["sample", "--n", "3", "--hidden", "4", "--samples", "10"]
+    assert main([*line, "--activation", "raises_its_own:f"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "it raised E: x" in message
+
+
+def test_a_complete_run_of_another_kind_is_not_to_be_finished(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["logp", "--n", "3", "--functions", "x1", "--workers", "1", "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["compare", run, run]) == 2
+    message = capsys.readouterr().err
+    assert "that is complete; name another run" in message and "--resume" not in message

@@ -238,7 +238,9 @@ def called(user: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
             return user(x)
         except (SimpriorError, MemoryError):
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, and what a module makes of its own
             raise InputError(
                 f"activation={name}",
                 f"a function that can be called (it raised {type(error).__name__}: {error})",
@@ -267,7 +269,9 @@ def import_activation(path: str) -> Callable[[Any], Any]:
         found = None  # type: ignore[assignment]
         if module.strip("."):
             raise _broken_module(path, error) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and what a module makes of its own
         raise _broken_module(path, error) from error
     if not name or not callable(found):
         raise InputError(

@@ -108,6 +108,11 @@ class RunInfo:
             return "interrupted"
         return stored
 
+    @property
+    def way_on(self) -> str:
+        """What to do where a complete run of another kind was expected, for messages."""
+        return "name another run" if self.status == "complete" else "finish it with --resume"
+
     def verify(self) -> list[str]:
         """Problems found by reading every registered file again; empty when all hashes agree."""
         expected = dict(self.files)

@@ -46,7 +46,7 @@ def gp_figures(run: RunInfo) -> Iterator[tuple[str, Figure]]:
     if run.status != "complete" or TABLE not in run.files:
         raise StoreError(
             f"{run.path}: expected a complete run of simprior logp, found one that is "
-            f"{run.status}; finish it with --resume"
+            f"{run.status}; {run.way_on}"
         )
     frame = pd.DataFrame(run.read_table(TABLE))
     if "difference" in frame:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +37,7 @@ def read_file(path: Path) -> pd.DataFrame:
         else:
             text, skipped = without_comments(read_text(path))
             check_shape(Records(text, ",", skipped))
-            frame = pd.read_csv(io.StringIO(text))
+            frame = _without_row_names(pd.read_csv(io.StringIO(text)), path)
     except (OSError, ValueError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         why = "".join(c if c.isprintable() else "?" for c in lines[0])[:200]
@@ -43,6 +45,15 @@ def read_file(path: Path) -> pd.DataFrame:
     if not len(frame):
         raise InputError(f"{path}, which has no rows", "a row a network", "name another table")
     return frame
+
+
+def _without_row_names(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table without the first column, if that has no name (``DataFrame.to_csv()``); said."""
+    first = str(frame.columns[0])
+    if not re.fullmatch(r"Unnamed: 0(_level_\d+)?", first):
+        return frame
+    logging.getLogger("simprior").info("%s: column 1 (without a name) dropped: row names", path)
+    return frame.drop(columns=frame.columns[0])
 
 
 def read_run_table(run: RunInfo, name: str) -> pd.DataFrame:

@@ -98,7 +98,7 @@ def _source(path: Path, run: Any) -> Source:
         raise InputError(
             f"{path}, a run of 'simprior {run.command}' that is {run.status}",
             "a complete run of train, sweep, sample, import or posterior",
-            "name another" if run.status == "complete" else "finish it with --resume",
+            run.way_on,
         )  # fmt: skip
     return Source(path.absolute(), path.absolute().name, kind, str(run.files[file]["sha256"]))
 

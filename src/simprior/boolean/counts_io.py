@@ -43,7 +43,7 @@ def read_counts(path: Path | str, top: int | None = None) -> dict[str, Any]:
     if run.status != "complete" or "ones" not in results:
         raise StoreError(
             f"{path}: expected a complete run with function counts, found a run of "
-            f"'simprior {run.command}' that is {run.status}; finish it with --resume"
+            f"'simprior {run.command}' that is {run.status}; {run.way_on}"
         )
     with damaged(path / MANIFEST):
         check_totals(path, results, run.config)

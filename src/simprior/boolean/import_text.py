@@ -17,8 +17,8 @@ from simprior.errors import InputError
 
 CHUNK_LINES = 1 << 18
 FUNCTION, COUNT, OTHER = "function", "count", "_"
-EXTRA = ("p", "orbit", "design_effect")
-"""Columns of ``simprior table`` that tell more than the counts."""
+EXTRA = ("p", "orbit", "design_effect", "samples")
+"""Columns that tell more than the counts: those of ``simprior table``, and the networks drawn."""
 _NAMES = {
     "function": FUNCTION, "functions": FUNCTION, "truth_table": FUNCTION, "table": FUNCTION,
     "count": COUNT, "counts": COUNT, "frequency": COUNT, "freq": COUNT,
@@ -235,12 +235,23 @@ def split(text: str, separator: str | None) -> list[str]:
 
 
 def header_columns(names: Sequence[str]) -> dict[str, int]:
-    """Index of each column that is used, by what it is; the first of a kind."""
+    """Index of each column that is used, by what it is.
+
+    ``function`` and ``count`` go before other words for them; :class:`InputError` for two of those.
+    """
+    clean = [str(name).strip().lower() for name in names]
     at: dict[str, int] = {}
-    for index, name in enumerate(names):
-        kind = _NAMES.get(str(name).strip().lower())
-        if kind is not None:
-            at.setdefault(kind, index)
+    for kind in dict.fromkeys(_NAMES.values()):
+        found = [i for i, name in enumerate(clean) if _NAMES.get(name) == kind]
+        exact = [i for i in found if clean[i] == kind] or found
+        if len(exact) > 1:
+            both = " and ".join(repr(clean[i][:40]) for i in exact[:2])
+            raise InputError(
+                f"columns {both}", f"one column for {kind}",
+                "say which with --columns, for example function,_,count",
+            )  # fmt: skip
+        if exact:
+            at[kind] = exact[0]
     return at
 
 
@@ -265,6 +276,19 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("nan")
+
+
+def _drawn(name: str, drawn: np.ndarray, total: int, given: int | None) -> int:
+    """Networks drawn, from a column that says so in every row; what ``given`` says goes before."""
+    if given is not None:
+        return given
+    values = np.unique(drawn)
+    if len(values) != 1 or values[0] != np.floor(values[0]) or not total <= values[0] < _LARGEST:
+        raise InputError(
+            f"{name}: column samples of {len(values)} different values up to {values.max():.6g}",
+            f"one whole number of at least the sum of counts, {total}", "pass --samples",
+        )  # fmt: skip
+    return int(values[0])
 
 
 def samples_of(
@@ -295,6 +319,9 @@ def samples_of(
             f"design effects up to {np.nanmax(effect):.3g} are not kept: the samples count as "
             "independent, so intervals are too short; use the run itself"
         )
+    drawn = extra.get("samples")
+    if drawn is not None:
+        return _drawn(name, drawn, whole, given), notes
     p = extra.get("p")
     if p is None or not ((p > 0) & (p <= 1)).all():
         return given or whole, notes

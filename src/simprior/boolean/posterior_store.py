@@ -71,7 +71,7 @@ def load_posterior(path: Path | str) -> FunctionCounts:
     if run.command != COMMAND or run.status != "complete" or REPORT not in run.files:
         raise StoreError(
             f"{path}: expected a complete run of 'simprior {COMMAND}', found one of "
-            f"'simprior {run.command}' that is {run.status}; finish it with --resume"
+            f"'simprior {run.command}' that is {run.status}; {run.way_on}"
         )
     counts = FunctionCounts.load(path)
     report = run.read_json(REPORT)

@@ -43,6 +43,12 @@ def read_images(path: Path, files: Iterable[Path]) -> tuple[list[Part], list[str
     if not chosen:
         return None
     if bins:
+        kinds = {_label_bytes(len(_read(file))) for file in chosen}
+        if len(kinds - {None}) > 1:
+            raise unreadable(
+                _what(path), "files of CIFAR-10 and of CIFAR-100, whose classes differ",
+                "name one file",
+            )  # fmt: skip
         parts = [read_cifar(file) for file in chosen]
     else:
         sets = sorted({_PART.sub("", _stem(file.name)) for file in chosen})
@@ -69,12 +75,18 @@ def _stem(name: str) -> str:
 
 
 def _one_of_each(files: list[Path]) -> tuple[list[Path], list[str]]:
-    """One file of each stem, the uncompressed one if there is a choice."""
+    """One file of each stem, the uncompressed one if there is a choice. Raises
+    :class:`InputError` where two of a stem differ."""
     chosen: dict[str, Path] = {}
     notes = []
     for file in sorted(files, key=lambda f: (f.suffix == ".gz", f.name)):
         key = _stem(file.name).replace(".idx", "-idx")
         if key in chosen:
+            if _read(file) != _read(chosen[key]):
+                raise unreadable(
+                    _what(file), f"{short(chosen[key].name)} beside it holds other data",
+                    "remove one of the two",
+                )  # fmt: skip
             notes.append(f"{short(file.name)} left out (it is {short(chosen[key].name)} again)")
         else:
             chosen[key] = file
@@ -135,13 +147,18 @@ def _idx_pair(path: Path) -> Part:
     return x.reshape(len(x), -1) / 255.0, y.astype(np.int64)
 
 
+def _label_bytes(size: int) -> int | None:
+    """Label bytes a record of a CIFAR file of ``size`` bytes; None if it is none."""
+    return next((k for k in (1, 2) if size and size % (PIXELS + k) == 0), None)
+
+
 def read_cifar(path: Path) -> Part:
     """Images / 255 and classes (CIFAR-100: the fine ones). Raises :class:`InputError`."""
     data = np.frombuffer(_read(path), np.uint8)
     # CIFAR-10 has one label byte a record, CIFAR-100 two: a length may be a multiple of both only
     # for 3,074 k records, more than either set has in a file
-    for labels in (1, 2):
-        if len(data) and len(data) % (PIXELS + labels) == 0:
-            records = data.reshape(-1, PIXELS + labels)
-            return records[:, labels:] / 255.0, records[:, labels - 1].astype(np.int64)
+    labels = _label_bytes(len(data))
+    if labels is not None:
+        records = data.reshape(-1, PIXELS + labels)
+        return records[:, labels:] / 255.0, records[:, labels - 1].astype(np.int64)
     raise unreadable(_what(path), f"{len(data)} bytes, no whole number of CIFAR records")

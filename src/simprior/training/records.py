@@ -189,7 +189,7 @@ class TrainResult:
         if run.command != "train" or run.status != "complete":
             raise StoreError(
                 f"{path}: expected a complete run of 'simprior train', found one of "
-                f"'simprior {run.command}' that is {run.status}; finish it with --resume"
+                f"'simprior {run.command}' that is {run.status}; {run.way_on}"
             )
         problem, columns = run.config["problem"], run.read_table(RUNS)
         _check_problem(path, problem, run)

@@ -3,7 +3,9 @@
 One column holds the labels: the one named, or the only one called label, class, target or y (in
 any case). All others must be numbers. A column that only numbers the rows is no feature: one
 without a name (``DataFrame.to_csv()`` writes it), one called id or index with a different whole
-number in every row, and a first column that counts the rows are left out, and said.
+number in every row, and a first column that counts the rows are left out, and said. A first column
+that may number the rows of a larger table (whole numbers that rise from row to row, or a shuffled
+numbering) is refused: sorted or filtered by class, it would give the class away.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ SUFFIXES = (".arff", ".csv", ".tsv", ".parquet")
 _ROW_NAMES = re.compile(r"(unnamed: \d+(\.\d+)?)?\Z")
 _IDS = frozenset(("id", "index", "idx", "row", "row_id", "rowid", "row_names", "rownames"))
 _LARGE = 1 << 20  # characters
+_BY_CHANCE = 12  # so few whole numbers may all differ by chance
 _FEW_ROWS = 5  # so few numbers may count the rows by chance
 _MANY_NAMES = 12  # so many numbers that count up are names, not data
 _BOOLS = {"true": 1.0, "false": 0.0}
@@ -81,7 +84,7 @@ def read_table(path: Path, label: str | None) -> Columns:
         if isinstance(error, InputError):
             raise
         raise unreadable(f"data={str(path)!r}", " ".join(str(error).split())) from None
-    _drop_row_numbers(found)
+    _drop_row_numbers(found, str(path))
     for name in found.names:
         if name.lower() in LABELS:
             found.notes.append(f"column {short(name)!r} is a feature")
@@ -165,8 +168,9 @@ def _header(head: list[list[str]]) -> tuple[bool, list[str]]:
     recurs = any(first[i] == row[i].strip() for i in words for row in below)
     if recurs and not counting:
         return True, []
-    if not recurs and (counting or any(first[i].lower() in LABELS for i in words)):
-        return False, []
+    named = any(first[i].lower() in LABELS for i in words)
+    if not recurs and (named or (counting and len(numbers) > _MANY_NAMES)):
+        return False, [f"the first row is names, {len(numbers)} of them numbers"]
     raise ValueError(
         f"its first row, {short(','.join(first))}, could be names or data: name columns in words"
     )
@@ -309,12 +313,12 @@ def _read_parquet(path: Path, label: str | None) -> Columns:
         raise
     except Exception as error:  # every reader has its own classes of errors
         raise ValueError(" ".join(str(error).split())[:120]) from None
+    frame, notes = _index_of(frame)
     names = [str(name).strip() for name in frame.columns]
     check_names(names)
     frame.columns = pd.Index(names)
     if not names:
         raise ValueError("no columns")
-    notes = []
     for name in [n for n in names if _ROW_NAMES.match(n.lower()) or n == "__index_level_0__"]:
         notes.append(f"column {short(name) or 'without a name'} dropped: row names")
         names.remove(name)
@@ -325,6 +329,24 @@ def _read_parquet(path: Path, label: str | None) -> Columns:
     labels = [as_text(_known(value)) for value in frame[chosen]]
     words = not pd.api.types.is_numeric_dtype(frame[chosen])
     return Columns(names, features, labels, chosen, words, notes)
+
+
+def _index_of(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table with the named levels of its index as columns; row names without a name are left
+    out, and said unless they only count the rows."""
+    import pandas as pd
+
+    named = [name for name in frame.index.names if name is not None]
+    clash = [str(name) for name in named if name in frame.columns]
+    if clash:
+        raise ValueError(f"{short(clash[0])!r} is a column and names the index")
+    if len(named) < frame.index.nlevels:
+        plain = isinstance(frame.index, pd.RangeIndex) or frame.index.equals(
+            pd.RangeIndex(len(frame))
+        )
+        notes = [] if plain else ["index (without a name) dropped: row names"]
+        return (frame.reset_index(level=named) if named else frame), notes
+    return frame.reset_index(), []
 
 
 def _known(value: Any) -> Any:
@@ -346,7 +368,7 @@ def _feature(column: pd.Series[Any], name: str) -> np.ndarray:
     return np.array([_number(cell, f"row {i}", name) for i, cell in enumerate(cells, 1)])
 
 
-def _drop_row_numbers(table: Columns) -> None:
+def _drop_row_numbers(table: Columns, what: str) -> None:
     """Leave out columns that only number the rows."""
     count = len(table.features)
     drop = []
@@ -357,9 +379,28 @@ def _drop_row_numbers(table: Columns) -> None:
         if count > 1 and _numbers_rows(column, any_order=name.lower() in _IDS):
             drop.append(i)
             table.notes.append(f"column {short(name)!r} dropped: it numbers the rows")
+        elif i == 0 and _may_number_rows(column):
+            raise unreadable(
+                f"data={what!r}",
+                f"column {short(name)!r} comes first, has a different whole number in every row "
+                "and may number the rows of a larger table, which gives labels away",
+                "remove it, or if it is a feature, put another column before it",
+            )  # fmt: skip
     if drop:
         table.names = [name for i, name in enumerate(table.names) if i not in drop]
         table.features = np.delete(table.features, drop, axis=1)
+
+
+def _may_number_rows(column: np.ndarray) -> bool:
+    """Whole numbers without a repeat that rise or fall throughout, or leave out at most three of
+    four of those between the least and the largest."""
+    if not np.isfinite(column).all() or (column != np.floor(column)).any():
+        return False
+    if len(column) < _BY_CHANCE or len(np.unique(column)) < len(column):
+        return False
+    steps = np.diff(column)
+    dense = np.ptp(column) < 4 * len(column)
+    return bool((steps > 0).all() or (steps < 0).all() or dense)
 
 
 def _numbers_rows(column: np.ndarray, any_order: bool) -> bool:
