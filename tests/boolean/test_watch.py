@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 
 import numpy as np
@@ -167,6 +168,7 @@ def test_refuses_options_that_do_not_apply() -> None:
 
 def test_few_effective_draws_are_said(caplog: pytest.LogCaptureFixture) -> None:
     """Heavy tails of P(f) given the hidden layers: the spread that was met is not all there is."""
+    caplog.set_level(logging.INFO, "simprior")  # whatever tests before this one have set
     narrow = sp.Network(n=4, hidden=(3,) * 6, sigma_w=1.4, sigma_b=0.2, encoding="pm1")
     few = watch_functions(narrow, ["x1", "parity"], samples=2000, heads=100)
     assert (few.effective_draws < TRUSTED_DRAWS).any()
