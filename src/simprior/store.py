@@ -52,6 +52,7 @@ from simprior.store_read import (
 from simprior.store_schema import UNPROTECTED, canonical_sha256
 from simprior.store_toml import plain, to_toml
 from simprior.store_wipe import (
+    AT_ONCE,
     check_occupied,
     remove_shard_files,
     remove_temporaries,
@@ -68,7 +69,6 @@ __all__ = [
 
 SHARDS, LOG = "shards", "log.txt"
 _CONFIG_DIGITS = 16
-_AT_ONCE = ("import", "compare")  # commands without --resume: they only write what they have
 _logger = logging.getLogger("simprior")
 
 
@@ -125,13 +125,12 @@ class RunDir:
         """
         path = Path(path)
         fresh = new_manifest(command, config, options or {}, conventions or {})
-        resumable = command not in _AT_ONCE
-        check_occupied(path, resume=resume, overwrite=overwrite, resumable=resumable)
+        check_occupied(path, command, resume=resume, overwrite=overwrite)
         with translate_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(path)
         try:
-            occupied = check_occupied(path, resume=resume, overwrite=overwrite, resumable=resumable)
+            occupied = check_occupied(path, command, resume=resume, overwrite=overwrite)
             with translate_errors(path):
                 remove_temporaries(path)
             if occupied and resume and not overwrite:
@@ -256,7 +255,7 @@ class RunDir:
                     self.save()
                 kept = f"{len(self.shards):,} finished shards are kept, continue with --resume"
                 remedy = "start again with --overwrite"
-                self.log(f"{why}; {remedy if self.manifest['command'] in _AT_ONCE else kept}")
+                self.log(f"{why}; {remedy if self.manifest['command'] in AT_ONCE else kept}")
         finally:
             self._index.close()
             os.close(self._lock)

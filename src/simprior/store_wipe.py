@@ -23,7 +23,11 @@ _PATTERNS = {
 }
 
 
-def check_occupied(path: Path, *, resume: bool, overwrite: bool, resumable: bool = True) -> bool:
+AT_ONCE = ("import", "compare")
+"""Commands without --resume: they only write what they have."""
+
+
+def check_occupied(path: Path, command: str, *, resume: bool, overwrite: bool) -> bool:
     """Whether an earlier run is in ``path``; False for a fresh start.
 
     Raises :class:`StoreError` when something is there that these options do not allow to use.
@@ -40,7 +44,7 @@ def check_occupied(path: Path, *, resume: bool, overwrite: bool, resumable: bool
         return True
     if not resume:
         remedy = "add --resume to continue or --overwrite to start again"
-        if not resumable:  # a command without --resume
+        if command in AT_ONCE:
             remedy = "add --overwrite to replace it"
         if not _is_run(path, entries):
             remedy = "it is not a simprior run directory"

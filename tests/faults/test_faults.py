@@ -234,7 +234,7 @@ def check_readers(b: Bench) -> None:
         assert b.case.out == "done" or not missing, f"complete without {missing}"
     if b.case.out != "done":
         with pytest.raises(StoreError):
-            check_occupied(out, resume=False, overwrite=False)
+            check_occupied(out, b.case.line[0], resume=False, overwrite=False)
 
 
 def check_point(b: Bench, fault: str, at: int, second: int = 0) -> None:

@@ -275,7 +275,7 @@ def _open(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> RunDir
     config = {**recipe.texts, "seed": recipe.seed, "stages": {
         stage.name: {**stage.config, "reads": list(stage.needs)}
         for stage in recipe.stages if stage.name not in FINAL}}  # fmt: skip
-    occupied = check_occupied(out, resume=resume, overwrite=overwrite)
+    occupied = check_occupied(out, "study", resume=resume, overwrite=overwrite)
     if not (occupied and resume and not overwrite):
         return RunDir.open(out, "study", config, overwrite=overwrite, resume=resume)
     found = read_manifest(out)

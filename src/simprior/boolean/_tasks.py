@@ -48,6 +48,11 @@ class Job:
         return self.heads == 1 or isinstance(self.model, RandomDNF) or self.model.depth == 0
 
     @property
+    def replicates(self) -> float:
+        """Full tasks among the samples (a part counts as that), at least one."""
+        return max(1.0, self.samples / self.replicate)
+
+    @property
     def compiled(self) -> bool:
         """Whether the compiled kernel does the job (else torch does)."""
         builtin = isinstance(self.model, RandomDNF) or self.model.activation in ACTIVATIONS

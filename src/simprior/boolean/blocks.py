@@ -183,8 +183,8 @@ def _kept(store: RunDir, number: int) -> _Chain:
 
 
 def _draws(store: RunDir, chain: int, blocks: int, m: int) -> list[np.ndarray]:
-    paths = [store.check_shard(_name(chain, b, "draws")) for b in range(blocks)]
-    return [words_from_columns(read_table(path), m) for path in paths]
+    shards = (store.read_shard(_name(chain, b, "draws")) for b in range(blocks))
+    return [words_from_columns(shard, m) for shard in shards]
 
 
 def _to_columns(state: Mapping[str, Any]) -> Any:

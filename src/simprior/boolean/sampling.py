@@ -303,8 +303,7 @@ def _run(
     if store is None:
         totals = [tallies[t.index] for t in tasks]
         counts = FunctionCounts.from_rows(job, main.rows(), totals)
-        replicates = max(1.0, job.samples / job.replicate)
-        return counts.with_pool(pooled.rows(), replicates) if job.pool else counts
+        return counts.with_pool(pooled.rows(), job.replicates) if job.pool else counts
     metas = store.shards
     totals = [Tally.from_meta(metas[t.name]["meta"], job.model.m) for t in tasks]
     return _finish(store, job, tasks, totals, memory)
@@ -332,8 +331,7 @@ def _finish(
         paths = [store.check_shard(f"pool-{t.name}") for t in tasks]
         classes = merge_shards(paths, store.path / "pooled.parquet", m, memory)
         store.add_file("pooled.parquet", rows=classes.functions)
-        replicates = max(1.0, job.samples / job.replicate)
-        results["pooled"] = {"classes": classes.functions, "replicates": replicates}
+        results["pooled"] = {"classes": classes.functions, "replicates": job.replicates}
     store.finish(results)
     store.clear_shards()
     return _load(store, job, memory)

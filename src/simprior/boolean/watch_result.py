@@ -66,9 +66,7 @@ class WatchResult:
     def effective_draws(self) -> np.ndarray:
         """(F,) hidden draws of equal weight, met or not at random, that would have this relative
         error: (p / stderr)^2, 0 where none was met."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found: np.ndarray = np.where(self.p > 0, (self.p / self.stderr) ** 2, 0.0)
-        return found
+        return _effective(self.p, self.stderr)
 
     def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """(low, high): Student's t in ln P (delta method), and at least :meth:`_spikes`;
@@ -90,8 +88,7 @@ class WatchResult:
         """
         from scipy.special import gammaincinv
 
-        with np.errstate(divide="ignore", invalid="ignore"):
-            k = np.clip((p / stderr) ** 2, 1e-3, 1e12)
+        k = np.clip(_effective(p, stderr), 1e-3, 1e12)
         tail = (1 - level) / 2
         return p * gammaincinv(k, tail) / k, p * gammaincinv(k + 1, 1 - tail) / k
 
@@ -176,3 +173,10 @@ class WatchResult:
             "samples": self.samples, "hidden_draws": self.draws, "functions": len(self.p),
             "median_variance_reduction": float(np.median(reduction)) if len(reduction) else 1.0,
         }  # fmt: skip
+
+
+def _effective(p: np.ndarray, stderr: np.ndarray) -> np.ndarray:
+    """(p / stderr)^2, 0 where p is."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: np.ndarray = np.where(p > 0, (p / stderr) ** 2, 0.0)
+    return found

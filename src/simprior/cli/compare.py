@@ -63,7 +63,7 @@ def run(spec: Compare) -> int:
     if spec.out is not None:
         from simprior.store_wipe import check_occupied
 
-        check_occupied(spec.out, resume=False, overwrite=spec.overwrite, resumable=False)
+        check_occupied(spec.out, "compare", resume=False, overwrite=spec.overwrite)
     comparison = _compare(spec)
     frame = comparison.to_frame()
     if spec.json:

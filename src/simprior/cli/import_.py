@@ -60,7 +60,7 @@ def run(spec: Import) -> int:
     from simprior.boolean.import_files import read_functions
     from simprior.store_wipe import check_occupied
 
-    check_occupied(spec.out, resume=False, overwrite=spec.overwrite, resumable=False)
+    check_occupied(spec.out, "import", resume=False, overwrite=spec.overwrite)
     found = read_functions(
         spec.file, n=spec.n, m=spec.m, order=spec.bit_order, columns=spec.columns,
         samples=spec.samples,

@@ -169,7 +169,7 @@ def _run_trained(spec: Sensitivity) -> int:
                 "leave one of the two out",
             )  # fmt: skip
     if spec.out is not None:
-        check_occupied(spec.out, resume=spec.resume, overwrite=spec.overwrite)
+        check_occupied(spec.out, "sensitivity", resume=spec.resume, overwrite=spec.overwrite)
     frame = trained_sensitivity(spec.path)
     fitted = frame[frame["fitted"]]
     summary: dict[str, Any] = {"members": len(frame), "fitted": len(fitted), **means(fitted)}

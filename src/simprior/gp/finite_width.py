@@ -104,16 +104,19 @@ def _given_hidden(
     place = place.reshape(-1)
     alive = rows.any(1)
     matrix = _factor(rows[alive]) if alive.any() else None
+    covariance = None if matrix is None else matrix.A @ matrix.A.T
     seed = int.from_bytes(entropy[:7], "little")
     out = np.full(len(tables), -math.inf)
     for i, bits in enumerate(tables):
         kept = bits[first]
         if (kept[place] != bits).any() or kept[~alive].any():
             continue
-        if matrix is None:  # all outputs are exactly 0, and so is the function
+        if (
+            matrix is None or covariance is None
+        ):  # all outputs are exactly 0, and so is the function
             out[i] = 0.0
             continue
-        event: Event = make_event(kept[alive], matrix.A @ matrix.A.T, matrix)
+        event: Event = make_event(kept[alive], covariance, matrix)
         out[i] = tilted(event, draws=draws, seed=seed).value
     return out
 

@@ -43,13 +43,13 @@ def read_images(path: Path, files: Iterable[Path]) -> tuple[list[Part], list[str
     if not chosen:
         return None
     if bins:
-        kinds = {_label_bytes(len(_read(file))) for file in chosen}
-        if len(kinds - {None}) > 1:
+        read = [_cifar(file) for file in chosen]
+        if len({labels for _, labels in read}) > 1:
             raise unreadable(
                 _what(path), "files of CIFAR-10 and of CIFAR-100, whose classes differ",
                 "name one file",
             )  # fmt: skip
-        parts = [read_cifar(file) for file in chosen]
+        parts = [part for part, _ in read]
     else:
         sets = sorted({_PART.sub("", _stem(file.name)) for file in chosen})
         if len(sets) > 1:
@@ -147,18 +147,19 @@ def _idx_pair(path: Path) -> Part:
     return x.reshape(len(x), -1) / 255.0, y.astype(np.int64)
 
 
-def _label_bytes(size: int) -> int | None:
-    """Label bytes a record of a CIFAR file of ``size`` bytes; None if it is none."""
-    return next((k for k in (1, 2) if size and size % (PIXELS + k) == 0), None)
-
-
 def read_cifar(path: Path) -> Part:
     """Images / 255 and classes (CIFAR-100: the fine ones). Raises :class:`InputError`."""
+    return _cifar(path)[0]
+
+
+def _cifar(path: Path) -> tuple[Part, int]:
+    """As :func:`read_cifar`, with the number of label bytes a record."""
     data = np.frombuffer(_read(path), np.uint8)
     # CIFAR-10 has one label byte a record, CIFAR-100 two: a length may be a multiple of both only
     # for 3,074 k records, more than either set has in a file
-    labels = _label_bytes(len(data))
-    if labels is not None:
-        records = data.reshape(-1, PIXELS + labels)
-        return records[:, labels:] / 255.0, records[:, labels - 1].astype(np.int64)
+    for labels in (1, 2):
+        if len(data) and len(data) % (PIXELS + labels) == 0:
+            records = data.reshape(-1, PIXELS + labels)
+            classes = records[:, labels - 1].astype(np.int64)
+            return (records[:, labels:] / 255.0, classes), labels
     raise unreadable(_what(path), f"{len(data)} bytes, no whole number of CIFAR records")
