@@ -1,9 +1,9 @@
-"""One bit flipped anywhere in a run directory: said in one line, or nothing changes.
+"""One bit flipped anywhere in a run directory: every command says so, and no number changes.
 
 Every file is damaged at seeded random places. A command that reads the file must exit with 2 and
-one line that names it; one that does not must print what it printed before. ``--resume`` computes
-again what was damaged, says so, and ends at the same numbers. ``log.txt`` and the lock hold no
-results and are read by no command.
+one line that names it; one that does not must name it on stderr and print what it printed before.
+``--resume`` computes again what was damaged, says so, and ends at the same numbers. ``log.txt`` and
+the lock hold no results and are read by no command.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simprior import store_read
 from simprior.boolean import sampling
 from simprior.boolean.counts import FunctionCounts
 from simprior.cli import main
@@ -97,11 +98,13 @@ def flip_all(
             where = flip(copy / name, chance)
             done += 1
             for command, (arguments, reads) in commands.items():
+                store_read._seen.clear()  # a command has a process of its own
                 found = run(*arguments)
                 if name in {MANIFEST, "config.toml", *reads} or command == "info":
                     assert_refused(found, Path(name).name, f"{command}: {where}")
                 else:
                     assert found[:2] == before[command][:2], f"{command}: {where}"
+                    assert f"{copy / name}: has another sha256" in found[2], f"{command}: {where}"
             (copy / name).write_bytes(sound)
     return done
 

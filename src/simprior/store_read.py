@@ -38,6 +38,7 @@ _logger = logging.getLogger("simprior")
 _verify: contextvars.ContextVar[bool] = contextvars.ContextVar("simprior_verify", default=True)
 _WORKER = multiprocessing.parent_process() is not None
 _hashed: set[tuple[Any, ...]] = set()
+_seen: set[tuple[Any, ...]] = set()
 _told: set[str] = set()
 
 
@@ -113,10 +114,14 @@ class RunInfo:
         """What to do where a complete run of another kind was expected, for messages."""
         return "name another run" if self.status == "complete" else "finish it with --resume"
 
+    @property
+    def _registered(self) -> dict[str, dict[str, Any]]:
+        """All hashed files, shards included, by path relative to the directory."""
+        return self.files | {f"shards/{name}.parquet": e for name, e in self.shards.items()}
+
     def verify(self) -> list[str]:
         """Problems found by reading every registered file again; empty when all hashes agree."""
-        expected = dict(self.files)
-        expected |= {f"shards/{name}.parquet": entry for name, entry in self.shards.items()}
+        expected = self._registered
         problems = [] if self.active else list(self.index_problems)
         if CONFIG not in expected and not self.active:  # of an unfinished run: not registered yet
             problems += self._config_problem()
@@ -150,7 +155,28 @@ class RunInfo:
             problem = problem_once(self.path / one, self.files[one])
             if problem is not None:
                 raise StoreError(f"{self.path / one}: {problem}; {_REMEDY}")
+        if not _WORKER:
+            self._warn_of_others()
         return path
+
+    def _warn_of_others(self) -> None:
+        """Name the other registered files that are damaged, each once as long as it stays as it is.
+
+        What reads them refuses them; who reads this one should know.
+        """
+        for name, entry in (self.files if self.active else self._registered).items():
+            path = self.path / name
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                state = (str(path), entry["sha256"], stat.st_ino, stat.st_mtime_ns, stat.st_size)
+                if state in _seen:
+                    continue
+                _seen.add(state)
+                problem = file_problem(path, entry)
+                if problem is not None:
+                    _logger.warning("%s: %s; %s", path, problem, _REMEDY)
+                continue
+            _say_once(f"{path}: is missing; {_REMEDY}")
 
     def read_bytes(self, name: str) -> bytes:
         """The content of the registered file ``name``, its hash compared. Raises StoreError."""
