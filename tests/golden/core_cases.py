@@ -36,6 +36,8 @@ LONG = 48
 """A longer column of a table is stored as its SHA-256 (integers, texts) or as every k-th value."""
 FLOAT32 = 1e-3
 """Tolerance of floats that training in float32 ends at: losses."""
+FLOAT32_SUM = 1e-5
+"""Tolerance of floats that are averages over networks in float32: P(f) in watch mode."""
 
 
 def case(function: Case) -> Case:
@@ -221,22 +223,8 @@ def sample_other_networks(folder: Path) -> Values:
 
 
 NAMES = [
-    "const0",
-    "const1",
-    "parity",
-    "majority",
-    "and",
-    "needle",
-    "or",
-    "and2",
-    "xor2",
-    "mux",
-    "ip",
-    "prime",
-    "mod3",
-    "x1",
-    "x5",
-    "y",
+    *("const0", "const1", "parity", "majority", "and", "needle", "or", "and2", "xor2", "mux"),
+    *("ip", "prime", "mod3", "x1", "x5", "y"),
 ]
 
 
@@ -257,6 +245,9 @@ def watch_names(folder: Path) -> Values:
 def watch_pooled(folder: Path) -> Values:
     network = sp.Network(n=3, hidden=(8,), activation="tanh", sigma_b=0.0, encoding="pm1")
     return watched(folder, network, ["x1", "majority", "0x01"], samples=1000, heads=4, pool=True)
+
+
+TOLERANCES["watch_names"] = TOLERANCES["watch_pooled"] = FLOAT32_SUM
 
 
 @case
@@ -406,7 +397,7 @@ NETWORKS = {
     "odd": sp.Network(n=4, hidden=(1,), activation="erf", sigma_b=0.0, encoding="pm1"),
 }
 """Kernels on all bit strings: two of full rank, one of rank 5, one whose inputs are mirrored."""
-DRAWS = {"tilted": 300, "smc": 1024, "minimax": 300, "liness": 800, "mc": 20000}
+DRAWS = {"tilted": 300, "smc": 1024, "minimax": 300, "liness": 400, "mc": 20000}
 MEAN = np.linspace(-0.5, 0.5, 16)
 
 
@@ -432,7 +423,12 @@ def attempt(*arguments: Any, **options: Any) -> Values:
 def priors(method: str) -> Case:
     def run(folder: Path) -> Values:
         options = {"seed": 13, "draws": DRAWS.get(method)}
-        found = {name: attempt(FUNCTIONS, kernel_of(name), method, **options) for name in NETWORKS}
+        found = {}
+        for name in NETWORKS:
+            # minimax orders inputs that are alike under "odd" by rounding: "0x033f" differs by
+            # processor there
+            given = FUNCTIONS[:-1] if (method, name) == ("minimax", "odd") else FUNCTIONS
+            found[name] = attempt(given, kernel_of(name), method, **options)
         found["mean"] = attempt(FUNCTIONS[:3], kernel_of("relu"), method, mean=MEAN, **options)
         return found
 
@@ -575,7 +571,7 @@ def kernels_empirical(folder: Path) -> Values:
     for name in ("relu", "erf", "step", "callable"):
         network = dataclasses.replace(KERNEL_NETWORKS[name], hidden=(6, 5))
         found[f"{name} nngp"] = sp.gp.empirical_nngp(network, X1, samples=12, seed=19)
-        if name != "step":
+        if name in ("relu", "callable"):
             found[f"{name} ntk"] = sp.gp.empirical_ntk(network, X1, X2, samples=6, seed=19)
     return found
 
