@@ -13,7 +13,9 @@ import hashlib
 import io
 import json
 import math
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -693,6 +695,46 @@ def strings_of_trained_networks(folder: Path) -> Values:
     found = run_files(folder / "run")
     del found["config"]  # names the folder
     return found
+
+
+# ---- runs that an earlier version left ----
+
+UNFINISHED = Path(__file__).parent / "unfinished"
+UNFINISHED_RUNS: dict[str, Callable[..., Any]] = {
+    "sample": partial(
+        sp.sample, sp.Network(n=3, hidden=(6,)), samples=512, seed=27, heads=1, pool=True
+    ),
+    "train": partial(
+        sp.train, sp.Network(n=4, hidden=(6,)), "0x177f", train=9, runs=8, batch_size=4,
+        optimizer="adam", lr=0.1, max_epochs=20, seed=28,
+    ),
+}  # fmt: skip
+"""Calls whose interrupted run directories are in ``UNFINISHED`` (see ``make_unfinished.py``)."""
+
+
+class Amounts:
+    """A progress bar that remembers its updates."""
+
+    def __init__(self) -> None:
+        self.amounts: list[int] = []
+
+    def update(self, amount: int) -> None:
+        self.amounts.append(amount)
+
+
+@case
+def resumed(folder: Path) -> Values:
+    """What is left of a run is done, and the shards that are there are used."""
+    found = {}
+    for name, run in UNFINISHED_RUNS.items():
+        shutil.copytree(UNFINISHED / name, folder / name)
+        done = Amounts()
+        run(out=folder / name, resume=True, progress=done)
+        found[name] = run_files(folder / name) | {"amounts done": done.amounts}
+    return found
+
+
+TOLERANCES["resumed"] = FLOAT32
 
 
 # ---- refusals ----
