@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING
 from simprior._attach import attach
 
 if TYPE_CHECKING:
+    from simprior import analysis as analysis
+    from simprior import boolean as boolean
+    from simprior import gp as gp
+    from simprior import training as training
     from simprior.analysis.compare import compare as compare
     from simprior.analysis.correlation.correlations import correlate as correlate
     from simprior.analysis.measure import measure_runs as measure_runs

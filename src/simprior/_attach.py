@@ -50,7 +50,10 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]],
 
 
 def _homes(package: ModuleType) -> dict[str, str]:
-    """{name: module it is imported from} of the ``if TYPE_CHECKING:`` block."""
+    """{name: module it is imported from} of the ``if TYPE_CHECKING:`` block.
+
+    What it imports from the package itself is a module of the package, and needs no home.
+    """
     spec = package.__spec__
     assert spec is not None and spec.loader is not None
     source = spec.loader.get_source(package.__name__)  # type: ignore[attr-defined]
@@ -59,7 +62,7 @@ def _homes(package: ModuleType) -> dict[str, str]:
         for block in ast.parse(source).body
         if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING"
         for node in block.body
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and node.module != package.__name__
         for alias in node.names
     }
 
