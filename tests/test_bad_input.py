@@ -246,6 +246,6 @@ def test_a_cluster_is_refused_by_commands_that_work_here(
 ) -> None:
     assert main([command, "--executor", "dask"]) == 2
     assert capsys.readouterr().err == (
-        "simprior: error: executor=dask: expected local: this command works on one machine; "
-        "leave --executor and --executor-options out\n"
+        f"simprior: error: unknown flag --executor: expected a flag of simprior {command}; "
+        f"see simprior {command} --help\n"
     )

@@ -4,67 +4,34 @@ Public names, in the order in which data flows: ``Network`` / ``RandomDNF`` (the
 parameters) -> ``sample`` (functions and counts) -> ``FunctionCounts`` (P(f) with intervals);
 ``gp`` (infinite-width priors: kernels, ln P(f) of any function, posteriors) -> ``train`` (functions
 found by ensembles of trained networks) -> ``compare`` (two sets of counts) -> ``measure_runs`` (a
-row a network: flatness, complexity, ln P) -> ``correlate`` (what predicts the test error). Names
-are imported on first use, so that ``import simprior`` is quick.
+row a network: flatness, complexity, ln P) -> ``correlate`` (what predicts the test error).
+
+May import: everything, since it is the front door; names are imported on first use, so that
+``import simprior`` is quick. Nothing below imports from here.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
-_LAZY = {
-    "Network": "simprior.network",
-    "RandomDNF": "simprior.boolean.dnf",
-    "sample": "simprior.boolean.sampling",
-    "FunctionCounts": "simprior.boolean.counts",
-    "train": "simprior.training.ensemble",
-    "compare": "simprior.analysis.compare",
-    "measure_runs": "simprior.analysis.measure",
-    "correlate": "simprior.analysis.correlation.correlations",
-    "LogProb": "simprior.estimate",
-    "SimpriorError": "simprior.errors",
-    "InputError": "simprior.errors",
-}
-_MODULES = ("boolean", "gp", "training", "analysis")
+from simprior._attach import attach
 
 if TYPE_CHECKING:
-    from simprior.analysis.compare import compare
-    from simprior.analysis.correlation.correlations import correlate
-    from simprior.analysis.measure import measure_runs
-    from simprior.boolean.counts import FunctionCounts
-    from simprior.boolean.dnf import RandomDNF
-    from simprior.boolean.sampling import sample
-    from simprior.errors import InputError, SimpriorError
-    from simprior.estimate import LogProb
-    from simprior.network import Network
-    from simprior.training.ensemble import train
+    from simprior import analysis as analysis
+    from simprior import boolean as boolean
+    from simprior import gp as gp
+    from simprior import training as training
+    from simprior.analysis.compare import compare as compare
+    from simprior.analysis.correlation.correlations import correlate as correlate
+    from simprior.analysis.measure import measure_runs as measure_runs
+    from simprior.boolean.counts import FunctionCounts as FunctionCounts
+    from simprior.boolean.dnf import RandomDNF as RandomDNF
+    from simprior.boolean.sampling import sample as sample
+    from simprior.errors import InputError as InputError
+    from simprior.errors import SimpriorError as SimpriorError
+    from simprior.estimate import LogProb as LogProb
+    from simprior.network import Network as Network
+    from simprior.training.ensemble import train as train
 
-__all__ = [
-    "FunctionCounts",
-    "InputError",
-    "LogProb",
-    "Network",
-    "RandomDNF",
-    "SimpriorError",
-    "__version__",
-    "compare",
-    "correlate",
-    "measure_runs",
-    "sample",
-    "train",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(f"simprior.{name}")
-    raise AttributeError(f"module 'simprior' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *_MODULES})
+__version__ = "0.1.0"
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -15,7 +15,7 @@ import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -94,12 +94,7 @@ def shown(value: Any) -> str:
 
 def whole(name: str, value: Any, low: int, high: int = 2**53) -> int:
     """``value`` as an int in [low, high] (1e5 is accepted), else :class:`InputError`."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not (low <= value <= high) or value != int(value):
-        span = f"a whole number >= {low}" if high == 2**53 else f"a whole number, {low} to {high}"
-        flag = "--" + name.replace("_", "-")
-        raise InputError(f"{name}={shown(value)}", span, f"pass for example {flag} {max(low, 1)}")
-    return int(value)
+    return Whole(low, high)(name, value)
 
 
 def finite(value: Any) -> bool:
@@ -143,24 +138,78 @@ class Maybe:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from ``low`` to ``high``, as int; 1e5 is accepted, True is not."""
+    """A whole number from ``low`` to ``high``, as int; 1e5 is accepted, True is not.
+
+    ``remedy`` and ``expected`` (by default the range, in words) are the texts of the message.
+    """
 
     low: int = 0
     high: int = 2**53
+    remedy: str = ""
+    expected: str = ""
 
     def __call__(self, name: str, value: Any) -> int:
         """The value in its plain form."""
-        return whole(name, value, self.low, self.high)
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if number and self.low <= value <= self.high and value == int(value):
+            return int(value)
+        span = f">= {self.low}" if self.high == 2**53 else f", {self.low} to {self.high}"
+        expected = f"a whole number {span}".replace(" ,", ",")
+        flag = "--" + name.replace("_", "-")
+        remedy = f"pass for example {flag} {max(self.low, 1)}"
+        raise _bad(name, value, self.expected or expected, self.remedy or remedy)
+
+
+@dataclass(frozen=True)
+class Integer:
+    """An integer from ``low`` to ``high``, of Python or numpy; a float is not one, even if whole.
+
+    ``remedy`` and ``expected`` (by default the range, in words) are the texts of the message.
+    """
+
+    low: int
+    high: int | None = None
+    remedy: str = ""
+    expected: str = ""
+
+    def __call__(self, name: str, value: Any) -> int:
+        """The value in its plain form."""
+        good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not good or value < self.low or (self.high is not None and value > self.high):
+            span = f">= {self.low}" if self.high is None else f"from {self.low} to {self.high}"
+            raise _bad(name, value, self.expected or f"an integer {span}", self.remedy)
+        return int(value)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the texts ``names``; ``remedy`` and ``expected`` are the texts of the message."""
+
+    names: Collection[str]
+    remedy: str = "check the spelling"
+    expected: str = ""
+
+    def __call__(self, name: str, value: Any) -> str:
+        """The value in its plain form."""
+        if not isinstance(value, str) or value not in self.names:
+            listed = self.expected or f"one of {', '.join(self.names)}"
+            raise _bad(name, value, listed, self.remedy)
+        return value
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite real number between ``low`` and ``high`` (themselves excluded if ``open``)."""
+    """A finite real number between ``low`` and ``high`` (themselves excluded if ``open``).
+
+    ``remedy`` and ``expected`` (by default the range, in words) are the texts of the message.
+    """
 
     low: float = -math.inf
     high: float = math.inf
     open: bool = False
     finite: bool = True
+    remedy: str = ""
+    expected: str = ""
 
     def __call__(self, name: str, value: Any) -> float:
         """The value in its plain form."""
@@ -172,7 +221,8 @@ class Number:
         good = not math.isnan(number) and (math.isfinite(number) or not self.finite)
         good &= self.low <= number <= self.high
         if not good or (self.open and number in (self.low, self.high)):
-            raise _bad(name, value, self.text(), f"pass a number for {name}")
+            remedy = self.remedy or f"pass a number for {name}"
+            raise _bad(name, value, self.expected or self.text(), remedy)
         return value if isinstance(value, int) else number
 
     def text(self) -> str:

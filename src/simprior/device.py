@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from simprior.checks import shown
-from simprior.errors import DeviceError, InputError
+from simprior.checks import Choice
+from simprior.errors import DeviceError
 
 DEVICES = ("cpu", "cuda", "auto")
 
 
 def resolve_device(device: str) -> str:
     """``cpu`` or ``cuda``; :class:`DeviceError` when CUDA is asked for and there is none."""
-    if not isinstance(device, str) or device not in DEVICES:
-        raise InputError(
-            f"device={shown(device)}", f"one of {', '.join(DEVICES)}", "pass --device cpu"
-        )
-    if device == "cpu":
+    if Choice(DEVICES, "pass --device cpu")("device", device) == "cpu":
         return "cpu"
     import torch
 

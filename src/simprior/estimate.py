@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from simprior.checks import shown
+from simprior.checks import Number
 from simprior.errors import InputError
 
 _TINY = 1e-300
@@ -263,9 +262,4 @@ def _binomial_bounds(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndar
 
 
 def _check_level(level: float) -> float:
-    real = isinstance(level, numbers.Real) and not isinstance(level, bool)
-    if not real or not 0.0 < level < 1.0:
-        raise InputError(
-            f"level={shown(level)}", "a number between 0 and 1", "pass for example 0.95"
-        )
-    return level
+    return Number(0, 1, open=True, remedy="pass for example 0.95")("level", level)

@@ -12,26 +12,20 @@ Neither depends on the number of workers, on chunk sizes or on the order of eval
 from __future__ import annotations
 
 import hashlib
-import numbers
 from typing import TYPE_CHECKING
 
-from simprior.checks import shown
-from simprior.errors import InputError
+from simprior.checks import Integer
 
 if TYPE_CHECKING:
     import numpy as np
 
 SEED_LIMIT = 2**63
+_SEED = Integer(0, SEED_LIMIT - 1, "pass for example --seed 0", "an integer from 0 to 2^63 - 1")
 
 
 def check_seed(seed: int) -> int:
     """Return ``seed`` if it is an integer in [0, 2^63), else raise :class:`InputError`."""
-    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-    if not whole or not 0 <= seed < SEED_LIMIT:
-        raise InputError(
-            f"seed={shown(seed)}", "an integer from 0 to 2^63 - 1", "pass for example --seed 0"
-        )
-    return int(seed)
+    return _SEED("seed", seed)
 
 
 def derive(seed: int, stream: str, index: int = 0) -> bytes:

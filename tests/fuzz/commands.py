@@ -47,7 +47,7 @@ LINES: dict[str, list[list[str]]] = {
             ("slice", ("--chains", "2", "--burn-in", "5")),
         )
     ],
-    "bound": [["--data", "breast-cancer", "--train", "8", "--draws", "64", "--workers", "1"]],
+    "bound": [["--data", "breast-cancer", "--train", "8", "--draws", "64"]],
     "compare": [["run", "run2", "--bootstrap", "5", "--splits", "2"], ["run", "run"]],
     "measure": [["trained", "--measures", "lz,entropy", "--networks", "3", "--workers", "1"],
                 ["run", "--measures", "lz", "--networks", "5", "--workers", "1"]],

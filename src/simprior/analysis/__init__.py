@@ -1,35 +1,20 @@
-"""Figures, tables and comparisons: reads what the layers below have recorded, draws and formats it.
+"""What the runs say: measures, comparisons, correlations, figures, tables, studies and reports.
 
-May import: errors, rng, estimate, network, engine, store, philox, vecmath, boolean, gp, training.
-Never cli.
+May import: errors, checks, rng, estimate, network, engine, store, philox, vecmath, boolean, gp,
+training. Never cli.
 
-``measure`` makes the table of networks (``records`` who they are, ``measure_groups`` the columns,
-``measure_names`` what each is); ``flatness`` and ``hamming`` are its larger families of measures;
-``correlation`` asks what predicts the error; ``study`` and ``study_*`` run recipes; ``report``
-makes the page.
+Data come from run directories that the layers below have written, or from their results in memory.
+They leave as tables (``measure``: a row a network), figures, and pages. ``flatness`` and
+``hamming`` are the larger families of measures; ``correlation`` asks what predicts the error;
+``study`` runs recipes of all of these; ``report`` makes the page.
 
-Statistics (``*_stats``) turn records into tables; figures (``figures_*``) only draw tables;
-``plots`` and ``tables`` write files. matplotlib is used through Figure objects: no window, no
-global state, the caller's backend is left alone.
+Statistics turn records into tables; figures only draw tables; ``plots`` and ``tables`` write files.
+matplotlib is used through Figure objects: no window, no global state, the caller's backend is left
+alone. Modules are imported on first use.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from simprior._attach import attach
 
-_MODULES = (
-    "agreement", "compare", "compare_stats", "complexity_stats", "correlation", "distances",
-    "errors_stats", "figure_frames", "figure_means", "figure_parts", "figures_compare",
-    "figures_counts", "figures_generalisation", "figures_gp", "figures_hamming", "figures_rows",
-    "figures_width", "flatness", "hamming", "measure", "measure_groups", "measure_names",
-    "measure_sources", "numbers", "plots", "prior_measures", "rank_stats", "records", "report",
-    "resample", "rescaling", "run_tables", "sides", "study", "study_run", "style", "tables",
-    "tables_latex",
-)  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"simprior.analysis.{name}")
-    raise AttributeError(f"module 'simprior.analysis' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = attach(__name__)

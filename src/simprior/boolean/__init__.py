@@ -1,21 +1,15 @@
-"""Boolean functions: inputs, truth tables, sampling, counting, symmetry, complexity.
+"""Boolean functions: inputs, truth tables, names, complexity, symmetry; sampling and counting them.
 
-May import: errors, rng, estimate, network, engine, store, philox, vecmath. Never gp, training,
-analysis, cli.
+May import: errors, checks, rng, estimate, network, engine, store, philox, vecmath. Never gp,
+training, analysis, cli.
+
+Data come from the user (functions by name or as bits, networks) and from run directories and text
+files of functions; they leave as :class:`~simprior.boolean.counts.FunctionCounts`, in memory or as
+a run directory. Modules are imported on first use.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from simprior._attach import attach
 
-_MODULES = (
-    "complexity", "counts", "dnf", "inputs", "measures", "names", "normal_forms", "sampling",
-    "sensitivity", "symmetry", "truthtable", "unseen", "walsh", "watch",
-)  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"simprior.boolean.{name}")
-    raise AttributeError(f"module 'simprior.boolean' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -170,6 +170,15 @@ class FunctionCounts:
         unmet = np.array([float(self.unlisted)])  # each of them may have been it
         return float(self.intervals_of(unmet, effect, level)[1][0])
 
+    def share(self, function: Any, level: float = 0.95) -> tuple[float, float, float]:
+        """(p, low, high) of one function, met or not. Raises as :meth:`find`."""
+        row = int(self.find(function)[0])
+        if row < 0:
+            return 0.0, 0.0, self.unmet_bound(level)
+        one = self._rows(slice(row, row + 1))
+        low, high = one.intervals(level)
+        return float(one.p[0]), float(low[0]), float(high[0])
+
     @cached_property
     def unseen(self) -> Unseen:
         """Probability of all functions not met (Good-Turing, by cluster), or not listed."""
@@ -241,9 +250,13 @@ class FunctionCounts:
     @checked(top=Whole(0))
     def head(self, top: int) -> FunctionCounts:
         """The same run with the first ``top`` rows only."""
+        return self._rows(slice(top))
+
+    def _rows(self, part: slice) -> FunctionCounts:
+        """The same run with some of its rows."""
         r = self.rows
-        rows = Rows(r.words[:top], r.count[:top], r.clusters[:top], r.sumsq[:top])
-        return replace(self, rows=rows, orbit=None if self.orbit is None else self.orbit[:top])
+        rows = Rows(r.words[part], r.count[part], r.clusters[part], r.sumsq[part])
+        return replace(self, rows=rows, orbit=None if self.orbit is None else self.orbit[part])
 
     @checked(level=LEVEL)
     def ones_frame(self, level: float = 0.95) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from simprior.boolean.truthtable import n_words, pack
-from simprior.checks import Kind, Table, Whole, checked, shown
+from simprior.checks import Integer, Kind, Table, Whole, checked, shown
 from simprior.errors import InputError
 from simprior.philox import philox4x32
 
@@ -57,15 +57,8 @@ class RandomDNF:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        n, alpha = self.n, self.alpha
-        if (
-            isinstance(n, bool)
-            or not isinstance(n, int | np.integer)
-            or not 1 <= n <= MAX_SAMPLED_BITS
-        ):
-            raise InputError(
-                f"n={shown(n)}", f"an integer from 1 to {MAX_SAMPLED_BITS}", "pass for example n=4"
-            )
+        alpha = self.alpha
+        n = Integer(1, MAX_SAMPLED_BITS, "pass for example n=4")("n", self.n)
         number = isinstance(alpha, int | float | np.integer | np.floating)
         width = (
             float(min(alpha, 2.0**40)) * 2 ** (n - 1)
@@ -78,7 +71,7 @@ class RandomDNF:
                 f"a number with alpha * {2 ** (n - 1)} (the number of clauses) a positive integer",
                 f"pass for example alpha=1, or a multiple of {1 / 2 ** (n - 1)}",
             )
-        object.__setattr__(self, "n", int(n))
+        object.__setattr__(self, "n", n)
         object.__setattr__(self, "alpha", float(alpha))
 
     @property

@@ -31,7 +31,7 @@ from simprior.boolean.import_text import (
 )
 from simprior.boolean.logic_files import bad_line, read_blif, read_pla
 from simprior.boolean.truthtable import from_bits, from_hex, n_words, pack
-from simprior.checks import whole
+from simprior.checks import Integer, whole
 from simprior.errors import InputError
 from simprior.network import MAX_BITS
 
@@ -142,8 +142,7 @@ def _sizes(n: int | None, m: int | None) -> tuple[int, int]:
     if m is not None:
         return 0, whole("m", m, 1, 1 << MAX_BITS)
     n = DEFAULT_BITS if n is None else n
-    if not 1 <= n <= MAX_BITS:
-        raise InputError(f"n={n}", f"an integer from 1 to {MAX_BITS}", "pass for example --n 7")
+    n = Integer(1, MAX_BITS, "pass for example --n 7")("n", n)
     return n, 1 << n
 
 

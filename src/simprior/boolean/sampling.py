@@ -24,7 +24,7 @@ from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.heads import choose_heads
 from simprior.boolean.merge import Merger, merge_shards
 from simprior.boolean.truthtable import n_words
-from simprior.checks import RUN_OPTIONS, Switch, Text, checked, shown
+from simprior.checks import RUN_OPTIONS, Choice, Integer, Switch, Text, Whole, checked, shown
 from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
@@ -163,10 +163,7 @@ def make_job(
         raise InputError(
             f"network={shown(network)}", "a Network or a RandomDNF", "build one, e.g. Network(n=7)"
         )
-    if dtype not in DTYPES:
-        raise InputError(
-            f"dtype={shown(dtype)}", f"one of {', '.join(DTYPES)}", "pass dtype='float32'"
-        )
+    Choice(DTYPES, "pass dtype='float32'")("dtype", dtype)
     if pool and keep_shift(keep):
         raise InputError(
             f"pool with keep={keep!r}",
@@ -187,12 +184,8 @@ def make_job(
     if isinstance(heads, str) and heads == "auto":
         chosen, _ = choose_heads(job)
         return replace(job, heads=chosen)
-    if isinstance(heads, bool) or not isinstance(heads, int) or not 1 <= heads <= MAX_HEADS:
-        raise InputError(
-            f"heads={shown(heads)}",
-            f"an integer from 1 to {MAX_HEADS} or auto",
-            "pass heads='auto'",
-        )
+    expected = f"an integer from 1 to {MAX_HEADS} or auto"
+    heads = Integer(1, MAX_HEADS, "pass heads='auto'", expected)("heads", heads)
     return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
 
 
@@ -210,23 +203,16 @@ def job_config(job: Job) -> dict[str, Any]:
 
 def check_samples(samples: Any) -> int:
     """A whole number >= 1 (1e7 is accepted) as int; else :class:`InputError`."""
-    whole = isinstance(samples, int | float | np.integer) and not isinstance(samples, bool)
-    if not whole or not 1 <= samples <= MAX_SAMPLES or samples != samples // 1:
-        raise InputError(
-            f"samples={shown(samples)}", "a whole number from 1 to 1e13", "pass for example 1e7"
-        )
-    return int(samples)
+    expected = "a whole number from 1 to 1e13"
+    return Whole(1, MAX_SAMPLES, "pass for example 1e7", expected)("samples", samples)
 
 
 def check_memory(memory: int | None) -> int:
     """Bytes to work in: the default, or the value if it is at least 64 MiB."""
     if memory is None:
         return DEFAULT_MEMORY
-    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 2**26:
-        raise InputError(
-            f"memory={shown(memory)}", "at least 64 MiB", "pass for example --memory 2GB"
-        )
-    return memory
+    least = Integer(2**26, remedy="pass for example --memory 2GB", expected="at least 64 MiB")
+    return least("memory", memory)
 
 
 def keep_shift(keep: float) -> int:

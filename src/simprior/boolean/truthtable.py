@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean.names import named
-from simprior.checks import Maybe, Tables, Text, Whole, checked, plain_array, shown, whole
+from simprior.checks import Choice, Maybe, Tables, Text, Whole, checked, plain_array, shown, whole
 from simprior.errors import InputError
 
 ORDERS = ("standard", "reversed")
@@ -255,9 +255,7 @@ def _check_padding(words: np.ndarray, m: int, texts: Sequence[str]) -> None:
 
 
 def _check_order(order: str) -> str:
-    if not isinstance(order, str) or order not in ORDERS:
-        raise InputError(f"order={order!r}", f"one of {', '.join(ORDERS)}", "pass order='standard'")
-    return order
+    return Choice(ORDERS, "pass order='standard'")("order", order)
 
 
 def _as_zero_one(tables: np.ndarray) -> np.ndarray:

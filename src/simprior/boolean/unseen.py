@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simprior.checks import Number
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
 
@@ -226,8 +227,7 @@ def _score_interval(
     """Both mu with (x - mu)^2 = z^2 (mu - mu^2 / N + v); no mu^2 / N unless ``independent``."""
     from scipy.special import ndtri
 
-    if not 0.0 < level < 1.0:
-        raise InputError(f"level={level!r}", "a number between 0 and 1", "pass for example 0.95")
+    Number(0, 1, open=True, remedy="pass for example 0.95")("level", level)
     z2 = float(ndtri((1.0 + level) / 2.0)) ** 2
     a = 1.0 + z2 / samples if independent else 1.0
     half = x + z2 / 2.0

@@ -13,13 +13,11 @@ transform runs in integers.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
 from simprior.boolean.truthtable import check_words, pack
-from simprior.checks import Tables, Whole, checked, shown
+from simprior.checks import Number, Tables, Whole, checked
 from simprior.errors import InputError
 
 Columns = dict[str, np.ndarray]
@@ -97,11 +95,8 @@ def noise_stability_packed(words: np.ndarray, m: int, rho: float = 0.9) -> np.nd
     -1 <= rho <= 1.
     """
     n = bits_of(m)
-    good = isinstance(rho, int | float) and not isinstance(rho, bool) and -1 <= rho <= 1
-    if not good or math.isnan(rho):
-        raise InputError(
-            f"noise={shown(rho)}", "a correlation from -1 to 1", "pass for example 0.9"
-        )
+    expected = "a correlation from -1 to 1"
+    rho = Number(-1, 1, remedy="pass for example 0.9", expected=expected)("noise", rho)
     powers = float(rho) ** np.arange(n + 1)
     return np.asarray((weights_packed(words, m) * powers).sum(axis=1))  # row by row, whatever F is
 

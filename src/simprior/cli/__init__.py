@@ -2,6 +2,9 @@
 
 May import: every other layer; nothing imports this one. ``simprior --help`` and the dispatch below
 import nothing outside the standard library: a command's module is loaded when the command is given.
+
+Data come from the arguments and a ``--config`` file (``parse``), as a frozen dataclass. Results go
+to stdout and into run directories, logs to stderr.
 """
 
 from __future__ import annotations
@@ -35,11 +38,6 @@ COMMANDS = {
     "info": "describe a run directory and verify its files",
 }
 """Commands in the order of the help text; each is the module ``simprior.cli.<name>``."""
-
-RESUMABLE = frozenset({
-    "sample", "logp", "train", "sweep", "posterior", "measure", "correlate", "sensitivity", "study",
-})  # fmt: skip
-"""Commands with ``--resume``."""
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 _RENAMED = {"import": "import_"}
@@ -97,6 +95,9 @@ def _dispatch(arguments: list[str]) -> int:
     spec = parse(command, module.SPEC, arguments[1:])
     if spec is None:
         return 0
+    from simprior.cli.output import set_up_logging
+
+    set_up_logging(spec.quiet)
     if not getattr(spec, "no_verify", False):
         return int(module.run(spec))
     from simprior.store_read import verification
@@ -149,7 +150,9 @@ def _interrupted(message: str, error: BaseException, arguments: Sequence[str]) -
 
 def _way_on(arguments: Sequence[str]) -> str:
     """What to do after an interruption, for a command that can be resumed."""
-    if not arguments or arguments[0] not in RESUMABLE:
+    if not arguments or arguments[0] not in COMMANDS:
+        return ""
+    if not hasattr(load(arguments[0]).SPEC, "resume"):
         return ""
     if any(token.partition("=")[0] in {"--out", "--config"} for token in arguments):
         return "; run the same command with --resume to continue"

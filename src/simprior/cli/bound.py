@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from simprior.checks import LEVEL
+from simprior.cli.common import Device
 from simprior.cli.gp_options import (
     METHOD_HELP,
     DataOptions,
@@ -16,13 +17,13 @@ from simprior.cli.gp_options import (
     kernel,
     load_data,
 )
-from simprior.cli.output import key_values, markdown, print_json, set_up_logging
+from simprior.cli.output import markdown
 from simprior.cli.values import MaybeCount, Number
 from simprior.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound(DataOptions):
+class Bound(DataOptions, Device):
     """PAC-Bayes bounds on the error of the Bayesian posterior from ln P(C(S)), with its error.
 
     gibbs bounds the error averaged over the posterior (Valle-Perez et al. 2019), single that of one
@@ -40,13 +41,9 @@ SPEC = Bound
 
 def run(spec: Bound) -> int:
     """Estimate ln P(C(S)) and print both bounds."""
-    set_up_logging(spec.quiet)
-    spec.check_here()
     check_device(spec)
     if spec.data is None:
         raise InputError("no data", "a training set", "pass for example --data digits")
-    if spec.out is not None:
-        raise InputError(f"out={spec.out}", "no run directory", "bound only prints; use --json")
     for name in ("delta", "gamma"):  # before the work
         LEVEL(name, getattr(spec, name))
     from simprior.gp.bounds import FORMS, marginal_likelihood_bound
@@ -63,25 +60,20 @@ def run(spec: Bound) -> int:
     for form in FORMS:
         gamma = {"gamma": spec.gamma} if form == "single" else {}
         bound = marginal_likelihood_bound(evidence, data.m, spec.delta, form=form, **gamma)
-        rows.append(
-            {"form": form, "error_below": bound.error, "low": bound.low, "high": bound.high,
-             "exponent": bound.exponent, "confidence": bound.confidence}
-        )  # fmt: skip
+        row = {"form": form, "error_below": bound.error, "low": bound.low, "high": bound.high}
+        rows.append(row | {"exponent": bound.exponent, "confidence": bound.confidence})
     summary = data.describe() | {
-        "method": evidence.method, "log_evidence": evidence.value,
-        "log_evidence_stderr": evidence.stderr, "ess": evidence.ess,
-        "pareto_k": evidence.diagnostics.get("pareto_k"),
-        "reliable": evidence.diagnostics.get("reliable"),
-        "seconds": evidence.diagnostics.get("seconds"),
-    }  # fmt: skip
+        "method": evidence.method,
+        "log_evidence": evidence.value,
+        "log_evidence_stderr": evidence.stderr,
+        "ess": evidence.ess,
+    }
+    found = evidence.diagnostics
+    summary |= {name: found.get(name) for name in ("pareto_k", "reliable", "seconds")}
     if summary["pareto_k"] is not None and not summary["reliable"]:
         logging.getLogger("simprior").warning(
             "ln P(C(S)) is not reliable (Pareto k-hat %.2f): raise --draws", summary["pareto_k"]
         )
-    if spec.json:
-        print_json({"summary": summary, "bounds": rows})
-        return 0
-    print(markdown(list(rows[0]), [list(row.values()) for row in rows]))
-    print()
-    print(key_values(summary))
+    table = markdown(list(rows[0]), [list(row.values()) for row in rows])
+    spec.print_result({"summary": summary, "bounds": rows}, table, summary)
     return 0

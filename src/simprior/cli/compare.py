@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Reading
-from simprior.cli.output import markdown, print_json, say_unlisted, set_up_logging
-from simprior.cli.values import Count, Integer, MaybePath, MaybeText, Number
+from simprior.cli.common import Reading, RunDirectory, Seeded
+from simprior.cli.output import say_unlisted
+from simprior.cli.values import Count, MaybeText, Number
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,13 +21,12 @@ if TYPE_CHECKING:
     from simprior.boolean.counts import FunctionCounts
 
 TABLE, PAIRS, ERRORS = "compare.csv", "pairs.parquet", "errors.csv"
-_COLUMNS = (
-    "name", "value", "stderr", "low", "high", "matched", "noise_ceiling_a", "noise_ceiling_b",
-)  # fmt: skip
+_SETTINGS = "min_count bootstrap splits level seed"
+_COLUMNS = "name value stderr low high matched noise_ceiling_a noise_ceiling_b".split()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Reading):
+class Compare(RunDirectory, Seeded, Reading):
     """Compare the distributions over functions of two runs: distances, correlations, test errors.
 
     Every number has an interval and, beside it, what parts of one and the same run show at the same
@@ -48,10 +46,7 @@ class Compare(Reading):
     train_index: Annotated[
         MaybeText, arg(help="inputs trained on, with commas; the others are the test set")
     ] = None
-    seed: Annotated[Integer, arg(help="root of all random numbers, 0 to 2^63 - 1")] = 0
     plot: Annotated[bool, arg(help="draw figures into OUT/figures, or A/figures")] = False
-    out: Annotated[MaybePath, arg(help="run directory for tables and figures")] = None
-    overwrite: Annotated[bool, arg(help="remove an earlier run in --out first")] = False
 
 
 SPEC = Compare
@@ -59,22 +54,22 @@ SPEC = Compare
 
 def run(spec: Compare) -> int:
     """Load, compare, print the table, write what was asked for."""
-    set_up_logging(spec.quiet)
     if spec.out is not None:
         from simprior.store_wipe import check_occupied
 
         check_occupied(spec.out, "compare", resume=False, overwrite=spec.overwrite)
     comparison = _compare(spec)
     frame = comparison.to_frame()
-    if spec.json:
-        print_json({
-            "a": str(spec.a), "b": str(spec.b), "split": comparison.split,
-            "min_count": spec.min_count, "level": spec.level, "part_size": comparison.part_size,
-            "statistics": frame.to_dict(orient="records"),
-        })  # fmt: skip
-    else:
-        rows = [[_shown(value) for value in row] for row in frame[list(_COLUMNS)].to_numpy()]
-        print(markdown(_COLUMNS, rows))
+    values = {
+        "a": str(spec.a),
+        "b": str(spec.b),
+        "split": comparison.split,
+        "min_count": spec.min_count,
+        "level": spec.level,
+        "part_size": comparison.part_size,
+        "statistics": frame,
+    }
+    spec.print_result(values, frame[_COLUMNS].astype(object).map(_shown))
     for path in _write(spec, comparison):
         logging.getLogger("simprior").info("written: %s", path)
     return 0
@@ -92,15 +87,10 @@ def _compare(spec: Compare) -> Comparison:
     a = _load(spec.a)
     b = a if spec.a.resolve() == spec.b.resolve() else _load(spec.b)
     if b.m != a.m:
-        raise InputError(
-            f"{spec.b}: functions on m={b.m} inputs", f"m={a.m}, as in {spec.a}",
-            "compare runs on the same inputs",
-        )  # fmt: skip
+        found, expected = f"{spec.b}: functions on m={b.m} inputs", f"m={a.m}, as in {spec.a}"
+        raise InputError(found, expected, "compare runs on the same inputs")
     target, mask = _task(spec, a.m)
-    return compare(
-        a, b, min_count=spec.min_count, bootstrap=spec.bootstrap, splits=spec.splits,
-        seed=spec.seed, level=spec.level, target=target, test_mask=mask,
-    )  # fmt: skip
+    return compare(a, b, target=target, test_mask=mask, **spec.chosen(_SETTINGS))
 
 
 def _load(path: Path) -> FunctionCounts:
@@ -193,7 +183,8 @@ def _write(spec: Compare, comparison: Comparison) -> list[Path]:
 
     labels = (spec.a.name or "A", spec.b.name or "B")
     labels = (f"{labels[0]} (1)", f"{labels[1]} (2)") if comparison.split else labels
-    subject = command_line(spec)
+    flags = f"{_SETTINGS} target train_index"
+    subject = spec.command_line("compare", [spec.a, spec.b], flags)
     if spec.out is None:
         with RunDir.attach(spec.a) as store:
             files = write_figures(
@@ -203,10 +194,7 @@ def _write(spec: Compare, comparison: Comparison) -> list[Path]:
                 store.add_file(file.relative_to(spec.a))
             store.save()
         return files
-    config = {
-        "a": str(spec.a), "b": str(spec.b), "min_count": spec.min_count,
-        "bootstrap": spec.bootstrap, "splits": spec.splits, "level": spec.level, "seed": spec.seed,
-    }  # fmt: skip
+    config = {"a": str(spec.a), "b": str(spec.b), **spec.chosen(_SETTINGS)}
     if spec.target is not None:
         config["target"] = spec.target
     with RunDir.open(spec.out, "compare", config, overwrite=spec.overwrite) as store:
@@ -231,13 +219,3 @@ def _tables(folder: Path, comparison: Comparison, note: str) -> list[Path]:
         files.append(folder / ERRORS)
         write(comparison.errors, files[-1], "csv", note)
     return files
-
-
-def command_line(spec: Compare) -> str:
-    """The command that makes the tables and figures, for their metadata."""
-    words = ["simprior", "compare", str(spec.a), str(spec.b), "--min-count", str(spec.min_count)]
-    words += ["--bootstrap", str(spec.bootstrap), "--splits", str(spec.splits)]
-    words += ["--level", str(spec.level), "--seed", str(spec.seed)]
-    words += ["--target", spec.target] if spec.target is not None else []
-    words += ["--train-index", spec.train_index] if spec.train_index is not None else []
-    return shlex.join(words)

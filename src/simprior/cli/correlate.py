@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Reading
-from simprior.cli.output import markdown, print_json, set_up_logging
-from simprior.cli.values import Count, Integer, MaybePath, Number, Texts
+from simprior.cli.common import Reading, Resumable, Seeded
+from simprior.cli.values import Count, Integer, Number, Texts
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ _KINDS = ("pearson", "spearman", "kendall", "partial_pearson", "partial_spearman
 
 
 @dataclass(frozen=True, kw_only=True)
-class Correlate(Reading):
+class Correlate(Resumable, Seeded, Reading):
     """Correlate measures with an outcome, in each group, and say how sure that is.
 
     PATH is a run of simprior measure, or a .parquet or .csv table with a row a network. Intervals
@@ -44,10 +42,7 @@ class Correlate(Reading):
     bootstrap: Annotated[Count, arg(help="bootstrap resamples")] = 2000
     permutations: Annotated[Integer, arg(help="permutations of the test; 0 is none")] = 2000
     level: Annotated[Number, arg(help="probability of the intervals")] = 0.95
-    seed: Annotated[Integer, arg(help="of resamples and permutations")] = 0
-    out: Annotated[MaybePath, arg(help="run directory; refused if not empty")] = None
     resume: Annotated[bool, arg(help="keep a finished run of the same settings")] = False
-    overwrite: Annotated[bool, arg(help="remove an earlier run in --out first")] = False
 
 
 SPEC = Correlate
@@ -55,7 +50,6 @@ SPEC = Correlate
 
 def run(spec: Correlate) -> int:
     """Correlate, print the coefficients, write the run directory."""
-    set_up_logging(spec.quiet)
     from simprior.analysis.correlation.correlations import correlate
     from simprior.analysis.correlation.output import correlate_into
     from simprior.analysis.measure import load_measures
@@ -64,38 +58,29 @@ def run(spec: Correlate) -> int:
     if not spec.path.exists():
         raise InputError(f"{spec.path}", "a run directory or a table", "check the path")
     frame = load_measures(spec.path)
-    options: dict[str, Any] = {
-        "y": spec.y, "measures": _listed(spec.measures), "by": _listed(spec.by),
-        "controls": _listed(spec.controls) or [], "cluster": spec.cluster, "seed": spec.seed,
-        "bootstrap": spec.bootstrap, "permutations": spec.permutations, "level": spec.level,
-    }  # fmt: skip
+    options = spec.chosen("y measures by controls cluster seed bootstrap permutations level")
+    options["controls"] = spec.controls or ()
+    options |= {k: list(value) for k, value in options.items() if isinstance(value, tuple)}
     if spec.out is None:
         found = correlate(frame, **options, quiet=spec.quiet)
     else:
         table = spec.path / "measures.parquet" if spec.path.is_dir() else spec.path
         source = {"from": str(spec.path), "sha256": sha256_file(table)[0]}
-        found = correlate_into(
-            frame, options, source, spec.out, command_line(spec), resume=spec.resume,
-            overwrite=spec.overwrite, quiet=spec.quiet,
-        )  # fmt: skip
+        flags = "y measures by controls cluster bootstrap permutations level seed out"
+        note = spec.command_line("correlate", [spec.path], flags)
+        state = spec.chosen("resume overwrite quiet")
+        found = correlate_into(frame, options, source, spec.out, note, **state)
     show(found, spec)
     return 0
 
 
 def show(found: Correlations, spec: Correlate) -> None:
     """Print the coefficients (or everything as JSON), and the notes on stderr."""
-    log = logging.getLogger("simprior")
-    if spec.json:
-        names = ("table", "granulated", "conditional_mi", "environments", "baselines")
-        tables = {name: getattr(found, name).to_dict(orient="records") for name in names}
-        print_json({**tables, "notes": found.notes})
-    else:
-        table = readable(found.table)
-        print(markdown(list(table.columns), table.to_numpy(dtype=object).tolist()))
+    names = ("table", "granulated", "conditional_mi", "environments", "baselines", "notes")
+    spec.print_result({name: getattr(found, name) for name in names}, readable(found.table))
     for note in found.notes:
-        log.info("note: %s", note)
-    if spec.out is not None:
-        log.info("written to %s", spec.out)
+        logging.getLogger("simprior").info("note: %s", note)
+    spec.say_written()
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -123,18 +108,3 @@ def _text(value: float, low: float, high: float) -> str:
 
 def _short(p: float) -> str:
     return "-" if math.isnan(p) else f"{p:.2g}"
-
-
-def _listed(names: Any) -> list[str] | None:
-    return None if names is None else list(names)
-
-
-def command_line(spec: Correlate) -> str:
-    """The command that makes the tables, for the comments in their files."""
-    words = ["simprior", "correlate", str(spec.path), "--y", spec.y]
-    for name in ("measures", "by", "controls"):
-        given = getattr(spec, name)
-        words += [f"--{name}", ",".join(given)] if given else []
-    for name in ("cluster", "bootstrap", "permutations", "level", "seed"):
-        words += [f"--{name}", str(getattr(spec, name))]
-    return shlex.join([*words, "--out", str(spec.out)])

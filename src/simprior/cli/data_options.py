@@ -7,12 +7,12 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from simprior.cli.common import RunOptions
+from simprior.cli.common import Output
 from simprior.cli.values import MaybeText, Number, choice
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSource(RunOptions):
+class DataSource(Output):
     """Real data in place of bit strings."""
 
     data: Annotated[

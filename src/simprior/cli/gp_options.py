@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.common import RunOptions
+from simprior.cli.common import Device, Seeded
 from simprior.cli.data_options import DataSource
 from simprior.cli.network_options import ArchitectureOptions
 from simprior.cli.values import MaybeCount, Widths
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 METHOD_HELP = (
     "tilted (exact, with a standard error), smc, ep, ep-probit, laplace, closed, minimax, "
+    "liness, mc"
 )
-METHOD_HELP += "liness, mc"
-SPLIT_KEYS = ("data", "classes", "label", "train", "corrupt", "scale", "balanced")
+SPLIT_KEYS = "data classes label train corrupt scale balanced"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class PriorOptions(ArchitectureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(DataSource, PriorOptions):
+class DataOptions(DataSource, PriorOptions, Seeded):
     """Real data in place of bit strings."""
 
     balanced: Annotated[bool, arg(help="as many training examples of either label")] = False
@@ -46,7 +46,7 @@ class DataOptions(DataSource, PriorOptions):
     ] = None
 
 
-def check_device(spec: RunOptions) -> None:
+def check_device(spec: Device) -> None:
     """The estimators run on the CPU: refuse ``--device cuda`` in place of ignoring it."""
     if spec.device == "cuda":
         raise DeviceError(
@@ -72,16 +72,13 @@ def load_data(spec: DataOptions) -> Dataset:
     assert spec.data is not None
     if spec.inputs is not None:
         raise InputError(f"inputs={spec.inputs} and data={spec.data}", "one of the two", "drop one")
-    data = load_dataset(
-        spec.data, classes=spec.classes, train=spec.train, seed=spec.seed, corrupt=spec.corrupt,
-        scale=spec.scale, balanced=spec.balanced, clip=True, label=spec.label,
-        missing=spec.missing,
-    )  # fmt: skip
+    options = spec.chosen("classes train seed corrupt scale balanced label missing")
+    data = load_dataset(spec.data, clip=True, **options)
     if spec.train is not None and data.m < spec.train:
+        few = f"{data.name} {data.classes} has{' in balance' if spec.balanced else ''}"
         logging.getLogger("simprior").warning(
-            "train=%d is more than %s %s has%s: using all %d examples",
-            spec.train, data.name, data.classes, " in balance" if spec.balanced else "", data.m,
-        )  # fmt: skip
+            "train=%d is more than %s: using all %d examples", spec.train, few, data.m
+        )
     return data
 
 
@@ -106,7 +103,7 @@ def prior_config(spec: PriorOptions, network: Network) -> dict[str, Any]:
 
 def data_config(spec: DataOptions, data: Dataset) -> dict[str, Any]:
     """What determines the data set, with the names of the flags; ``train`` is the real number."""
-    found = {key: getattr(spec, key) for key in SPLIT_KEYS if getattr(spec, key) is not None}
+    found = {key: value for key, value in spec.chosen(SPLIT_KEYS).items() if value is not None}
     if spec.missing != "refuse":
         found["missing"] = spec.missing
     return found | ({} if spec.train is None else {"train": data.m})

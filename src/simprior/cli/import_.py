@@ -9,14 +9,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Output
-from simprior.cli.output import key_values, print_json, say_unlisted, set_up_logging
-from simprior.cli.values import MaybeCount, MaybePath, Texts, choice
+from simprior.cli.common import RunDirectory
+from simprior.cli.output import say_unlisted
+from simprior.cli.values import MaybeCount, Texts, choice
 from simprior.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Import(Output):
+class Import(RunDirectory):
     """Turn a file of functions and counts into a run directory.
 
     A line of text is a function (bits, or hex digits) and a count in either order, with blanks, a
@@ -44,8 +44,6 @@ class Import(Output):
     samples: Annotated[
         MaybeCount, arg(help="networks drawn, if not all are listed (default: the sum of counts)")
     ] = None
-    out: Annotated[MaybePath, arg(help="run directory; refused if not empty")] = None
-    overwrite: Annotated[bool, arg(help="remove an earlier run in --out first")] = False
 
 
 SPEC = Import
@@ -53,7 +51,6 @@ SPEC = Import
 
 def run(spec: Import) -> int:
     """Read, count, save, print the totals."""
-    set_up_logging(spec.quiet)
     if spec.out is None:
         raise InputError("out=none", "a run directory", "pass for example --out results/old")
     from simprior.boolean.counts import FunctionCounts
@@ -61,10 +58,8 @@ def run(spec: Import) -> int:
     from simprior.store_wipe import check_occupied
 
     check_occupied(spec.out, "import", resume=False, overwrite=spec.overwrite)
-    found = read_functions(
-        spec.file, n=spec.n, m=spec.m, order=spec.bit_order, columns=spec.columns,
-        samples=spec.samples,
-    )  # fmt: skip
+    options = spec.chosen("n m columns samples")
+    found = read_functions(spec.file, order=spec.bit_order, **options)
     counts = FunctionCounts.from_counts(
         found.words, found.count, m=found.m, n=found.n, samples=found.samples
     )
@@ -72,8 +67,5 @@ def run(spec: Import) -> int:
     say_unlisted(spec.file, counts)
     counts.save(spec.out, overwrite=spec.overwrite)
     summary = counts.summary()
-    if spec.json:
-        print_json(summary)
-    else:
-        print(key_values(summary))
+    spec.print_result(summary, summary)
     return 0

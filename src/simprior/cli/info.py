@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from simprior.cli.common import Output
-from simprior.cli.output import key_values, print_json, set_up_logging
+from simprior.cli.output import key_values
 
 if TYPE_CHECKING:
     from simprior.store import RunInfo
@@ -27,17 +27,13 @@ SPEC = Info
 
 def run(spec: Info) -> int:
     """Print the manifest and the verdict."""
-    set_up_logging(spec.quiet)
     from simprior.errors import StoreError
     from simprior.store import load_run
 
     info = load_run(spec.path)
     problems = info.verify()
-    if spec.json:
-        print_json({**info.manifest, "status": info.status, "problems": problems})
-    else:
-        print(describe(info))
-        print(verdict(info, problems))
+    values = {**info.manifest, "status": info.status, "problems": problems}
+    spec.print_result(values, describe(info), verdict(info, problems))
     if problems:
         raise StoreError(
             f"{spec.path}: {len(problems)} of {_number_of_files(info)} files fail ({problems[0]}); "
@@ -65,9 +61,11 @@ def describe(info: RunInfo) -> str:
     }
     text = [key_values(parts)]
     sections = {
-        "configuration": info.config, "run options": manifest["options"],
-        "results": info.results, "conventions": manifest["conventions"],
-    }  # fmt: skip
+        "configuration": info.config,
+        "run options": manifest["options"],
+        "results": info.results,
+        "conventions": manifest["conventions"],
+    }
     for title, values in sections.items():
         if values:
             text += ["", f"{title}:", _indent(key_values(_flat(values)))]
@@ -78,8 +76,8 @@ def verdict(info: RunInfo, problems: list[str]) -> str:
     """What the verification of the hashes found."""
     total = _number_of_files(info)
     if not problems:
-        return f"\nfiles: {total} verified, all hashes agree"
-    return "\n".join([f"\nfiles: {len(problems)} of {total} fail", *(f"  {p}" for p in problems)])
+        return f"files: {total} verified, all hashes agree"
+    return "\n".join([f"files: {len(problems)} of {total} fail", *(f"  {p}" for p in problems)])
 
 
 def _number_of_files(info: RunInfo) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.common import Reading
+from simprior.cli.common import Reading, RunOptions, frame_text
 from simprior.cli.gp_options import (
     METHOD_HELP,
     DataOptions,
@@ -20,7 +20,6 @@ from simprior.cli.gp_options import (
     load_data,
     prior_config,
 )
-from simprior.cli.output import key_values, markdown, print_json, set_up_logging
 from simprior.cli.values import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts
 from simprior.errors import InputError
 
@@ -29,12 +28,13 @@ if TYPE_CHECKING:
 
     from simprior.gp.table import Request
 
-SHOWN = ("name", "method", "logp", "log10", "stderr", "ess", "pareto_k", "reliable", "seconds")
+SHOWN = """name method logp log10 stderr ess pareto_k reliable seconds
+rank count p p_low p_high""".split()
 _NAME_WIDTH = 36
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogP(DataOptions, Reading):
+class LogP(DataOptions, RunOptions, Reading):
     """ln P(f) of given functions under the prior of an infinitely wide network, in nats.
 
     The functions are given (--functions), taken from a run of simprior sample (--from), or are the
@@ -67,20 +67,19 @@ SPEC = LogP
 
 def run(spec: LogP) -> int:
     """Compute, print the table and the totals."""
-    set_up_logging(spec.quiet)
     check_device(spec)
     sources = {"functions": spec.functions, "from": spec.from_, "data": spec.data}
     given = [name for name, value in (sources | {"study": spec.study}).items() if value]
     if len(given) != 1:
         raise InputError(
             f"functions from {' and '.join(given) or 'nowhere'}",
-            "one of --functions, --from, --data, --study", "pass for example --functions x1,parity",
-        )  # fmt: skip
+            "one of --functions, --from, --data, --study",
+            "pass for example --functions x1,parity",
+        )
     frame = _study(spec) if spec.study is not None else _table(spec)
     _show(frame, spec)
     warn_unreliable(frame)
-    if spec.out is not None:
-        logging.getLogger("simprior").info("written to %s", spec.out)
+    spec.say_written()
     return 0
 
 
@@ -91,9 +90,8 @@ def _table(spec: LogP) -> pd.DataFrame:
     request, config, read = _request(spec)
     total = len(request.tables) * len(request.methods)
     with progress_bar(total, "estimate", quiet=spec.quiet) as progress:
-        return log_prior_table(
-            request, config=config, progress=progress, results=read, **_run_options(spec)
-        )
+        options = spec.run_options()
+        return log_prior_table(request, config=config, progress=progress, results=read, **options)
 
 
 def _request(spec: LogP) -> tuple[Request, dict[str, Any], dict[str, Any]]:
@@ -102,9 +100,8 @@ def _request(spec: LogP) -> tuple[Request, dict[str, Any], dict[str, Any]]:
     from simprior.gp.table import Request
 
     options = _estimator_options(spec)
-    common: dict[str, Any] = {
-        "methods": spec.method or (), "seed": spec.seed, "options": options,
-    }  # fmt: skip
+    common: dict[str, Any] = {"methods": spec.method or (), "seed": spec.seed}
+    common["options"] = options
     config: dict[str, Any] = {"method": list(common["methods"]), "seed": spec.seed, **options}
     if spec.data is not None:
         data = load_data(spec)
@@ -127,6 +124,8 @@ def _request(spec: LogP) -> tuple[Request, dict[str, Any], dict[str, Any]]:
 def _from_run(
     spec: LogP, common: dict[str, Any], config: dict[str, Any]
 ) -> tuple[Request, dict[str, Any]]:
+    import numpy as np
+
     from simprior.boolean.counts import FunctionCounts
     from simprior.gp.table import Request
     from simprior.network import Network
@@ -136,24 +135,23 @@ def _from_run(
     network = counts.info.get("model")
     if not isinstance(network, Network):
         raise InputError(
-            f"from={spec.from_}", "a run of simprior sample on networks",
+            f"from={spec.from_}",
+            "a run of simprior sample on networks",
             "imported counts and DNF networks have no kernel: pass --functions and the network",
-        )  # fmt: skip
+        )
     low, high = counts.intervals()
     joined = {
-        "rank": 1 + _arange(len(counts)), "count": counts.count, "p": counts.p,
-        "p_stderr": counts.stderr, "p_low": low, "p_high": high,
-    }  # fmt: skip
+        "rank": np.arange(1, len(counts) + 1),
+        "count": counts.count,
+        "p": counts.p,
+        "p_stderr": counts.stderr,
+        "p_low": low,
+        "p_high": high,
+    }
     request = Request(
         kernel(network, spec.worker_count()), counts.tables(), joined=joined, **common
     )
     return request, {"from": str(spec.from_), "top": spec.top, **config}
-
-
-def _arange(count: int) -> Any:
-    import numpy as np
-
-    return np.arange(count)
 
 
 def _study(spec: LogP) -> pd.DataFrame:
@@ -166,13 +164,8 @@ def _study(spec: LogP) -> pd.DataFrame:
     study = load_study(Path(spec.study))
     with progress_bar(len(study.settings()), "piece", quiet=spec.quiet) as progress:
         if isinstance(study, WidthStudy):
-            return run_width_study(study, progress=progress, **_run_options(spec))
-        return run_study(study, progress=progress, **_run_options(spec))
-
-
-def _run_options(spec: LogP) -> dict[str, Any]:
-    names = ("out", "resume", "overwrite", "executor", "executor_options")
-    return {name: getattr(spec, name) for name in names} | {"workers": spec.worker_count()}
+            return run_width_study(study, progress=progress, **spec.run_options())
+        return run_study(study, progress=progress, **spec.run_options())
 
 
 def _estimator_options(spec: LogP) -> dict[str, Any]:
@@ -196,37 +189,28 @@ def warn_unreliable(frame: pd.DataFrame) -> None:
             "%d of %d estimates are not reliable (Pareto k-hat above 0.7, EP not converged, fewer "
             "than 256 draws, or "
             "--tol not reached): raise --draws, or check them with --method smc or minimax",
-            count, len(frame),
-        )  # fmt: skip
+            count,
+            len(frame),
+        )
 
 
 def _show(frame: pd.DataFrame, spec: LogP) -> None:
     from simprior.gp.table import summarise
 
     totals = summarise({str(name): frame[name].to_numpy() for name in frame})
-    if spec.study is not None and not spec.json:
+    if spec.study is None:
+        part = frame[[name for name in SHOWN if name in frame]].head(spec.show).copy()
+        if "name" in part:
+            part["name"] = [_short(name) for name in part["name"]]
+        table = frame_text(part)
+        if len(frame) > spec.show:
+            table += f"\n... {len(frame) - spec.show} rows more"
+    else:
         from simprior.gp.study_ep import overview
         from simprior.gp.study_width import width_overview
 
-        frame = width_overview(frame) if "gap" in frame else overview(frame)
-        print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
-        print()
-        print(key_values(totals))
-        return
-    shown: list[Any] = [
-        name for name in (*SHOWN, "rank", "count", "p", "p_low", "p_high") if name in frame
-    ]
-    if spec.json:
-        print_json({"summary": totals, "table": frame.to_dict(orient="records")})
-        return
-    part = frame[shown].head(spec.show).copy()
-    if "name" in part:
-        part["name"] = [_short(name) for name in part["name"]]
-    print(markdown(list(part.columns), part.to_numpy(dtype=object).tolist()))
-    if len(frame) > spec.show:
-        print(f"... {len(frame) - spec.show} rows more")
-    print()
-    print(key_values(totals))
+        table = frame_text(width_overview(frame) if "gap" in frame else overview(frame))
+    spec.print_result({"summary": totals, "table": frame}, table, totals)
 
 
 def _short(name: str) -> str:

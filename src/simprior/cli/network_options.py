@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from simprior.cli.common import RunOptions
+from simprior.cli.common import Output
 from simprior.cli.values import Integer, MaybeText, Numbers, Widths, choice
 from simprior.delimited import read_matrix
 from simprior.errors import InputError
@@ -24,7 +24,7 @@ BITS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArchitectureOptions(RunOptions):
+class ArchitectureOptions(Output):
     """Architecture, variances and inputs."""
 
     n: Annotated[Integer, arg(help="input bits, 1 to 16")] = BITS
@@ -52,15 +52,12 @@ class ArchitectureOptions(RunOptions):
 
         if inputs is None and self.inputs is not None:
             inputs = load_inputs(self.inputs)
-        law: dict[str, Any] = {}
+        law = self.chosen("hidden activation sigma_w sigma_b encoding")
         if hasattr(self, "weight_dist"):
             law["weight_dist"] = self.weight_dist
         if inputs is None or self.n != BITS:
             law["n"] = self.n
-        return Network(
-            hidden=self.hidden, activation=self.activation, sigma_w=self.sigma_w,
-            sigma_b=self.sigma_b, encoding=self.encoding, inputs=inputs, **law,
-        )  # fmt: skip
+        return Network(inputs=inputs, **law)
 
 
 @dataclass(frozen=True, kw_only=True)

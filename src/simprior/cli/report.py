@@ -9,7 +9,6 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from simprior.cli.common import Reading
-from simprior.cli.output import print_json, set_up_logging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +27,8 @@ SPEC = Report
 
 def run(spec: Report) -> int:
     """Build the page, print its path."""
-    set_up_logging(spec.quiet)
     from simprior.analysis.report import write_report
 
     file = str(write_report(spec.path))
-    if spec.json:
-        print_json({"report": file})
-    else:
-        print(file)
+    spec.print_result({"report": file}, file)
     return 0

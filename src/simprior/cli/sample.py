@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from simprior.cli.common import RunOptions
 from simprior.cli.network_options import NetworkOptions
-from simprior.cli.output import key_values, markdown, print_json, set_up_logging
 from simprior.cli.values import (
     AutoCount,
     Count,
@@ -21,12 +20,9 @@ from simprior.cli.values import (
     choice,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(NetworkOptions):
+class Sample(NetworkOptions, RunOptions):
     """Draw random networks and count the functions they compute."""
 
     model: Annotated[
@@ -67,27 +63,23 @@ SPEC = Sample
 
 def run(spec: Sample) -> int:
     """Sample, print the most frequent functions and the totals of the run."""
-    set_up_logging(spec.quiet)
     model = build_model(spec)
     from simprior.boolean.sampling import sample
     from simprior.engine import progress_bar
 
     with progress_bar(spec.samples, "net", quiet=spec.quiet) as progress:
         counts = sample(model, progress=progress, **sampling_options(spec))
-    show(counts, spec)
-    if spec.out is not None:
-        logging.getLogger("simprior").info("written to %s", spec.out)
+    frame = counts.to_frame(top=spec.top)
+    totals = counts.summary()
+    spec.print_result({"summary": totals, "functions": frame}, frame, totals)
+    spec.say_written()
     return 0
 
 
 def sampling_options(spec: Sample) -> dict[str, Any]:
     """Keywords of ``simprior.boolean.sampling.sample`` for these flags."""
-    names = ["samples", "seed", "out", "resume", "overwrite", "heads", "device", "pool", "dtype"]
-    names += ["watch", "keep", "memory", "executor"]
-    options = {name: getattr(spec, name) for name in names}
-    if spec.executor_options:
-        options["executor_options"] = spec.executor_options
-    return {**options, "workers": spec.worker_count()}
+    own = spec.chosen("samples seed heads device pool dtype watch keep memory")
+    return own | spec.run_options()
 
 
 def build_model(spec: Sample) -> Any:
@@ -97,14 +89,3 @@ def build_model(spec: Sample) -> Any:
 
         return RandomDNF(n=spec.n, alpha=spec.alpha)
     return spec.build_network()
-
-
-def show(counts: Any, spec: Sample) -> None:
-    """Print the table and the totals, or both as one JSON object."""
-    frame = counts.to_frame(top=spec.top)
-    if spec.json:
-        print_json({"summary": counts.summary(), "functions": frame.to_dict(orient="records")})
-        return
-    print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
-    print()
-    print(key_values(counts.summary()))

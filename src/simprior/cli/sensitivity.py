@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from simprior.cli.common import Reading, RunOptions
-from simprior.cli.output import key_values, markdown, print_json, set_up_logging
 from simprior.cli.values import (
     Count,
     Integer,
@@ -31,11 +30,8 @@ if TYPE_CHECKING:
 
     from simprior.analysis.hamming.records import SensitivitySettings
 
-_SHOWN = (
-    "n", "networks", "distance", "distance_stderr", "certified", "bias", "ratio", "asymptote",
-    "gp_distance_low", "exact_distance", "flips", "flips_stderr", "gp_flips", "gp_flips_stderr",
-    "exact_flips", "unchanged",
-)  # fmt: skip
+_SHOWN = """n networks distance distance_stderr certified bias ratio asymptote gp_distance_low
+exact_distance flips flips_stderr gp_flips gp_flips_stderr exact_flips unchanged""".split()
 
 
 def _parse_sizes(text: str) -> tuple[int, ...]:
@@ -103,7 +99,6 @@ SPEC = Sensitivity
 
 def run(spec: Sensitivity) -> int:
     """Measure, print the table by length and the fits."""
-    set_up_logging(spec.quiet)
     if spec.device == "cuda":
         raise InputError("device=cuda", "cpu (or auto)", "leave --device out")
     if spec.path is not None:
@@ -113,25 +108,15 @@ def run(spec: Sensitivity) -> int:
 
     study = build_study(spec)
     with progress_bar(spec.networks * len(study.n), "net", quiet=spec.quiet) as progress:
-        result = sensitivity(
-            study, out=spec.out, resume=spec.resume, overwrite=spec.overwrite,
-            workers=spec.worker_count(), executor=spec.executor,
-            executor_options=spec.executor_options, progress=progress, command=command_line(),
-        )  # fmt: skip
-    if spec.json:
-        print_json({"summary": result.summary.to_dict(orient="records"),
-                    "fits": result.fits.to_dict(orient="records"),
-                    "notes": result.notes})  # fmt: skip
-    else:
-        columns = [name for name in _SHOWN if name in result.summary]
-        _print(result.summary[columns])
-        if len(result.fits):
-            print()
-            _print(result.fits)
+        options = spec.run_options()
+        result = sensitivity(study, progress=progress, command=command_line(), **options)
+    values = {"summary": result.summary, "fits": result.fits, "notes": result.notes}
+    columns = [name for name in _SHOWN if name in result.summary]
+    fits = [result.fits] if len(result.fits) else []
+    spec.print_result(values, result.summary[columns], *fits)
     for note in result.notes:
         logging.getLogger("simprior").info("note: %s", note)
-    if spec.out is not None:
-        logging.getLogger("simprior").info("written to %s", spec.out)
+    spec.say_written()
     return 0
 
 
@@ -141,15 +126,10 @@ def build_study(spec: Sensitivity) -> SensitivitySettings:
     from simprior.analysis.hamming.records import SensitivitySettings
     from simprior.network import Network
 
-    network = Network(
-        n=1, hidden=spec.hidden, activation=spec.activation, sigma_w=spec.sigma_w,
-        sigma_b=spec.sigma_b, encoding=spec.encoding, weight_dist=spec.weight_dist,
-    )  # fmt: skip
-    return SensitivitySettings(
-        n=spec.n, network=network, classifier=spec.classifier, networks=spec.networks,
-        strings=spec.strings, paths=spec.paths, gp_draws=spec.gp_draws, seed=spec.seed,
-        search=Search(spec.beam, spec.candidates, spec.budget),
-    )  # fmt: skip
+    law = spec.chosen("hidden activation sigma_w sigma_b encoding weight_dist")
+    settings = spec.chosen("n classifier networks strings paths gp_draws seed")
+    search = Search(spec.beam, spec.candidates, spec.budget)
+    return SensitivitySettings(network=Network(n=1, **law), search=search, **settings)
 
 
 def command_line() -> str:
@@ -165,32 +145,27 @@ def _run_trained(spec: Sensitivity) -> int:
     for name, default in (("n", SIZES), ("hidden", HIDDEN), ("classifier", "network")):
         if getattr(spec, name) != default:
             raise InputError(
-                f"--{name} with the run {spec.path}", "flags of random networks without a run",
+                f"--{name} with the run {spec.path}",
+                "flags of random networks without a run",
                 "leave one of the two out",
-            )  # fmt: skip
+            )
     if spec.out is not None:
         check_occupied(spec.out, "sensitivity", resume=spec.resume, overwrite=spec.overwrite)
     frame = trained_sensitivity(spec.path)
     fitted = frame[frame["fitted"]]
     summary: dict[str, Any] = {"members": len(frame), "fitted": len(fitted), **means(fitted)}
     if spec.out is not None:
-        save_trained(
-            frame, spec.path, spec.out, command_line(), resume=spec.resume,
-            overwrite=spec.overwrite,
-        )  # fmt: skip
-    if spec.json:
-        print_json({"summary": summary, "members": frame.to_dict(orient="records")})
-    else:
-        print(key_values(with_errors(summary)))
-    if spec.out is not None:
-        logging.getLogger("simprior").info("written to %s", spec.out)
+        state = spec.chosen("resume overwrite")
+        save_trained(frame, spec.path, spec.out, command_line(), **state)
+    spec.print_result({"summary": summary, "members": frame}, with_errors(summary))
+    spec.say_written()
     return 0
 
 
 def means(frame: pd.DataFrame) -> dict[str, float]:
     """Means over networks with standard errors, and the values of a uniformly random function.
 
-    The networks share their training set: the errors are given it.
+    The networks share their training set, so the errors do not hold for other training sets.
     """
     from simprior.estimate import mean_stderr
 
@@ -220,7 +195,3 @@ def with_errors(summary: dict[str, Any]) -> dict[str, Any]:
         if decimals is not None:
             out[name] = f"{fixed(value, decimals)} ± {fixed(error, decimals)}"
     return out
-
-
-def _print(frame: pd.DataFrame) -> None:
-    print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))

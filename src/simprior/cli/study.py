@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from simprior.cli.common import ComputeOptions
-from simprior.cli.output import markdown, print_json, set_up_logging
+from simprior.cli.output import markdown
 from simprior.cli.values import MaybePath, MaybeText, Texts
 from simprior.errors import InputError
 
@@ -40,7 +40,6 @@ SPEC = StudyCommand
 
 def run(spec: StudyCommand) -> int:
     """Plan or run; print what is or was done with each stage."""
-    set_up_logging(spec.quiet)
     from simprior.analysis.study import read_recipe
     from simprior.analysis.study_run import plan
 
@@ -49,9 +48,16 @@ def run(spec: StudyCommand) -> int:
     assert spec.recipe is not None
     recipe = read_recipe(spec.recipe)
     if spec.dry_run:
-        show(plan(recipe, spec.out, spec.stages, spec.only, spec.recipe), spec)
+        steps = plan(recipe, spec.out, spec.stages, spec.only, spec.recipe)
+    else:
+        steps = _run(recipe, spec)
+    table = [[step.stage, step.action, step.reason] for step in steps]
+    parts = [markdown(["stage", "action", "reason"], table)]
+    if spec.dry_run:
+        parts.append("\n".join(step.command for step in steps))
+    spec.print_result([vars(step) for step in steps], *parts)
+    if spec.dry_run:
         return 0
-    show(_run(recipe, spec), spec)
     logging.getLogger("simprior").info("report: %s", spec.out / "report.html")
     return 0
 
@@ -59,23 +65,8 @@ def run(spec: StudyCommand) -> int:
 def _run(recipe: Recipe, spec: StudyCommand) -> list[Step]:
     from simprior.analysis.study_run import Options, run_study
 
-    options = Options(
-        workers=spec.worker_count(), device=spec.device, executor=spec.executor,
-        executor_options=spec.executor_options, quiet=spec.quiet,
-    )  # fmt: skip
+    chosen = spec.chosen("device executor executor_options quiet")
+    options = Options(workers=spec.worker_count(), **chosen)
     assert spec.out is not None
-    return run_study(
-        recipe, spec.out, stages=spec.stages, only=spec.only, resume=spec.resume,
-        overwrite=spec.overwrite, options=options,
-    )  # fmt: skip
-
-
-def show(steps: list[Step], spec: StudyCommand) -> None:
-    """Print the steps as a table, with their commands below, or as JSON."""
-    if spec.json:
-        print_json([vars(step) for step in steps])
-        return
-    print(markdown(["stage", "action", "reason"], [[s.stage, s.action, s.reason] for s in steps]))
-    if spec.dry_run:
-        print()
-        print("\n".join(step.command for step in steps))
+    state = spec.chosen("stages only resume overwrite")
+    return run_study(recipe, spec.out, options=options, **state)

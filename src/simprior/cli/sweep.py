@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from simprior.cli.common import RunOptions
-from simprior.cli.output import markdown, print_json, set_up_logging
 from simprior.cli.values import MaybePath
 from simprior.errors import InputError
 
@@ -31,7 +29,6 @@ SPEC = Sweep
 
 def run(spec: Sweep) -> int:
     """Train every cell, print and write the table."""
-    set_up_logging(spec.quiet)
     from simprior.training.sweep import read_grid
     from simprior.training.sweep_run import run_sweep
 
@@ -39,14 +36,8 @@ def run(spec: Sweep) -> int:
         raise InputError("no --out", "a directory for the cells", "pass --out results/sweep")
     if spec.grid is None:
         raise InputError("no grid", "a TOML file of the grid", "see simprior sweep --help")
-    frame = run_sweep(
-        read_grid(spec.grid), spec.out, seed=spec.seed, resume=spec.resume,
-        overwrite=spec.overwrite, quiet=spec.quiet, device=spec.device, executor=spec.executor,
-        workers=spec.worker_count(), executor_options=spec.executor_options,
-    )  # fmt: skip
-    if spec.json:
-        print_json({"cells": frame.to_dict(orient="records")})
-    else:
-        print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
-    logging.getLogger("simprior").info("written to %s", spec.out)
+    grid, options = read_grid(spec.grid), spec.chosen("seed device quiet")
+    frame = run_sweep(grid, **options, **spec.run_options())
+    spec.print_result({"cells": frame}, frame)
+    spec.say_written()
     return 0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
+from simprior.cli.common import RunOptions, frame_text
 from simprior.cli.data_options import DataSource
 from simprior.cli.network_options import NetworkOptions
-from simprior.cli.output import key_values, markdown, print_json, set_up_logging
 from simprior.cli.values import (
     Count,
     Integer,
@@ -56,7 +56,7 @@ MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(DataSource, NetworkOptions):
+class Train(DataSource, NetworkOptions, RunOptions):
     """Train many networks on one training set and count the functions they find: P_opt(f|S).
 
     Every member has its own draw of the initial parameters and its own minibatch order. Members
@@ -121,7 +121,6 @@ SPEC = Train
 
 def run(spec: Train) -> int:
     """Train, print the commonest functions and the totals of the run."""
-    set_up_logging(spec.quiet)
     from simprior.engine import progress_bar
 
     if spec.record_logp:
@@ -134,46 +133,27 @@ def run(spec: Train) -> int:
 
     with progress_bar(spec.runs, "run", quiet=spec.quiet) as progress:
         result = trained(spec, progress, complement if spec.record_logp else None)
-    show(result, spec)
+    frame, totals = function_table(result, spec.top), result.summary()
+    spec.print_result({"summary": totals, "functions": frame}, frame, totals)
     log = logging.getLogger("simprior")
     if not result.fitted.any():
         log.warning("no member fitted the training set: raise --max-epochs, change --lr or --loss")
     if spec.record_logp:
         show_logp(logp[0] if logp else logp_table(result, spec), spec)
-    if spec.out is not None:
-        log.info("written to %s", spec.out)
+    spec.say_written()
     return 0
 
 
 def trained(spec: Train, progress: Any = None, complement: Any = None) -> TrainResult:
     """What the library returns for these flags."""
     from simprior.training.ensemble import train
+    from simprior.training.settings import KINDS, NETWORK
 
-    names = ["test", "runs", "optimizer", "lr", "options", "loss", "batch_size", "stop"]
-    names += ["max_epochs", "check", "pretrain", "seed", "record", "device", "engine", "members"]
-    names += ["out", "resume", "overwrite", "executor", "classes", "corrupt", "attack", "data_seed",
-              "label", "missing", "scale"]  # fmt: skip
-    keywords = {name: getattr(spec, name) for name in names}
-    if spec.record:
-        keywords["record_runs"] = spec.record_runs
-    if spec.executor_options:
-        keywords["executor_options"] = spec.executor_options
+    settings = spec.chosen(" ".join(name for name in KINDS if name not in NETWORK))
+    hooks = {"progress": progress, "complement": complement}
     return train(
-        spec.build_network(), spec.target, train=spec.train, data=spec.data,
-        workers=spec.worker_count(), progress=progress, complement=complement, **keywords,
-    )  # fmt: skip
-
-
-def show(result: TrainResult, spec: Train) -> None:
-    """Print the functions found and the totals, or both as one JSON object."""
-    frame = function_table(result, spec.top)
-    if spec.json:
-        print_json({"summary": result.summary(), "functions": frame.to_dict(orient="records")})
-        return
-    if len(frame):
-        print(markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()))
-        print()
-    print(key_values(result.summary()))
+        spec.build_network(), device=spec.device, **settings, **hooks, **spec.run_options()
+    )
 
 
 def function_table(result: TrainResult, top: int) -> pd.DataFrame:
@@ -210,9 +190,10 @@ def check_logp(spec: Train) -> None:
     for name in ("data", "inputs"):
         if getattr(spec, name) is not None:
             raise InputError(
-                f"record_logp with {name}={getattr(spec, name)}", "all bit strings as inputs",
+                f"record_logp with {name}={getattr(spec, name)}",
+                "all bit strings as inputs",
                 "leave --record-logp out; simprior measure has ln P(f) of trained networks",
-            )  # fmt: skip
+            )
     network = spec.build_network()
     prior = Prior(network, spec.seed, threshold(spec.loss), draws=1000)
     prior.log_p(np.zeros((1, n_words(network.m)), np.uint64))
@@ -237,7 +218,7 @@ def show_logp(frame: pd.DataFrame, spec: Train) -> None:
     columns = ["train_error", "loss", "logp", "lz76", "test_error"]
     means = frame.groupby("step")[columns].mean().reset_index()
     print()
-    print(markdown(list(means.columns), means.to_numpy(dtype=object).tolist()))
+    print(frame_text(means))
 
 
 def keep_logp(frame: pd.DataFrame, store: RunDir) -> None:

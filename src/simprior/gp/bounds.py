@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from simprior.checks import LEVEL, Maybe, Number, Text, Whole, checked
+from simprior.checks import LEVEL, Choice, Maybe, Number, Text, Whole, checked
 from simprior.errors import InputError
 from simprior.estimate import LogProb
 
@@ -118,13 +118,10 @@ def _evidence(log_evidence: float | LogProb) -> tuple[float, float]:
 
 
 def _check(m: int, delta: float, gamma: float | None, form: str, level: float) -> None:
-    if form not in FORMS:
-        raise InputError(f"form={form!r}", f"one of {', '.join(FORMS)}", "pass form='gibbs'")
-    if isinstance(m, bool) or int(m) != m or m < 2:
-        raise InputError(f"m={m!r}", "an integer >= 2", "pass the size of the training set")
+    Choice(FORMS, "pass form='gibbs'")("form", form)
+    Whole(2, remedy="pass the size of the training set", expected="an integer >= 2")("m", m)
     given = {"delta": delta, "level": level} | ({} if gamma is None else {"gamma": gamma})
     for name, number in given.items():
-        if not 0.0 < number < 1.0:
-            raise InputError(f"{name}={number!r}", "a number between 0 and 1", "pass 0.01")
+        Number(0, 1, open=True, remedy="pass 0.01")(name, number)
     if gamma is not None and form == "gibbs":
         raise InputError(f"gamma={gamma!r}", "no gamma for the gibbs form", "pass form='single'")

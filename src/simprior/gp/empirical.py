@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.checks import Array, Maybe, Whole, checked, real_array, shown
+from simprior.checks import Array, Integer, Maybe, Whole, checked, real_array, shown
 from simprior.errors import InputError, NumericalError
 from simprior.estimate import share_stderr
 from simprior.gp.callables import activation_slope
@@ -325,5 +325,4 @@ def _inputs(x: np.ndarray) -> np.ndarray:
 
 
 def _check_samples(samples: int) -> None:
-    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 2:
-        raise InputError(f"samples={samples!r}", "an integer >= 2", "pass for example samples=1000")
+    Integer(2, remedy="pass for example samples=1000")("samples", samples)

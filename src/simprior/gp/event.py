@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from simprior import rng
-from simprior.checks import real_array, shown
+from simprior.checks import Integer, real_array
 from simprior.errors import InputError, NumericalError
 from simprior.estimate import LogProb
 from simprior.gp.linalg import Factor
@@ -110,5 +110,4 @@ def impossible(method: str, began: float) -> LogProb:
 
 def check_draws(draws: int, strata: int = 1) -> None:
     """Refuse a number of draws from which no standard error follows."""
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 8 * strata:
-        raise InputError(f"draws={shown(draws)}", f"an integer >= {8 * strata}", "pass draws=1024")
+    Integer(8 * strata, remedy="pass draws=1024")("draws", draws)

@@ -13,6 +13,7 @@ import gpytorch
 import torch
 from torch import Tensor
 
+from simprior.checks import Integer
 from simprior.errors import InputError
 from simprior.gp.torch_duals import field_angle, input_sines, resolve, sines_of, step
 from simprior.network import Network
@@ -36,10 +37,8 @@ class _WideNetworkKernel(gpytorch.kernels.Kernel):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
-            raise InputError(f"depth={depth!r}", "an integer >= 0", "pass the hidden layers")
-        if isinstance(terms, bool) or not isinstance(terms, int) or terms < 1:
-            raise InputError(f"terms={terms!r}", "a positive integer", "pass terms=64")
+        depth = Integer(0, remedy="pass the hidden layers")("depth", depth)
+        terms = Integer(1, remedy="pass terms=64", expected="a positive integer")("terms", terms)
         self.depth, self.activation, self.terms = depth, activation, terms
         resolve(activation, 1, self.tangent)
         widths, biases = self._values("sigma_w", sigma_w), self._values("sigma_b", sigma_b)

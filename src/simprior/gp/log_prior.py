@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.checks import Maybe, Number, Numbers, Text, Validator, Whole, checked, shown
+from simprior.checks import Choice, Maybe, Number, Numbers, Text, Validator, Whole, checked, shown
 from simprior.errors import InputError
 from simprior.estimate import LogProb
 from simprior.gp.closed import closed
@@ -150,10 +150,7 @@ def iter_log_prior(
 def _estimator(
     method: str, options: dict[str, Any]
 ) -> tuple[Callable[..., LogProb], dict[str, Any]]:
-    if method not in METHODS:
-        raise InputError(
-            f"method={shown(method)}", f"one of {', '.join(METHODS)}", "check the spelling"
-        )
+    Choice(METHODS)("method", method)
     estimator = METHODS[method]
     known = set(inspect.signature(estimator).parameters) - {"event", "seed"}
     for name, value in options.items():

@@ -31,7 +31,7 @@ from simprior.boolean.inputs import check_index
 from simprior.boolean.merge import Merger, Profile
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack, parse_functions
-from simprior.checks import Maybe, Text, Updates, Whole, checked
+from simprior.checks import Choice, Maybe, Text, Updates, Whole, checked
 from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.estimate import LogProb, clopper_pearson
@@ -112,10 +112,7 @@ def sample_posterior(
     NumericalError
         K is neither of full rank nor clearly rank-deficient, or EP diverged.
     """
-    if method not in METHODS:
-        raise InputError(
-            f"method={method!r}", f"one of {', '.join(METHODS)}", "pass method='exact'"
-        )
+    Choice(METHODS, "pass method='exact'")("method", method)
     K = check_symmetric(K)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     index, bits = check_training_set(train_index, labels, len(K))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.truthtable import pack, to_hex
+from simprior.checks import Choice
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
 from simprior.gp.log_prior import METHODS, iter_log_prior
@@ -55,15 +56,10 @@ class Request:
 
     def __post_init__(self) -> None:
         for method in self.methods:
-            if method not in METHODS:
-                raise InputError(
-                    f"method={method!r}", f"some of {', '.join(METHODS)}", "check the spelling"
-                )
+            Choice(METHODS, expected=f"some of {', '.join(METHODS)}")("method", method)
         if len(set(self.methods)) < max(len(self.methods), 1):
-            raise InputError(
-                f"method={','.join(self.methods)}", "each method once, at least one",
-                "pass for example --method tilted,ep",
-            )  # fmt: skip
+            found, expected = f"method={','.join(self.methods)}", "each method once, at least one"
+            raise InputError(found, expected, "pass for example --method tilted,ep")
 
 
 def log_prior_table(

@@ -1,32 +1,27 @@
 """Training sets and trained networks.
 
-May import: errors, rng, estimate, network, engine, store, boolean.
+May import: errors, checks, rng, estimate, network, engine, store, boolean.
 Never gp, analysis, cli.
+
+Data come from a Boolean target or from a file of real data (``targets``, ``datasets``,
+``loaders``). ``train`` turns them into a :class:`~simprior.training.records.TrainResult`, in memory
+or as a run directory; ``sweep_run`` into a directory of such runs; ``mcmc`` into ``FunctionCounts``
+of the posterior. Imported on first use.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_MODULES = (
-    "datasets", "ensemble", "loaders", "losses", "mcmc", "members", "optimizers", "records", "spec",
-    "sweep", "targets",
-)  # fmt: skip
-_LAZY = {
-    "train": "ensemble",
-    "TrainResult": "records",
-    "Optimizer": "optimizers",
-    "Problem": "targets",
-    "boolean_problem": "targets",
-    "data_problem": "targets",
-    "lz_target": "targets",
-}
+from simprior._attach import attach
 
+if TYPE_CHECKING:
+    from simprior.training.ensemble import train as train
+    from simprior.training.optimizers import Optimizer as Optimizer
+    from simprior.training.records import TrainResult as TrainResult
+    from simprior.training.targets import Problem as Problem
+    from simprior.training.targets import boolean_problem as boolean_problem
+    from simprior.training.targets import data_problem as data_problem
+    from simprior.training.targets import lz_target as lz_target
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"simprior.training.{_LAZY[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"simprior.training.{name}")
-    raise AttributeError(f"module 'simprior.training' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = attach(__name__)

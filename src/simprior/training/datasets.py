@@ -31,6 +31,7 @@ import numpy as np
 
 from simprior import rng
 from simprior.checks import (
+    Choice,
     Maybe,
     Number,
     Switch,
@@ -253,11 +254,8 @@ def corrupt_labels(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray
 
     Raises :class:`InputError` unless 0 <= fraction <= 1.
     """
-    real = isinstance(fraction, int | float | np.floating) and not isinstance(fraction, bool)
-    if not real or not 0.0 <= fraction <= 1.0:
-        raise InputError(
-            f"corrupt={shown(fraction)}", "a share from 0 to 1", "pass for example 0.1"
-        )
+    share = Number(0, 1, remedy="pass for example 0.1", expected="a share from 0 to 1")
+    share("corrupt", fraction)
     labels = plain_array("labels", labels)
     if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
         raise InputError(f"labels={shown(labels)}", "a vector of 0 and 1", "pass binary labels")
@@ -304,9 +302,7 @@ def _choose(
 def _scaled(
     X_train: np.ndarray, X_test: np.ndarray, scale: str, top: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    if scale not in SCALES:
-        raise InputError(f"scale={scale!r}", f"one of {', '.join(SCALES)}", "check the spelling")
-    if scale == "range":
+    if Choice(SCALES)("scale", scale) == "range":
         if top is not None:
             return X_train / top, X_test / top
         top = np.abs(X_train).max(axis=0)

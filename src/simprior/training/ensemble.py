@@ -18,7 +18,7 @@ import numpy as np
 
 from simprior.boolean._tasks import words_from_columns
 from simprior.boolean.truthtable import n_words
-from simprior.checks import NETWORK, RUN_OPTIONS, Maybe, Table, Text, checked, shown, whole
+from simprior.checks import NETWORK, RUN_OPTIONS, Choice, Maybe, Table, Text, checked, shown, whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
 from simprior.errors import InputError
@@ -248,10 +248,7 @@ def make_problem(
 
 def _engine(spec: TrainSpec, device: str, engine: str) -> str:
     """``compiled`` or ``torch``. Raises :class:`InputError` for what an engine cannot do."""
-    if engine not in ENGINES:
-        raise InputError(
-            f"engine={shown(engine)}", f"one of {', '.join(ENGINES)}", "pass engine='auto'"
-        )
+    Choice(ENGINES, "pass engine='auto'")("engine", engine)
     able = spec.compiled and device == "cpu"
     if engine == "compiled" and not able:
         raise InputError(

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.checks import Choice
 from simprior.delimited import short, unreadable
 from simprior.errors import InputError
 from simprior.training.images import read_idx, read_images
@@ -155,10 +156,7 @@ def read_data(path: str | Path, label: str | None = None, missing: str = "refuse
     """
     path = Path(path)
     what = f"data={str(path)!r}"
-    if missing not in MISSING:
-        raise InputError(
-            f"missing={missing!r}", f"one of {', '.join(MISSING)}", "pass missing='drop'"
-        )
+    Choice(MISSING, "pass missing='drop'")("missing", missing)
     if not _exists(path):
         what = f"data={short(path, 200)!r}"
         raise InputError(what, "an existing file or folder", "check the path")

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.checks import shown
-from simprior.errors import InputError
+from simprior.checks import Choice
 
 LOSSES = ("ce", "mse01", "mse", "hinge")
 """Names, in the order of the codes of the compiled kernel."""
@@ -23,10 +22,7 @@ LOSSES = ("ce", "mse01", "mse", "hinge")
 
 def check_loss(name: Any) -> str:
     """``name`` if it is a loss, else :class:`InputError`."""
-    if not isinstance(name, str) or name not in LOSSES:
-        raise InputError(
-            f"loss={shown(name)}", f"one of {', '.join(LOSSES)}", "pass for example ce"
-        )
+    Choice(LOSSES, "pass for example ce")("loss", name)
     return str(name)
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.checks import Table, finite, shown, unknown
+from simprior.checks import Number, Table, finite, shown, unknown
 from simprior.errors import InputError
 
 _SGD = {"weight_decay": 0.0, "momentum": 0.0, "dampening": 0.0, "nesterov": False}
@@ -121,12 +121,8 @@ class Optimizer:
 
 
 def _check_lr(lr: Any) -> float:
-    good = isinstance(lr, int | float | np.floating) and not isinstance(lr, bool)
-    if not good or not finite(lr) or lr <= 0:
-        raise InputError(
-            f"lr={shown(lr)}", "a finite learning rate > 0", "pass for example --lr 0.01"
-        )
-    return float(lr)
+    remedy, expected = "pass for example --lr 0.01", "a finite learning rate > 0"
+    return float(Number(0, open=True, remedy=remedy, expected=expected)("lr", lr))
 
 
 def _check_option(

@@ -60,14 +60,14 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
     values: dict[str, Any] = {"runs": 1000}
     for key, value in cell.items():
         name = key.replace("-", "_")
-        if name not in _KINDS:
-            flags = [known.replace("_", "-") for known in _KINDS]
+        if name not in KINDS:
+            flags = [known.replace("_", "-") for known in KINDS]
             flag = name.replace("_", "-")
             raise unknown(f"setting {flag}", flag, flags, "remove it")
         try:
-            values[name] = _KINDS[name](value)
+            values[name] = KINDS[name](value)
         except (TypeError, ValueError, OverflowError):
-            expected = str(_KINDS[name].__doc__)
+            expected = str(KINDS[name].__doc__)
             raise InputError(f"{name}={text(value)}", expected, "correct the file") from None
     values.setdefault("seed", _own_seed(values, seed))
     network = Network(**{name: values.pop(name) for name in NETWORK if name in values})
@@ -216,7 +216,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 NETWORK = ("n", "hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", "inputs")
-_KINDS: dict[str, Callable[[Any], Any]] = {
+KINDS: dict[str, Callable[[Any], Any]] = {
     "n": _whole, "hidden": _widths, "activation": _word, "sigma_w": _numbers, "sigma_b": _numbers,
     "encoding": _word, "weight_dist": _word, "inputs": _inputs, "target": _maybe_word,
     "data": _maybe_word, "classes": _maybe_word, "label": _maybe_word, "missing": _word,

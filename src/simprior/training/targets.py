@@ -29,7 +29,6 @@ from simprior.training.overlap import find_overlap
 _DRAWN = re.compile(r"(random|lz)(?::([0-9.eE+-]+))?\Z")
 _MOVES, _STARTS = 20000, 256
 SPLIT_STREAM = "posterior/training-set"
-"""Training and posterior draw the same training set from the same seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,7 +313,18 @@ def _training_set(train: Any, m: int, seed: int) -> np.ndarray:
             f"train={shown(train)}", f"a size from 1 to {m - 1} (there are {m} inputs)",
             "leave at least one input for the test",
         )  # fmt: skip
-    size = whole("train", train, 1, m - 1)
+    return draw_training_set(m, whole("train", train, 1, m - 1), seed)
+
+
+def draw_training_set(m: int, size: int, seed: int) -> np.ndarray:
+    """(size,) sorted inputs of a random training set, drawn without replacement from ``m``.
+
+    Training and posterior draw the same one from the same seed. Raises :class:`InputError`.
+    """
+    if not 1 <= size < m:
+        raise InputError(
+            f"train={size}", f"1 to {m - 1} of the {m} inputs", "leave some inputs outside"
+        )
     return np.sort(rng.generator(seed, SPLIT_STREAM).permutation(m)[:size])
 
 

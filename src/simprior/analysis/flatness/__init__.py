@@ -1,18 +1,21 @@
 """Flatness of trained networks, for whole ensembles at once (docs/flatness.md).
 
-An :class:`~simprior.analysis.flatness.ensemble.Ensemble` holds N networks; every measure takes one
-and returns arrays of length N. ``measures.WEIGHT_MEASURES`` lists them by group.
+May import: what :mod:`simprior.analysis` may.
+
+An :class:`~simprior.analysis.flatness.ensemble.Ensemble` holds the weights of N networks, trained
+again from their run; every measure takes one and returns arrays of length N, which ``measure`` puts
+into its table. ``measures.WEIGHT_MEASURES`` lists them by group.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_LAZY = {"Ensemble": "ensemble", "WEIGHT_MEASURES": "measures", "WeightMeasure": "measures"}
+from simprior._attach import attach
 
+if TYPE_CHECKING:
+    from simprior.analysis.flatness.ensemble import Ensemble as Ensemble
+    from simprior.analysis.flatness.measures import WEIGHT_MEASURES as WEIGHT_MEASURES
+    from simprior.analysis.flatness.measures import WeightMeasure as WeightMeasure
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"simprior.analysis.flatness.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'simprior.analysis.flatness' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -33,7 +33,7 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack
-from simprior.checks import NETWORK, Updates, Whole, checked, shown
+from simprior.checks import NETWORK, Choice, Integer, Maybe, Updates, Whole, checked
 from simprior.engine import Progress
 from simprior.errors import InputError, NumericalError
 from simprior.memory import check_fits
@@ -166,12 +166,8 @@ MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "ma
 
 def check_at_least(name: str, value: Any, low: int) -> None:
     """Refuse anything but None or a whole number of at least ``low``."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if value is not None and (not whole or not low <= value <= MOST[name]):
-        raise InputError(
-            f"{name}={shown(value)}", f"an integer from {low} to {MOST[name]}",
-            f"pass for example {name}={min(32, MOST[name])}",
-        )  # fmt: skip
+    remedy = f"pass for example {name}={min(32, MOST[name])}"
+    Maybe(Integer(low, MOST[name], remedy))(name, value)
 
 
 def run_chain(
@@ -313,11 +309,8 @@ def with_labels(given: TrainingSet, table: np.ndarray) -> TrainingSet:
 
 
 def _check_network(network: Network) -> None:
-    if network.weight_dist != "gaussian":
-        raise InputError(
-            f"weight_dist={network.weight_dist!r}", "gaussian (the ellipse needs a Gaussian prior)",
-            "use rejection",
-        )  # fmt: skip
+    expected = "gaussian (the ellipse needs a Gaussian prior)"
+    Choice(("gaussian",), "use rejection", expected)("weight_dist", network.weight_dist)
     if network.activation not in ACTIVATIONS:
         raise InputError(
             f"activation={network.activation_name!r}", f"one of {', '.join(ACTIVATIONS)}",

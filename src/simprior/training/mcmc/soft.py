@@ -23,7 +23,7 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack
-from simprior.checks import NETWORK, Number, Updates, Whole, checked, finite, shown
+from simprior.checks import NETWORK, Choice, Number, Updates, Whole, checked
 from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.memory import check_fits
@@ -52,10 +52,8 @@ class SoftTarget:
 
         from simprior.boolean._torch_engine import activation_of
 
-        if network.weight_dist != "gaussian":
-            raise InputError(
-                f"weight_dist={network.weight_dist!r}", "gaussian", "use rejection for other laws"
-            )
+        gaussian = Choice(("gaussian",), "use rejection for other laws", "gaussian")
+        gaussian("weight_dist", network.weight_dist)
         if network.activation == "step":
             raise InputError(
                 "activation='step'", "an activation with a gradient", "use slice sampling"
@@ -203,10 +201,7 @@ def hmc_posterior(
 
 def check_beta(beta: Any) -> float:
     """A finite inverse temperature > 0, else :class:`InputError`."""
-    number = isinstance(beta, int | float | np.floating) and not isinstance(beta, bool)
-    if not number or not finite(beta) or beta <= 0:
-        raise InputError(f"beta={shown(beta)}", "a finite number > 0", "pass for example beta=10")
-    return float(beta)
+    return float(Number(0, open=True, remedy="pass for example beta=10")("beta", beta))
 
 
 def _run(
