@@ -9,7 +9,7 @@ Never cli.
 makes the page.
 
 Statistics (``*_stats``) turn records into tables; figures (``figures_*``) only draw tables;
-``plots`` and ``tables`` write files. matplotlib is used through Figure objects: no window, no
+``plots`` and ``text`` write files. matplotlib is used through Figure objects: no window, no
 global state, the caller's backend is left alone.
 """
 
@@ -23,9 +23,8 @@ _MODULES = (
     "errors_stats", "figure_frames", "figure_means", "figure_parts", "figures_compare",
     "figures_counts", "figures_generalisation", "figures_gp", "figures_hamming", "figures_rows",
     "figures_width", "flatness", "hamming", "measure", "measure_groups", "measure_names",
-    "measure_sources", "numbers", "plots", "prior_measures", "rank_stats", "records", "report",
-    "resample", "rescaling", "run_tables", "sides", "study", "study_run", "style", "tables",
-    "tables_latex",
+    "measure_sources", "paper_tables", "plots", "prior_measures", "rank_stats", "records", "report",
+    "resample", "rescaling", "run_tables", "sides", "study", "study_run", "style", "text",
 )  # fmt: skip
 
 

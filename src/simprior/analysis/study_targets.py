@@ -9,7 +9,7 @@ import numpy as np
 
 from simprior.analysis.prior_measures import prior_of
 from simprior.analysis.records import cluster_of
-from simprior.analysis.tables import write
+from simprior.analysis.text.tables import write
 from simprior.boolean.complexity import entropy_packed, lz76_packed
 from simprior.boolean.truthtable import from_hex
 from simprior.errors import StoreError

@@ -207,7 +207,7 @@ def means(frame: pd.DataFrame) -> dict[str, float]:
 
 def with_errors(summary: dict[str, Any]) -> dict[str, Any]:
     """The summary for a terminal: each mean with its standard error, rounded to it."""
-    from simprior.analysis.numbers import decimals_of, fixed
+    from simprior.analysis.text.digits import decimals_of, fixed
 
     out: dict[str, Any] = {}
     for name, value in summary.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.correlation.correlations import Correlations
 from simprior.analysis.frames import read_run_table
-from simprior.analysis.tables import write
+from simprior.analysis.text.tables import write
 from simprior.store import RunDir, load_run
 from simprior.store_manifest import MANIFEST
 

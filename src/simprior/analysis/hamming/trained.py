@@ -78,7 +78,7 @@ def save_trained(
 ) -> None:
     """Write the table of :func:`trained_sensitivity` to ``tables/trained-sensitivity`` (CSV and
     Parquet) of the run directory ``out``. Raises :class:`StoreError`."""
-    from simprior.analysis.tables import write
+    from simprior.analysis.text.tables import write
     from simprior.store import RunDir, load_run
 
     origin = load_run(Path(run))
