@@ -47,9 +47,7 @@ class Table(Reading):
     caption: Annotated[MaybeText, arg(help="latex: the caption")] = None
     label: Annotated[str, arg(help="latex: the label")] = LABEL
     out: Annotated[MaybePath, arg(help="write to this file in place of stdout")] = None
-    overwrite: Annotated[
-        bool, arg(help="replace a file at --out that simprior table did not write")
-    ] = False
+    overwrite: Annotated[bool, arg(help="replace the file that is at --out")] = False
 
 
 SPEC = Table
@@ -60,7 +58,6 @@ def run(spec: Table) -> int:
     set_up_logging(spec.quiet)
     from simprior.analysis.function_tables import function_table, functions_caption
     from simprior.analysis.run_tables import has_functions
-    from simprior.analysis.table_origin import check_replaceable
     from simprior.analysis.text import tables
     from simprior.analysis.text.latex import check_label
     from simprior.boolean.counts import FunctionCounts
@@ -69,8 +66,8 @@ def run(spec: Table) -> int:
     form = "json" if spec.json else spec.format
     if form == "parquet" and spec.out is None:
         raise InputError("format=parquet", "a file to write to", "add --out table.parquet")
-    if spec.out is not None:
-        check_replaceable(spec.out, spec.overwrite)
+    if spec.out is not None and not spec.overwrite:
+        _check_new(spec.out)
     if form == "latex":
         check_label(spec.label)
     if spec.file is not None or not has_functions(spec.path):
@@ -88,6 +85,16 @@ def run(spec: Table) -> int:
     found = counts.functions if isinstance(counts, FunctionCounts) else len(counts.p)
     _say_cut(len(frame), found)
     return 0
+
+
+def _check_new(file: Path) -> None:
+    """Refuse to replace a file, unless it is empty."""
+    if file.is_file() and file.stat().st_size > 0:
+        raise InputError(
+            f"out={file}, which exists",
+            "a new file",
+            "choose another name, or pass --overwrite to replace it",
+        )
 
 
 def _say_cut(shown: int, total: int) -> None:
