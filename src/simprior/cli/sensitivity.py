@@ -108,7 +108,7 @@ def run(spec: Sensitivity) -> int:
         raise InputError("device=cuda", "cpu (or auto)", "leave --device out")
     if spec.path is not None:
         return _run_trained(spec)
-    from simprior.analysis.hamming.records import sensitivity
+    from simprior.analysis.result_runs import sensitivity
     from simprior.engine import progress_bar
 
     study = build_study(spec)
@@ -158,7 +158,8 @@ def command_line() -> str:
 
 
 def _run_trained(spec: Sensitivity) -> int:
-    from simprior.analysis.hamming.trained import save_trained, trained_sensitivity
+    from simprior.analysis.hamming.trained import trained_sensitivity
+    from simprior.analysis.result_runs import save_trained
     from simprior.store_wipe import check_occupied
 
     assert spec.path is not None
