@@ -101,6 +101,102 @@ def test_package_docstring_states_its_rule(package: str) -> None:
             pytest.fail(f"{package}/__init__.py allows {other}, which the layers forbid")
 
 
+COMPUTING = (
+    "correlation",
+    "flatness",
+    "hamming",
+    "measure",
+    "measure_columns",
+    "measure_groups",
+    "measure_names",
+    "measure_sources",
+    "prior_measures",
+    "records",
+    "rescaling",
+    "study_targets",
+    "agreement",
+    "compare",
+    "compare_stats",
+    "complexity_stats",
+    "distances",
+    "errors_stats",
+    "rank_stats",
+    "resample",
+    "sides",
+)
+"""Packages and modules of ``analysis`` that compute and return frames."""
+WRITERS = (
+    "figure",
+    "function_tables",
+    "paper_tables",
+    "plots",
+    "report",
+    "result_runs",
+    "run_",
+    "style",
+    "study",
+    "text",
+)
+"""How the names of those begin that write tables, figures and pages, or call what does."""
+WRITING = {"savefig", "to_csv", "to_excel", "to_html", "to_latex", "to_markdown"}
+
+
+def writes(target: tuple[str, ...]) -> bool:
+    """Whether a module of simprior writes text or figures."""
+    name = target[1] if target[0] == "analysis" and len(target) > 1 else ""
+    return target[0] == "store_csv" or (name.startswith(WRITERS) and name not in COMPUTING)
+
+
+def text_and_figures(package: tuple[str, ...], source: str) -> list[str]:
+    """What a module that computes must not have: imports of writers and drawers, their methods."""
+    found = [".".join(target) for target in sorted(imports(source, package)) if writes(target)]
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        found += [name for name in names if name.split(".")[0] in ("matplotlib", "seaborn")]
+        if isinstance(node, ast.Attribute) and node.attr in WRITING:
+            found.append(node.attr)
+    return found
+
+
+@pytest.mark.parametrize("name", COMPUTING)
+def test_what_computes_writes_no_text_and_draws_nothing(name: str) -> None:
+    """It returns frames; ``text``, ``study``, ``report`` and the commands write them."""
+    path = ROOT / "analysis" / name
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    assert files and all(file.is_file() for file in files), f"analysis/{name} is gone: renamed?"
+    for file in files:
+        package = file.relative_to(ROOT).parts[:-1]
+        assert text_and_figures(package, file.read_text()) == [], file.relative_to(ROOT)
+
+
+def test_the_text_of_tables_knows_nothing_else_of_analysis() -> None:
+    for file in sorted((ROOT / "analysis" / "text").rglob("*.py")):
+        for target in imports(file.read_text(), ("analysis", "text")):
+            own = target[0] != "analysis" or target[1:2] == ("text",)
+            assert own and layer(target) in ("base", "analysis"), (file.name, target)
+
+
+@pytest.mark.parametrize(
+    ("source", "bad"),
+    [
+        ("from simprior.analysis.text.tables import write", True),
+        ("def f():\n    from ..text import latex", True),
+        ("from simprior.analysis import paper_tables", True),
+        ("from simprior.analysis import figures_counts", True),
+        ("from simprior.store_csv import csv_text", True),
+        ("import matplotlib.pyplot as plt", True),
+        ("from seaborn import lineplot", True),
+        ("frame.to_latex()", True),
+        ("from simprior.analysis.measure_names import MEASURES\nimport pandas", False),
+        ("from simprior.analysis import study_targets", False),
+        ("from simprior.store import RunDir", False),
+    ],
+)
+def test_the_check_of_what_computes_sees_writers(source: str, bad: bool) -> None:
+    assert bool(text_and_figures(("analysis", "correlation"), source)) is bad
+
+
 def test_no_pickle_in_the_source() -> None:
     users = [
         str(file.relative_to(ROOT))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from simprior.analysis.correlation import correlate
-from simprior.analysis.correlation.output import correlate_into
+from simprior.analysis.result_runs import correlate_into
 from simprior.analysis.study_frames import read_frame
 from simprior.errors import InputError, StoreError
 

@@ -14,8 +14,9 @@ from scipy import stats
 
 from simprior.analysis.hamming import records, scaling
 from simprior.analysis.hamming.nearest import Search
-from simprior.analysis.hamming.records import SensitivitySettings, load, sensitivity
+from simprior.analysis.hamming.records import SensitivitySettings, load
 from simprior.analysis.hamming.tables import expected_flips, nearest_distances
+from simprior.analysis.result_runs import sensitivity
 from simprior.cli import main
 from simprior.engine import Interrupted
 from simprior.errors import InputError, StoreError

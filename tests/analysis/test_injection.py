@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis import report_html, run_tables, tables
-from simprior.analysis.tables_latex import escape_text, siunitx_table
+from simprior.analysis import paper_tables, report_html
+from simprior.analysis.text import html, latex, tables
+from simprior.analysis.text.latex import escape_text, siunitx_table
 from simprior.errors import InputError
 from simprior.store_csv import comment, csv_text
 
@@ -32,7 +33,7 @@ def without_escapes(text: str) -> str:
 
 @pytest.mark.parametrize("text", EVIL)
 def test_escaped_text_holds_no_command(text: str) -> None:
-    for escaped in (tables.escape_latex(text), escape_text(text)):
+    for escaped in (latex.escape_latex(text), escape_text(text)):
         assert not set(without_escapes(escaped)) & set("\\{}%#&~^\n")
 
 
@@ -50,11 +51,11 @@ def test_labels_are_refused(label: str) -> None:
     for write in (
         lambda: tables.render(frame, "latex", label=label),
         lambda: siunitx_table(frame, "c", label),
-        lambda: run_tables.render(frame, "latex", "c", label),
+        lambda: paper_tables.render(frame, "latex", "c", label),
     ):
         with pytest.raises(InputError, match="label="):
             write()
-    tables.check_label(tables.safe_label(label))
+    latex.check_label(latex.safe_label(label))
 
 
 @pytest.mark.parametrize("evil", EVIL)
@@ -77,7 +78,7 @@ def test_captions_headings_and_cells_of_latex(evil: str) -> None:
         assert body.count("\\begin") == body.count("\\end") == 2
     for cell in ("[1cm]", "*"):  # "\\" before a row takes them as its argument
         for text in (
-            tables.latex(pd.DataFrame({"a": ["x", cell]}), "c", "l"),
+            latex.latex(pd.DataFrame({"a": ["x", cell]}), "c", "l"),
             siunitx_table(pd.DataFrame({"a": ["x", cell]}), "c", "l"),
         ):
             assert "{}" + cell in text
@@ -114,7 +115,7 @@ def test_the_comment_of_csv_starts_no_formula() -> None:
 def test_html_report_shows_tags_as_text() -> None:
     evil = "<script>alert(1)</script>\"'><img src=x onerror=y>"
     frame = pd.DataFrame({evil: [evil], "p": [-0.5], "p_low": [-1.0], "p_high": [np.nan]})
-    body = report_html.table(frame, evil, {"p": evil}) + report_html.notes([evil])
+    body = html.table(frame, evil, {"p": evil}) + report_html.notes([evil])
     body += report_html.code(evil, evil) + report_html.figure(evil, b"x", evil, [evil])
     body += report_html.definitions({evil: evil}) + report_html.paragraph(evil)
     page = report_html.page(

@@ -14,16 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simprior.analysis.measure_names import MEASURES
-from simprior.analysis.numbers import fixed, interval_decimals, plus_minus
-from simprior.analysis.tables import PAGE, latex
-from simprior.analysis.tables_latex import (
-    PREAMBLE,
-    escape_text,
+from simprior.analysis.text.digits import (
+    fixed,
     interval,
+    interval_decimals,
     plain,
-    siunitx_table,
+    plus_minus,
     value_error,
-)  # fmt: skip
+)
+from simprior.analysis.text.latex import PAGE, PREAMBLE, escape_text, latex, siunitx_table
 from simprior.errors import InputError
 
 ENGINE = shutil.which("pdflatex")

@@ -19,6 +19,8 @@ from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.report import build_report, write_report
 from simprior.analysis.study import parse_recipe
 from simprior.analysis.study_run import run_study
+from simprior.analysis.text import digits
+from simprior.analysis.text import html as html_text
 from simprior.cli import main
 from simprior.errors import StoreError
 from simprior.store import load_run
@@ -132,12 +134,12 @@ def test_a_report_is_built_again_and_of_any_run(study: Path) -> None:
 def test_numbers_of_a_table() -> None:
     frame = pd.DataFrame({"x": [1.0, -0.00012346, float("nan")], "k": [10**6, -3, 0],
                           "t": ["a<b", None, "c" * 70]})  # fmt: skip
-    text = report_html.table(frame, "caption", {"x": "X & Y"}, rows=2)
+    text = html_text.table(frame, "caption", {"x": "X & Y"}, rows=2)
     assert 'data-value="-0.00012346">−0.0001235<' in text
     assert ">1,000,000<" in text and "X &amp; Y" in text and "a&lt;b" in text
     assert "The first 2 of 3 rows" in text and "cccc" not in text
     read(text)
-    whole = report_html.table(frame, "caption")
+    whole = html_text.table(frame, "caption")
     assert 'data-value="">–' in whole and "c" * 57 + "..." in whole and 'title="' in whole
 
 
@@ -148,7 +150,7 @@ def test_values_stand_with_their_intervals() -> None:
         "test_error": [0.1234, 0.5, 0.25], "test_error_stderr": [0.0121, 0.0, float("nan")],
         "p_value": [0.00074, 0.5, float("nan")], "x_low": [1, 2, 3],
     })  # fmt: skip
-    text = report_html.table(frame, "c", {"kendall": "Kendall τ"})
+    text = html_text.table(frame, "c", {"kendall": "Kendall τ"})
     reader = read(text)
     assert len(reader.all("th")) == 4  # x_low is of no x
     assert ">Kendall τ [interval]<" in text and ">test_error ± error<" in text
@@ -156,8 +158,8 @@ def test_values_stand_with_their_intervals() -> None:
                          ("0.1234", "0.123 ± 0.012"), ("0.5", "0.5"), ("0.00074", "0.00074"),
                          ("0.5", "0.50"), ("", "–")):  # fmt: skip
         assert f'data-value="{value}">{shown}<' in text
-    assert report_html.with_interval(1e-9, 0.0, 2e-9, 10) == "1e−09 [0, 2e−09]"
-    assert report_html.with_error(1e8, 1e6) == "100,000,000 ± 1e+06"
+    assert digits.with_interval(1e-9, 0.0, 2e-9, 10) == "1e−09 [0, 2e−09]"
+    assert digits.with_error(1e8, 1e6) == "100,000,000 ± 1e+06"
 
 
 def test_no_mathematics_is_left_in_a_page(tmp_path: Path) -> None:
@@ -313,7 +315,7 @@ def test_sorting_of_hard_values(tmp_path: Path) -> None:
         "x": [3.0, float("nan"), -1e-9, 1e300, -20.0, 5e-324, 100.0, float("nan")],
         "t": ["b", "a", None, "c10", "c9", "", "é", "a"],
     })  # fmt: skip
-    body = report_html.table(frame, "hard")
+    body = html_text.table(frame, "hard")
     page = report_html.Page("t", "", [report_html.Section("s", "s", body)])
     (tmp_path / "p.html").write_text(report_html.page(page))
     x, t = explore(tmp_path / "p.html", tmp_path)["clicks"]

@@ -12,8 +12,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from simprior.analysis.numbers import plus_minus, scientific
-from simprior.analysis.tables import FORMS, escape_latex, function_table, latex, render, write
+from simprior.analysis.function_tables import function_table
+from simprior.analysis.text.digits import plus_minus, scientific
+from simprior.analysis.text.latex import escape_latex, latex
+from simprior.analysis.text.tables import FORMS, render, write
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.sampling import sample
 from simprior.errors import InputError, StoreError

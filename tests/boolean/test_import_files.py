@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simprior.analysis import tables
+from simprior.analysis.text import tables
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.import_files import Imported, read_functions
 from simprior.boolean.names import named

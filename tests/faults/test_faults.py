@@ -93,7 +93,8 @@ CASES = {
     "logp": Case(["logp", *NET, "--functions", "x1,parity"]),
     "report": Case(["report", "done"], out="done", again=[]),
     "plot": Case(["plot", "done"], out="done", again=[]),
-    "table": Case(["table", "done", "--quiet", "--out", "t.csv"], out="t.csv", again=[], run=False),
+    "table": Case(["table", "done", "--quiet", "--out", "t.csv"], out="t.csv",
+                  again=["--overwrite"], run=False),
     "compare": Case(["compare", "done", "done", "--bootstrap", "20", "--splits", "2", "--quiet"],
                     again=["--overwrite"]),
 }  # fmt: skip

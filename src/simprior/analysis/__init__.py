@@ -8,7 +8,7 @@ They leave as tables (``measure``: a row a network), figures, and pages. ``flatn
 ``hamming`` are the larger families of measures; ``correlation`` asks what predicts the error;
 ``study`` runs recipes of all of these; ``report`` makes the page.
 
-Statistics turn records into tables; figures only draw tables; ``plots`` and ``tables`` write files.
+Statistics turn records into tables; figures only draw tables; ``plots`` and ``text`` write files.
 matplotlib is used through Figure objects: no window, no global state, the caller's backend is left
 alone. Modules are imported on first use.
 """

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.analysis.compare import Comparison
-from simprior.analysis.numbers import scientific
 from simprior.analysis.sides import Side
 from simprior.analysis.style import (
     COLUMN_WIDTH,
@@ -24,6 +23,7 @@ from simprior.analysis.style import (
     save_figure,
     style,
 )
+from simprior.analysis.text.digits import scientific
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,6 @@ from simprior.analysis.complexity_stats import (
     steps_per_bin,
     uniform_histogram,
 )
-from simprior.analysis.numbers import plus_minus, scientific
 from simprior.analysis.rank_stats import rank_frame, zipf
 from simprior.analysis.style import (
     SEQUENTIAL,
@@ -32,6 +31,7 @@ from simprior.analysis.style import (
     new_figure,
     style,
 )
+from simprior.analysis.text.digits import plus_minus, scientific
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.watch_result import WatchResult
 from simprior.estimate import korn_graubard

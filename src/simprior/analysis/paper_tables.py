@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from simprior.analysis.figure_frames import axis_label, name_of
-from simprior.analysis.tables import write
-from simprior.analysis.tables_latex import siunitx_table
-from simprior.store_io import write_bytes
-
-if TYPE_CHECKING:
-    import pandas as pd
+from simprior.analysis.text import tables
 
 CAPTIONS = {
     "measures": "Measures of networks, or of functions; a row each.",
@@ -36,42 +32,81 @@ NAMED = ("measure", "given", "axis")
 """Columns whose values are names of columns."""
 
 _NAMES = {
-    "member": "network", "distance": "distance $h$",
-    "ratio": r"$h/\sqrt{n/\ln n}$", "asymptote": r"$\sqrt{n/(2\pi\ln n)}$",
-    "gp_distance_low": "GP floor of $h$", "gp_flips": "flips (GP)", "flips_share": "$flips/n$",
-    "exact_distance": "exact distance", "exact_flips": "exact flips", "not_found": "no other class",
-    "chi2": r"$\chi^2$", "dof": "degrees of freedom", "p": "P(f)", "psi": r"$\psi$",
-    "steps_to_fit_median": "median steps to fit", "target_entropy": "entropy of the target",
-}  # fmt: skip
-_PLAIN = (
-    (r"\sqrt{n/\ln n}", "√(n/ln n)"), (r"\sqrt{n/(2\pi\ln n)}", "√(n/(2π ln n))"),
-    (r"\ln", "ln"), (r"\sigma", "σ"), (r"\alpha", "α"), (r"\tau", "τ"), (r"\rho", "ρ"),
-    (r"\varepsilon", "ε"), (r"\psi", "ψ"), (r"\chi^2", "χ²"), (r"\mathrm", ""), ("$", ""),
-    ("{", ""), ("}", ""),
-)  # fmt: skip
+    "member": "network",
+    "distance": "distance $h$",
+    "ratio": r"$h/\sqrt{n/\ln n}$",
+    "asymptote": r"$\sqrt{n/(2\pi\ln n)}$",
+    "gp_distance_low": "GP floor of $h$",
+    "gp_flips": "flips (GP)",
+    "flips_share": "$flips/n$",
+    "exact_distance": "exact distance",
+    "exact_flips": "exact flips",
+    "not_found": "no other class",
+    "chi2": r"$\chi^2$",
+    "dof": "degrees of freedom",
+    "p": "P(f)",
+    "psi": r"$\psi$",
+    "steps_to_fit_median": "median steps to fit",
+    "target_entropy": "entropy of the target",
+}
+_PLAIN = {
+    r"\sqrt{n/\ln n}": "√(n/ln n)",
+    r"\sqrt{n/(2\pi\ln n)}": "√(n/(2π ln n))",
+    r"\ln": "ln",
+    r"\chi^2": "χ²",
+    r"\sigma": "σ",
+    r"\alpha": "α",
+    r"\tau": "τ",
+    r"\rho": "ρ",
+    r"\varepsilon": "ε",
+    r"\psi": "ψ",
+    **dict.fromkeys([r"\mathrm", "$", "{", "}"], ""),
+}
+"""Mathematics in the order in which it is replaced, with what stands for it in plain text."""
 
 
 def write_forms(
-    frame: pd.DataFrame, stem: Path, caption: str, label: str, note: str,
+    frame: pd.DataFrame,
+    stem: Path,
+    caption: str,
+    label: str,
+    note: str,
     columns: list[str] | None = None,
-) -> Iterator[Path]:  # fmt: skip
+) -> Iterator[Path]:
     """``stem.tex`` (siunitx), ``stem.csv`` and ``stem.parquet``, each with the command in it.
 
-    ``columns``: those of the LaTeX table, which has a page's width (default: all).
+    ``columns``: those of the LaTeX table, which has a page's width (default: all). Yields the path
+    of each file once it is written.
     """
-    tex = stem.with_name(f"{stem.name}.tex")
-    narrow = frame if columns is None else frame[columns]
-    write_bytes(tex, siunitx_table(named(narrow), caption, label, note, headings(narrow)).encode())
-    yield tex
-    for form in ("csv", "parquet"):
-        path = stem.with_name(f"{stem.name}.{form}")
-        write(frame, path, form, note)
+    for form, ending in (("latex", "tex"), ("csv", "csv"), ("parquet", "parquet")):
+        path = stem.with_name(f"{stem.name}.{ending}")
+        shown = frame if columns is None or form != "latex" else frame[columns]
+        write(shown, path, form, note, caption, label)
         yield path
 
 
+def render(frame: pd.DataFrame, form: str, caption: str, label: str, note: str = "") -> str:
+    """The table as text (:func:`simprior.analysis.text.tables.render`), in LaTeX for a paper."""
+    shown = named(frame) if form == "latex" else frame
+    return tables.render(shown, form, caption, label, note, headings(frame))
+
+
+def write(frame: pd.DataFrame, path: Path, form: str, note: str, caption: str, label: str) -> None:
+    """Write the table to a file, in LaTeX one for a paper, with ``note`` as a comment.
+
+    See :func:`simprior.analysis.text.tables.write`. Raises :class:`StoreError`.
+    """
+    shown = named(frame) if form == "latex" else frame
+    options = {"caption": caption, "label": label, "names": headings(frame)}
+    tables.write(shown, path, form, note, **options)
+
+
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with measures by their names (columns of :data:`NAMED`), and a column
-    ``value`` that knows its ``stderr``, ``low`` and ``high``."""
+    """The table as a reader wants it: measures by their names, errors beside their values.
+
+    Names are written out in the columns of :data:`NAMED`. A column ``value`` gets the columns
+    ``stderr``, ``low`` and ``high`` as its error and limits.
+    """
     if "value" in frame:
         frame = frame.rename(columns={end: f"value_{end}" for end in ("stderr", "low", "high")})
     for column in NAMED:
@@ -95,7 +130,7 @@ def words(text: str) -> str:
     """A heading or caption without the marks of mathematics."""
     if "$" not in text:
         return text
-    for mark, sign in _PLAIN:
+    for mark, sign in _PLAIN.items():
         text = text.replace(mark, sign)
     return text
 

@@ -10,12 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+from markupsafe import Markup
+
 from simprior.analysis import report_html as page
 from simprior.analysis.figure_frames import name_of
 from simprior.analysis.frames import read_registered
+from simprior.analysis.function_tables import functions_caption
 from simprior.analysis.paper_tables import NAMED, caption_of, headings, named, words
 from simprior.analysis.study_frames import MAIN_TABLES
-from simprior.analysis.tables import functions_caption
+from simprior.analysis.text.html import table
 from simprior.errors import InputError
 from simprior.store import RunDir, RunInfo, load_run
 from simprior.store_manifest import MANIFEST
@@ -58,8 +62,9 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     facts = {
         "made by": f"simprior {versions.get('simprior', '')} {manifest['command']}",
         "commit": (manifest.get("git_commit") or "not recorded")[:12],
-        "seed": str(manifest.get("seed")), "finished": str(manifest["updated"]),
-    }  # fmt: skip
+        "seed": str(manifest.get("seed")),
+        "finished": str(manifest["updated"]),
+    }
     return facts | ({"stages took": _duration(seconds)} if seconds else {})
 
 
@@ -79,8 +84,7 @@ def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[page.Se
         for config in recipe.stage("figures").config["figures"]
     ]
     if any(pictures):
-        body = f'<div class="figures">{"".join(pictures)}</div>'
-        yield page.Section("Figures", "figures", body)
+        yield page.Section("Figures", "figures", page.figures(pictures))
     moved = _rescaling(recipe, path)
     if moved:
         yield page.Section("What rescaling changes", "rescaling", moved)
@@ -89,12 +93,12 @@ def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[page.Se
         for config in recipe.stage("tables").config["tables"]
     ]
     if any(tables):
-        yield page.Section("Tables", "tables", "".join(tables))
+        yield page.Section("Tables", "tables", Markup().join(tables))
     remarks = list(_notes(recipe, path))
     if remarks:
         yield page.Section("Notes and refused coefficients", "notes", page.notes(remarks))
-    yield page.Section("What was run", "run", _stages(manifest) + page.code(
-        recipe.source, "The recipe"))  # fmt: skip
+    recipe_text = page.code(recipe.source, "The recipe")
+    yield page.Section("What was run", "run", _stages(manifest) + recipe_text)
 
 
 def _background(recipe: Recipe) -> page.Section:
@@ -104,36 +108,36 @@ def _background(recipe: Recipe) -> page.Section:
     return page.Section("Held against", "held-against", body)
 
 
-def _figure(path: Path, name: str, caption: str) -> str:
+def _figure(path: Path, name: str, caption: str) -> Markup:
     file = f"figures/{name}.png"
     run = load_run(path)
     if file not in run.files:
-        return ""
+        return Markup()
     links = [f"figures/{name}.{form}" for form in ("pdf", "png")]
     return page.figure(name, run.read_bytes(file), words(caption), links)
 
 
-def _table(path: Path, file: str, caption: str, folded: bool = False) -> str:
+def _table(path: Path, file: str, caption: str, folded: bool = False) -> Markup:
     run = (path / MANIFEST).is_file()
     if not (file in load_run(path).files if run else (path / file).is_file()):
-        return ""
+        return Markup()
     frame = named(read_registered(path, file))
     for column in NAMED:
         if column in frame and frame[column].dtype.kind not in "fiu":
             frame[column] = [words(str(value)) for value in frame[column]]
     names = {name: words(text) for name, text in headings(frame).items()}
     if not folded:
-        return page.table(frame, words(caption), names)
-    return page.fold(f"{words(caption)} ({len(frame):,} rows)",
-                     page.table(frame, file, names, RAW_ROWS))  # fmt: skip
+        return table(frame, words(caption), names)
+    shown = table(frame, file, names, RAW_ROWS)
+    return page.fold(f"{words(caption)} ({len(frame):,} rows)", shown)
 
 
-def _rescaling(recipe: Recipe, path: Path) -> str:
+def _rescaling(recipe: Recipe, path: Path) -> Markup:
     """Which measures moved under alpha-rescaling, for every measure stage that has several."""
     from simprior.analysis.rescaling import rescaling_table
     from simprior.analysis.study_frames import stage_frame
 
-    body = ""
+    body = Markup()
     for stage in recipe.stages:
         if stage.kind != "measure":
             continue
@@ -152,7 +156,7 @@ def _rescaling(recipe: Recipe, path: Path) -> str:
             f"Changed in most networks: {words(', '.join(moved)) or 'none'}."
         )
         frame = frame.assign(measure=[words(name_of(m)) for m in frame["measure"]])
-        body += page.table(frame, f"Value after rescaling over value before ({stage.name}).")
+        body += table(frame, f"Value after rescaling over value before ({stage.name}).")
     return body
 
 
@@ -169,16 +173,16 @@ def _notes(recipe: Recipe, path: Path) -> Iterator[str]:
             yield f"{stage.name}: {note}"
 
 
-def _stages(manifest: Mapping[str, Any]) -> str:
-    import pandas as pd
-
+def _stages(manifest: Mapping[str, Any]) -> Markup:
     entries = manifest["results"].get("stages", {})
-    frame = pd.DataFrame([
-        {"stage": name, "status": e.get("status", ""), "seconds": e.get("seconds", float("nan")),
-         "finished": e.get("finished", "")} for name, e in entries.items() if name != "report"
-    ])  # fmt: skip
+    missing = {"status": "", "seconds": float("nan"), "finished": ""}
+    rows = [
+        {"stage": name, **{key: entry.get(key, missing[key]) for key in missing}}
+        for name, entry in entries.items()
+        if name != "report"
+    ]
     commands = "\n".join(e.get("command", "") for e in entries.values())
-    return page.table(frame, "Stages, in order.") + page.code(commands)
+    return table(pd.DataFrame(rows), "Stages, in order.") + page.code(commands)
 
 
 def _run_sections(run: RunInfo) -> Iterator[page.Section]:
@@ -186,13 +190,13 @@ def _run_sections(run: RunInfo) -> Iterator[page.Section]:
     files = list(run.files)
     pictures = [
         _figure(run.path, Path(name).stem, Path(name).stem)
-        for name in files if name.startswith("figures/") and name.endswith(".png")
-    ]  # fmt: skip
+        for name in files
+        if name.startswith("figures/") and name.endswith(".png")
+    ]
     if pictures:
-        body = f'<div class="figures">{"".join(pictures)}</div>'
-        yield page.Section("Figures", "figures", body)
+        yield page.Section("Figures", "figures", page.figures(pictures))
     tables = _in_order(files)
-    body = "".join(
+    body = Markup().join(
         _table(run.path, name, caption_of(name), name in RAW and len(tables) > 1) for name in tables
     )
     if "counts.parquet" in run.files and run.status == "complete":
@@ -214,26 +218,25 @@ def _in_order(files: list[str]) -> list[str]:
     return sorted(tables, key=lambda name: (name in RAW, name not in MAIN_TABLES))
 
 
-def _counts(path: Path) -> str:
+def _counts(path: Path) -> Markup:
     from simprior.boolean.counts import FunctionCounts
 
     counts = FunctionCounts.load(path, top=TOP)
     frame = counts.to_frame(top=TOP)
-    return page.table(frame, functions_caption(counts, len(frame)))
+    return table(frame, functions_caption(counts, len(frame)))
 
 
 def _manifest_section(path: Path, manifest: Mapping[str, Any]) -> page.Section:
-    import pandas as pd
-
     body = page.definitions(manifest["versions"])
     body += page.code(" ".join(map(str, manifest.get("argv", []))))
     body += page.code(to_toml(manifest["config"]), "Configuration (config.toml)")
-    files = pd.DataFrame([
+    files = [
         {"file": name, "bytes": entry["bytes"], "sha256": entry["sha256"]}
-        for name, entry in manifest["files"].items() if name != REPORT
-    ])  # fmt: skip
-    if len(files):
-        body += page.table(files, "Files and their hashes.")
+        for name, entry in manifest["files"].items()
+        if name != REPORT
+    ]
+    if files:
+        body += table(pd.DataFrame(files), "Files and their hashes.")
     rest = {k: manifest[k] for k in ("conventions", "options", "device") if k in manifest}
     body += page.code(json.dumps(rest, indent=1, ensure_ascii=False), "Conventions and options")
     return page.Section("Manifest", "manifest", body)

@@ -1,36 +1,31 @@
-"""Tables of runs that hold no functions: measures, correlations, cells (``simprior table``)."""
+"""Tables of runs that hold no functions: measures, correlations, cells of a grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from simprior.analysis import tables
+import pandas as pd
+
 from simprior.analysis.measure_names import MEASURES
-from simprior.analysis.paper_tables import headings, named
 from simprior.analysis.study_frames import read_frame
-from simprior.analysis.tables_latex import own_columns, siunitx_table
+from simprior.analysis.text.columns import own_columns
 from simprior.boolean.counts_io import COUNTS
 from simprior.checks import unknown
 from simprior.store import load_run
-from simprior.store_io import write_bytes
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST = 8
 """Columns of a LaTeX table, not counting errors and limits."""
 SENSITIVITY = (
-    "n", "networks", "distance", "distance_stderr", "certified", "ratio", "ratio_stderr",
-    "gp_distance_low", "flips", "flips_stderr", "gp_flips", "gp_flips_stderr",
-)  # fmt: skip
+    *("n", "networks", "distance", "distance_stderr", "certified", "ratio", "ratio_stderr"),
+    *("gp_distance_low", "flips", "flips_stderr", "gp_flips", "gp_flips_stderr"),
+)
 """Columns of the table of ``simprior sensitivity`` in LaTeX."""
 _IDS = ("run", "cell", "cluster", "function", "seed")
 _OUTCOMES = (
-    "fitted", "runs", "fitted_share", "steps", "test_error", "networks", "samples", "functions",
-    "p_constant", "target_lz76", "target_log_p",
-)  # fmt: skip
+    *("fitted", "runs", "fitted_share", "steps", "test_error", "networks", "samples"),
+    *("functions", "p_constant", "target_lz76", "target_log_p"),
+)
 _TABLES = ("measure", "correlate", "study", "sweep", "sample-grid", "targets", "sensitivity")
 
 
@@ -41,9 +36,11 @@ def has_functions(path: Path) -> bool:
 
 
 def run_table(
-    path: Path, file: str | None = None, top: int | None = None,
+    path: Path,
+    file: str | None = None,
+    top: int | None = None,
     columns: Sequence[str] | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """The first ``top`` rows of a run's main table, or of its table ``file``.
 
     Raises :class:`InputError` for a table or a column that does not exist, :class:`StoreError`
@@ -64,11 +61,9 @@ def for_paper(frame: pd.DataFrame) -> pd.DataFrame:
     cells: the settings that vary, the test error, and measures, those with errors first. A table of
     :data:`MOST` columns or fewer stays as it is.
     """
-    from simprior.analysis.correlation.output import paper_columns
-
     names = [str(name) for name in frame.columns]
     if {"measure", "kendall"} <= set(names):
-        chosen = [name for name in paper_columns(frame) if name in frame]
+        chosen = [name for name in _coefficients(names) if name in frame]
     elif {"gp_flips", "certified"} <= set(names):
         chosen = [name for name in SENSITIVITY if name in frame and frame[name].notna().any()]
     elif len(own_columns(frame)) > MOST:
@@ -76,6 +71,19 @@ def for_paper(frame: pd.DataFrame) -> pd.DataFrame:
     else:
         chosen = names
     return frame[chosen]
+
+
+def _coefficients(names: list[str]) -> list[str]:
+    """The columns of a table of coefficients that a page has room for.
+
+    Groups, measure, numbers, Kendall's tau, the partial rank coefficient (the rank coefficient if
+    there is none), and the adjusted p-values.
+    """
+    head = names[: names.index("measure") + 1]
+    kinds = ["kendall", "partial_spearman" if "partial_spearman" in names else "spearman"]
+    ends = ("", "_stderr", "_low", "_high")
+    numbers = [kind + end for kind in kinds for end in ends]
+    return [*head, "points", "clusters", *numbers, "p_adjusted", "partial_p_adjusted"]
 
 
 def _short(frame: pd.DataFrame) -> list[str]:
@@ -103,20 +111,3 @@ def _independent(frame: pd.DataFrame, names: list[str]) -> list[str]:
 
 def _varies(column: pd.Series) -> bool:
     return len(column) < 2 or column.astype(str).nunique() > 1
-
-
-def render(frame: pd.DataFrame, form: str, caption: str, label: str, note: str = "") -> str:
-    """The table as text; LaTeX by :func:`tables_latex.siunitx_table`, else ``tables.render``."""
-    if form == "latex":
-        return siunitx_table(named(frame), caption, label, note, headings(frame))
-    return tables.render(frame, form, note=note or None)
-
-
-def write(
-    frame: pd.DataFrame, path: Path, form: str, note: str, caption: str, label: str
-) -> None:  # fmt: skip
-    """Write the table with the comment ``note`` to ``path``. Raises :class:`StoreError`."""
-    if form == "parquet":
-        tables.write(frame, path, form, note)
-    else:
-        write_bytes(path, render(frame, form, caption, label, note).encode())

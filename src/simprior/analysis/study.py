@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from simprior import checks
-from simprior.analysis import tables as tables_text
+from simprior.analysis.text.latex import check_label
 from simprior.errors import InputError
 from simprior.rng import check_seed
 from simprior.store_toml import read_toml
@@ -195,7 +195,7 @@ def _final(values: Mapping[str, Any], stages: list[Stage]) -> list[Stage]:
             if key not in TABLE_KEYS:
                 raise unknown("key of [[table]]", key, TABLE_KEYS)
         if "label" in config:
-            tables_text.check_label(str(config["label"]))
+            check_label(str(config["label"]))
     needed = [
         tuple(dict.fromkeys(n for c in part for n in c["from"])) for part in (figures, tables)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simprior.analysis.correlation.output import ROWS, correlate_into
+from simprior.analysis.result_runs import ROWS, correlate_into
 from simprior.analysis.study_frames import select, stage_frame
 
 __all__ = ["ROWS", "correlate_stage"]

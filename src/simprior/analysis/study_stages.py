@@ -195,7 +195,7 @@ def _sample(
 def _targets(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.study_targets import write_targets
+    from simprior.analysis.result_runs import write_targets
 
     note = command_of(stage, recipe, store.path)
     source, out = store.path / stage.needs[0], store.path / stage.name
@@ -236,7 +236,7 @@ def _correlate(
 def _sensitivity(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.hamming.records import sensitivity
+    from simprior.analysis.result_runs import sensitivity
     from simprior.analysis.study_sensitivity import sensitivity_study
     from simprior.engine import progress_bar
 

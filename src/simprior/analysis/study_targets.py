@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from simprior.analysis.prior_measures import prior_of
 from simprior.analysis.records import cluster_of
-from simprior.analysis.tables import write
 from simprior.boolean.complexity import entropy_packed, lz76_packed
 from simprior.boolean.truthtable import from_hex
 from simprior.errors import StoreError
 from simprior.estimate import mean_stderr
-from simprior.store import RunDir
 from simprior.training.losses import threshold
 from simprior.training.records import TrainResult
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-TABLE = "tables/targets.parquet"
+TARGETS = "tables/targets.parquet"
 
 
 def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
@@ -32,8 +27,6 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
     condition on the training set), ``test_error`` with ``_stderr`` (mean over members that fitted),
     ``networks``. Raises :class:`StoreError` where no training run is found.
     """
-    import pandas as pd
-
     paths = sorted(train.glob("cells/*")) or [train]
     rows, known = [], {}
     for path in paths:
@@ -46,11 +39,13 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
         words = from_hex(problem["target"], result.m)
         error = result.test_error[good]
         size = len(problem["train_index"])
-        rows.append({
+        row = {
             "run": path.name,
             "cluster": cluster_of(result),
-            "target": problem["target"], "optimizer": result.config["optimizer"],
-            "train_size": size, "data_seed": problem["seed"],
+            "target": problem["target"],
+            "optimizer": result.config["optimizer"],
+            "train_size": size,
+            "data_seed": problem["seed"],
             "target_lz76": float(lz76_packed(words, result.m)[0]),
             "target_entropy": float(entropy_packed(words, result.m)[0]),
             "target_log_p": known[key]["log_p"],
@@ -58,26 +53,11 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
             "test_error": float(error.mean()) if len(error) else np.nan,
             "test_error_stderr": mean_stderr(error),
             "networks": int(good.sum()),
-        })  # fmt: skip
+        }
+        rows.append(row)
     if not rows:
         raise StoreError(f"{train}: expected runs of simprior train below it; train first")
     return pd.DataFrame(rows)
-
-
-def write_targets(
-    train: Path, out: Path, *, seed: int, draws: int = 1000, resume: bool = False,
-    overwrite: bool = False, note: str = "",
-) -> pd.DataFrame:  # fmt: skip
-    """:func:`target_table` as a run directory ``out``."""
-    config = {"runs": train.name, "seed": seed, "draws": draws}
-    with RunDir.open(out, "targets", config, resume=resume, overwrite=overwrite) as store:
-        frame = target_table(train, seed, draws)
-        (store.path / "tables").mkdir(exist_ok=True)
-        for name, form in ((TABLE, "parquet"), ("tables/targets.csv", "csv")):
-            write(frame, store.path / name, form, note)
-            store.add_file(name, rows=len(frame))
-        store.finish({"rows": len(frame)})
-    return frame
 
 
 def _log_p(result: TrainResult, seed: int, draws: int) -> dict[str, float]:

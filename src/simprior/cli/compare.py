@@ -210,7 +210,7 @@ def _write(spec: Compare, comparison: Comparison) -> list[Path]:
 
 
 def _tables(folder: Path, comparison: Comparison, note: str) -> list[Path]:
-    from simprior.analysis.tables import write
+    from simprior.analysis.text.tables import write
 
     files = [folder / TABLE, folder / PAIRS]
     write(comparison.to_frame(), files[0], "csv", note)

@@ -51,8 +51,8 @@ SPEC = Correlate
 def run(spec: Correlate) -> int:
     """Correlate, print the coefficients, write the run directory."""
     from simprior.analysis.correlation.correlations import correlate
-    from simprior.analysis.correlation.output import correlate_into
     from simprior.analysis.measure import load_measures
+    from simprior.analysis.result_runs import correlate_into
     from simprior.store_io import sha256_file
 
     if not spec.path.exists():

@@ -103,7 +103,7 @@ def run(spec: Sensitivity) -> int:
         raise InputError("device=cuda", "cpu (or auto)", "leave --device out")
     if spec.path is not None:
         return _run_trained(spec)
-    from simprior.analysis.hamming.records import sensitivity
+    from simprior.analysis.result_runs import sensitivity
     from simprior.engine import progress_bar
 
     study = build_study(spec)
@@ -138,7 +138,8 @@ def command_line() -> str:
 
 
 def _run_trained(spec: Sensitivity) -> int:
-    from simprior.analysis.hamming.trained import save_trained, trained_sensitivity
+    from simprior.analysis.hamming.trained import trained_sensitivity
+    from simprior.analysis.result_runs import save_trained
     from simprior.store_wipe import check_occupied
 
     assert spec.path is not None
@@ -182,7 +183,7 @@ def means(frame: pd.DataFrame) -> dict[str, float]:
 
 def with_errors(summary: dict[str, Any]) -> dict[str, Any]:
     """The summary for a terminal: each mean with its standard error, rounded to it."""
-    from simprior.analysis.numbers import decimals_of, fixed
+    from simprior.analysis.text.digits import decimals_of, fixed
 
     out: dict[str, Any] = {}
     for name, value in summary.items():

@@ -47,9 +47,7 @@ class Table(Reading):
     caption: Annotated[MaybeText, arg(help="latex: the caption")] = None
     label: Annotated[str, arg(help="latex: the label")] = LABEL
     out: Annotated[MaybePath, arg(help="write to this file in place of stdout")] = None
-    overwrite: Annotated[
-        bool, arg(help="replace a file at --out that simprior table did not write")
-    ] = False
+    overwrite: Annotated[bool, arg(help="replace the file that is at --out")] = False
 
 
 SPEC = Table
@@ -58,34 +56,45 @@ SPEC = Table
 def run(spec: Table) -> int:
     """Load the counts, choose columns, print or write the table."""
     set_up_logging(spec.quiet)
-    from simprior.analysis import tables
+    from simprior.analysis.function_tables import function_table, functions_caption
     from simprior.analysis.run_tables import has_functions
-    from simprior.analysis.table_origin import check_replaceable
+    from simprior.analysis.text import tables
+    from simprior.analysis.text.latex import check_label
     from simprior.boolean.counts import FunctionCounts
     from simprior.boolean.results import load_result
 
     form = "json" if spec.json else spec.format
     if form == "parquet" and spec.out is None:
         raise InputError("format=parquet", "a file to write to", "add --out table.parquet")
-    if spec.out is not None:
-        check_replaceable(spec.out, spec.overwrite)
+    if spec.out is not None and not spec.overwrite:
+        _check_new(spec.out)
     if form == "latex":
-        tables.check_label(spec.label)
+        check_label(spec.label)
     if spec.file is not None or not has_functions(spec.path):
         return _other(spec, form)
     top = spec.top or TOP
     counts = load_result(spec.path, top=top)
-    frame = tables.function_table(counts, top, spec.columns)
-    caption = spec.caption or tables.functions_caption(counts, len(frame))
-    words = {"caption": caption, "label": spec.label}
+    frame = function_table(counts, top, spec.columns)
+    caption = spec.caption or functions_caption(counts, len(frame))
     say_unlisted(spec.path, counts)
     if spec.out is None:
-        sys.stdout.write(tables.render(frame, form, **words))
+        sys.stdout.write(tables.render(frame, form, caption, spec.label))
     else:
-        tables.write(frame, spec.out, form, command_line(spec, form), **words)
+        note = command_line(spec, form)
+        tables.write(frame, spec.out, form, note, caption=caption, label=spec.label)
     found = counts.functions if isinstance(counts, FunctionCounts) else len(counts.p)
     _say_cut(len(frame), found)
     return 0
+
+
+def _check_new(file: Path) -> None:
+    """Refuse to replace a file, unless it is empty."""
+    if file.is_file() and file.stat().st_size > 0:
+        raise InputError(
+            f"out={file}, which exists",
+            "a new file",
+            "choose another name, or pass --overwrite to replace it",
+        )
 
 
 def _say_cut(shown: int, total: int) -> None:
@@ -96,27 +105,26 @@ def _say_cut(shown: int, total: int) -> None:
 
 def _other(spec: Table, form: str) -> int:
     """Print or write a table that is not one of functions."""
-    from simprior.analysis import run_tables
-    from simprior.analysis.paper_tables import caption_of
+    from simprior.analysis import paper_tables
+    from simprior.analysis.run_tables import for_paper, run_table
     from simprior.analysis.study_frames import table_file
-    from simprior.analysis.tables import safe_label
+    from simprior.analysis.text.latex import safe_label
 
     if spec.file is None:
         _check_whole(spec.path)
-    whole = run_tables.run_table(spec.path, spec.file, columns=spec.columns)
+    whole = run_table(spec.path, spec.file, columns=spec.columns)
     paper = form == "latex" and spec.columns is None
     every = spec.out is not None or "kendall" in whole
     top = spec.top or (len(whole) if every else TOP)
-    frame = (run_tables.for_paper(whole) if paper else whole).head(top)
+    frame = (for_paper(whole) if paper else whole).head(top)
     file = table_file(spec.path, spec.file)
     label = safe_label(f"tab:{Path(file).stem}") if spec.label == LABEL else spec.label
-    caption = spec.caption or caption_of(file, len(frame), len(whole))
-    words = {"caption": caption, "label": label}
-    note = command_line(spec, form)
+    caption = spec.caption or paper_tables.caption_of(file, len(frame), len(whole))
     if spec.out is None:
-        sys.stdout.write(run_tables.render(frame, form, **words))
+        sys.stdout.write(paper_tables.render(frame, form, caption, label))
     else:
-        run_tables.write(frame, spec.out, form, note, **words)
+        note = command_line(spec, form)
+        paper_tables.write(frame, spec.out, form, note, caption, label)
     _say_cut(len(frame), len(whole))
     if len(frame.columns) < len(whole.columns):
         logging.getLogger("simprior").info(

@@ -7,7 +7,7 @@ string of the other class, and the number of random bits flipped until the class
 
 ``networks`` draws a classifier and centres it at a start string; ``flips`` and ``nearest`` measure
 it; ``tables`` does both exactly from truth tables; ``gp_prediction`` gives what the infinitely wide
-network predicts; ``records`` runs many networks, ``output`` writes them into a run directory;
+network predicts; ``records`` runs many networks, ``output`` reads what they gave;
 ``scaling`` summarises and fits; ``box`` is the critical sample ratio of networks on real data.
 """
 

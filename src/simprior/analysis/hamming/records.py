@@ -7,7 +7,7 @@ only, never on chunks or workers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,6 @@ from simprior.analysis.hamming.output import (
     SUMMARY,
     SensitivityResult,
     load,
-    save,
 )
 from simprior.checks import shown
 from simprior.engine import Progress, run_tasks
@@ -133,8 +132,9 @@ class Chunk:
         return {"n": self.n, "first": self.first, "stop": self.stop}
 
 
-def sensitivity(
+def run_networks(
     study: SensitivitySettings,
+    save: Callable[[SensitivityResult, RunDir], None],
     *,
     out: Path | str | None = None,
     resume: bool = False,
@@ -143,13 +143,12 @@ def sensitivity(
     executor: str = "local",
     executor_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    command: str = "",
 ) -> SensitivityResult:
     """Measure distance and flips of random classifiers, summarise, fit, and predict by the GP.
 
-    With ``out`` the run directory holds ``networks.parquet`` and ``tables/sensitivity*``;
-    ``command`` is kept as a comment in the tables. Raises :class:`InputError`,
-    :class:`StoreError`, or ``engine.Interrupted`` (resumable).
+    With ``out`` the networks are kept in a run directory as they are done, and ``save`` writes the
+    result into it and closes it. Raises :class:`InputError`, :class:`StoreError`, or
+    ``engine.Interrupted`` (resumable).
     """
     chunks = [
         Chunk(n, first, min(first + CHUNK, study.networks))
@@ -184,7 +183,7 @@ def sensitivity(
         todo = [chunk for chunk in chunks if chunk not in set(kept)]
         go(todo, on_result=write, workers=min(workers, max(len(todo), 1)))
         result = complete(study, [store.read_shard(chunk.name) for chunk in chunks])
-        save(result, store, command)
+        save(result, store)
     return result
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from simprior.analysis.hamming.gp_prediction import uniform_distance, uniform_flips
 from simprior.analysis.hamming.tables import MOST_BITS, expected_flips, nearest_distances
 from simprior.boolean.truthtable import to_hex, unpack
 from simprior.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from simprior.training.records import TrainResult
+from simprior.store import load_run
+from simprior.training.records import TrainResult
 
 TRAINED = "tables/trained-sensitivity.parquet"
 
@@ -39,18 +37,14 @@ def trained_sensitivity(run: TrainResult | Path | str, members: int | None = Non
     StoreError
         Not a complete run of ``simprior train``.
     """
-    import pandas as pd
-
-    from simprior.analysis.hamming.gp_prediction import uniform_distance, uniform_flips
-    from simprior.training.records import TrainResult
-
     result = run if isinstance(run, TrainResult) else TrainResult.load(run)
     n, m = int(result.problem["n"]), result.m
     if not 1 <= n <= MOST_BITS or m != 1 << n:
         raise InputError(
-            f"a run with n={n}, m={m} inputs", f"all strings of 1 to {MOST_BITS} bits",
+            f"a run with n={n}, m={m} inputs",
+            f"all strings of 1 to {MOST_BITS} bits",
             "for real data measure the box CSR: simprior measure --measures sensitivity",
-        )  # fmt: skip
+        )
     words = result.words[:members]
     distinct, where = np.unique(words, axis=0, return_inverse=True)
     tables = unpack(distinct, m)
@@ -58,44 +52,21 @@ def trained_sensitivity(run: TrainResult | Path | str, members: int | None = Non
     flips, unchanged = expected_flips(tables)
     mean = np.where(distances.any(axis=1), distances.mean(axis=1), np.nan)
     where = where.reshape(-1)
-    return pd.DataFrame({
-        "member": np.arange(len(words)), "function": to_hex(words, m),
-        "fitted": result.fitted[:members], "test_error": result.test_error[:members],
-        "distance": mean[where], "distance_max": distances.max(axis=1)[where],
-        "flips": flips.mean(axis=1)[where], "unchanged": unchanged.mean(axis=1)[where],
-        "uniform_distance": uniform_distance(n), "uniform_flips": uniform_flips(n),
-    })  # fmt: skip
-
-
-def save_trained(
-    frame: pd.DataFrame,
-    run: Path | str,
-    out: Path | str,
-    command: str,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> None:
-    """Write the table of :func:`trained_sensitivity` to ``tables/trained-sensitivity`` (CSV and
-    Parquet) of the run directory ``out``. Raises :class:`StoreError`."""
-    from simprior.analysis.tables import write
-    from simprior.store import RunDir, load_run
-
-    origin = load_run(Path(run))
-    config = {"run": str(run), "trained": origin.config, "seed": origin.config.get("seed", 0)}
-    with RunDir.open(out, "sensitivity", config, resume=resume, overwrite=overwrite) as store:
-        store.make_folder("tables")
-        for form in ("csv", "parquet"):
-            name = f"tables/trained-sensitivity.{form}"
-            write(frame, store.path / name, form, command)
-            store.add_file(name, rows=len(frame))
-        store.finish({"members": len(frame)})
+    columns = {
+        "member": np.arange(len(words)),
+        "function": to_hex(words, m),
+        "fitted": result.fitted[:members],
+        "test_error": result.test_error[:members],
+        "distance": mean[where],
+        "distance_max": distances.max(axis=1)[where],
+        "flips": flips.mean(axis=1)[where],
+        "unchanged": unchanged.mean(axis=1)[where],
+        "uniform_distance": uniform_distance(n),
+        "uniform_flips": uniform_flips(n),
+    }
+    return pd.DataFrame(columns)
 
 
 def load_trained(path: Path | str) -> pd.DataFrame:
     """The table of a run directory with trained networks. Raises :class:`StoreError`."""
-    import pandas as pd
-
-    from simprior.store import load_run
-
     return pd.DataFrame(load_run(path).read_table(TRAINED))

@@ -1,0 +1,175 @@
+"""The run directories that analysis writes: of coefficients, of sensitivity, of targets.
+
+The packages that compute return frames and know no text. Here their frames become the tables of a
+run directory, as the commands ``correlate`` and ``sensitivity`` and the stages of a study want it.
+What computes is imported inside the functions, so that a command loads only what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from simprior.analysis.frames import read_run_table
+from simprior.analysis.hamming.output import FITS, LAW, NETWORKS, SUMMARY, SensitivityResult
+from simprior.analysis.paper_tables import CAPTIONS, write_forms
+from simprior.analysis.run_tables import for_paper
+from simprior.analysis.text.tables import write
+from simprior.store import RunDir, load_run, write_table
+from simprior.store_manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from simprior.analysis.correlation.correlations import Correlations
+    from simprior.analysis.hamming.records import SensitivitySettings
+
+ROWS = "tables/rows.parquet"
+TABLES = {
+    "correlations": ("table", "Coefficients of each measure with intervals."),
+    "granulated": ("granulated", "Granulated rank correlation."),
+    "conditional-mi": ("conditional_mi", "Conditional mutual information."),
+    "environments": ("environments", "Sign errors over environments."),
+    "baselines": ("baselines", "What predicts without a measure, and what measures add."),
+}
+"""Tables of a run of ``correlate``: file, attribute of ``Correlations``, caption."""
+
+
+def correlate_into(
+    frame: pd.DataFrame,
+    options: Mapping[str, Any],
+    source: Mapping[str, Any],
+    out: Path | str,
+    note: str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = True,
+) -> Correlations:
+    """:func:`correlate` into the run directory ``out``; ``source`` says what ``frame`` is from.
+
+    ``options`` are the keywords of :func:`correlate`; ``note`` is the command, kept in the tables.
+    With ``resume`` a finished run of the same settings is only read.
+
+    Raises :class:`InputError` (before anything is written), :class:`StoreError`.
+    """
+    from simprior.analysis.correlation.correlations import correlate
+
+    config = {k: v for k, v in options.items() if v is not None} | dict(source)
+    if resume and not overwrite and (Path(out) / MANIFEST).is_file():
+        with RunDir.open(out, "correlate", config, resume=True) as store:
+            files = list(store.manifest["files"])
+            if store.finished(*(name for name in files if name.startswith("tables/"))):
+                return read_correlations(store.path)
+    found = correlate(frame, **options, quiet=quiet)
+    with RunDir.open(out, "correlate", config, resume=resume, overwrite=overwrite) as store:
+        store.make_folder("tables")
+        write(frame, store.path / ROWS, "parquet", note)
+        files = [store.path / ROWS]
+        for name, (attribute, caption) in TABLES.items():
+            table = getattr(found, attribute)
+            if len(table):
+                stem = store.path / "tables" / name
+                columns = list(for_paper(table)) if name == "correlations" else None
+                files += write_forms(table, stem, caption, f"tab:{name}", note, columns)
+        for file in files:
+            store.add_file(file)
+        store.finish({"rows": len(frame), "notes": list(found.notes)})
+    return found
+
+
+def read_correlations(run: Path) -> Correlations:
+    """What :func:`correlate_into` has written into the run directory ``run``."""
+    from simprior.analysis.correlation.correlations import Correlations
+
+    info, tables = load_run(run), {}
+    for name, (attribute, _) in TABLES.items():
+        file = f"tables/{name}.parquet"
+        tables[attribute] = read_run_table(info, file) if file in info.files else pd.DataFrame()
+    notes = info.results.get("notes", [])
+    return Correlations(**tables, notes=[str(note) for note in notes])
+
+
+def sensitivity(
+    study: SensitivitySettings, *, command: str = "", **options: Any
+) -> SensitivityResult:
+    """Measure distance and flips of random classifiers, summarise, fit, and predict by the GP.
+
+    ``options`` are those of :func:`simprior.analysis.hamming.records.run_networks`. The run
+    directory ``out`` holds ``networks.parquet`` and ``tables/sensitivity*``; ``command`` is kept as
+    a comment in the tables.
+    """
+    from simprior.analysis.hamming.records import run_networks
+
+    return run_networks(study, partial(_save_sensitivity, command=command), **options)
+
+
+def _save_sensitivity(result: SensitivityResult, store: RunDir, command: str) -> None:
+    """Write the tables and close the run."""
+    for name, frame in ((NETWORKS, result.rows), (LAW, result.law)):
+        store.make_folder(str(Path(name).parent))
+        write_table(store.path / name, {c: frame[c].to_numpy() for c in frame})
+        store.add_file(name, rows=len(frame))
+    for base, frame in ((SUMMARY, result.summary), (FITS, result.fits)):
+        stem, columns = Path(base).name, list(for_paper(frame))
+        where = store.path / base
+        if len(frame):
+            for file in write_forms(frame, where, CAPTIONS[stem], f"tab:{stem}", command, columns):
+                store.add_file(file, rows=len(frame))
+    totals = {"rows": len(result.rows), "networks": int(result.summary["networks"].sum())}
+    store.finish(totals | ({"notes": result.notes} if result.notes else {}))
+    store.clear_shards()
+
+
+def save_trained(
+    frame: pd.DataFrame,
+    run: Path | str,
+    out: Path | str,
+    command: str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write the table of :func:`simprior.analysis.hamming.trained.trained_sensitivity`.
+
+    It goes to ``tables/trained-sensitivity`` (CSV and Parquet) of the run directory ``out``. Raises
+    :class:`StoreError`.
+    """
+    from simprior.analysis.hamming.trained import TRAINED
+
+    origin = load_run(Path(run))
+    config = {"run": str(run), "trained": origin.config, "seed": origin.config.get("seed", 0)}
+    with RunDir.open(out, "sensitivity", config, resume=resume, overwrite=overwrite) as store:
+        _write_plain(frame, TRAINED, store, command)
+        store.finish({"members": len(frame)})
+
+
+def write_targets(
+    train: Path,
+    out: Path,
+    *,
+    seed: int,
+    draws: int = 1000,
+    resume: bool = False,
+    overwrite: bool = False,
+    note: str = "",
+) -> pd.DataFrame:
+    """:func:`simprior.analysis.study_targets.target_table` as a run directory ``out``."""
+    from simprior.analysis.study_targets import TARGETS, target_table
+
+    config = {"runs": train.name, "seed": seed, "draws": draws}
+    with RunDir.open(out, "targets", config, resume=resume, overwrite=overwrite) as store:
+        frame = target_table(train, seed, draws)
+        _write_plain(frame, TARGETS, store, note)
+        store.finish({"rows": len(frame)})
+    return frame
+
+
+def _write_plain(frame: pd.DataFrame, parquet: str, store: RunDir, note: str) -> None:
+    """The table ``parquet`` of a run (its path in the run), and the same as CSV."""
+    store.make_folder("tables")
+    for name, form in ((parquet, "parquet"), (parquet.removesuffix("parquet") + "csv", "csv")):
+        write(frame, store.path / name, form, note)
+        store.add_file(name, rows=len(frame))
