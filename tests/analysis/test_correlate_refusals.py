@@ -10,7 +10,7 @@ import pytest
 
 from simprior.analysis.correlation import correlate
 from simprior.analysis.correlation.output import correlate_into
-from simprior.analysis.study_frames import read_frame
+from simprior.analysis.frames import read_frame
 from simprior.errors import InputError, StoreError
 
 QUICK = {"bootstrap": 100, "permutations": 19}

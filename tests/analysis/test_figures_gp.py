@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.figures_gp import (
+from simprior.analysis.figures.gp import (
     ep_complexity_figure,
     ep_settings_figure,
     ratio_figure,

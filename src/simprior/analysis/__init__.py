@@ -8,9 +8,9 @@ Never cli.
 ``correlation`` asks what predicts the error; ``study`` and ``study_*`` run recipes; ``report``
 makes the page.
 
-Statistics (``*_stats``) turn records into tables; figures (``figures_*``) only draw tables;
-``plots`` and ``tables`` write files. matplotlib is used through Figure objects: no window, no
-global state, the caller's backend is left alone.
+Statistics (``*_stats``) turn records into tables; ``figures`` only draws tables; ``plots``
+draws what a run supports, ``tables`` writes tables. matplotlib is used through Figure objects: no
+window, no global state, the caller's backend is left alone.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from typing import Any
 
 _MODULES = (
     "agreement", "compare", "compare_stats", "complexity_stats", "correlation", "distances",
-    "errors_stats", "figure_frames", "figure_means", "figure_parts", "figures_compare",
-    "figures_counts", "figures_generalisation", "figures_gp", "figures_hamming", "figures_rows",
-    "figures_width", "flatness", "hamming", "measure", "measure_groups", "measure_names",
+    "errors_stats", "figures", "flatness", "hamming", "measure", "measure_groups", "measure_names",
     "measure_sources", "numbers", "plots", "prior_measures", "rank_stats", "records", "report",
-    "resample", "rescaling", "run_tables", "sides", "study", "study_run", "style", "tables",
+    "resample", "rescaling", "run_tables", "sides", "study", "study_run", "tables",
     "tables_latex",
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simprior.analysis.figure_frames import axis_label, name_of
+from simprior.analysis.figures.labels import axis_label, name_of
 from simprior.analysis.tables import write
 from simprior.analysis.tables_latex import siunitx_table
 from simprior.store_io import write_bytes

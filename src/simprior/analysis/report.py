@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simprior.analysis import report_html as page
-from simprior.analysis.figure_frames import name_of
-from simprior.analysis.frames import read_registered
+from simprior.analysis.figures.labels import name_of
+from simprior.analysis.frames import MAIN_TABLES, read_registered
 from simprior.analysis.paper_tables import NAMED, caption_of, headings, named, words
-from simprior.analysis.study_frames import MAIN_TABLES
 from simprior.analysis.tables import functions_caption
 from simprior.errors import InputError
 from simprior.store import RunDir, RunInfo, load_run

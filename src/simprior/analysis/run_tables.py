@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simprior.analysis import tables
+from simprior.analysis.frames import read_frame
 from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.paper_tables import headings, named
-from simprior.analysis.study_frames import read_frame
 from simprior.analysis.tables_latex import own_columns, siunitx_table
 from simprior.boolean.counts_io import COUNTS
 from simprior.checks import unknown

@@ -25,6 +25,7 @@ from typing import Any
 
 from simprior import checks
 from simprior.analysis import tables as tables_text
+from simprior.analysis.figures.registry import recipe_kinds
 from simprior.errors import InputError
 from simprior.rng import check_seed
 from simprior.store_toml import read_toml
@@ -34,15 +35,6 @@ SOURCES = ("sample", "train", "sensitivity")
 DERIVED = ("targets", "measure", "correlate")
 FINAL = ("figures", "tables", "report")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
-FIGURES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "scatter": (("x",), ("y", "by", "points", "level")),
-    "forest": ((), ("coefficient", "by", "top")),
-    "rescaling": ((), ()),
-    "bound": ((), ("x", "by", "level")),
-    "sweep": (("x", "y"), ("by", "level")),
-    "sensitivity": (("figure",), ()),
-}
-"""Kinds of figures: keys each must have, keys it may have (besides name, from, where, caption)."""
 TABLE_KEYS = ("name", "from", "where", "caption", "label", "columns", "file", "top", "sort")
 
 
@@ -228,16 +220,19 @@ def _entries(kind: str, given: Any, stages: list[Stage]) -> list[dict[str, Any]]
 
 
 def _default_source(kind: str, stages: list[Stage]) -> str:
-    wanted = {"forest": "correlate", "table": "correlate", "sensitivity": "sensitivity"}
-    found = [s.name for s in stages if s.kind == wanted.get(kind, "measure")]
+    known = recipe_kinds().get(kind)
+    default = "correlate" if kind == "table" else "measure"
+    wanted = default if known is None else known.reads
+    found = [stage.name for stage in stages if stage.kind == wanted]
     return found[0] if found else stages[-1].name
 
 
 def _check_figure(config: Mapping[str, Any]) -> None:
     kind = str(config.get("kind"))
-    if kind not in FIGURES:
-        raise unknown("kind of [[figure]]", kind, FIGURES)
-    needed, allowed = FIGURES[kind]
+    known = recipe_kinds()
+    if kind not in known:
+        raise unknown("kind of [[figure]]", kind, known)
+    needed, allowed = known[kind].needs, known[kind].takes
     for key in needed:
         if key not in config:
             raise InputError(f"[[figure]] of kind {kind}", f"a key {key}", f"add {key} = ...")

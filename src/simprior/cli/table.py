@@ -97,8 +97,8 @@ def _say_cut(shown: int, total: int) -> None:
 def _other(spec: Table, form: str) -> int:
     """Print or write a table that is not one of functions."""
     from simprior.analysis import run_tables
+    from simprior.analysis.frames import table_file
     from simprior.analysis.paper_tables import caption_of
-    from simprior.analysis.study_frames import table_file
     from simprior.analysis.tables import safe_label
 
     if spec.file is None:
