@@ -21,6 +21,7 @@ from simprior.store_manifest import MANIFEST
 FORMS = (".parquet", ".csv")
 MAIN_TABLES = (
     "measures.parquet",
+    "logp.parquet",
     "tables/correlations.parquet",
     "tables/targets.parquet",
     "tables/sweep.parquet",

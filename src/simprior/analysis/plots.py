@@ -18,7 +18,6 @@ from simprior.analysis.hamming.trained import TRAINED
 from simprior.analysis.study import parse_recipe_of
 from simprior.boolean.counts_io import COUNTS
 from simprior.errors import InputError
-from simprior.gp.table import TABLE
 from simprior.store import RunDir, RunInfo, load_run
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "count_figures", "plot_run", "provenance", "run_figures"]
 
 FOLDER = "figures"
-_TABLES = (COUNTS, TABLE, TRAINED, NETWORKS, *MAIN_TABLES)
+_TABLES = (COUNTS, TRAINED, NETWORKS, *MAIN_TABLES)
 _WANTED = {
     "study": ("a recipe with figures", "add a [[figure]] to it"),
     "correlate": ("a finite coefficient", "see the notes of the run"),

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.figures.marks import draw_points
+from simprior.analysis.figures.marks import check_columns, draw_points
 from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import SEQUENTIAL, colours, model_label, new_figure, style
+from simprior.analysis.study_logp import fit_width, summarise_study
 from simprior.boolean.counts_io import model_of
 from simprior.errors import StoreError
-from simprior.gp.study_ep import summarise_study
-from simprior.gp.study_width import fit_width
 from simprior.gp.table import TABLE
 from simprior.network import Network
 from simprior.store import RunInfo, load_run
@@ -72,7 +71,7 @@ def logp_drawings(run: RunInfo) -> list[Drawing]:
     ]
 
 
-@kind("sampled-gp", "Sampled probability against the Gaussian-process value", "logp")
+@kind("sampled-gp", "Sampled probability against the Gaussian-process value", "frequencies")
 def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """Sampled P(f) against the Gaussian-process P(f), both with 95 % intervals, and y = x.
 
@@ -100,7 +99,7 @@ def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-@kind("sampled-gp-ratio", "Gaussian-process value over sampled probability", "logp")
+@kind("sampled-gp-ratio", "Gaussian-process value over sampled probability", "frequencies")
 def ratio_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """Gaussian-process over sampled P(f), with the 95 % interval of both, against the sampled P(f).
 
@@ -138,6 +137,7 @@ def ep_complexity_figure(frame: pd.DataFrame) -> Figure:
     """EP minus exact against LZ complexity, coloured by depth, for the largest n of the study."""
     from matplotlib.lines import Line2D
 
+    check_columns(frame, ["lz76", "difference"])
     largest = int(frame["n"].max())
     part = _trusted(frame[frame["n"] == largest])
     depths = sorted(part["depth"].unique())
@@ -172,6 +172,7 @@ def ep_complexity_figure(frame: pd.DataFrame) -> Figure:
 @kind("ep-settings", "Error of expectation propagation over priors", "logp")
 def ep_settings_figure(frame: pd.DataFrame) -> Figure:
     """EP minus exact by n, encoding, depth, sigma_w and source: median, 5-95 % and extremes."""
+    check_columns(frame, ["difference"])
     rows: list[tuple[str, Any]] = []
     trusted = _trusted(frame)
     for by, form in _LABELS.items():
@@ -234,12 +235,13 @@ def _title(run: RunInfo) -> str:
 def width_figure(frame: pd.DataFrame) -> Figure:
     """|ln P_width - ln P_GP| against width on log axes, with the line c/width of each function.
 
-    ``frame`` as of :func:`simprior.gp.study_width.run_width_study`. One colour for each kind of
+    ``frame`` as of :func:`simprior.analysis.study_logp.run_logp`. One colour for each kind of
     function (the part of its name before the comma); filled: more probable than in the limit, open:
     less; bars are one standard error; carets: gaps within two of 0 (drawn at the upper limit).
     """
     from matplotlib.lines import Line2D
 
+    check_columns(frame, ["width", "gap", "gap_stderr"])
     kinds = list(dict.fromkeys(_kind(name) for name in frame["name"]))
     palette = dict(zip(kinds, colours() * (1 + len(kinds) // 10), strict=False))
     finite = frame[np.isfinite(frame["width"])]
