@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from simprior.analysis.correlation import correlate
+from simprior.analysis.frames import read_frame
 from simprior.analysis.result_runs import correlate_into
-from simprior.analysis.study_frames import read_frame
 from simprior.errors import InputError, StoreError
 
 QUICK = {"bootstrap": 100, "permutations": 19}

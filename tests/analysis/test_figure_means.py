@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.figure_means import cell_means, means_by_value, network_mean
+from simprior.analysis.figures.means import cell_means, means_by_value, network_mean
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
 

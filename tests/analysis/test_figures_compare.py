@@ -12,15 +12,15 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from simprior.analysis.compare import Comparison, compare
-from simprior.analysis.figures_compare import (
+from simprior.analysis.figures.compare import (
     BARS,
     compare_figures,
     errors_figure,
     scatter_figure,
     write_figures,
 )
+from simprior.analysis.figures.style import COLUMN_WIDTH
 from simprior.analysis.sides import WeightedFunctions
-from simprior.analysis.style import COLUMN_WIDTH
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.sampling import sample
 from simprior.errors import InputError

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.figures_gp import (
+from simprior.analysis.figures.gp import (
     ep_complexity_figure,
     ep_settings_figure,
     ratio_figure,
     sampled_figure,
 )
-from simprior.gp.study_ep import EpStudy, run_study
+from simprior.analysis.study_logp import EpStudy, run_logp
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_study_figures_show_the_trusted_rows() -> None:
     study = EpStudy(
         n=(3, 4), encoding=("01",), depth=(1, 2), sigma_w=(1.0,), prior_draws=3, flips=1
     )
-    frame = run_study(study)
+    frame = run_logp(study)
     frame.loc[frame["name"] == "x1", "reliable"] = False
     axes = ep_complexity_figure(frame).axes[0]
     drawn = np.concatenate([line.get_ydata() for line in axes.lines if line.get_marker() in "Dox"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.collections import FillBetweenPolyCollection
 
-from simprior.analysis.figures_hamming import (
+from simprior.analysis.figures.strings import (
     distance_figure,
     law_figure,
     trained_figure,

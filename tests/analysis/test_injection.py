@@ -167,7 +167,8 @@ def test_json_is_strict_whatever_is_in_a_cell() -> None:
 
 def test_names_with_dollars_do_not_end_a_figure(tmp_path: Path) -> None:
     """A directory may be called so; matplotlib raised ParseFatalException."""
-    from simprior.analysis.style import new_figure, save_figure, style
+    from simprior.analysis.figures.files import save_figure
+    from simprior.analysis.figures.style import new_figure, style
 
     with style():
         figure, axes = new_figure()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simprior.analysis.compare import compare
-from simprior.analysis.figures_counts import _title as figure_title
+from simprior.analysis.figures.counts import _title as figure_title
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.truthtable import pack
 from simprior.boolean.unseen import partial_table

@@ -17,14 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from simprior.analysis.complexity_stats import complexity_profile, envelope, fit_bound
-from simprior.analysis.figures_counts import (
+from simprior.analysis.figures.counts import (
     complexity_figure,
     histogram_figure,
     ones_figure,
     rank_figure,
 )
-from simprior.analysis.plots import TITLES, count_figures, plot_run
-from simprior.analysis.style import model_label
+from simprior.analysis.figures.registry import kinds
+from simprior.analysis.figures.style import model_label
+from simprior.analysis.plots import count_figures, plot_run
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.sampling import sample
@@ -77,7 +78,7 @@ def test_every_figure_says_what_it_shows(counts: FunctionCounts) -> None:
         ),
     }  # fmt: skip
     drawn = dict(count_figures(counts))
-    assert list(drawn) == NAMES == list(wanted) and set(NAMES) <= set(TITLES)
+    assert list(drawn) == NAMES == list(wanted) and set(NAMES) <= set(kinds())
     for name, (x, y, scales) in wanted.items():
         axes = drawn[name].axes[0]
         assert (axes.get_xlabel(), axes.get_ylabel()) == (x, y)

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from simprior.analysis import figure_frames, paper_tables, report, report_html
+from simprior.analysis import paper_tables, report, report_html
+from simprior.analysis.figures import labels
 from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.report import build_report, write_report
 from simprior.analysis.study import parse_recipe
@@ -171,7 +172,7 @@ def test_no_mathematics_is_left_in_a_page(tmp_path: Path) -> None:
     for part in ("ln P(target)", "entropy of the outputs", "Kendall τ_b", "h/√(n/ln n)",
                  "Of ln P &amp; more", ">–<"):  # fmt: skip
         assert part in text
-    known = [*MEASURES, *figure_frames._SETTINGS, *paper_tables._NAMES]
+    known = [*MEASURES, *labels._SETTINGS, *paper_tables._NAMES]
     for name in map(paper_tables._heading, known):
         assert not set(paper_tables.words(name)) & set("$\\{}")
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.run_figures import measure_figures, run_figures
+from simprior.analysis.figures.generalisation import measure_figures
+from simprior.analysis.plots import run_figures
 from simprior.errors import InputError
 from simprior.store import RunDir
 

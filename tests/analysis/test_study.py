@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from simprior.analysis import study_run
+from simprior.analysis.figures.marks import group_column
 from simprior.analysis.run_tables import for_paper
 from simprior.analysis.study import parse_recipe, read_recipe
-from simprior.analysis.study_frames import group_column, select, stage_frame
+from simprior.analysis.study_frames import select, stage_frame
 from simprior.analysis.study_run import plan, run_study
 from simprior.cli import main
 from simprior.engine import Interrupted

@@ -197,12 +197,13 @@ def test_logp_does_not_depend_on_workers(capsys: pytest.CaptureFixture[str]) -> 
 def test_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "study.toml"
     recipe.write_text(
-        'n = 3\ndepth = [1, 2]\nencoding = ["01", "pm1"]\nsigma_w = 1\nflips = 1\n'
-        'prior_draws = 3\ntol = 0.02\nfunctions = ["const0", "x1"]\n'
+        '[logp]\nkind = "ep"\nn = 3\ndepth = [1, 2]\nencoding = ["01", "pm1"]\nsigma_w = 1\n'
+        'flips = 1\nprior_draws = 3\ntol = 0.02\nfunctions = ["const0", "x1"]\n'
     )
     out = tmp_path / "run"
-    found = output(capsys, "logp", "--study", str(recipe), "--out", str(out), "--workers", "1")
-    rows = found["table"]
+    output(capsys, "study", str(recipe), "--out", str(out), "--workers", "1")
+    rows = load_run(out / "logp").read_table("logp.parquet")
+    rows = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
     assert {(r["encoding"], r["depth"]) for r in rows} == {
         ("01", 1), ("01", 2), ("pm1", 1), ("pm1", 2),
     }  # fmt: skip
@@ -212,7 +213,7 @@ def test_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x1 = next(r for r in rows if r["name"] == "x1")
     K = gp.nngp(Network(n=3, hidden=(1,)), bit_matrix(3))
     assert x1["ep"] == gp.log_prior("x1", K, "ep")[0].value
-    assert main(["plot", str(out)]) == 0
+    assert main(["plot", str(out / "logp")]) == 0
     names = [Path(f).name for f in capsys.readouterr().out.split()]
     assert names == ["ep-complexity.pdf", "ep-complexity.png", "ep-settings.pdf", "ep-settings.png"]
 
@@ -263,7 +264,7 @@ def test_bound_of_data(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["logp"], "one of --functions, --from, --data, --study"),
+        (["logp"], "one of --functions, --from, --data"),
         (["logp", "--functions", "x1", "--data", "digits"], "functions and data"),
         (["logp", "--functions", "x1", "--method", "tilt"], "method='tilt'"),
         (["logp", "--functions", "x1", "--method", "ep,ep"], "each method once"),
@@ -277,7 +278,7 @@ def test_bound_of_data(capsys: pytest.CaptureFixture[str]) -> None:
         (["logp", "--data", "digits", "--classes", "3,x"], "classes='3,x'"),
         (["logp", "--data", "digits", "--train", "0"], "train=0"),
         (["bound", "--data", "digits", "--train", "-3"], "train=-3"),
-        (["logp", "--study", "/nowhere.toml"], "study=/nowhere.toml"),
+        (["logp", "--study", "/nowhere.toml"], "use simprior study RECIPE"),
         (["posterior"], "no target"),
         (["posterior", "--target", "x1", "--train", "128"], "train=128"),
         (["posterior", "--target", "x1", "--method", "mcmc"], "method=mcmc"),
@@ -296,11 +297,14 @@ def test_bad_input_is_one_line(
 
 
 def test_study_file_with_an_unknown_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = tmp_path / "study.toml"
-    recipe.write_text("width = 40\n")
-    assert "'width'" in refused(capsys, "logp", "--study", str(recipe))
-    recipe.write_text('depth = ["deep"]\n')
-    assert "depth=" in refused(capsys, "logp", "--study", str(recipe))
+    recipe, out = tmp_path / "study.toml", str(tmp_path / "o")
+    recipe.write_text('[logp]\nkind = "ep"\nwidth = 40\n')
+    assert "'width'" in refused(capsys, "study", str(recipe), "--out", out)
+    recipe.write_text('[logp]\nkind = "ep"\ndepth = ["deep"]\n')
+    assert "depth=" in refused(capsys, "study", str(recipe), "--out", out)
+    recipe.write_text('functions = ["x1"]\nprior_draws = 3\n')  # as logp --study read them
+    error = refused(capsys, "study", str(recipe), "--out", out)
+    assert 'put its settings below [logp], with kind = "ep"' in error
 
 
 def test_plot_of_ln_p_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

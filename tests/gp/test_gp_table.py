@@ -1,4 +1,4 @@
-"""Tables of ln P, memory check, study of EP."""
+"""Tables of ln P, memory check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from simprior.boolean.inputs import bit_matrix
 from simprior.boolean.truthtable import parse_functions
 from simprior.errors import InputError
 from simprior.gp.memory import available_memory, bytes_needed, check_memory
-from simprior.gp.study_ep import EpStudy, Setting, functions_of, run_study, summarise_study
 from simprior.gp.table import Request, log_prior_table
 from simprior.network import Network
 
@@ -62,31 +61,3 @@ def test_memory_is_refused_before_it_is_taken(caplog: pytest.LogCaptureFixture) 
         assert caplog.records == []
         check_memory(4000, available=2**34)
     assert "tested up to m=2048" in caplog.text
-
-
-def test_functions_of_a_study_are_distinct_and_possible() -> None:
-    study = EpStudy(functions=("const0", "x1"), flips=2, prior_draws=10)
-    setting = Setting(4, "01", 2, 1.0, 0.0)
-    K0 = gp.nngp(setting.network(), bit_matrix(4))
-    names, sources, tables = functions_of(study, setting, K0)
-    assert len(np.unique(tables, axis=0)) == len(tables) == len(names) == len(sources)
-    assert (tables[:, 0] == 0).all()  # the input of zero variance
-    flipped = [t for n, t in zip(names, tables, strict=True) if "4 of 16" in n]
-    assert [int((t != tables[1]).sum()) for t in flipped] == [4] * len(flipped)
-    again = functions_of(study, setting, K0)
-    assert (again[2] == tables).all()
-
-
-def test_ep_error_of_the_study_is_that_of_the_published_range() -> None:
-    # EP errs by less than 1 nat at n = 4 and by more than its resolution on simple functions
-    study = EpStudy(n=(4,), encoding=("01",), depth=(1,), sigma_w=(1.0,), prior_draws=5, flips=1)
-    frame = run_study(study)
-    assert frame["reliable"].all()
-    assert frame["ep_converged"].all()
-    assert (frame["difference"].abs() < 1.0).all()
-    x1 = frame[frame["name"] == "x1"].iloc[0]
-    assert x1["difference"] < -5 * x1["exact_stderr"]
-    table = summarise_study(frame, "source")
-    assert table["functions"].sum() == len(frame)
-    assert (table["least"] <= table["median"]).all()
-    assert (table["median"] <= table["greatest"]).all()

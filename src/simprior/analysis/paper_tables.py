@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from simprior.analysis.figure_frames import axis_label, name_of
+from simprior.analysis.figures.labels import axis_label, name_of
 from simprior.analysis.text import tables
 
 CAPTIONS = {

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simprior.analysis import figures_counts as draw
-from simprior.analysis import figures_gp, figures_hamming
-from simprior.analysis.complexity_stats import EXACT_ROWS, complexity_profile
-from simprior.analysis.study_frames import MAIN_TABLES
-from simprior.analysis.style import save_figure
-from simprior.boolean.counts import FunctionCounts
+from simprior.analysis import study_figures
+from simprior.analysis.figures.counts import count_figures
+from simprior.analysis.figures.files import write_figures
+from simprior.analysis.figures.registry import Drawing, drawings_of, title_of
+from simprior.analysis.frames import MAIN_TABLES
+from simprior.analysis.hamming.records import NETWORKS
+from simprior.analysis.hamming.trained import TRAINED
+from simprior.analysis.study import parse_recipe_of
 from simprior.boolean.counts_io import COUNTS
-from simprior.boolean.results import load_result
-from simprior.boolean.watch_result import WatchResult
+from simprior.errors import InputError
 from simprior.store import RunDir, RunInfo, load_run
-from simprior.store_io import translate_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["FOLDER", "count_figures", "plot_run", "provenance", "run_figures"]
+
 FOLDER = "figures"
-FORMS = ("pdf", "png")
-TITLES = {
-    "rank": "Probability against rank",
-    "complexity": "Probability against LZ complexity",
-    "ones": "Probability of the number of ones",
-    "complexity-histogram": "LZ complexity under the prior and of random functions",
+_TABLES = (COUNTS, TRAINED, NETWORKS, *MAIN_TABLES)
+_WANTED = {
+    "study": ("a recipe with figures", "add a [[figure]] to it"),
+    "correlate": ("a finite coefficient", "see the notes of the run"),
+    "measure": (
+        "test errors, or ln P(f), and a measure with different values",
+        "measure more networks, or more groups (--measures)",
+    ),
 }
+"""Where nothing can be drawn: what a run of the command must hold, and what to do."""
 
 
 def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
@@ -59,59 +65,43 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
     """
     path = Path(path)
     run = load_run(path)
-    figures = _figures(path, run)
+    figures = (
+        (name, name if run.command == "study" else title_of(name), figure)
+        for name, figure in run_figures(path)
+    )
     subject = provenance(run)
     if out is not None:
-        return _write(figures, Path(out), subject)
+        return write_figures(figures, Path(out), subject)
     with RunDir.attach(path) as store:
-        files = _write(figures, path / FOLDER, subject)
+        files = write_figures(figures, path / FOLDER, subject)
         for file in files:
             store.add_file(file.relative_to(path))
         store.save()
     return files
 
 
-def _figures(path: Path, run: RunInfo) -> Iterator[tuple[str, Figure]]:
-    """The figures for the command that made the run."""
-    if run.command == "logp":
-        return figures_gp.gp_figures(run)
-    if run.command == "sensitivity":
-        return figures_hamming.sensitivity_figures(path)
-    if run.command in ("measure", "correlate", "study"):
-        from simprior.analysis.run_figures import run_figures
+def run_figures(path: Path) -> Iterator[tuple[str, Figure]]:
+    """(name, figure) of what ``simprior plot`` draws of a run, drawn one after the other.
 
-        return run_figures(path)
-    counts = load_result(path, top=EXACT_ROWS)
-    if isinstance(counts, WatchResult):
-        return iter([("ones", draw.ones_figure(counts))])
-    seed = run.manifest.get("seed")
-    return count_figures(counts, path / COUNTS, seed if isinstance(seed, int) else 0)
-
-
-def count_figures(
-    counts: FunctionCounts, table: Path | None = None, seed: int = 0
-) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) of every figure that ``counts`` supports, drawn one after the other.
-
-    ``table`` is the run's Parquet table, needed when ``counts`` holds only its first rows; ``seed``
-    is for the uniformly random functions that the histogram compares with.
+    Raises :class:`InputError` for a run with nothing to draw, before the first is drawn.
     """
-    yield "rank", draw.rank_figure(counts)
-    if counts.m > 1:  # on a single input every function has complexity 0
-        profile = complexity_profile(counts, table)
-        yield "complexity", draw.complexity_figure(counts, profile)
-    if counts.ones[:, 0].any():
-        yield "ones", draw.ones_figure(counts)
-    if counts.m > 1:
-        yield "complexity-histogram", draw.histogram_figure(counts, profile, seed)
+    run = load_run(path)
+    if run.command == "study":
+        recipe = parse_recipe_of(path)
+        draw = partial(study_figures.draw_figure, out=path, seed=recipe.seed)
+        configs = recipe.stage("figures").config["figures"]
+        found = [Drawing(config["name"], partial(draw, config)) for config in configs]
+    else:
+        found = drawings_of(run, default="sample")
+    if not found and run.command in _WANTED:
+        raise InputError(f"{path}: nothing to draw", *_WANTED[run.command])
+    return ((name, draw()) for name, draw in found)
 
 
 def provenance(run: RunInfo) -> str:
     """What made a run, in one line for the metadata of a figure or the comment of a table."""
     config = json.dumps(run.config, sort_keys=True)
-    tables = {"logp": figures_gp.TABLE, "sensitivity": figures_hamming.table_of(run)}
-    main = next((name for name in (COUNTS, *MAIN_TABLES) if name in run.files), COUNTS)
-    table = tables.get(run.command, main)
+    table = next((name for name in _TABLES if name in run.files), COUNTS)
     digest = run.files.get(table, {}).get("sha256", "unknown")
     version = run.manifest["versions"].get("simprior", "unknown")
     commit = run.manifest.get("git_commit") or "unknown"
@@ -119,18 +109,3 @@ def provenance(run: RunInfo) -> str:
         f"simprior {run.command}, version {version}, commit {commit}, config {config}, "
         f"{table} sha256 {digest}"
     )
-
-
-def _title(name: str) -> str:
-    return (TITLES | figures_gp.TITLES | figures_hamming.TITLES).get(name, name)
-
-
-def _write(figures: Iterator[tuple[str, Figure]], folder: Path, subject: str) -> list[Path]:
-    with translate_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, figure in figures:
-        for form in FORMS:
-            files.append(folder / f"{name}.{form}")
-            save_figure(figure, files[-1], subject, _title(name))
-    return files

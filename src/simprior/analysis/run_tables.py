@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from simprior.analysis.frames import read_frame
 from simprior.analysis.measure_names import MEASURES
-from simprior.analysis.study_frames import read_frame
 from simprior.analysis.text.columns import own_columns
 from simprior.boolean.counts_io import COUNTS
 from simprior.checks import unknown

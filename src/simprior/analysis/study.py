@@ -5,6 +5,7 @@ Sections, each a stage that is a run directory ``OUT/<stage>``:
 
 * ``[train]``: a grid exactly as ``simprior sweep`` takes it; ``[sample]``: the same for
   ``simprior sample``; ``[sensitivity]``: keywords of ``simprior sensitivity``;
+* ``[logp]``: ln P over many priors, see :mod:`simprior.analysis.study_logp`;
 * ``[targets]``: complexity and ln P of the targets of the training runs, beside their test errors;
 * ``[measure]``: keywords of ``simprior measure``; ``[correlate]``: of ``simprior correlate``, and
   ``where``, a table {column = value or list} of the rows to use (``alpha = "random"``: for every
@@ -24,25 +25,17 @@ from pathlib import Path
 from typing import Any
 
 from simprior import checks
+from simprior.analysis.figures.registry import recipe_kinds
 from simprior.analysis.text.latex import check_label
 from simprior.errors import InputError
 from simprior.rng import check_seed
 from simprior.store_toml import read_toml
 
 TEXTS = ("title", "question", "held_against", "run_time")
-SOURCES = ("sample", "train", "sensitivity")
+SOURCES = ("sample", "train", "sensitivity", "logp")
 DERIVED = ("targets", "measure", "correlate")
 FINAL = ("figures", "tables", "report")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
-FIGURES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "scatter": (("x",), ("y", "by", "points", "level")),
-    "forest": ((), ("coefficient", "by", "top")),
-    "rescaling": ((), ()),
-    "bound": ((), ("x", "by", "level")),
-    "sweep": (("x", "y"), ("by", "level")),
-    "sensitivity": (("figure",), ()),
-}
-"""Kinds of figures: keys each must have, keys it may have (besides name, from, where, caption)."""
 TABLE_KEYS = ("name", "from", "where", "caption", "label", "columns", "file", "top", "sort")
 
 
@@ -107,9 +100,8 @@ def parse_recipe(values: Mapping[str, Any], source: str = "") -> Recipe:
         Stage(kind, kind, _table(kind, values[kind])) for kind in SOURCES if kind in values
     ]
     if not stages:
-        raise InputError(
-            "a recipe without a source", "[train], [sample] or [sensitivity]", "add it"
-        )
+        sections = "[train], [sample], [sensitivity] or [logp]"
+        raise InputError("a recipe without a source", sections, "add it")
     if "targets" in values:
         config = _table("targets", values["targets"])
         reading = _reading(config, "train", stages)
@@ -129,24 +121,24 @@ def _check_top(values: Mapping[str, Any]) -> None:
     if not wrong:
         return
     sections = [key for key in (*SOURCES, *DERIVED) if isinstance(values.get(key), Mapping | list)]
-    command = None if sections else _other_command(values)
-    if command is None:
+    remedy = None if sections else _not_a_study(values)
+    if remedy is None:
         raise unknown("key", wrong[0], known)
-    raise InputError(
-        f"key {wrong[0]!r} in a recipe of simprior study", f"sections such as {', '.join(SOURCES)}",
-        f"this file is for another command: {command}",
-    )  # fmt: skip
+    found = f"key {wrong[0]!r} in a recipe of simprior study"
+    raise InputError(found, f"sections such as {', '.join(SOURCES)}", remedy)
 
 
-def _other_command(values: Mapping[str, Any]) -> str | None:
-    """The command that reads a file with these keys, if it is not a study."""
+def _not_a_study(values: Mapping[str, Any]) -> str | None:
+    """What to do with a file with these keys, if it is known what else it is."""
+    other = "this file is for another command: "
     keys = set(values)
     if keys & {"grid", "optimizers"}:
-        return "simprior sweep FILE --out DIR"
+        return f"{other}simprior sweep FILE --out DIR"
     if "study" in keys or {"functions", "prior_draws"} <= keys:
-        return "simprior logp --study FILE --out DIR"
+        kind = values.get("study", "ep")
+        return f'put its settings below [logp], with kind = "{kind}" (it was of logp --study)'
     if "networks" in keys and isinstance(values.get("n"), list):
-        return "simprior sensitivity --config FILE --out DIR"
+        return f"{other}simprior sensitivity --config FILE --out DIR"
     return None
 
 
@@ -228,16 +220,19 @@ def _entries(kind: str, given: Any, stages: list[Stage]) -> list[dict[str, Any]]
 
 
 def _default_source(kind: str, stages: list[Stage]) -> str:
-    wanted = {"forest": "correlate", "table": "correlate", "sensitivity": "sensitivity"}
-    found = [s.name for s in stages if s.kind == wanted.get(kind, "measure")]
+    known = recipe_kinds().get(kind)
+    default = "correlate" if kind == "table" else "measure"
+    wanted = default if known is None else known.reads
+    found = [stage.name for stage in stages if stage.kind == wanted]
     return found[0] if found else stages[-1].name
 
 
 def _check_figure(config: Mapping[str, Any]) -> None:
     kind = str(config.get("kind"))
-    if kind not in FIGURES:
-        raise unknown("kind of [[figure]]", kind, FIGURES)
-    needed, allowed = FIGURES[kind]
+    known = recipe_kinds()
+    if kind not in known:
+        raise unknown("kind of [[figure]]", kind, known)
+    needed, allowed = known[kind].needs, known[kind].takes
     for key in needed:
         if key not in config:
             raise InputError(f"[[figure]] of kind {kind}", f"a key {key}", f"add {key} = ...")

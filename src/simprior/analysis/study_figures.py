@@ -6,66 +6,50 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simprior.analysis import figures_generalisation as draw
-from simprior.analysis import figures_rows as rows
+import pandas as pd
+
+from simprior.analysis.figures import files
+from simprior.analysis.figures.marks import group_column
+from simprior.analysis.figures.registry import recipe_kinds
 from simprior.analysis.paper_tables import write_forms
-from simprior.analysis.rescaling import rescaling_table
-from simprior.analysis.study_frames import group_column, stage_frame
-from simprior.analysis.style import save_figure
+from simprior.analysis.study_frames import stage_frame
 from simprior.checks import unknown
 from simprior.store_io import translate_errors
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
-
-FORMS = ("pdf", "png")
 
 
 def draw_figure(config: Mapping[str, Any], out: Path, seed: int = 0) -> Figure:
     """One ``[[figure]]`` of a recipe, from the stages below ``out``. Raises InputError."""
-    kind = str(config["kind"])
+    kind = recipe_kinds()[str(config["kind"])]
     names = [str(name) for name in config["from"]]
-    if kind == "sensitivity":
-        return sensitivity_figure(out / names[0], str(config["figure"]))
+    options = {key: config[key] for key in (*kind.needs, *kind.takes) if key in config}
+    if kind.whole:
+        return kind.draw(out / names[0], **options)
     frame = stage_frame(out, names, config.get("where"), seed)
-    keys = ("x", "y", "by", "points", "level", "coefficient", "top")
-    options = {key: config[key] for key in keys if key in config}
-    if kind == "rescaling":
-        return rows.rescaling_figure(rescaling_table(frame))
     if "by" in options:
         frame, options["by"] = group_column(frame, options["by"])
-    if kind == "sweep":
-        y = options.pop("y")
-        options["y"] = [y] if isinstance(y, str) else y
-    return {
-        "scatter": draw.scatter_figure,
-        "forest": rows.forest_figure,
-        "bound": draw.bound_figure,
-        "sweep": draw.sweep_figure,
-    }[kind](frame, **options)  # type: ignore[operator]
+    return kind.draw(frame, **options)
 
 
-def write_figures(
-    configs: list[dict[str, Any]], out: Path, note: str, seed: int = 0
-) -> Iterator[Path]:
+def title_of(config: Mapping[str, Any]) -> str:
+    """The title of a ``[[figure]]`` in the metadata of its files: its caption, or its name."""
+    return str(config.get("caption", config["name"]))
+
+
+def write_figures(configs: list[dict[str, Any]], out: Path, note: str, seed: int = 0) -> list[Path]:
     """Draw every figure of a recipe into ``out/figures`` as PDF and PNG; ``note`` is metadata."""
-    folder = out / "figures"
-    with translate_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for config in configs:
-        figure = draw_figure(config, out, seed)
-        for form in FORMS:
-            path = folder / f"{config['name']}.{form}"
-            save_figure(figure, path, note, str(config.get("caption", config["name"])))
-            yield path
+    drawn = (
+        (config["name"], title_of(config), draw_figure(config, out, seed)) for config in configs
+    )
+    return files.write_figures(drawn, out / "figures", note)
 
 
 def recipe_table(config: Mapping[str, Any], out: Path, seed: int = 0) -> pd.DataFrame:
     """One ``[[table]]`` of a recipe. Raises :class:`InputError` for an unknown column."""
-    frame = stage_frame(
-        out, list(config["from"]), config.get("where"), seed, config.get("file")
-    )  # fmt: skip
+    names, where = list(config["from"]), config.get("where")
+    frame = stage_frame(out, names, where, seed, config.get("file"))
     if config.get("file") is None and len(config["from"]) == 1:
         frame = frame.drop(columns="stage")
     if "sort" in config:
@@ -95,13 +79,3 @@ def write_tables(
         caption = str(config.get("caption", config["name"]))
         label = str(config.get("label", f"tab:{config['name']}"))
         yield from write_forms(frame, folder / str(config["name"]), caption, label, note)
-
-
-def sensitivity_figure(path: Path, name: str) -> Figure:
-    """A figure of a run of ``simprior sensitivity`` by its name. Raises :class:`InputError`."""
-    from simprior.analysis.figures_hamming import sensitivity_figures
-
-    found = dict(sensitivity_figures(path))
-    if name not in found:
-        raise unknown(f"figure {name!r}", name, found)
-    return found[name]

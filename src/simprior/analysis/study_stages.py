@@ -59,6 +59,10 @@ def check_stage(stage: Stage, recipe: Recipe) -> None:
         from simprior.analysis.study_sensitivity import sensitivity_study
 
         sensitivity_study(stage.config, recipe.seed)
+    elif stage.kind == "logp":
+        from simprior.analysis.study_logp import logp_study
+
+        logp_study(stage.config, recipe.seed)
     elif stage.kind == "measure":
         _check_keys(stage, _keywords(_function("measure")))
         check_names(stage.config.get("measures"))
@@ -252,6 +256,23 @@ def _sensitivity(
     return []
 
 
+def _logp(stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options) -> list[str]:
+    from simprior.analysis.study_logp import logp_stage
+
+    logp_stage(
+        stage.config,
+        store.path / stage.name,
+        seed=recipe.seed,
+        resume=not fresh,
+        overwrite=fresh,
+        quiet=options.quiet,
+        workers=options.workers,
+        executor=options.executor,
+        executor_options=options.executor_options,
+    )
+    return []
+
+
 def _figures(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
@@ -288,6 +309,6 @@ def _report(
 
 RUNNERS: Mapping[str, Callable[..., list[str]]] = {
     "train": _train, "sample": _sample, "targets": _targets, "sensitivity": _sensitivity,
-    "measure": _measure, "correlate": _correlate, "figures": _figures, "tables": _tables,
-    "report": _report,
+    "logp": _logp, "measure": _measure, "correlate": _correlate, "figures": _figures,
+    "tables": _tables, "report": _report,
 }  # fmt: skip

@@ -178,7 +178,7 @@ def _write(spec: Compare, comparison: Comparison) -> list[Path]:
     """Tables into ``--out``; figures there or into the first run."""
     if spec.out is None and not spec.plot:
         return []
-    from simprior.analysis.figures_compare import write_figures
+    from simprior.analysis.figures.compare import write_figures
     from simprior.store import RunDir
 
     labels = (spec.a.name or "A", spec.b.name or "B")

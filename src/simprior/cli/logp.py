@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -39,8 +38,8 @@ class LogP(DataOptions, RunOptions, Reading):
 
     The functions are given (--functions), taken from a run of simprior sample (--from), or are the
     labels of real data (--data). P(f) is the probability that the signs are those of f: a step
-    likelihood, no noise. --study runs a comparison over many settings: of EP with the exact value,
-    or of finite widths with the limit.
+    likelihood, no noise. Comparisons over many priors, of EP with the exact value or of finite
+    widths with the limit, are stages [logp] of simprior study.
     """
 
     functions: Annotated[
@@ -50,10 +49,6 @@ class LogP(DataOptions, RunOptions, Reading):
         MaybePath, arg(name="from", help="run of simprior sample: its commonest functions")
     ] = None
     top: Annotated[Count, arg(help="functions to take from the run")] = 1000
-    study: Annotated[
-        MaybePath,
-        arg(help="TOML file of a study, see examples/how-wrong-is-ep.toml, width-convergence.toml"),
-    ] = None
     method: Annotated[Texts, arg(help=METHOD_HELP)] = ("tilted",)
     draws: Annotated[MaybeCount, arg(help="draws a function, for the sampling methods")] = None
     tol: Annotated[
@@ -69,14 +64,14 @@ def run(spec: LogP) -> int:
     """Compute, print the table and the totals."""
     check_device(spec)
     sources = {"functions": spec.functions, "from": spec.from_, "data": spec.data}
-    given = [name for name, value in (sources | {"study": spec.study}).items() if value]
+    given = [name for name, value in sources.items() if value]
     if len(given) != 1:
         raise InputError(
             f"functions from {' and '.join(given) or 'nowhere'}",
-            "one of --functions, --from, --data, --study",
+            "one of --functions, --from, --data",
             "pass for example --functions x1,parity",
         )
-    frame = _study(spec) if spec.study is not None else _table(spec)
+    frame = _table(spec)
     _show(frame, spec)
     warn_unreliable(frame)
     spec.say_written()
@@ -154,18 +149,10 @@ def _from_run(
     return request, {"from": str(spec.from_), "top": spec.top, **config}
 
 
-def _study(spec: LogP) -> pd.DataFrame:
-    from simprior.engine import progress_bar
-    from simprior.gp.study_ep import run_study
-    from simprior.gp.study_file import load_study
-    from simprior.gp.study_width import WidthStudy, run_width_study
+def _arange(count: int) -> Any:
+    import numpy as np
 
-    assert spec.study is not None
-    study = load_study(Path(spec.study))
-    with progress_bar(len(study.settings()), "piece", quiet=spec.quiet) as progress:
-        if isinstance(study, WidthStudy):
-            return run_width_study(study, progress=progress, **spec.run_options())
-        return run_study(study, progress=progress, **spec.run_options())
+    return np.arange(count)
 
 
 def _estimator_options(spec: LogP) -> dict[str, Any]:
@@ -182,7 +169,7 @@ def _estimator_options(spec: LogP) -> dict[str, Any]:
 
 def warn_unreliable(frame: pd.DataFrame) -> None:
     """Say on stderr how many standard errors are not to be trusted."""
-    sampled = frame["exact_stderr" if "exact_stderr" in frame else "stderr"].notna()
+    sampled = frame["stderr"].notna()
     count = int((sampled & ~frame["reliable"].astype(bool)).sum())
     if count:
         logging.getLogger("simprior").warning(
@@ -198,18 +185,12 @@ def _show(frame: pd.DataFrame, spec: LogP) -> None:
     from simprior.gp.table import summarise
 
     totals = summarise({str(name): frame[name].to_numpy() for name in frame})
-    if spec.study is None:
-        part = frame[[name for name in SHOWN if name in frame]].head(spec.show).copy()
-        if "name" in part:
-            part["name"] = [_short(name) for name in part["name"]]
-        table = frame_text(part)
-        if len(frame) > spec.show:
-            table += f"\n... {len(frame) - spec.show} rows more"
-    else:
-        from simprior.gp.study_ep import overview
-        from simprior.gp.study_width import width_overview
-
-        table = frame_text(width_overview(frame) if "gap" in frame else overview(frame))
+    part = frame[[name for name in SHOWN if name in frame]].head(spec.show).copy()
+    if "name" in part:
+        part["name"] = [_short(name) for name in part["name"]]
+    table = frame_text(part)
+    if len(frame) > spec.show:
+        table += f"\n... {len(frame) - spec.show} rows more"
     spec.print_result({"summary": totals, "table": frame}, table, totals)
 
 

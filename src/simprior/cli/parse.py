@@ -188,12 +188,19 @@ def _field(known: Mapping[str, Option], name: str) -> str:
     return name if name in known or f"{name}_" not in known else f"{name}_"
 
 
+_MOVED = {
+    ("logp", "--study"): "use simprior study RECIPE, with a section [logp] in the recipe",
+}
+"""What to do in place of a flag that is gone."""
+
+
 def _lookup(command: str, known: Mapping[str, Option], flag: str) -> Option:
     option = known.get(_field(known, flag.removeprefix("--"))) if flag[:2] == "--" else None
     if option is None or option.positional:
         flags = [o.flag for o in known.values() if not o.positional]
         near = difflib.get_close_matches(flag, flags, 1)
         remedy = f"did you mean {near[0]}?" if near else f"see simprior {command} --help"
+        remedy = _MOVED.get((command, flag), remedy)
         raise InputError(f"unknown flag {flag}", f"a flag of simprior {command}", remedy)
     return option
 

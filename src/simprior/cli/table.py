@@ -106,8 +106,8 @@ def _say_cut(shown: int, total: int) -> None:
 def _other(spec: Table, form: str) -> int:
     """Print or write a table that is not one of functions."""
     from simprior.analysis import paper_tables
+    from simprior.analysis.frames import table_file
     from simprior.analysis.run_tables import for_paper, run_table
-    from simprior.analysis.study_frames import table_file
     from simprior.analysis.text.latex import safe_label
 
     if spec.file is None:

@@ -13,29 +13,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.analysis.compare import Comparison
-from simprior.analysis.sides import Side
-from simprior.analysis.style import (
+from simprior.analysis.figures import files
+from simprior.analysis.figures.marks import draw_points
+from simprior.analysis.figures.registry import kind, title_of
+from simprior.analysis.figures.style import (
     COLUMN_WIDTH,
-    HEIGHT,
+    DASHED,
     SEQUENTIAL,
+    blank_figure,
     colours,
     new_figure,
-    save_figure,
     style,
 )
+from simprior.analysis.sides import Side
 from simprior.analysis.text.digits import scientific
+from simprior.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLES = {
-    "scatter": "Probabilities of functions in two runs",
-    "errors": "Test errors of the functions of two runs",
-}
 BARS = 150  # functions drawn with intervals, the commonest
 _STRIP = 0.085  # width of a margin over that of the panel
-_DASHED = (0, (2.5, 1.2))
 
 
 def compare_figures(
@@ -54,18 +53,15 @@ def write_figures(
 
     Raises :class:`StoreError` if a file cannot be written.
     """
-    from simprior.store_io import translate_errors
-
-    with translate_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, figure in compare_figures(comparison, labels):
-        for form in ("pdf", "png"):
-            files.append(folder / f"{prefix}{name}.{form}")
-            save_figure(figure, files[-1], subject, TITLES[name])
-    return files
+    drawn = compare_figures(comparison, labels)
+    return files.write_figures(
+        ((f"{prefix}{name}", title_of(f"compare-{name}"), figure) for name, figure in drawn),
+        folder,
+        subject,
+    )
 
 
+@kind("compare-scatter", "Probabilities of functions in two runs", reads="comparison")
 def scatter_figure(comparison: Comparison, labels: tuple[str, str] = ("A", "B")) -> Figure:
     """P_A(f) against P_B(f), a point a function met by both, with intervals for the commonest 150.
 
@@ -94,7 +90,7 @@ def scatter_figure(comparison: Comparison, labels: tuple[str, str] = ("A", "B"))
             bar.set_label("functions", fontsize=7)
             bar.ax.tick_params(labelsize=6)
         limits = _limits(j.pa, j.pb)
-        axes.plot(limits, limits, color="0.25", ls=_DASHED, lw=0.8, zorder=2)
+        axes.plot(limits, limits, color="0.25", ls=DASHED, lw=0.8, zorder=2)
         _strip(left, j.pb[~both & (j.row_b >= 0)], "y", labels[1], len(j.pa))
         _strip(below, j.pa[~both & (j.row_a >= 0)], "x", labels[0], len(j.pa))
         axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
@@ -108,11 +104,7 @@ def scatter_figure(comparison: Comparison, labels: tuple[str, str] = ("A", "B"))
 
 def _panels() -> tuple[Figure, Axes, Axes, Axes]:
     """The panel, and the strips left of it and below it, which share its axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(COLUMN_WIDTH, 3.1), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(COLUMN_WIDTH, 3.1)
     engine: Any = figure.get_layout_engine()
     engine.set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     grid = figure.add_gridspec(
@@ -137,16 +129,21 @@ def _draw_bars(axes: Axes, comparison: Comparison, both: np.ndarray) -> None:
     if not len(rows):
         return
     x, y = j.pa[rows], j.pb[rows]
-    axes.errorbar(
-        x, y, xerr=_bars(comparison.a, x, j.row_a[rows], comparison.level),
-        yerr=_bars(comparison.b, y, j.row_b[rows], comparison.level),
-        fmt="none", ecolor="0.55", elinewidth=0.6, zorder=2,
-    )  # fmt: skip
+    draw_points(
+        axes,
+        x,
+        y,
+        across=_ends(comparison.a, j.row_a[rows], comparison.level),
+        up=_ends(comparison.b, j.row_b[rows], comparison.level),
+        colour="0.55",
+        marker="none",
+        thick=0.6,
+    )
 
 
-def _bars(side: Side, p: np.ndarray, row: np.ndarray, level: float) -> np.ndarray:
+def _ends(side: Side, row: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     low, high = side.intervals(level)
-    return np.stack([p - low[row], high[row] - p]).clip(min=0)
+    return low[row], high[row]
 
 
 def _strip(strip: Axes, p: np.ndarray, axis: str, label: str, total: int) -> None:
@@ -201,6 +198,7 @@ def _facts(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
+@kind("compare-errors", "Test errors of the functions of two runs", reads="comparison")
 def errors_figure(comparison: Comparison, labels: tuple[str, str] = ("A", "B")) -> Figure:
     """Histogram of the test error of both runs' functions with intervals, and class baselines.
 
@@ -209,13 +207,11 @@ def errors_figure(comparison: Comparison, labels: tuple[str, str] = ("A", "B")) 
 
     Raises :class:`InputError` for a comparison without a target.
     """
-    from simprior.errors import InputError
-
     frame = comparison.errors
     if frame is None:
         raise InputError("a comparison without a target", "errors", "pass target= to compare")
     with style():
-        figure, axes = new_figure(COLUMN_WIDTH, HEIGHT)
+        figure, axes = new_figure()
         for name, label, colour, shift in zip(
             "ab", labels, colours()[:2], (-0.12, 0.12), strict=True
         ):
@@ -223,13 +219,20 @@ def errors_figure(comparison: Comparison, labels: tuple[str, str] = ("A", "B")) 
             met = p > 0
             x = frame["error"].to_numpy(float) + shift / (len(frame) - 1)
             low, high = frame[f"p_{name}_low"].to_numpy(), frame[f"p_{name}_high"].to_numpy()
-            bars = np.stack([p - low, high - p]).clip(min=0)
             mean = comparison[f"mean_error_{name}"]
-            axes.errorbar(
-                x[met], p[met], yerr=bars[:, met], fmt="o-", color=colour, lw=0.7, ms=2.2,
-                elinewidth=0.7, label=f"{label}: mean {mean.value:.3f}", zorder=3,
-            )  # fmt: skip
-            axes.axvline(mean.value, color=colour, lw=0.8, ls=_DASHED)
+            draw_points(
+                axes,
+                x[met],
+                p[met],
+                up=(low[met], high[met]),
+                colour=colour,
+                line="-",
+                lw=0.7,
+                ms=2.2,
+                label=f"{label}: mean {mean.value:.3f}",
+                zorder=3,
+            )
+            axes.axvline(mean.value, color=colour, lw=0.8, ls=DASHED)
         for key, label, line in (
             ("baseline_majority", "commoner class", ":"),
             ("baseline_entropy_matched", "entropy-matched", "-."),

@@ -2,60 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from simprior.analysis.figure_parts import areas, places, small_print
+from simprior.analysis.figures.marks import areas, draw_points, ends, places, small_print
+from simprior.analysis.figures.registry import Drawing, drawings, kind
+from simprior.analysis.figures.style import (
+    COLUMN_WIDTH,
+    colours,
+    new_figure,
+    new_panels,
+    style,
+    tidy_ticks,
+)
 from simprior.analysis.hamming.gp_prediction import asymptote
-from simprior.analysis.style import COLUMN_WIDTH, colours, new_figure, style, tidy_ticks
+from simprior.analysis.hamming.records import load
+from simprior.analysis.hamming.trained import TRAINED, load_trained
+from simprior.checks import unknown
 from simprior.estimate import clopper_pearson
+from simprior.store import load_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from simprior.store import RunInfo
 
-TITLES = {
-    "nearest-distance": "Hamming distance to the nearest string of the other class",
-    "random-flips": "Random flips until the class changes",
-    "flips-law": "Law of the number of random flips",
-    "trained-sensitivity": "Sensitivity of trained networks against test error",
-}
 _FLAT = 0.25  # top over bottom of the band about the middle ratio, minus 1
 _LARGEST = 120.0  # points^2: area of the largest marker
 _NETWORKS = "means over random networks, bars 95 %"
 
 
-def sensitivity_figures(path: Path) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) for a run directory of ``simprior sensitivity``."""
-    from simprior.analysis.hamming.records import load
-    from simprior.analysis.hamming.trained import TRAINED, load_trained
-    from simprior.store import load_run
+@drawings("sensitivity")
+def sensitivity_drawings(run: RunInfo) -> list[Drawing]:
+    """The figures of a run of ``simprior sensitivity``: of random or of trained networks."""
+    return _drawings(run.path)
 
+
+@kind("sensitivity", "Sensitivity of networks", "sensitivity", needs="figure", whole=True)
+def sensitivity_figure(path: Path, figure: str) -> Figure:
+    """A figure of a run of ``simprior sensitivity`` by its name. Raises :class:`InputError`."""
+    found = {drawing.name: drawing.draw for drawing in _drawings(path)}
+    if figure not in found:
+        raise unknown(f"figure {figure!r}", figure, found)
+    return found[figure]()
+
+
+def _drawings(path: Path) -> list[Drawing]:
     if TRAINED in load_run(path).files:
-        yield "trained-sensitivity", trained_figure(load_trained(path))
-        return
+        return [Drawing("trained-sensitivity", partial(trained_figure, load_trained(path)))]
     result = load(path)
-    yield "nearest-distance", distance_figure(result.summary)
-    yield "random-flips", flips_figure(result.summary, result.fits)
+    found = [
+        Drawing("nearest-distance", partial(distance_figure, result.summary)),
+        Drawing("random-flips", partial(flips_figure, result.summary, result.fits)),
+    ]
     if len(result.law):
-        yield "flips-law", law_figure(result.rows, result.law)
+        found.append(Drawing("flips-law", partial(law_figure, result.rows, result.law)))
+    return found
 
 
-def table_of(run: RunInfo) -> str:
-    """The file of a run that its figures are drawn from."""
-    from simprior.analysis.hamming.records import NETWORKS
-    from simprior.analysis.hamming.trained import TRAINED
-
-    return TRAINED if TRAINED in run.files else NETWORKS
-
-
+@kind("nearest-distance", "Hamming distance to the nearest string of the other class", "strings")
 def distance_figure(summary: pd.DataFrame) -> Figure:
     """Mean distance and the lower bounds on logarithmic axes; below it the ratio to sqrt(n / ln n).
 
@@ -65,24 +76,21 @@ def distance_figure(summary: pd.DataFrame) -> Figure:
     n = summary["n"].to_numpy(float)
     palette = colours()
     with style():
-        figure, top = new_figure(COLUMN_WIDTH, 3.8)
-        top.remove()
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-        for axes in (top, bottom):
-            axes.spines[["top", "right"]].set_visible(False)
+        figure, (top, bottom) = new_panels(2, height=3.8, height_ratios=(2, 1))
         grid = np.geomspace(max(n.min() / 1.15, 2.0), n.max() * 1.15, 200)
-        top.plot(grid, asymptote(grid), color="0.35", ls="--", lw=0.8,
-                 label=r"$\sqrt{n/(2\pi\ln n)}$")  # fmt: skip
+        law = r"$\sqrt{n/(2\pi\ln n)}$"
+        top.plot(grid, asymptote(grid), color="0.35", ls="--", lw=0.8, label=law)
         if _has(summary, "gp_distance_low"):
-            top.plot(n, summary["gp_distance_low"], color=palette[1], marker="_", ms=5, lw=0.8,
-                     label="lower bound, infinite width")  # fmt: skip
+            bound = {"color": palette[1], "marker": "_", "ms": 5, "lw": 0.8}
+            label = "lower bound, infinite width"
+            top.plot(n, summary["gp_distance_low"], **bound, label=label)
         if _has(summary, "exact_distance"):
             top.plot(n, summary["exact_distance"], color=palette[1], lw=0.8, label="exact")
         _bars(top, n, summary, "distance", palette[0], "random networks")
         top.set(xscale="log", yscale="log", ylabel="distance to the other class\n(log scale)")
         scale = np.sqrt(n / np.log(n))
-        ratios = {name: summary[name] / scale for name in _interval_names("distance")}
-        _ratio_panel(bottom, n, ratios, palette[0])
+        columns = ["distance", "distance_low", "distance_high"]
+        _ratio_panel(bottom, n, summary[columns].div(scale, axis=0), palette[0])
         _sizes(top, bottom, n)
         _enclosed(top)
         handles = [h for axes in (top, bottom) for h in axes.get_legend_handles_labels()[0]]
@@ -91,22 +99,20 @@ def distance_figure(summary: pd.DataFrame) -> Figure:
     return figure
 
 
-def _ratio_panel(axes: Axes, n: np.ndarray, ratios: dict[str, Any], colour: Any) -> None:
-    import pandas as pd
-
-    frame = pd.DataFrame(ratios)
+def _ratio_panel(axes: Axes, n: np.ndarray, frame: pd.DataFrame, colour: Any) -> None:
     middle = float(np.sqrt(frame["distance"].min() * frame["distance"].max()))
     half = float(np.sqrt(1 + _FLAT))
-    axes.axhspan(middle / half, middle * half, color="0.92", lw=0,
-                 label=f"band: top = {1 + _FLAT:g} $\\times$ bottom")  # fmt: skip
+    label = f"band: top = {1 + _FLAT:g} $\\times$ bottom"
+    axes.axhspan(middle / half, middle * half, color="0.92", lw=0, label=label)
     axes.axhline(1 / np.sqrt(2 * np.pi), color="0.35", ls="--", lw=0.8)
     _bars(axes, n, frame, "distance", colour, None)
     top = np.nanmax([*frame["distance_high"], *frame["distance"], middle * half])
-    axes.set(xscale="log", ylim=(0, 1.1 * top), ylabel="distance /\n" r"$\sqrt{n/\ln n}$",
-             xlabel="length $n$ of the strings (bits)")  # fmt: skip
+    axes.set(xscale="log", ylim=(0, 1.1 * top), ylabel="distance /\n" r"$\sqrt{n/\ln n}$")
+    axes.set_xlabel("length $n$ of the strings (bits)")
     tidy_ticks(axes, "y")
 
 
+@kind("random-flips", "Random flips until the class changes", "strings")
 def flips_figure(summary: pd.DataFrame, fits: pd.DataFrame) -> Figure:
     """Mean number of random flips until the class changes, the fitted line and the prediction.
 
@@ -125,8 +131,8 @@ def flips_figure(summary: pd.DataFrame, fits: pd.DataFrame) -> Figure:
             line = value["flips intercept"] + slope * x
             axes.plot(x, line, color=palette[0], lw=0.8, label=label)
         if _has(summary, "gp_flips"):
-            axes.plot(n, summary["gp_flips"], "D", mfc="none", mec=palette[1], ms=5, mew=0.8,
-                      label="infinite width", zorder=2)  # fmt: skip
+            look = {"mfc": "none", "mec": palette[1], "ms": 5, "mew": 0.8, "zorder": 2}
+            axes.plot(n, summary["gp_flips"], "D", label="infinite width", **look)
         if _has(summary, "exact_flips"):
             axes.plot(n, summary["exact_flips"], color=palette[1], lw=0.8, label="exact")
         _bars(axes, n, summary, "flips", palette[0], "random networks")
@@ -137,6 +143,7 @@ def flips_figure(summary: pd.DataFrame, fits: pd.DataFrame) -> Figure:
     return figure
 
 
+@kind("flips-law", "Law of the number of random flips", "strings")
 def law_figure(rows: pd.DataFrame, law: pd.DataFrame) -> Figure:
     """Share of networks whose class is unchanged after k flips, against k/n; and the GP's.
 
@@ -161,8 +168,8 @@ def law_figure(rows: pd.DataFrame, law: pd.DataFrame) -> Figure:
             measured = True
             axes.fill_between(x, low, high, step="post", color=colour, alpha=0.13, lw=0)
             axes.step(x, share, where="post", color=colour, lw=0.8)
-        axes.set(xlabel="share of the bits flipped", ylabel="share with the same class",
-                 xlim=(0, 1), ylim=(0, 1.02))  # fmt: skip
+        axes.set(xlabel="share of the bits flipped", ylabel="share with the same class")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(title="$n$ (dashed: infinite width)", loc="upper right")
         small_print(figure, "steps: random networks; bands: 95 % at each k" if measured else "")
     return figure
@@ -185,6 +192,7 @@ def unchanged_share(
     return share, low, high
 
 
+@kind("trained-sensitivity", "Sensitivity of trained networks against test error", "strings")
 def trained_figure(frame: pd.DataFrame) -> Figure:
     """Test error against the mean number of flips to the other class of fitted networks.
 
@@ -196,15 +204,14 @@ def trained_figure(frame: pd.DataFrame) -> Figure:
     most = int(data["number"].max()) if len(data) else 1
     with style():
         figure, axes = new_figure(COLUMN_WIDTH, 2.8)
-        axes.scatter(
-            data["flips"], data["test_error"], s=areas(data["number"].to_numpy(), most, _LARGEST),
-            c=[colour], lw=0, alpha=0.7,
-        )  # fmt: skip
-        handles: list[Any] = [
-            axes.scatter([], [], s=areas(np.array([k]), most, _LARGEST)[0], c=[colour], lw=0,
-                         alpha=0.7, label=f"{k} network{'s' * (k > 1)}")
-            for k in sorted({1, max(round(most / 4), 1), most})
-        ]  # fmt: skip
+        look: dict[str, Any] = {"c": [colour], "lw": 0, "alpha": 0.7}
+        size = areas(data["number"].to_numpy(), most, _LARGEST)
+        axes.scatter(data["flips"], data["test_error"], s=size, **look)
+        handles: list[Any] = []
+        for k in sorted({1, max(round(most / 4), 1), most}):
+            (size,) = areas(np.array([k]), most, _LARGEST)
+            label = f"{k} network{'s' * (k > 1)}"
+            handles.append(axes.scatter([], [], s=size, label=label, **look))
         if len(frame):
             at = frame["uniform_flips"].iloc[0]
             line = axes.axvline(at, color="0.35", ls="--", lw=0.8, label="random function")
@@ -216,17 +223,12 @@ def trained_figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _interval_names(name: str) -> tuple[str, str, str]:
-    return name, f"{name}_low", f"{name}_high"
-
-
 def _bars(
     axes: Axes, x: np.ndarray, frame: pd.DataFrame, name: str, colour: Any, label: str | None
 ) -> None:
-    middle, low, high = (frame[column].to_numpy(float) for column in _interval_names(name))
-    error = np.nan_to_num(np.stack([middle - low, high - middle]))
-    axes.errorbar(x, middle, yerr=error, fmt="o", color=colour, elinewidth=0.8, capsize=1.5,
-                  label=label, zorder=3)  # fmt: skip
+    middle, up = frame[name], ends(frame, name)
+    look: dict[str, Any] = {"colour": colour, "thick": 0.8, "capsize": 1.5}
+    draw_points(axes, x, middle, up=up, label=label, zorder=3, **look)
 
 
 def _has(summary: pd.DataFrame, name: str) -> bool:

@@ -1,11 +1,10 @@
-"""Look of all figures, and how they are written: column width, colours, deterministic files."""
+"""Look of all figures: sizes, colours, settings of matplotlib, ticks, titles."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +14,37 @@ if TYPE_CHECKING:
 COLUMN_WIDTH, HEIGHT = 3.4, 2.6  # inches: one column of a two-column page
 DPI = 300
 SEQUENTIAL = "viridis"
+DASHED = (0, (2.5, 1.2))
+_SETTINGS = {
+    "font.size": 7.5,
+    "axes.labelsize": 8,
+    "axes.titlesize": 7,
+    "legend.fontsize": 6.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.title_fontsize": 6.5,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "mathtext.fontset": "dejavusans",
+    "text.usetex": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 4,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.borderaxespad": 0.3,
+    "legend.labelspacing": 0.35,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "pdf.compression": 6,
+    "savefig.bbox": None,
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+_TICKS = {"major.width": 0.6, "major.size": 3, "minor.width": 0.4, "minor.size": 1.6}
 
 
 def colours() -> list[tuple[float, float, float]]:
@@ -30,36 +60,45 @@ def style() -> Iterator[None]:
     import matplotlib as mpl
     import seaborn as sns
 
+    ticks = {f"{axis}tick.{name}": size for axis in "xy" for name, size in _TICKS.items()}
     settings: Any = {
-        **sns.axes_style("ticks"), **sns.plotting_context("paper"),
-        "font.size": 7.5, "axes.labelsize": 8, "axes.titlesize": 7, "legend.fontsize": 6.5,
-        "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.title_fontsize": 6.5,
-        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
-        "mathtext.fontset": "dejavusans", "text.usetex": False,
-        "axes.linewidth": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3,
-        "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 3,
-        "ytick.major.size": 3, "xtick.minor.width": 0.4, "ytick.minor.width": 0.4,
-        "xtick.minor.size": 1.6, "ytick.minor.size": 1.6,
-        "axes.titlelocation": "left", "axes.titlepad": 4, "legend.frameon": False,
-        "legend.handlelength": 1.6, "legend.borderaxespad": 0.3, "legend.labelspacing": 0.35,
-        "pdf.fonttype": 42, "ps.fonttype": 42, "pdf.compression": 6, "savefig.bbox": None,
-        "figure.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "white",
-    }  # fmt: skip
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("paper"),
+        **_SETTINGS,
+        **ticks,
+    }
     with mpl.rc_context(settings):
         yield
 
 
-def new_figure(width: float = COLUMN_WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """A figure of one panel, in inches, with constrained layout and without a window."""
+def blank_figure(width: float = COLUMN_WIDTH, height: float = HEIGHT) -> Figure:
+    """A figure without panels, in inches, with constrained layout and without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    return figure
+
+
+def new_figure(width: float = COLUMN_WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """A figure of one panel without lines at its top and right; see :func:`blank_figure`."""
+    figure, (axes,) = new_panels(1, width, height)
     return figure, axes
+
+
+def new_panels(
+    number: int, width: float = COLUMN_WIDTH, height: float = HEIGHT, **grid: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``number`` panels, one below the other, that share their x axis.
+
+    ``grid``: further keywords of ``Figure.subplots``.
+    """
+    figure = blank_figure(width, height)
+    panels = list(figure.subplots(number, 1, sharex=True, squeeze=False, **grid)[:, 0])
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
 
 
 _DIGITS = ((1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 8))
@@ -120,43 +159,6 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
             return ticks
     found = MaxNLocator(nbins=most - 1, steps=_STEPS).tick_values(low, high)
     return [float(tick) for tick in found if low <= tick <= high]
-
-
-def _print_bad_maths(figure: Figure) -> None:
-    """Show a text whose ``$...$`` is no mathematics (a name of a file, a setting) as it is."""
-    from matplotlib.cbook import is_math_text
-    from matplotlib.mathtext import MathTextParser
-    from matplotlib.text import Text
-
-    parser = MathTextParser("path")
-    for text in figure.findobj(Text):
-        if not isinstance(text, Text) or not is_math_text(text.get_text()):
-            continue
-        for line in text.get_text().splitlines():
-            try:
-                if is_math_text(line):
-                    parser.parse(line)
-            except ValueError:
-                text.set_parse_math(False)
-
-
-def save_figure(figure: Figure, path: Path, subject: str, title: str) -> None:
-    """Write ``figure`` as PDF or PNG, by the suffix of ``path``, atomically.
-
-    No date and no random identifier is written: equal figures are equal files. Fonts are embedded.
-    ``subject`` goes into the metadata. Raises :class:`StoreError` if the file cannot be written.
-    """
-    from simprior.store_io import atomic_path
-
-    form = path.suffix[1:]
-    metadata: dict[str, Any] = {"Title": title, "Subject": subject, "Creator": "simprior"}
-    if form == "pdf":
-        metadata["CreationDate"] = None
-    else:
-        metadata = {"Title": title, "Description": subject, "Software": "simprior"}
-    _print_bad_maths(figure)
-    with style(), atomic_path(path) as temporary:
-        figure.savefig(temporary, format=form, dpi=DPI, metadata=metadata)
 
 
 def model_label(model: Any) -> str:

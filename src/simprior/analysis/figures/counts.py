@@ -7,12 +7,17 @@ Each function takes counts and returns a matplotlib Figure; the tables drawn com
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from simprior.analysis.complexity_stats import (
     ENOUGH,
+    EXACT_ROWS,
     BoundFit,
     ComplexityProfile,
     cells_of,
@@ -23,29 +28,71 @@ from simprior.analysis.complexity_stats import (
     steps_per_bin,
     uniform_histogram,
 )
-from simprior.analysis.rank_stats import rank_frame, zipf
-from simprior.analysis.style import (
+from simprior.analysis.figures.marks import decades, draw_points, ends, make_room
+from simprior.analysis.figures.registry import Drawing, drawings, kind
+from simprior.analysis.figures.style import (
+    DASHED,
     SEQUENTIAL,
     colours,
     model_label,
     new_figure,
     style,
 )
+from simprior.analysis.rank_stats import rank_frame, zipf
 from simprior.analysis.text.digits import plus_minus, scientific
 from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.counts_io import COUNTS
+from simprior.boolean.results import load_result
 from simprior.boolean.watch_result import WatchResult
 from simprior.estimate import korn_graubard
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DASHED = (0, (2.5, 1.2))
+    from simprior.store import RunInfo
+
 COMPLEXITY = r"LZ complexity $\tilde K$ (bits)"
 _MAX_POINTS, _MAX_MAXIMA = 260, 48
 
 
+@drawings("sample", "import", "posterior")
+def run_drawings(run: RunInfo) -> list[Drawing]:
+    """The figures of a run that counted functions, or watched some (then P(t) alone)."""
+    counts = load_result(run.path, top=EXACT_ROWS)
+    if isinstance(counts, WatchResult):
+        return [Drawing("ones", partial(ones_figure, counts))]
+    seed = run.manifest.get("seed")
+    return _drawings(counts, run.path / COUNTS, seed if isinstance(seed, int) else 0)
+
+
+def count_figures(
+    counts: FunctionCounts, table: Path | None = None, seed: int = 0
+) -> Iterator[tuple[str, Figure]]:
+    """(name, figure) of every figure that ``counts`` supports, drawn one after the other.
+
+    ``table`` is the run's Parquet table, needed when ``counts`` holds only its first rows; ``seed``
+    is for the uniformly random functions that the histogram compares with.
+    """
+    return ((drawing.name, drawing.draw()) for drawing in _drawings(counts, table, seed))
+
+
+def _drawings(counts: FunctionCounts, table: Path | None, seed: int) -> list[Drawing]:
+    profile = cache(partial(complexity_profile, counts, table))
+    found = [
+        Drawing("rank", lambda: rank_figure(counts)),
+        Drawing("complexity", lambda: complexity_figure(counts, profile())),
+        Drawing("ones", lambda: ones_figure(counts)),
+        Drawing("complexity-histogram", lambda: histogram_figure(counts, profile(), seed)),
+    ]
+    if counts.m == 1:  # on a single input every function has complexity 0
+        found = [drawing for drawing in found if "complexity" not in drawing.name]
+    if not counts.ones[:, 0].any():
+        found = [drawing for drawing in found if drawing.name != "ones"]
+    return found
+
+
+@kind("rank", "Probability against rank", reads="counts")
 def rank_figure(counts: FunctionCounts) -> Figure:
     """Probability against rank with intervals, and Zipf's line 1 / (r ln N_O), N_O = 2^m.
 
@@ -67,11 +114,15 @@ def rank_figure(counts: FunctionCounts) -> Figure:
             axes.plot([], [], color="0.4", ls=DASHED, label=f"fewer than {ENOUGH} counts")
         lowest = min(f["p"].min() for f, _, _ in frames)
         axes.set(
-            xscale="log", yscale="log", xlabel="rank $r$", ylabel="probability $P(f)$",
-            ylim=(lowest / 30, 2.0), title=_title(counts),
-        )  # fmt: skip
+            xscale="log",
+            yscale="log",
+            xlabel="rank $r$",
+            ylabel="probability $P(f)$",
+            ylim=(lowest / 30, 2.0),
+            title=_title(counts),
+        )
         axes.legend()
-        _decades(axes)
+        decades(axes)
     return figure
 
 
@@ -83,14 +134,13 @@ def _draw_ranks(axes: Axes, frame: pd.DataFrame, colour: Any, label: str, zorder
     axes.plot(rank, p.where(sure), color=colour, label=label, zorder=zorder + 1)
     joined = ~sure | ~sure.shift(-1, fill_value=True)  # reaches back to the solid line
     axes.plot(rank, p.where(joined), color=colour, ls=DASHED, zorder=zorder + 1)
-    head = frame["last"] <= 10
-    low, high = p - frame["p_low"], frame["p_high"] - p
-    axes.errorbar(
-        rank[head], p[head], yerr=np.stack([low[head], high[head]]).clip(min=0), fmt="o", ms=2.2,
-        color=colour, elinewidth=0.7, zorder=zorder + 2,
-    )  # fmt: skip
+    head = frame[frame["last"] <= 10]
+    draw_points(
+        axes, head["rank"], head["p"], up=ends(head, "p"), colour=colour, ms=2.2, zorder=zorder + 2
+    )
 
 
+@kind("complexity", "Probability against LZ complexity", reads="counts")
 def complexity_figure(counts: FunctionCounts, profile: ComplexityProfile | None = None) -> Figure:
     """P(f) against LZ complexity: functions a cell in colour, maxima, and the fitted upper bound.
 
@@ -116,17 +166,20 @@ def complexity_figure(counts: FunctionCounts, profile: ComplexityProfile | None 
         margin = 0.02 * (x[-1] - x[0])
         top = 3.0 * counts.samples**0.18  # room for the legend
         axes.set(
-            yscale="log", xlabel=COMPLEXITY, ylabel="probability $P(f)$",
-            xlim=(x[0] - margin, x[-1] + margin), ylim=(0.4 / counts.samples, top),
+            yscale="log",
+            xlabel=COMPLEXITY,
+            ylabel="probability $P(f)$",
+            xlim=(x[0] - margin, x[-1] + margin),
+            ylim=(0.4 / counts.samples, top),
             title=_title(counts),
-        )  # fmt: skip
+        )
         if profile.stride > 1:
             note = (
                 rf"beyond rank ${scientific(profile.exact_rows)}$: 1 in {profile.stride} measured"
             )
             axes.text(0.98, 0.42, note, transform=axes.transAxes, ha="right", fontsize=6)
         axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
-        _decades(axes, "y")
+        decades(axes, "y")
     return figure
 
 
@@ -149,11 +202,20 @@ def _draw_maxima(axes: Axes, best: pd.DataFrame) -> None:
         if not len(part):
             continue
         part = part.iloc[:: -(-len(part) // _MAX_MAXIMA)]
-        error = np.stack([part["p"] - part["p_low"], part["p_high"] - part["p"]]).clip(min=0)
-        axes.errorbar(
-            part["lz76"], part["p"], yerr=error, fmt="o", ms=2.2, mfc=face, mec="black",
-            mew=0.5, ecolor="0.2", elinewidth=0.6, label=label, zorder=4,
-        )  # fmt: skip
+        draw_points(
+            axes,
+            part["lz76"],
+            part["p"],
+            up=ends(part, "p"),
+            colour="black",
+            ecolor="0.2",
+            mfc=face,
+            ms=2.2,
+            mew=0.5,
+            thick=0.6,
+            label=label,
+            zorder=4,
+        )
 
 
 def _bar(figure: Figure, mesh: Any, axes: Axes) -> None:
@@ -162,6 +224,7 @@ def _bar(figure: Figure, mesh: Any, axes: Axes) -> None:
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
 
 
+@kind("ones", "Probability of the number of ones", reads="counts")
 def ones_figure(counts: FunctionCounts | WatchResult) -> Figure:
     """P(t) against the number of ones t, with clustered intervals; binomial law for comparison.
 
@@ -180,35 +243,37 @@ def ones_figure(counts: FunctionCounts | WatchResult) -> Figure:
         blue, orange = colours()[:2]
         t = np.arange(m + 1)
         log_binomial = gammaln(m + 1) - gammaln(t + 1) - gammaln(m - t + 1) - m * math.log(2)
-        axes.plot(
-            t, np.exp(np.maximum(log_binomial, -600)), color=orange, lw=0.9,
-            label="uniformly random functions", zorder=1,
-        )  # fmt: skip
-        error = np.stack([seen["p"] - seen["p_low"], seen["p_high"] - seen["p"]]).clip(min=0)
-        axes.errorbar(
-            seen["t"], seen["p"], yerr=error, fmt="o", ms=2.0, color=blue, elinewidth=0.7,
-            label="prior", zorder=3,
-        )  # fmt: skip
+        law = np.exp(np.maximum(log_binomial, -600))
+        axes.plot(t, law, color=orange, lw=0.9, label="uniformly random functions", zorder=1)
+        up = ends(seen, "p")
+        draw_points(axes, seen["t"], seen["p"], up=up, colour=blue, ms=2.0, label="prior", zorder=3)
         if len(missed):
-            axes.plot(
-                missed["t"], missed["p_high"], ls="none", marker=11, ms=2.5, color="0.55",
-                mew=0, label="none seen: 95 % upper limit", zorder=2,
-            )  # fmt: skip
+            limit = {"ls": "none", "marker": 11, "ms": 2.5, "color": "0.55", "mew": 0}
+            label = "none seen: 95 % upper limit"
+            axes.plot(missed["t"], missed["p_high"], **limit, label=label, zorder=2)
         low = max(seen["p_low"].min(), 0.3 / counts.samples)
         if len(missed):
             low = min(low, missed["p_high"].min())
         axes.set(
-            yscale="log", xlabel="number of ones $t$", ylabel="probability $P(t)$",
-            xlim=(-0.03 * m, 1.03 * m), ylim=(low / 3, 3.0), title=_title(counts),
-        )  # fmt: skip
+            yscale="log",
+            xlabel="number of ones $t$",
+            ylabel="probability $P(t)$",
+            xlim=(-0.03 * m, 1.03 * m),
+            ylim=(low / 3, 3.0),
+            title=_title(counts),
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if every > 1:
             axes.set_xlabel(f"number of ones $t$ (every {every}th)")
         axes.legend(loc="upper center")
-        _decades(axes, "y")
+        decades(axes, "y")
+        make_room(axes, [*shown["t"], *t], [*shown["p_high"], *law])
     return figure
 
 
+@kind(
+    "complexity-histogram", "LZ complexity under the prior and of random functions", reads="counts"
+)
 def histogram_figure(
     counts: FunctionCounts, profile: ComplexityProfile | None = None, seed: int = 0
 ) -> Figure:
@@ -235,21 +300,21 @@ def histogram_figure(
             draws = counts.draws if marker == "o" and not counts.iid else samples
             part = _binned(frame, int(both.min()), width, profile.unit, samples, draws)
             x, p = part["x"], part["p"]
-            bars = (
-                None if marker == "s" and whole else np.stack([p - part["low"], part["high"] - p])
+            up = None if marker == "s" and whole else (part["low"], part["high"])
+            draw_points(
+                axes, x, p, up=up, colour=colour, marker=marker, ms=2.2, label=label, zorder=3
             )
-            axes.errorbar(
-                x, p, yerr=bars, fmt=marker, ms=2.2, color=colour, elinewidth=0.7, label=label,
-                zorder=3,
-            )  # fmt: skip
             axes.step(x, p, where="mid", color=colour, lw=0.6, alpha=0.6, zorder=2)
             lowest = min(lowest, p[p > 0].min())
         axes.set(
-            yscale="log", xlabel=COMPLEXITY, ylabel=r"density $p(\tilde K)$ (1/bit)",
-            ylim=(lowest / 4, 20.0), title=_title(counts),
-        )  # fmt: skip
+            yscale="log",
+            xlabel=COMPLEXITY,
+            ylabel=r"density $p(\tilde K)$ (1/bit)",
+            ylim=(lowest / 4, 20.0),
+            title=_title(counts),
+        )
         axes.legend(loc="upper center")
-        _decades(axes, "y")
+        decades(axes, "y")
     return figure
 
 
@@ -281,14 +346,3 @@ def _title(counts: FunctionCounts | WatchResult) -> str:
         listed = 100 * (1 - counts.unlisted / counts.samples)
         part = f",\n{listed:.3g} % of the samples listed"
     return rf"{label}; $N={scientific(counts.samples)}${part}"
-
-
-def _decades(axes: Axes, which: str = "both") -> None:
-    """Readable ticks on log axes of many decades: at most 7 labels, and minor ticks between."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
-        if which in ("both", name):
-            axis.set_major_locator(LogLocator(numticks=8))
-            axis.set_minor_locator(LogLocator(subs=(1.0,), numticks=99))
-            axis.set_minor_formatter(NullFormatter())

@@ -1,48 +1,51 @@
-"""Figures of ln P under the Gaussian-process prior: against sampled frequencies, and EP's error."""
+"""Figures of ln P under the Gaussian-process prior.
+
+Against sampled frequencies; the error of EP over many priors; the approach of networks of growing
+width to the limit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from simprior.analysis.figures_width import width_figure
-from simprior.analysis.style import colours, model_label, new_figure, style
+from simprior.analysis.figures.marks import check_columns, draw_points
+from simprior.analysis.figures.registry import Drawing, drawings, kind
+from simprior.analysis.figures.style import SEQUENTIAL, colours, model_label, new_figure, style
+from simprior.analysis.study_logp import fit_width, summarise_study
+from simprior.boolean.counts_io import model_of
 from simprior.errors import StoreError
-from simprior.gp.study_ep import summarise_study
 from simprior.gp.table import TABLE
-from simprior.store import RunInfo
+from simprior.network import Network
+from simprior.store import RunInfo, load_run
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["TABLE", "TITLES", "ep_complexity_figure", "ep_settings_figure", "gp_figures"]
-
-TITLES = {
-    "sampled-gp": "Sampled probability against the Gaussian-process value",
-    "sampled-gp-ratio": "Gaussian-process value over sampled probability",
-    "ep-complexity": "Error of expectation propagation against complexity",
-    "ep-settings": "Error of expectation propagation over priors",
-    "width-convergence": "Sampled probability against its infinite-width limit, by width",
-}
+RESOLVED = 2.0  # standard errors below which a gap is drawn as an upper limit
 _LABELS = {
-    "n": "$n={:g}$", "encoding": "{}", "depth": "$L={:g}$", "sigma_w": r"$\sigma_w={:g}$",
+    "n": "$n={:g}$",
+    "encoding": "{}",
+    "depth": "$L={:g}$",
+    "sigma_w": r"$\sigma_w={:g}$",
     "source": "{}",
-}  # fmt: skip
+}
 _ENCODINGS = {"01": r"$\{0,1\}$", "pm1": r"$\pm1$"}
 _SOURCES = {"named": "named", "prior": "from prior", "flipped": "$x_1$ + flips"}
 _Z95 = 1.959964
 
 
-def gp_figures(run: RunInfo) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) of every figure that a ``simprior logp`` run supports.
+@drawings("logp")
+def logp_drawings(run: RunInfo) -> list[Drawing]:
+    """The figures that a run of ``simprior logp`` supports.
 
     Raises :class:`StoreError` if the run is not complete, or holds neither frequencies nor a study.
     """
-    import pandas as pd
-
     if run.status != "complete" or TABLE not in run.files:
         raise StoreError(
             f"{run.path}: expected a complete run of simprior logp, found one that is "
@@ -50,28 +53,25 @@ def gp_figures(run: RunInfo) -> Iterator[tuple[str, Figure]]:
         )
     frame = pd.DataFrame(run.read_table(TABLE))
     if "difference" in frame:
-        return _study_figures(frame)
+        return [
+            Drawing("ep-complexity", partial(ep_complexity_figure, frame)),
+            Drawing("ep-settings", partial(ep_settings_figure, frame)),
+        ]
     if "gap" in frame:
-        return iter([("width-convergence", width_figure(frame))])
+        return [Drawing("width-convergence", partial(width_figure, frame))]
     if "p_low" not in frame:
         raise StoreError(
             f"{run.path}: expected sampled frequencies or a study of EP to draw, found ln P alone; "
             "compute it with simprior logp --from RUN, or use simprior logp --json"
         )
-    return _sampled_figures(frame, run)
-
-
-def _study_figures(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    yield "ep-complexity", ep_complexity_figure(frame)
-    yield "ep-settings", ep_settings_figure(frame)
-
-
-def _sampled_figures(frame: pd.DataFrame, run: RunInfo) -> Iterator[tuple[str, Figure]]:
     title = _title(run)
-    yield "sampled-gp", sampled_figure(frame, title)
-    yield "sampled-gp-ratio", ratio_figure(frame, title)
+    return [
+        Drawing("sampled-gp", partial(sampled_figure, frame, title)),
+        Drawing("sampled-gp-ratio", partial(ratio_figure, frame, title)),
+    ]
 
 
+@kind("sampled-gp", "Sampled probability against the Gaussian-process value", "frequencies")
 def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """Sampled P(f) against the Gaussian-process P(f), both with 95 % intervals, and y = x.
 
@@ -82,23 +82,24 @@ def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
         figure, axes = new_figure()
         for colour, method, part in _by_method(frame):
             y, error = np.exp(part["logp"]), _Z95 * part["stderr"].fillna(0.0)
-            across = [part["p"] - part["p_low"], part["p_high"] - part["p"]]
-            up = [y * -np.expm1(-error), y * np.expm1(error)]
-            axes.errorbar(
-                part["p"], y, xerr=np.maximum(across, 0.0), yerr=up, fmt="o", ms=1.8, mew=0,
-                lw=0.0, elinewidth=0.35, color=colour, ecolor=(*colour, 0.35), label=method,
-            )  # fmt: skip
+            across = part["p_low"], part["p_high"]
+            up = y * np.exp(-error), y * np.exp(error)
+            _faint_points(axes, part["p"], y, across, up, colour, method)
         low = min(axes.get_xlim()[0], axes.get_ylim()[0])
         ends = np.array([max(low, frame.loc[frame["p"] > 0, "p_low"].min() / 2), 1.0])
         axes.plot(ends, ends, color="0.25", ls=":", lw=1.0, zorder=1, label="$y=x$")
         axes.set(
-            xscale="log", yscale="log", xlabel="sampled $P(f)$",
-            ylabel="Gaussian-process $P(f)$", title=title,
-        )  # fmt: skip
+            xscale="log",
+            yscale="log",
+            xlabel="sampled $P(f)$",
+            ylabel="Gaussian-process $P(f)$",
+            title=title,
+        )
         axes.legend()
     return figure
 
 
+@kind("sampled-gp-ratio", "Gaussian-process value over sampled probability", "frequencies")
 def ratio_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """Gaussian-process over sampled P(f), with the 95 % interval of both, against the sampled P(f).
 
@@ -109,24 +110,34 @@ def ratio_figure(frame: pd.DataFrame, title: str = "") -> Figure:
         for colour, method, part in _by_method(frame):
             ratio = np.exp(part["logp"]) / part["p"]
             error = _Z95 * np.hypot(part["stderr"].fillna(0.0), part["p_stderr"] / part["p"])
-            axes.errorbar(
-                part["p"], ratio, yerr=[ratio * -np.expm1(-error), ratio * np.expm1(error)],
-                fmt="o", ms=1.8, mew=0, lw=0.0, elinewidth=0.35, color=colour,
-                ecolor=(*colour, 0.35), label=method,
-            )  # fmt: skip
+            up = ratio * np.exp(-error), ratio * np.exp(error)
+            _faint_points(axes, part["p"], ratio, None, up, colour, method)
         axes.axhline(1.0, color="0.25", ls=":", lw=1.0, zorder=1)
         axes.set(
-            xscale="log", xlabel="sampled $P(f)$", ylabel="Gaussian-process / sampled $P(f)$",
-            ylim=(0.0, None), title=title,
-        )  # fmt: skip
+            xscale="log",
+            xlabel="sampled $P(f)$",
+            ylabel="Gaussian-process / sampled $P(f)$",
+            ylim=(0.0, None),
+            title=title,
+        )
         axes.legend(loc="lower right")
     return figure
 
 
+def _faint_points(
+    axes: Axes, x: Any, y: Any, across: Any, up: Any, colour: Any, label: str
+) -> None:
+    """Small points of a method with thin, pale bars."""
+    look: dict[str, Any] = {"colour": colour, "thick": 0.35, "faint": True, "ms": 1.8, "mew": 0}
+    draw_points(axes, x, y, across, up, label=label, **look)
+
+
+@kind("ep-complexity", "Error of expectation propagation against complexity", "logp")
 def ep_complexity_figure(frame: pd.DataFrame) -> Figure:
     """EP minus exact against LZ complexity, coloured by depth, for the largest n of the study."""
     from matplotlib.lines import Line2D
 
+    check_columns(frame, ["lz76", "difference"])
     largest = int(frame["n"].max())
     part = _trusted(frame[frame["n"] == largest])
     depths = sorted(part["depth"].unique())
@@ -138,10 +149,9 @@ def ep_complexity_figure(frame: pd.DataFrame) -> Figure:
         for shade, depth in zip(shades, depths, strict=True):
             for source, marker in markers.items():
                 some = part[(part["depth"] == depth) & (part["source"] == source)]
-                axes.plot(
-                    some["lz76"], some["difference"], marker, color=shade, ls="", alpha=0.7,
-                    ms=2.6 if marker != "x" else 2.8, mew=0.5 if marker == "x" else 0.0,
-                )  # fmt: skip
+                look = {"ms": 2.8, "mew": 0.5} if marker == "x" else {"ms": 2.6, "mew": 0.0}
+                x, y = some["lz76"], some["difference"]
+                axes.plot(x, y, marker, color=shade, ls="", alpha=0.7, **look)
         keys = [
             Line2D([], [], color=s, marker="s", ls="", label=f"$L={d}$")
             for s, d in zip(shades, depths, strict=True)
@@ -159,8 +169,10 @@ def ep_complexity_figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@kind("ep-settings", "Error of expectation propagation over priors", "logp")
 def ep_settings_figure(frame: pd.DataFrame) -> Figure:
     """EP minus exact by n, encoding, depth, sigma_w and source: median, 5-95 % and extremes."""
+    check_columns(frame, ["difference"])
     rows: list[tuple[str, Any]] = []
     trusted = _trusted(frame)
     for by, form in _LABELS.items():
@@ -205,20 +217,72 @@ def _trusted(frame: pd.DataFrame) -> pd.DataFrame:
 def _shades(count: int) -> list[Any]:
     import matplotlib as mpl
 
-    return list(mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count)))
+    return list(mpl.colormaps[SEQUENTIAL](np.linspace(0.0, 0.85, count)))
 
 
 def _title(run: RunInfo) -> str:
-    from simprior.boolean.counts_io import model_of
-    from simprior.network import Network
-
     source = run.config.get("from")
     if not source:
         return ""
     try:
-        from simprior.store import load_run
-
         model = model_of(load_run(source).config)
     except StoreError:
         return ""
     return model_label(model) if isinstance(model, Network) else ""
+
+
+@kind("width-convergence", "Sampled probability against its infinite-width limit, by width", "logp")
+def width_figure(frame: pd.DataFrame) -> Figure:
+    """|ln P_width - ln P_GP| against width on log axes, with the line c/width of each function.
+
+    ``frame`` as of :func:`simprior.analysis.study_logp.run_logp`. One colour for each kind of
+    function (the part of its name before the comma); filled: more probable than in the limit, open:
+    less; bars are one standard error; carets: gaps within two of 0 (drawn at the upper limit).
+    """
+    from matplotlib.lines import Line2D
+
+    check_columns(frame, ["width", "gap", "gap_stderr"])
+    kinds = list(dict.fromkeys(_kind(name) for name in frame["name"]))
+    palette = dict(zip(kinds, colours() * (1 + len(kinds) // 10), strict=False))
+    finite = frame[np.isfinite(frame["width"])]
+    with style():
+        figure, axes = new_figure()
+        for name, part in finite.groupby("name", sort=False):
+            _gaps(axes, part, palette[_kind(name)])
+        low = axes.get_ylim()[0]
+        widths = np.geomspace(finite["width"].min() / 1.15, finite["width"].max() * 1.15, 200)
+        for _, fit in fit_width(frame).iterrows():
+            line = abs(fit["c"]) / widths
+            axes.plot(widths, line, color=palette[_kind(fit["name"])], lw=0.5, zorder=1)
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="width of both hidden layers",
+            ylabel=r"$|\ln P_\mathrm{width}(f)-\ln P_\mathrm{GP}(f)|$ (nats)",
+        )
+        floor = finite.loc[finite["gap"] != 0, "gap_stderr"].min() / 2
+        axes.set_ylim(max(low, floor), 1.5 * finite["gap"].abs().max())
+        ticks = sorted(finite["width"].unique())
+        axes.set_xticks(ticks, [f"{t:.0f}" for t in ticks], minor=False)
+        axes.xaxis.minorticks_off()
+        handles = [
+            Line2D([], [], color=palette[kind], marker="o", label=kind, lw=0.5) for kind in kinds
+        ]
+        axes.legend(handles=handles, loc="lower left")
+    return figure
+
+
+def _kind(name: str) -> str:
+    return str(name).split(",", maxsplit=1)[0]
+
+
+def _gaps(axes: Axes, part: pd.DataFrame, colour: tuple[float, float, float]) -> None:
+    """The gaps of one function with a standard error each; carets where it is not resolved."""
+    width, size, error = part["width"], part["gap"].abs(), part["gap_stderr"]
+    clear = size > RESOLVED * error
+    for some, face in ((clear & (part["gap"] > 0), colour), (clear & (part["gap"] < 0), "white")):
+        x, y, half = width[some], size[some], error[some]
+        look: dict[str, Any] = {"colour": colour, "mfc": face, "ms": 2.6, "mew": 0.6}
+        draw_points(axes, x, y, up=(y - half, y + half), thick=0.5, **look)
+    limit = (size + RESOLVED * error)[~clear]
+    axes.plot(width[~clear], limit, "v", color=colour, ms=2.2, mew=0.0, alpha=0.5)

@@ -16,17 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from simprior.analysis.measure_names import MEASURES
 from simprior.analysis.records import SAMPLED
 from simprior.errors import InputError
 from simprior.estimate import clopper_pearson
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FEWEST = 3
 """Values whose spread is taken as known."""
@@ -46,9 +44,11 @@ class Mean:
     def columns(self, name: str) -> dict[str, Any]:
         """``<name>``, ``<name>_low``, ``<name>_high``, ``<name>_known``."""
         return {
-            name: self.value, f"{name}_low": self.low, f"{name}_high": self.high,
+            name: self.value,
+            f"{name}_low": self.low,
+            f"{name}_high": self.high,
             f"{name}_known": self.known,
-        }  # fmt: skip
+        }
 
 
 def normal_factor(level: float) -> float:
@@ -73,8 +73,6 @@ def cell_means(
     Of a run: :func:`network_mean`. Of a network: its value with the column's own standard error
     (normal) or, of the error on a sample of test inputs, Clopper-Pearson limits.
     """
-    import pandas as pd
-
     if points == "network":
         return _networks(frame, columns, level)
     rows = []
@@ -96,8 +94,8 @@ def network_mean(some: pd.DataFrame, column: str, level: float = 0.95) -> Mean:
         return Mean(math.nan, math.nan, math.nan, True)
     mean = float(value.mean())
     if {f"{column}_low", f"{column}_high"} <= set(some):  # limits of its own: of the bound
-        return Mean(mean, float(some[f"{column}_low"].mean()), float(some[f"{column}_high"].mean()),
-                    True)  # fmt: skip
+        low, high = (float(some[f"{column}_{end}"].mean()) for end in ("low", "high"))
+        return Mean(mean, low, high, True)
     if len(some) == 1 and column in _OUTCOME and f"{column}_stderr" in some:
         half, known = _of_summary(some, column, level)
     else:
@@ -127,8 +125,6 @@ def means_by_value(part: pd.DataFrame, x: str, column: str, level: float = 0.95)
 
     Raises :class:`InputError` if ``column`` is never finite.
     """
-    import pandas as pd
-
     rows = []
     for value, some in part.groupby(x, sort=True):
         good = some[np.isfinite(some[column].to_numpy(float))]
@@ -239,8 +235,6 @@ def _test_sizes(frame: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def _networks(frame: pd.DataFrame, columns: Sequence[str], level: float) -> pd.DataFrame:
-    import pandas as pd
-
     z = normal_factor(level)
     out: dict[str, Any] = {}
     for name in columns:
