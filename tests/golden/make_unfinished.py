@@ -1,4 +1,4 @@
-"""Write the interrupted runs in ``tests/golden/unfinished`` (run this file as a script).
+"""Write the interrupted runs of ``tests/golden/unfinished``; no arguments.
 
 Later versions must finish them with ``resume=True`` from the shards that are there (the case
 ``resumed`` of ``core_cases``). They are made again only when a change of the format is meant.
