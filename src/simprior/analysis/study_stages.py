@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.correlation.checks import check_numbers
-from simprior.analysis.measure import check_settings as measure_settings
-from simprior.analysis.measure_columns import check_names, columns, is_column
+from simprior.analysis.measure_names import check_names, columns, is_column
+from simprior.analysis.measure_request import check_settings as measure_settings
 from simprior.analysis.study import Recipe, Stage, unknown
 from simprior.store import RunDir
 from simprior.store_toml import to_toml

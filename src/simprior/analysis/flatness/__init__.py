@@ -1,7 +1,7 @@
 """Flatness of trained networks, for whole ensembles at once (docs/flatness.md).
 
 An :class:`~simprior.analysis.flatness.ensemble.Ensemble` holds N networks; every measure takes one
-and returns arrays of length N. ``measures.WEIGHT_MEASURES`` lists them by group.
+and returns arrays of length N. ``measure_names.WEIGHT_GROUPS`` lists them by group.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_LAZY = {"Ensemble": "ensemble", "WEIGHT_MEASURES": "measures", "WeightMeasure": "measures"}
+_LAZY = {"Ensemble": "ensemble"}
 
 
 def __getattr__(name: str) -> Any:
