@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simprior.boolean.measures import FUNCTION_MEASURES
+from simprior.analysis.measure_names import FUNCTION_GROUPS
 from simprior.boolean.normal_forms import espresso
 from simprior.boolean.truthtable import unpack
 
@@ -88,7 +88,7 @@ def main() -> None:
         "gc": (plain_distance_two, 50), "sensitivity": (plain_blocks, 2),
     }  # fmt: skip
     print(f"uniformly random functions of {N} bits, one core")
-    for name, group in FUNCTION_MEASURES.items():
+    for name, group in FUNCTION_GROUPS.items():
         if name == "dnf":
             continue
         ours = rate(lambda g=group: g.compute(words, 1 << N, N), FUNCTIONS)

@@ -16,10 +16,9 @@ from simprior.analysis.flatness import norms
 from simprior.analysis.flatness._random import unit_directions
 from simprior.analysis.flatness.ensemble import Ensemble
 from simprior.analysis.flatness.hessian import hessian_trace
-from simprior.analysis.flatness.measures import WEIGHT_MEASURES, measure_weights
 from simprior.analysis.flatness.sigma import sigma_flatness
 from simprior.analysis.flatness.volume import local_volume, log_unit_ball
-from simprior.analysis.measure_names import MEASURES
+from simprior.analysis.measure_names import MEASURES, WEIGHT_GROUPS, measure_weights
 from simprior.errors import InputError
 from simprior.network import Network
 from simprior.training.ensemble import train
@@ -182,8 +181,8 @@ def trained():
 
 def test_rescaling_changes_what_the_table_says_and_nothing_else(trained):
     before, after = measure_weights(trained), measure_weights(trained.rescaled(4.0))
-    for group in WEIGHT_MEASURES.values():
-        for column in (c for c in group.columns if c in MEASURES):
+    for group in WEIGHT_GROUPS.values():
+        for column in (c for c in group.columns() if c in MEASURES):
             a, b = before[column], after[column]
             moved = np.abs(b - a) > 1e-6 * np.abs(a)
             assert moved.all() if MEASURES[column].moves else not moved.any(), column
@@ -207,16 +206,16 @@ def test_rescaling_moves_the_trace_as_the_chain_rule_says(trained):
 
 def test_every_group_gives_its_columns(trained):
     few = trained.subset(slice(4))
-    for name, group in WEIGHT_MEASURES.items():
+    for name, group in WEIGHT_GROUPS.items():
         found = group.compute(few, 0)
-        assert tuple(found) == group.columns
+        assert tuple(found) == group.columns()
         assert all(v.shape == (4,) for v in found.values())
         suffixes = ("_stderr", "_converged")
-        assert {c for c in group.columns if c in MEASURES} == {
-            c for c in group.columns if not c.endswith(suffixes)
+        assert {c for c in group.columns() if c in MEASURES} == {
+            c for c in group.columns() if not c.endswith(suffixes)
         }
         assert {k: v.dtype.kind for k, v in found.items()} == {
-            c: "b" if c.endswith("_converged") else "f" for c in group.columns
+            c: "b" if c.endswith("_converged") else "f" for c in group.columns()
         }, name
         assert all(np.isfinite(v).all() for v in found.values()), name
 
@@ -249,12 +248,12 @@ def test_step_networks_have_the_measures_without_gradients():
         optimizer="guess-and-check", seed=1,
     )  # fmt: skip
     ensemble = Ensemble.of_run(result)
-    for group in WEIGHT_MEASURES.values():
+    for group in WEIGHT_GROUPS.values():
         if group.gradients:
             with pytest.raises(InputError, match="step"):
                 group.compute(ensemble, 0)
         else:
-            assert not np.isnan(group.compute(ensemble, 0)[group.columns[0]]).any()
+            assert not np.isnan(group.compute(ensemble, 0)[group.columns()[0]]).any()
 
 
 def _networks(ensemble):

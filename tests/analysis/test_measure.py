@@ -13,9 +13,8 @@ import torch
 import simprior as sp
 from simprior.analysis import measure_sources
 from simprior.analysis.flatness.ensemble import Ensemble
-from simprior.analysis.flatness.measures import WEIGHT_MEASURES
 from simprior.analysis.measure import load_measures, measure_runs
-from simprior.analysis.measure_names import GROUPS, MEASURES
+from simprior.analysis.measure_names import GROUPS, MEASURES, WEIGHT_GROUPS
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import unpack
@@ -60,9 +59,9 @@ def test_function_measures_and_prior_are_those_of_the_library(runs: Path) -> Non
 def test_weight_measures_are_those_of_the_library(runs: Path) -> None:
     frame = measure_runs(runs / "digits", "sharpness,hessian,norms", zeta=1e-3, seed=5)
     ensemble = Ensemble.of_run(runs / "digits")
-    direct = WEIGHT_MEASURES["sharpness"].compute(ensemble, 5, zeta=1e-3)
-    direct |= WEIGHT_MEASURES["hessian"].compute(ensemble, 5)
-    direct |= WEIGHT_MEASURES["norms"].compute(ensemble, 5)
+    direct = WEIGHT_GROUPS["sharpness"].compute(ensemble, 5, zeta=1e-3)
+    direct |= WEIGHT_GROUPS["hessian"].compute(ensemble, 5)
+    direct |= WEIGHT_GROUPS["norms"].compute(ensemble, 5)
     for name, column in direct.items():
         assert frame[name].to_numpy() == pytest.approx(column), name
 
@@ -117,8 +116,8 @@ def test_a_function_that_a_rescaling_changed_would_be_seen(
 
 
 def test_every_column_of_the_flatness_package_is_described() -> None:
-    for name, group in WEIGHT_MEASURES.items():
-        for column in group.columns:
+    for name, group in WEIGHT_GROUPS.items():
+        for column in group.columns():
             if not column.endswith(("_stderr", "_converged")):
                 known = MEASURES[column]
                 assert known.weights and known.group == name and known.source, column

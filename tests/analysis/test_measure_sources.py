@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 import simprior as sp
-from simprior.analysis.flatness.measures import WEIGHT_MEASURES
 from simprior.analysis.measure import measure_runs
-from simprior.analysis.measure_names import MEASURES
+from simprior.analysis.measure_names import MEASURES, WEIGHT_GROUPS
 from simprior.analysis.prior_measures import Prior, with_log_p
 from simprior.analysis.records import held_out_inputs
 from simprior.analysis.rescaling import rescaling_table
@@ -85,7 +84,7 @@ def test_frequencies_of_another_threshold_are_refused(runs: Path, tmp_path: Path
 def test_step_networks_have_the_measures_that_need_no_gradient(tmp_path: Path) -> None:
     step = sp.Network(n=3, hidden=(6,), activation="step")
     sp.train(step, "x1", train=3, runs=3, optimizer="guess-and-check", out=tmp_path / "s")
-    without = [g for g, m in WEIGHT_MEASURES.items() if not m.gradients]
+    without = [g for g, m in WEIGHT_GROUPS.items() if not m.gradients]
     frame = measure_runs(tmp_path / "s", without, networks=2)
     assert {"frobenius_norm", "margin", "log_volume"} <= set(frame)
     with pytest.raises(InputError, match="gradient"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simprior.boolean.measures import FUNCTION_MEASURES
+from simprior.analysis.measure_names import FUNCTION_GROUPS
 from simprior.boolean.truthtable import pack
 
-GROUPS = [name for name in FUNCTION_MEASURES if name != "dnf"]
+GROUPS = [name for name in FUNCTION_GROUPS if name != "dnf"]
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -16,7 +16,7 @@ GROUPS = [name for name in FUNCTION_MEASURES if name != "dnf"]
 def test_columns(group: str, n: int) -> None:
     rng = np.random.default_rng(n)
     words = pack(rng.integers(0, 2, (7, 1 << n)).astype(np.uint8))
-    measure = FUNCTION_MEASURES[group]
+    measure = FUNCTION_GROUPS[group]
     found = measure.compute(words, 1 << n, n)
     assert tuple(found) == measure.columns(n)
     for name, column in found.items():
@@ -30,13 +30,13 @@ def test_columns(group: str, n: int) -> None:
 
 def test_minimal_forms_are_in_the_registry() -> None:
     words = (np.arange(16, dtype=np.uint64) << np.uint64(60))[:, None]
-    found = FUNCTION_MEASURES["dnf"].compute(words, 4, 2)
-    assert tuple(found) == FUNCTION_MEASURES["dnf"].columns(2)
+    found = FUNCTION_GROUPS["dnf"].compute(words, 4, 2)
+    assert tuple(found) == FUNCTION_GROUPS["dnf"].columns(2)
     assert found["dnf_terms"].max() == 2
 
 
 def test_data_labels_have_the_measures_that_need_no_bits() -> None:
     words = pack(np.random.default_rng(0).integers(0, 2, (3, 100)).astype(np.uint8))
-    for measure in FUNCTION_MEASURES.values():
+    for measure in FUNCTION_GROUPS.values():
         if not measure.needs_bits:
             assert np.isfinite(list(measure.compute(words, 100, 0).values())).all()

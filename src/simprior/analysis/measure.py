@@ -7,53 +7,27 @@ measure and ``<measure>_stderr`` where there is one. :mod:`.measure_names` says 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from simprior.analysis.frames import read_file, read_run_table
 from simprior.analysis.measure_groups import check_groups, function_columns, network_columns
+from simprior.analysis.measure_request import Request, check_alphas, check_settings
 from simprior.analysis.measure_sources import Chunk, check_files, find_sources, split
-from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, finite, shown, whole
+from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, shown, whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, progress_bar, run_tasks
 from simprior.errors import InputError, StoreError
 from simprior.rng import check_seed
 from simprior.store import RunDir, load_run, write_table
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 TABLE, COMMAND = "measures.parquet", "measure"
 Columns = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is measured, and with which settings; see :func:`measure_runs`."""
-
-    groups: tuple[str, ...]
-    alphas: tuple[float, ...] = (1.0,)
-    draws: int | None = None
-    tol: float | None = None
-    delta: float = 0.01
-    zeta: float = 1e-4
-    radius: float = 0.05
-    noise: float = 0.9
-    held_out: float = 0.0
-    prior_from: str | None = None
-    seed: int = 0
-    device: str = "cpu"
-    data: str | None = None
-    label: str | None = None
-
-    def prior_options(self) -> dict[str, Any]:
-        """Options of the estimator of ln P."""
-        given = {"draws": self.draws, "tol": self.tol}
-        return {name: value for name, value in given.items() if value is not None}
 
 
 @checked(
@@ -93,8 +67,8 @@ def measure_runs(
     paths : path or sequence of paths
         Run directories of train, sweep (all cells), or of sample, import, posterior.
     measures : str or sequence of str, optional
-        Groups of ``measure_names.GROUPS``, or ``all`` that apply; default: those of
-        ``measure_names.DEFAULT`` that apply. Groups that need weights train
+        Groups of ``measure_names.GROUPS``, or ``all`` that apply; default: the groups marked as
+        default there that apply. Groups that need weights train
         the members again, exactly (no weights are stored).
     networks : int
         The first fitted members of each run (or the commonest functions of each table).
@@ -147,7 +121,7 @@ def measure_runs(
         Ctrl-C; with ``out``, ``resume`` goes on.
     """
     check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise, held_out=held_out)
-    alphas = _alphas(alphas)
+    alphas = check_alphas(alphas)
     many = [paths] if isinstance(paths, str | Path) else paths
     if not isinstance(many, Sequence) or not all(isinstance(p, str | Path) for p in many):
         raise InputError(
@@ -157,10 +131,21 @@ def measure_runs(
     groups = check_groups(measures, sources)
     sampled = None if prior_from is None else str(Path(prior_from).absolute())
     request = Request(
-        groups, alphas, draws, tol, float(delta), float(zeta), float(radius),
-        float(noise), float(held_out), sampled, check_seed(seed),
-        "cpu" if device == "auto" else resolve_device(device), data, label,
-    )  # fmt: skip
+        groups=groups,
+        alphas=alphas,
+        draws=draws,
+        tol=tol,
+        delta=float(delta),
+        zeta=float(zeta),
+        radius=float(radius),
+        noise=float(noise),
+        held_out=float(held_out),
+        prior_from=sampled,
+        seed=check_seed(seed),
+        device="cpu" if device == "auto" else resolve_device(device),
+        data=data,
+        label=label,
+    )
     check_files(request, sources)
     wanted = whole("networks", networks, 1)
     chunks = split(sources, wanted)
@@ -236,8 +221,6 @@ def load_measures(path: Path | str) -> pd.DataFrame:
 
 def joined(parts: list[Columns]) -> pd.DataFrame:
     """One table of all pieces; a column that some lack is NaN there."""
-    import pandas as pd
-
     return pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
 
 
@@ -247,36 +230,3 @@ def as_columns(frame: pd.DataFrame) -> Columns:
         str(name): frame[name].to_numpy(None if frame[name].dtype.kind in "iufb" else object)
         for name in frame
     }
-
-
-def check_settings(**settings: Any) -> None:
-    """Raise :class:`InputError` for a setting of :func:`measure_runs` outside its range."""
-    if "networks" in settings:
-        whole("networks", settings.pop("networks"), 1)
-    if "alphas" in settings:
-        _alphas(settings.pop("alphas"))
-    ranges = {"tol": (0, np.inf), "delta": (0, 1), "zeta": (0, np.inf), "radius": (0, np.inf),
-              "noise": (-1, 1), "held_out": (0, 1)}  # fmt: skip
-    for name, value in settings.items():
-        low, high = ranges[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        number = number and finite(value)
-        inside = value is None or (number and low < value < high)
-        inside |= number and (name, value) in (("noise", -1), ("noise", 1), ("held_out", 0))
-        if not inside:
-            span = f"a number from {low} to {high}" if high < np.inf else f"a finite number > {low}"
-            span = "a number >= 0 and < 1" if name == "held_out" else span
-            raise InputError(f"{name}={shown(value)}", span, f"change --{name}".replace("_", "-"))
-
-
-def _alphas(alphas: Sequence[float] | float) -> tuple[float, ...]:
-    given: list[Any] = list(alphas) if isinstance(alphas, list | tuple) else [alphas]
-    good = all(isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf
-               for a in given)  # fmt: skip
-    if not given or not good or len(set(given)) < len(given):
-        raise InputError(
-            f"alphas={shown(alphas)}",
-            "distinct finite factors > 0",
-            "pass for example --alphas 1,4",
-        )
-    return tuple(float(a) for a in given)

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from simprior.analysis.measure_columns import check_names, group_names
 from simprior.analysis.measure_names import (
-    BITS_ONLY,
-    DEFAULT,
     FUNCTION_GROUPS,
     GROUPS,
-    WEIGHT_GROUPS,
+    PRIOR,
+    WEIGHTS,
+    Group,
+    check_names,
+    group_names,
 )
+from simprior.analysis.measure_request import Request
 from simprior.analysis.measure_sources import Source
 from simprior.analysis.records import function_rows, held_out_inputs, network_rows
+from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
 from simprior.store import load_run
@@ -27,42 +31,35 @@ from simprior.store_io import sha256_file
 from simprior.training.records import TrainResult
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from simprior.analysis.flatness.ensemble import Ensemble
-    from simprior.analysis.measure import Request
     from simprior.analysis.prior_measures import Prior
     from simprior.training.targets import Problem
-
-_EXACT_DNF = 4
 
 
 def check_groups(
     measures: str | Sequence[str] | None, sources: Sequence[Source]
 ) -> tuple[str, ...]:
-    """The groups asked for, in the order of ``GROUPS``; ``all`` means those that all sources
-    allow, but for the many columns of ``influence`` and for ``dnf`` beyond 4 bits; None means those
-    of ``DEFAULT`` that all sources allow.
+    """The groups asked for, in the order of ``GROUPS``.
+
+    ``all`` means those that all sources allow, without groups that have too many columns or take
+    too long for so many bits (``Group.all_bits``). None means the default ones that all sources
+    allow.
 
     Raises :class:`InputError` for an unknown group, one that needs weights where there are none, a
     gradient where the activation has none, or all bit strings where the inputs are data.
     """
     kinds = [_kind(source) for source in sources]
+    possible = [g for g in GROUPS.values() if not any(_problem(g, kind) for kind in kinds)]
     if measures is None:
-        return tuple(
-            g for g in GROUPS if g in DEFAULT and not any(_problem(g, kind) for kind in kinds)
-        )
+        return tuple(g.name for g in possible if g.default)
     check_names(measures)
     asked = group_names(measures)
     if "all" in asked:
-        wide = max(kind.n for kind in kinds) > _EXACT_DNF
-        left_out = ("influence", "dnf") if wide else ("influence",)
-        return tuple(
-            g for g in GROUPS if g not in left_out and not any(_problem(g, kind) for kind in kinds)
-        )
+        n = max(kind.n for kind in kinds)
+        return tuple(g.name for g in possible if g.all_bits is None or n <= g.all_bits)
     for name in asked:
         for source, kind in zip(sources, kinds, strict=True):
-            problem = _problem(name, kind)
+            problem = _problem(GROUPS[name], kind)
             if problem:
                 raise InputError(f"measures={name} of {source.path}", problem, "leave it out")
     return tuple(g for g in GROUPS if g in asked)
@@ -85,44 +82,36 @@ def _kind(source: Source) -> _Kind:
     return _Kind(True, int(result.problem["n"]), str(network["activation"]))
 
 
-def _problem(group: str, kind: _Kind) -> str:
+def _problem(group: Group, kind: _Kind) -> str:
     """Why ``group`` cannot be computed, as what was expected instead; empty if it can."""
     if not kind.networks:
-        if group == "bound":
-            return "a run of train or sweep: a bound needs a training set"
-        if group in WEIGHT_GROUPS:
+        if group.of == PRIOR and group.on_table is None:
+            return f"a run of train or sweep: a {group.name} needs a training set"
+        if group.of == WEIGHTS:
             return "a run of train or sweep: it needs weights, a table of functions has none"
-        if group == "sensitivity" and kind.n == 0:
-            return "functions of all bit strings"
-    if kind.activation == "step" and group in WEIGHT_GROUPS:
-        from simprior.analysis.flatness.measures import WEIGHT_MEASURES
-
-        if WEIGHT_MEASURES[group].gradients:
-            return "an activation with a gradient, not step"
-    return "functions of all bit strings" if group in BITS_ONLY and kind.n == 0 else ""
+    if kind.activation == "step" and group.gradients:
+        return "an activation with a gradient, not step"
+    on_data = kind.networks and group.on_data is not None
+    bits = kind.n > 0 or on_data or not group.needs_bits
+    return "" if bits else "functions of all bit strings"
 
 
 def network_columns(request: Request, source: Source, members: np.ndarray) -> pd.DataFrame:
     """Rows of ``members`` of a training run, once for every alpha."""
-    import pandas as pd
-
     result = TrainResult.load(source.path)
     frame = network_rows(result, source.name, members, request.held_out)
     columns = _of_networks_functions(request, result, members)
-    data = "sensitivity" in request.groups and not result.problem["n"]
-    weights = [g for g in request.groups if g in WEIGHT_GROUPS]
-    if "prior" in request.groups or "bound" in request.groups:
-        columns |= _priors(request, source, result, members)
+    on_data = [] if result.problem["n"] else [g for g in _asked(request) if g.on_data is not None]
+    weights = [g for g in _asked(request) if g.of == WEIGHTS]
+    columns |= _priors(request, source, result, members)
     ensemble = None
-    if weights or data or request.alphas != (1.0,):
+    if weights or on_data or request.alphas != (1.0,):
         problem = _rebuilt(result, request.data, request.label)
         ensemble = _ensemble(request, result, problem, members)
-    if data:
-        from simprior.analysis.hamming.box import box_csr
-
-        assert ensemble is not None
+    for group in on_data:
+        assert ensemble is not None and group.on_data is not None
         points = problem.inputs[compared_inputs(result, request.held_out)]
-        columns |= box_csr(ensemble, points, request.radius, request.seed)
+        columns |= group.on_data(ensemble, points, request)
     frame = _with(frame, columns)
     rows = []
     for alpha in request.alphas:
@@ -131,28 +120,35 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
             scaled = ensemble if alpha == 1.0 else ensemble.rescaled(alpha)
             if scaled is not ensemble:
                 part = _checked(part, ensemble, scaled, problem.inputs)
-            part = _with(part, _of_weights(request, scaled, weights))
+            found: dict[str, np.ndarray] = {}
+            for group in weights:
+                found |= group.compute(scaled, request.seed, **_settings(group, request))
+            part = _with(part, found)
         rows.append(part)
     return pd.concat(rows, ignore_index=True)
 
 
 def function_columns(request: Request, source: Source, rows: np.ndarray) -> pd.DataFrame:
     """Rows ``rows`` (consecutive) of a table of functions."""
-    from simprior.analysis.prior_measures import Prior, sampled_log_p
-    from simprior.boolean.counts import FunctionCounts
-    from simprior.network import Network
-
     stop = int(rows[-1]) + 1
     counts = FunctionCounts.load(source.path, top=stop)
     words = np.ascontiguousarray(counts.words[rows])
     frame = function_rows(words, counts.m, counts.n, source.name, int(rows[0]) + 1)
     columns = _of_functions(request, words, counts.m, counts.n)
-    if "prior" in request.groups:
-        columns |= sampled_log_p(counts, rows)
-        model = counts.info.get("model")
-        if isinstance(model, Network):
-            columns |= Prior(model, request.seed, **request.prior_options()).log_p(words)
+    for group in _asked(request):
+        if group.on_table is not None:
+            columns |= group.on_table(request, counts, rows, words)
     return _with(frame, columns)
+
+
+def _asked(request: Request) -> list[Group]:
+    """The groups of a request."""
+    return [GROUPS[name] for name in request.groups]
+
+
+def _settings(group: Group, request: Request) -> dict[str, Any]:
+    """The settings of a request that a group takes, by the names that it has for them."""
+    return {own: getattr(request, name) for name, own in group.settings.items()}
 
 
 def compared_inputs(result: TrainResult, held_out: float = 0.0) -> np.ndarray:
@@ -180,18 +176,13 @@ def _of_networks_functions(
 
 def _of_functions(request: Request, words: np.ndarray, m: int, n: int) -> dict[str, np.ndarray]:
     """Columns of the groups that need the truth table only, computed once a distinct function."""
-    groups = [g for g in request.groups if g in FUNCTION_GROUPS]
-    if n == 0:
-        groups = [g for g in groups if g != "sensitivity"]
+    groups = [g for g in _asked(request) if g.name in FUNCTION_GROUPS and (n or not g.needs_bits)]
     if not groups:
         return {}
-    from simprior.boolean.measures import FUNCTION_MEASURES
-
     distinct, where = np.unique(words, axis=0, return_inverse=True)
     out: dict[str, np.ndarray] = {}
     for group in groups:
-        options = {"rho": request.noise} if group == "sensitivity" else {}
-        found = FUNCTION_MEASURES[group].compute(distinct, m, n, **options)
+        found = group.compute(distinct, m, n, **_settings(group, request))
         out |= {k: np.asarray(v, np.float64)[where.ravel()] for k, v in found.items()}
     return out
 
@@ -199,31 +190,32 @@ def _of_functions(request: Request, words: np.ndarray, m: int, n: int) -> dict[s
 def _priors(
     request: Request, source: Source, result: TrainResult, members: np.ndarray
 ) -> dict[str, Any]:
-    from simprior.analysis.prior_measures import bound_columns, looked_up
-
+    """Columns of the groups that need ln P of functions or of labels."""
+    groups = [g for g in _asked(request) if g.of == PRIOR]
+    if not groups:
+        return {}
     options = tuple(sorted(request.prior_options().items()))
     read = request.data is not None and Path(request.data).is_file()
     version = source.sha256 + (sha256_file(Path(str(request.data)))[0] if read else "")
     prior, problem = _prior(
         str(source.path), version, request.seed, options, request.data, request.label
     )
+    index = compared_inputs(result, request.held_out)
     columns: dict[str, Any] = {}
-    words = result.words[members]
-    if "prior" in request.groups:
-        columns |= prior.log_p(words, compared_inputs(result, request.held_out))
-        if request.prior_from is not None:
-            columns |= looked_up(request.prior_from, words, result.m, prior.level)
-    if "bound" in request.groups:
-        found = bound_columns(prior, problem, request.delta)
-        columns |= {k: np.full(len(members), v) for k, v in found.items()}
+    for group in groups:
+        columns |= group.compute(request, prior, problem, result.words[members], index)
     return columns
 
 
 @lru_cache(maxsize=2)
 def _prior(
-    path: str, version: str, seed: int, options: tuple[tuple[str, Any], ...], data: str | None,
+    path: str,
+    version: str,
+    seed: int,
+    options: tuple[tuple[str, Any], ...],
+    data: str | None,
     label: str | None,
-) -> tuple[Prior, Problem]:  # fmt: skip
+) -> tuple[Prior, Problem]:
     """Prior and problem of a run, shared by its pieces; ``version``: hashes of table and file."""
     from simprior.analysis.prior_measures import Prior
     from simprior.training.losses import threshold
@@ -265,23 +257,8 @@ def _checked(
     return part.assign(function=functions)
 
 
-def _of_weights(request: Request, ensemble: Ensemble, groups: list[str]) -> dict[str, np.ndarray]:
-    """Columns of the groups that need weights."""
-    out: dict[str, np.ndarray] = {}
-    if not groups:
-        return out
-    from simprior.analysis.flatness.measures import WEIGHT_MEASURES
-
-    for group in groups:
-        options = {"zeta": request.zeta} if group == "sharpness" else {}
-        out |= WEIGHT_MEASURES[group].compute(ensemble, request.seed, **options)
-    return out
-
-
 def _with(frame: pd.DataFrame, columns: dict[str, Any]) -> pd.DataFrame:
     """The table with further columns, put together at once."""
-    import pandas as pd
-
     if not columns:
         return frame
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)

@@ -11,17 +11,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from simprior.analysis.measure_request import Request
 from simprior.boolean.counts_io import COUNTS
 from simprior.errors import InputError, StoreError
 from simprior.store import load_run
 from simprior.training.records import RUNS, TrainResult
-
-if TYPE_CHECKING:
-    from simprior.analysis.measure import Request
 
 NETWORKS_CHUNK, FUNCTIONS_CHUNK = 50, 200
 CELLS = "cells"
@@ -99,7 +97,7 @@ def _source(path: Path, run: Any) -> Source:
             f"{path}, a run of 'simprior {run.command}' that is {run.status}",
             "a complete run of train, sweep, sample, import or posterior",
             run.way_on,
-        )  # fmt: skip
+        )
     return Source(path.absolute(), path.absolute().name, kind, str(run.files[file]["sha256"]))
 
 
@@ -114,8 +112,9 @@ def check_files(request: Request, sources: Sequence[Source]) -> None:
     if run.command not in ("sample", "import"):
         raise InputError(
             f"prior-from={request.prior_from}, a run of 'simprior {run.command}'",
-            "a run of sample (or import)", "sample the prior of the architecture first",
-        )  # fmt: skip
+            "a run of sample (or import)",
+            "sample the prior of the architecture first",
+        )
     for source in sources:
         trained = load_run(source.path).config.get("network")
         sampled = run.config.get("network")
@@ -127,7 +126,7 @@ def check_files(request: Request, sources: Sequence[Source]) -> None:
                     f"prior-from={request.prior_from} with {key}={sampled.get(key)}",
                     f"the {key}={trained.get(key)} of {source.name}",
                     "sample the same architecture",
-                )  # fmt: skip
+                )
 
 
 def split(sources: Sequence[Source], networks: int) -> list[Chunk]:
@@ -153,9 +152,10 @@ def split(sources: Sequence[Source], networks: int) -> list[Chunk]:
     log = logging.getLogger("simprior")
     if not chunks:
         raise InputError(
-            f"{unfitted} networks, none of which fitted its training set", "networks that fitted",
+            f"{unfitted} networks, none of which fitted its training set",
+            "networks that fitted",
             "train longer: raise --max-epochs, change --lr",
-        )  # fmt: skip
+        )
     if unfitted:
         log.info("%s networks did not fit their training set and are left out", f"{unfitted:,}")
     if left_out:

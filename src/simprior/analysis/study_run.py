@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from simprior.analysis.study import FINAL, Recipe, Stage
-from simprior.analysis.study_stages import RECIPE, RUNNERS, check_stage, command_of, size_of
+from simprior.analysis.study_stages import (
+    RECIPE,
+    RUNNERS,
+    Options,
+    checked_stage,
+    command_of,
+    size_of,
+)
 from simprior.errors import InputError, StoreError
 from simprior.store import RunDir, load_run
 from simprior.store_io import write_bytes
@@ -44,18 +51,6 @@ class Step:
     command: str
 
 
-@dataclass(frozen=True)
-class Options:
-    """What does not determine results: workers, device, how much is shown."""
-
-    workers: int = 1
-    device: str = "auto"
-    executor: str = "local"
-    executor_options: dict[str, Any] | None = None
-    quiet: bool = True
-    keep_cells: bool = False
-
-
 def plan(
     recipe: Recipe, out: Path | str, stages: Sequence[str] | None = None, only: str | None = None,
     file: Path | None = None,
@@ -67,18 +62,17 @@ def plan(
     Raises :class:`InputError` for a stage or a setting that does not exist.
     """
     out = Path(out)
-    for stage in recipe.stages:
-        check_stage(stage, recipe)
+    typed = [checked_stage(stage, recipe) for stage in recipe.stages]
     wanted = selected(recipe, stages, only)
     records = _records(out)
     steps: list[Step] = []
     moved: set[str] = set()
-    for stage in recipe.stages:
+    for stage in typed:
         if stage.name not in wanted:
             action, reason = LEFT_OUT, "not asked for"
         else:
             action, reason = _decide(stage, recipe, out, records)
-            reason += size_of(stage, recipe)
+            reason += size_of(stage)
             changed = [name for name in stage.needs if name in moved]
             if action == SKIP and changed:
                 action, reason = MAYBE, f"reads {', '.join(changed)}"
@@ -100,7 +94,7 @@ def selected(recipe: Recipe, stages: Sequence[str] | None, only: str | None) -> 
 def run_study(
     recipe: Recipe, out: Path | str, *, stages: Sequence[str] | None = None,
     only: str | None = None, resume: bool = False, overwrite: bool = False,
-    options: Options = Options(),
+    options: Options | None = None,
 ) -> list[Step]:  # fmt: skip
     """Run what must be run of a study, and return what was done with each stage.
 
@@ -122,9 +116,8 @@ def run_study(
     InputError, StoreError, Interrupted
         Before anything is run where that is possible.
     """
-    out = Path(out)
-    for stage in recipe.stages:
-        check_stage(stage, recipe)
+    out, options = Path(out), options or Options()
+    typed = [checked_stage(stage, recipe) for stage in recipe.stages]
     wanted = selected(recipe, stages, only)
     if only is not None:
         _check_inputs(recipe.stage(only), _records(out))
@@ -133,7 +126,7 @@ def run_study(
         store.write_file(RECIPE, recipe.source)
         store.save()
         records: dict[str, Any] = store.manifest["results"].setdefault("stages", {})
-        for stage in recipe.stages:
+        for stage in typed:
             if stage.name in wanted:
                 done.append(_run_stage(stage, recipe, store, records, options))
         for name in [n for n in records if n not in recipe.names]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from simprior.engine import progress_bar
 from simprior.errors import InputError
 from simprior.store import RunDir
 from simprior.training.settings import NETWORK, settings, text
-from simprior.training.sweep import cell_name, expand, varying
+from simprior.training.sweep import cell_name, varying
 from simprior.training.sweep_run import CELLS, quiet_stores, remove_stale, write_sweep
 
 if TYPE_CHECKING:
@@ -34,10 +34,12 @@ COLUMNS = (
 
 
 def run_samples(
-    grid: Mapping[str, Any], out: Path | str, *, seed: int = 0, resume: bool = False,
+    cells: Sequence[dict[str, Any]], out: Path | str, *, seed: int = 0, resume: bool = False,
     overwrite: bool = False, quiet: bool = True, **run_options: Any,
 ) -> pd.DataFrame:  # fmt: skip
-    """Sample every cell of ``grid`` into ``out/cells`` and return a row a cell.
+    """Sample every one of ``cells`` into ``out/cells`` and return a row a cell.
+
+    ``cells`` are the settings that :func:`simprior.training.sweep.expand` makes of a grid.
 
     The row has the settings that vary, the number of distinct functions, P(constant), and means
     over the prior of LZ complexity and entropy (bits), each with a standard error: the spread over
@@ -46,8 +48,7 @@ def run_samples(
 
     Raises :class:`InputError`, :class:`StoreError`.
     """
-    cells = expand(grid)
-    names = varying(cells)
+    names = varying(list(cells))
     jobs = {cell_name(i, c, names): (c, sample_settings(c, seed)) for i, c in enumerate(cells)}
     config = {"cells": [{k: text(v) for k, v in cell.items()} for cell in cells], "seed": seed}
     rows = []

@@ -10,12 +10,13 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.correlation.checks import check_numbers
-from simprior.analysis.measure import check_settings as measure_settings
-from simprior.analysis.measure_columns import check_names, columns, is_column
+from simprior.analysis.measure_names import check_names, columns, is_column
+from simprior.analysis.measure_request import check_settings as measure_settings
 from simprior.analysis.study import Recipe, Stage, unknown
 from simprior.store import RunDir
 from simprior.store_toml import to_toml
@@ -24,7 +25,7 @@ from simprior.training.settings import settings, text
 from simprior.training.sweep import expand
 
 if TYPE_CHECKING:
-    from simprior.analysis.study_run import Options
+    from simprior.analysis.hamming.records import SensitivitySettings
 
 GRID, RECIPE = "grid.toml", "recipe.toml"
 _ALONE = ("measure", "sensitivity")  # commands that know all that such a stage may ask for
@@ -42,23 +43,66 @@ def grid_of(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     return grid
 
 
-def check_stage(stage: Stage, recipe: Recipe) -> None:
-    """Raise :class:`InputError` for what a stage cannot do, before anything is run."""
-    if stage.kind == "train":
-        for cell in expand(grid_of(stage, recipe)):
-            job = settings(cell, recipe.seed)
-            check_settings({"network": job.network, "target": job.target, **job.keywords})
-    elif stage.kind == "sample":
-        from simprior.analysis.study_sample import sample_settings
+@dataclass(frozen=True)
+class Options:
+    """What does not determine results: workers, device, how much is shown."""
 
-        for cell in expand(grid_of(stage, recipe)):
-            sample_settings(cell, recipe.seed)
-    elif stage.kind == "targets":
-        _check_keys(stage, ("draws",))
-    elif stage.kind == "sensitivity":
+    workers: int = 1
+    device: str = "auto"
+    executor: str = "local"
+    executor_options: dict[str, Any] | None = None
+    quiet: bool = True
+    keep_cells: bool = False
+
+
+@dataclass(frozen=True)
+class GridStage(Stage):
+    """A stage ``train`` or ``sample``: its grid, the settings of every cell, networks to train."""
+
+    grid: Mapping[str, Any] = field(default_factory=dict)
+    cells: tuple[dict[str, Any], ...] = ()
+    networks: int = 0
+
+
+@dataclass(frozen=True)
+class StringsStage(Stage):
+    """A stage ``sensitivity``, as the study of strings that its settings describe."""
+
+    study: SensitivitySettings | None = None
+
+
+def checked_stage(stage: Stage, recipe: Recipe) -> Stage:
+    """The stage with its settings parsed, once for all that is done with it.
+
+    Raises :class:`InputError` for what a stage cannot do, before anything is run.
+    """
+    given = vars(stage)
+    if stage.kind in ("train", "sample"):
+        grid = grid_of(stage, recipe)
+        cells = tuple(expand(grid))
+        networks = 0
+        if stage.kind == "sample":
+            from simprior.analysis.study_sample import sample_settings
+        for cell in cells:
+            if stage.kind == "sample":
+                sample_settings(cell, recipe.seed)
+            else:
+                job = settings(cell, recipe.seed)
+                check_settings({"network": job.network, "target": job.target, **job.keywords})
+                networks += job.runs
+        return GridStage(**given, grid=grid, cells=cells, networks=networks)
+    if stage.kind == "sensitivity":
         from simprior.analysis.study_sensitivity import sensitivity_study
 
-        sensitivity_study(stage.config, recipe.seed)
+        return StringsStage(**given, study=sensitivity_study(stage.config, recipe.seed))
+    _check_derived(stage, recipe)
+    return stage
+
+
+def _check_derived(stage: Stage, recipe: Recipe) -> None:
+    """Raise :class:`InputError` for settings or columns that a stage cannot have."""
+    if stage.kind == "targets":
+        _check_keys(stage, ("draws",))
     elif stage.kind == "logp":
         from simprior.analysis.study_logp import logp_study
 
@@ -124,15 +168,12 @@ def _function(kind: str) -> Callable[..., Any]:
     return correlate
 
 
-def size_of(stage: Stage, recipe: Recipe) -> str:
+def size_of(stage: Stage) -> str:
     """How much there is to do, where the settings say it; else empty."""
-    if stage.kind not in ("train", "sample"):
+    if not isinstance(stage, GridStage):
         return ""
-    cells = expand(grid_of(stage, recipe))
-    if stage.kind == "sample":
-        return f", {len(cells)} cells"
-    networks = sum(settings(cell, recipe.seed).runs for cell in cells)
-    return f", {len(cells)} cells, {networks:,} networks"
+    networks = f", {stage.networks:,} networks" if stage.kind == "train" else ""
+    return f", {len(stage.cells)} cells{networks}"
 
 
 def command_of(stage: Stage, recipe: Recipe, out: Path, file: Path | None = None) -> str:
@@ -167,29 +208,31 @@ def _flag(key: str, value: Any) -> list[str]:
     return [name, text(value)]
 
 
-def _train(stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options) -> list[str]:
+def _train(
+    stage: GridStage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
     from simprior.training.sweep_run import run_sweep
 
-    out, grid = store.path / stage.name, grid_of(stage, recipe)
+    out = store.path / stage.name
     run_sweep(
-        grid, out, seed=recipe.seed, resume=not fresh, overwrite=fresh,
+        stage.grid, out, seed=recipe.seed, resume=not fresh, overwrite=fresh,
         keep_cells=options.keep_cells, quiet=options.quiet, workers=options.workers,
         device=options.device, executor=options.executor,
         executor_options=options.executor_options,
     )  # fmt: skip
     with RunDir.attach(out) as run:
-        run.write_file(GRID, to_toml(grid))
+        run.write_file(GRID, to_toml(stage.grid))
         run.save()
     return []
 
 
 def _sample(
-    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+    stage: GridStage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
     from simprior.analysis.study_sample import run_samples
 
     run_samples(
-        grid_of(stage, recipe), store.path / stage.name, seed=recipe.seed, resume=not fresh,
+        stage.cells, store.path / stage.name, seed=recipe.seed, resume=not fresh,
         overwrite=fresh, quiet=options.quiet, workers=options.workers, device=options.device,
         executor=options.executor, executor_options=options.executor_options,
     )  # fmt: skip
@@ -238,13 +281,13 @@ def _correlate(
 
 
 def _sensitivity(
-    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+    stage: StringsStage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
     from simprior.analysis.result_runs import sensitivity
-    from simprior.analysis.study_sensitivity import sensitivity_study
     from simprior.engine import progress_bar
 
-    study = sensitivity_study(stage.config, recipe.seed)
+    study = stage.study
+    assert study is not None
     total = study.networks * len(study.n)
     with progress_bar(total, "network", quiet=options.quiet) as progress:
         sensitivity(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from simprior.analysis.measure_names import GROUPS
 from simprior.cli.common import Reading, RunOptions
 from simprior.cli.output import markdown, print_json, set_up_logging
 from simprior.cli.values import (
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+NOT_IN_ALL = ", ".join(name for name, group in GROUPS.items() if group.all_bits is not None)
+DEFAULT = ", ".join(name for name, group in GROUPS.items() if group.default)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(RunOptions, Reading):
@@ -33,17 +37,14 @@ class Measure(RunOptions, Reading):
     PATH is a run of simprior train, a sweep (all its cells), or a table of functions (sample,
     import, posterior). Weights are not stored: measures that need them train the networks again,
     exactly.
-
-    Groups: prior (ln P(f)), bound; lz, entropy, dnf, gc, csr, walsh, sensitivity, influence (of the
-    function); sharpness, hessian, fisher, sigma, norms, margin, relative, volume (of the weights).
     """
 
     path: Annotated[Positional[tuple[Path, ...]], arg(help="run directories")]
     measures: Annotated[
         MaybeText,
         arg(
-            help="groups with commas between, or all that apply (no influence, dnf); "
-            "default: prior, sharpness, sensitivity, lz, norms, those that apply"
+            help=f"groups with commas between, of {', '.join(GROUPS)}; or all that apply "
+            f"(no {NOT_IN_ALL}); default: {DEFAULT}, those that apply"
         ),
     ] = None
     networks: Annotated[Count, arg(help="fitted networks of each run, or functions of a table")] = (

@@ -4,7 +4,7 @@ May import: what :mod:`simprior.analysis` may.
 
 An :class:`~simprior.analysis.flatness.ensemble.Ensemble` holds the weights of N networks, trained
 again from their run; every measure takes one and returns arrays of length N, which ``measure`` puts
-into its table. ``measures.WEIGHT_MEASURES`` lists them by group.
+into its table. The registry of measures lists them by group.
 """
 
 from __future__ import annotations
@@ -15,7 +15,5 @@ from simprior._attach import attach
 
 if TYPE_CHECKING:
     from simprior.analysis.flatness.ensemble import Ensemble as Ensemble
-    from simprior.analysis.flatness.measures import WEIGHT_MEASURES as WEIGHT_MEASURES
-    from simprior.analysis.flatness.measures import WeightMeasure as WeightMeasure
 
 __getattr__, __dir__, __all__ = attach(__name__)
