@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean._tasks import key_columns
+from simprior.boolean.rows import key_columns
 from simprior.store import Written, write_table
 from simprior.training.job import (
     Job,

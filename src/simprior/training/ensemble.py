@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean._tasks import words_from_columns
+from simprior.boolean.rows import words_from_columns
 from simprior.boolean.truthtable import n_words
 from simprior.checks import NETWORK, RUN_OPTIONS, Maybe, Table, Text, checked, shown, whole
 from simprior.device import resolve_device
