@@ -24,7 +24,7 @@ from simprior.analysis.flatness.norms import spectral_norm
 from simprior.analysis.flatness.sharpness import keskar_sharpness, random_sharpness
 from simprior.analysis.flatness.sigma import sigma_flatness
 from simprior.network import Network
-from simprior.training.members import Parameters, Source
+from simprior.training.draws import Parameters, Source
 
 FEW, DRAWS, POWER = 8, 32, 40
 ASCENT, BISECTIONS, ZETA = 10, 12, 1e-4

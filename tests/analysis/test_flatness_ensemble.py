@@ -15,9 +15,10 @@ import torch
 from simprior.analysis.flatness.ensemble import Ensemble
 from simprior.errors import InputError, NumericalError
 from simprior.network import Network
+from simprior.training.draws import Source
 from simprior.training.ensemble import train
 from simprior.training.losses import LOSSES, loss_values
-from simprior.training.members import Source, trained_parameters
+from simprior.training.members import trained_parameters
 from simprior.training.replay import problem_of, retrain, spec_of
 
 ACTIVATIONS = ("relu", "tanh", "erf", "gelu", "sin", "linear", "torch.nn.functional:silu")

@@ -21,8 +21,8 @@ from simprior.analysis.flatness.volume import local_volume, log_unit_ball
 from simprior.analysis.measure_names import MEASURES, WEIGHT_GROUPS, measure_weights
 from simprior.errors import InputError
 from simprior.network import Network
+from simprior.training.draws import Parameters
 from simprior.training.ensemble import train
-from simprior.training.members import Parameters
 
 
 def test_path_norm_is_the_sum_over_paths():

@@ -22,8 +22,8 @@ from simprior.analysis.flatness.sharpness import (
 )
 from simprior.errors import InputError
 from simprior.network import Network
+from simprior.training.draws import Parameters
 from simprior.training.ensemble import train
-from simprior.training.members import Parameters
 
 
 def one_example(count=5, d=6, seed=0):

@@ -9,7 +9,7 @@ from simprior.analysis.flatness.ensemble import Ensemble
 from simprior.analysis.hamming.box import box_csr, critical_points
 from simprior.errors import InputError
 from simprior.network import Network
-from simprior.training.members import Source
+from simprior.training.draws import Source
 
 X = np.random.default_rng(0).normal(size=(60, 6))
 LABELS = (X[:, 0] > 0).astype(float)

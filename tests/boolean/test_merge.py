@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from simprior.boolean import merge
-from simprior.boolean._tasks import Rows, write_rows
 from simprior.boolean.merge import (
     Merger,
     Profile,
@@ -19,6 +18,7 @@ from simprior.boolean.merge import (
     read_rows,
     row_order,
 )
+from simprior.boolean.rows import Rows, write_rows
 from simprior.boolean.truthtable import n_words
 from simprior.errors import StoreError
 

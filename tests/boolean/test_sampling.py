@@ -15,9 +15,10 @@ from simprior import Network
 from simprior.boolean._kernel import draw_heads
 from simprior.boolean._layers import draw_panel
 from simprior.boolean._plan import check_range
-from simprior.boolean._tasks import Job, count_range
+from simprior.boolean._tasks import count_range
 from simprior.boolean._tile import WIDTHS, tile_width
 from simprior.boolean.inputs import input_matrix
+from simprior.boolean.job import Job
 from simprior.boolean.sampling import sample
 from simprior.boolean.truthtable import pack, unpack
 from simprior.errors import InputError

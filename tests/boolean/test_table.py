@@ -8,7 +8,7 @@ from numba import njit
 
 from simprior.boolean._kernel import GROUP, count_many
 from simprior.boolean._table import EXTRA, absorb, grow, hash_row, mix, popcount, regrow, reverse64
-from simprior.boolean._tasks import Counter, count_words
+from simprior.boolean.rows import Counter, count_words
 from simprior.boolean.truthtable import n_words, pack
 
 Brute = dict[bytes, list[int]]

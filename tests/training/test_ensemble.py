@@ -14,7 +14,7 @@ from simprior.engine import Interrupted
 from simprior.errors import InputError, StoreError
 from simprior.network import Network
 from simprior.store import load_run
-from simprior.training import _ensemble_tasks as tasks
+from simprior.training import job as tasks
 from simprior.training.ensemble import train
 from simprior.training.optimizers import OPTIMIZERS
 from simprior.training.records import TrainResult

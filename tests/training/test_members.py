@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from simprior.network import Network
-from simprior.training.members import Parameters, Source, trained_parameters
+from simprior.training.draws import Parameters, Source
+from simprior.training.members import trained_parameters
 from simprior.training.optimizers import Optimizer
 from simprior.training.spec import TrainSpec
 from simprior.training.targets import boolean_problem

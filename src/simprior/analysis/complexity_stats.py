@@ -118,7 +118,7 @@ def _batches(counts: FunctionCounts, table: Path | None) -> Iterator[tuple[np.nd
         return
     import pyarrow.parquet as pq
 
-    from simprior.boolean._tasks import words_from_columns
+    from simprior.boolean.rows import words_from_columns
 
     with pq.ParquetFile(table) as file:
         wanted = [n for n in file.schema_arrow.names if n == "table" or n[1:].isdigit()]

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from simprior.analysis.sides import Joint, Side
-from simprior.boolean._tasks import Rows
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.merge import Profile
+from simprior.boolean.rows import Rows
 from simprior.boolean.truthtable import unpack
 from simprior.errors import InputError
 from simprior.rng import generator

@@ -15,6 +15,7 @@ from simprior.boolean._kernel import GROUP, draw_heads
 from simprior.boolean._layers import draw_panel
 from simprior.boolean._plan import Plan, make_plan, make_scratch
 from simprior.boolean._tile import HEAD_TILE
+from simprior.boolean.job import STREAM
 from simprior.network import ACTIVATIONS, Network
 from simprior.philox import fill
 from simprior.rng import philox_key
@@ -64,8 +65,6 @@ class ParameterSource:
 
 def draw_parameters(network: Network, seed: int, cluster: int, heads: int = 1) -> Parameters:
     """Parameters of hidden draw ``cluster`` of ``sample(network, seed=seed, heads=heads)``."""
-    from simprior.boolean._tasks import STREAM
-
     return ParameterSource(network, heads, philox_key(seed, STREAM)).draw(cluster)
 
 

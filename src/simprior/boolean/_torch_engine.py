@@ -18,8 +18,9 @@ import torch
 
 from simprior.boolean._parameters import ParameterSource
 from simprior.boolean._plan import FLOAT32_SAFE, check_range
-from simprior.boolean._tasks import STREAM, Counter, Job, count_words
 from simprior.boolean.inputs import input_matrix
+from simprior.boolean.job import STREAM, Job
+from simprior.boolean.rows import Counter, count_words
 from simprior.boolean.truthtable import n_words
 from simprior.checks import real_array
 from simprior.errors import InputError, NumericalError

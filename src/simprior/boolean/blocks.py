@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean._tasks import key_columns, words_from_columns
+from simprior.boolean.rows import key_columns, words_from_columns
 from simprior.engine import Progress, run_tasks
 from simprior.errors import StoreError
 from simprior.store import RunDir, read_table, write_table

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.boolean._tasks import Job, Rows, Tally, symmetry_of
 from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
 from simprior.boolean.counts_io import ones_totals, read_counts, save_counts
+from simprior.boolean.job import Job, symmetry_of
 from simprior.boolean.merge import Profile
+from simprior.boolean.rows import Rows, Tally
 from simprior.boolean.truthtable import check_words, pack, parse_functions, to_hex, unpack
 from simprior.boolean.unseen import Unseen, good_turing, partial_table
 from simprior.checks import LEVEL, File, Maybe, Switch, Whole, checked, plain_array, shown, whole

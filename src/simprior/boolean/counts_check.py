@@ -12,8 +12,8 @@ from simprior.errors import StoreError
 from simprior.store_schema import finite_in, whole_in
 
 if TYPE_CHECKING:
-    from simprior.boolean._tasks import Rows
     from simprior.boolean.merge import Profile
+    from simprior.boolean.rows import Rows
 
 _MOST = 2**62
 _REMEDY = "the run is damaged: make it again with --overwrite, or import the table again"

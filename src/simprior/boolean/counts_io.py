@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean._tasks import Rows, write_rows
 from simprior.boolean.counts_check import check_rows, check_totals
 from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.merge import Profile, profile_of_file, read_rows
+from simprior.boolean.rows import Rows, write_rows
 from simprior.errors import StoreError
 from simprior.network import Network
 from simprior.store import RunDir, RunInfo, load_run

@@ -16,7 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from simprior.boolean._kernel import GROUP
-from simprior.boolean._tasks import Job, count_range
+from simprior.boolean._tasks import count_range
+from simprior.boolean.job import Job
 from simprior.network import Network
 from simprior.rng import derive
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from simprior.boolean._table import EXTRA, absorb, compact, regrow, sort_ties
-from simprior.boolean._tasks import Rows, write_rows
+from simprior.boolean.rows import Rows, write_rows
 from simprior.boolean.truthtable import n_words
 from simprior.engine import available_cores
 from simprior.errors import StoreError
@@ -120,7 +120,7 @@ def merge_in_memory(paths: list[Path], out: Path, m: int) -> Profile:
 
 
 def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
-    """Rows of a table written by ``_tasks.write_rows``; the first ``top`` of them if given."""
+    """Rows of a table written by ``rows.write_rows``; the first ``top`` of them if given."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

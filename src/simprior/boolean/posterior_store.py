@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from simprior.boolean._tasks import write_rows
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.counts_io import COUNTS
+from simprior.boolean.rows import write_rows
 from simprior.errors import StoreError
 from simprior.store import RunDir, load_run
 

@@ -17,12 +17,14 @@ import numpy as np
 
 from simprior.boolean._kernel import GROUP
 from simprior.boolean._table import EXTRA
-from simprior.boolean._tasks import Job, Result, Tally, Task, run_task
+from simprior.boolean._tasks import Result, run_task
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.counts_io import COUNTS, POOLED
 from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.heads import choose_heads
+from simprior.boolean.job import Job, Task
 from simprior.boolean.merge import Merger, merge_shards
+from simprior.boolean.rows import Tally
 from simprior.boolean.truthtable import n_words
 from simprior.checks import RUN_OPTIONS, Choice, Integer, Switch, Text, Whole, checked, shown
 from simprior.device import resolve_device

@@ -20,10 +20,10 @@ import numpy as np
 
 from simprior.boolean._bitperm import reverse64
 from simprior.boolean._plan import make_plan, make_scratch
-from simprior.boolean._tasks import STREAM, Job, Task, symmetry_of
 from simprior.boolean._watch_kernel import fill_slots, watch_block
 from simprior.boolean.complexity import ones_packed
 from simprior.boolean.inputs import bit_matrix
+from simprior.boolean.job import STREAM, Job, Task, symmetry_of
 from simprior.boolean.symmetry import Symmetry, canonical
 from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
 from simprior.boolean.watch_result import TRUSTED_DRAWS, WatchResult

@@ -18,8 +18,9 @@ from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import InputError
 from simprior.network import Network, called
 from simprior.training._torch_update import Rule
+from simprior.training.draws import Source
+from simprior.training.job import Members
 from simprior.training.losses import threshold
-from simprior.training.members import Source
 from simprior.training.spec import TrainSpec
 from simprior.training.targets import Problem
 
@@ -275,10 +276,8 @@ class Ensemble:
 
 def train_with_torch(
     spec: TrainSpec, problem: Problem, first: int, count: int, device: str, members: int = 0
-) -> Any:
-    """``_ensemble_tasks.Members`` of the range, ``members`` of them at a time (0: by device)."""
-    from simprior.training._ensemble_tasks import Members
-
+) -> Members:
+    """The members of the range, ``members`` of them at a time (0: by device)."""
     if device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False
     done = Ensemble(spec, problem, first, count, device, members or MEMBERS[device])

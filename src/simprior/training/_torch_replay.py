@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from simprior.training._torch_ensemble import _STAGE, Ensemble
-from simprior.training.members import Parameters, Source
+from simprior.training.draws import Parameters, Source
 from simprior.training.spec import Stop, TrainSpec
 from simprior.training.targets import Problem
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean._tasks import words_from_columns
+from simprior.boolean.rows import words_from_columns
 from simprior.boolean.truthtable import n_words
 from simprior.checks import NETWORK, RUN_OPTIONS, Choice, Maybe, Table, Text, checked, shown, whole
 from simprior.device import resolve_device
@@ -25,7 +25,8 @@ from simprior.errors import InputError
 from simprior.memory import check_fits
 from simprior.network import Network, check_size
 from simprior.store import RunDir, Written
-from simprior.training._ensemble_tasks import Job, Members, Task, run_task, split
+from simprior.training._ensemble_tasks import run_task
+from simprior.training.job import Job, Members, Task, split
 from simprior.training.loaders import unsaid
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import COUNTS, RUNS, TRAJECTORIES, Complement, TrainResult

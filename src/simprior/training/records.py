@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.boolean._tasks import key_columns, words_from_columns, write_rows
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.counts_check import inputs_of
+from simprior.boolean.rows import key_columns, words_from_columns, write_rows
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import StoreError
 from simprior.estimate import clopper_pearson, mean_stderr, sample_sd

@@ -1,6 +1,6 @@
 """Batched passes through N networks of one architecture: outputs, gradients, curvature products.
 
-Parameters are the rows of an (N, P) tensor in the order of ``training.members.Parameters.flat``:
+Parameters are the rows of an (N, P) tensor in the order of ``training.draws.Parameters.flat``:
 weights (fan_in, width) row-major, then biases, layer by layer. Inputs are (k, d), the same for all
 networks. Derivatives are written out (back-propagation, and Pearlmutter's R-operator, Neural
 Computation 1994) in place of autograd: what depends on the point alone is kept in a

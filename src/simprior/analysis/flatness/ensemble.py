@@ -21,8 +21,8 @@ import torch
 from simprior.analysis.flatness._passes import Passes, loss_values
 from simprior.errors import InputError
 from simprior.network import Network
+from simprior.training.draws import Parameters, Source
 from simprior.training.losses import check_loss, threshold
-from simprior.training.members import Parameters, Source
 from simprior.training.records import TrainResult
 from simprior.training.targets import Problem
 

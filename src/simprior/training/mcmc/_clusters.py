@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean._tasks import Rows, key_columns, words_from_columns
 from simprior.boolean.complexity import ones_packed
+from simprior.boolean.rows import Rows, key_columns, words_from_columns
 from simprior.store import RunDir, read_table, write_table
 from simprior.training.mcmc.training_set import TrainingSet
 

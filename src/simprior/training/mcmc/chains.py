@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.boolean._tasks import Counter, Rows, Tally, count_words
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.merge import Profile
+from simprior.boolean.rows import Counter, Rows, Tally, count_words
 from simprior.boolean.truthtable import pack
 from simprior.estimate import design_effect, korn_graubard, share_stderr
 from simprior.training.mcmc.training_set import TrainingSet

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean._plan import make_plan, make_scratch
-from simprior.boolean._tasks import STREAM, Job, Rows
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.dnf import RandomDNF, sample_dnf_chunk
+from simprior.boolean.job import STREAM, Job
 from simprior.boolean.merge import Merger, Profile
+from simprior.boolean.rows import Rows
 from simprior.boolean.sampling import check_samples, make_job
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import Updates, Whole, checked
