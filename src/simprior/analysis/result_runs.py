@@ -7,7 +7,7 @@ What computes is imported inside the functions, so that a command loads only wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ def save_trained(
     origin = load_run(Path(run))
     config = {"run": str(run), "trained": origin.config, "seed": origin.config.get("seed", 0)}
     with RunDir.open(out, "sensitivity", config, resume=resume, overwrite=overwrite) as store:
-        _write_plain(frame, TRAINED, store, command)
+        _write_plain(frame, TRAINED, store, command, ("csv", "parquet"))
         store.finish({"members": len(frame)})
 
 
@@ -162,14 +162,17 @@ def write_targets(
     config = {"runs": train.name, "seed": seed, "draws": draws}
     with RunDir.open(out, "targets", config, resume=resume, overwrite=overwrite) as store:
         frame = target_table(train, seed, draws)
-        _write_plain(frame, TARGETS, store, note)
+        _write_plain(frame, TARGETS, store, note, ("parquet", "csv"))
         store.finish({"rows": len(frame)})
     return frame
 
 
-def _write_plain(frame: pd.DataFrame, parquet: str, store: RunDir, note: str) -> None:
-    """The table ``parquet`` of a run (its path in the run), and the same as CSV."""
+def _write_plain(
+    frame: pd.DataFrame, parquet: str, store: RunDir, note: str, forms: Sequence[str]
+) -> None:
+    """The table ``parquet`` of a run (its path in the run) in Parquet and CSV, in this order."""
     store.make_folder("tables")
-    for name, form in ((parquet, "parquet"), (parquet.removesuffix("parquet") + "csv", "csv")):
+    for form in forms:
+        name = f"{parquet.removesuffix('.parquet')}.{form}"
         write(frame, store.path / name, form, note)
         store.add_file(name, rows=len(frame))
