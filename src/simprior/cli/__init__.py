@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from simprior.errors import InputError, SimpriorError, shorten
+from simprior.checks import unknown
+from simprior.errors import SimpriorError, shorten
 
 COMMANDS = {
     "sample": "draw random networks and count the functions they compute",
@@ -86,9 +87,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     command = arguments[0]
     if command not in COMMANDS:
-        raise InputError(
-            f"command {command!r}", f"one of {', '.join(COMMANDS)}", _suggestion(command)
-        )
+        raise unknown(f"command {command!r}", command, COMMANDS, "see simprior --help")
     module = load(command)
     from simprior.cli.parse import parse
 
@@ -117,13 +116,6 @@ def overview() -> str:
         "Results go to stdout, logs to stderr; exit status 0 done, 2 bad input, 130 interrupted.",
     ]
     return "\n".join(lines)
-
-
-def _suggestion(command: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(command, COMMANDS, 1)
-    return f"did you mean {near[0]}?" if near else "see simprior --help"
 
 
 def _stop_on_sigterm() -> None:

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from simprior.cli.output import key_values, markdown, print_json
-from simprior.cli.values import Integer, MaybeCount, MaybePath, Options, choice, show
+from simprior.cli.values import Integer, MaybeCount, MaybePath, Options, choice
+from simprior.training.settings import text as show
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from simprior.cli.common import Device, Seeded
-from simprior.cli.data_options import DataSource
-from simprior.cli.network_options import ArchitectureOptions
+from simprior.cli.network_options import ArchitectureOptions, DataSource
 from simprior.cli.values import MaybeCount, Widths
 from simprior.errors import DeviceError, InputError
 

@@ -1,18 +1,20 @@
-"""Options that describe a network and its inputs, for the commands that take one."""
+"""Options that describe a network and its training, made from the settings of a training run."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
 from simprior.cli.common import Output
-from simprior.cli.values import Integer, MaybeText, Numbers, Widths, choice
+from simprior.cli.values import SETTINGS, choice
 from simprior.delimited import read_matrix
 from simprior.errors import InputError
+from simprior.training.settings import TRAINING, TrainSettings, declared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,31 +22,32 @@ if TYPE_CHECKING:
     from simprior.network import Network
 
 
-BITS = 7
+_LAW = "hidden activation sigma_w sigma_b encoding"
+BITS = TrainSettings.n
+
+
+def flags(names: Iterable[str]) -> Any:
+    """A base class of options: the flags of some settings, by their names."""
+    known = declared()
+    found = []
+    for name in names:
+        kind, default = known[name].kind, getattr(TrainSettings, name)
+        hint = Annotated[str, choice(*kind)] if isinstance(kind, tuple) else SETTINGS[kind]
+        found.append((name, Annotated[hint, arg(help=known[name].help)], field(default=default)))
+    return make_dataclass("Flags", found, bases=(Output,), frozen=True, kw_only=True)
+
+
+TrainingOptions: Any = flags([name for name in TRAINING if name != "seed"])
+"""Everything that determines a training run, but for its network and its seed."""
+DataSource: Any = flags("data classes label missing corrupt scale".split())
+"""Where real data come from and how they are read."""
+_Architecture: Any = flags(["n", *_LAW.split(), "inputs"])
+_Law: Any = flags(["weight_dist"])
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArchitectureOptions(Output):
+class ArchitectureOptions(_Architecture):
     """Architecture, variances and inputs."""
-
-    n: Annotated[Integer, arg(help="input bits, 1 to 16")] = BITS
-    hidden: Annotated[Widths, arg(help='widths of the hidden layers; "" is a perceptron')] = (
-        40,
-        40,
-    )
-    activation: Annotated[
-        str, arg(help="relu, tanh, erf, gelu, sin, linear, step, or package.module:function")
-    ] = "relu"
-    sigma_w: Annotated[
-        Numbers, arg(help="standard deviation of weights times sqrt(fan-in), one or one a layer")
-    ] = 1.0
-    sigma_b: Annotated[Numbers, arg(help="standard deviation of biases, one or one a layer")] = 1.0
-    encoding: Annotated[str, choice("01", "pm1"), arg(help="bits as 0 and 1, or as -1 and 1")] = (
-        "01"
-    )
-    inputs: Annotated[
-        MaybeText, arg(help="explicit inputs in place of all bit strings: .npy or .csv, one a row")
-    ] = None
 
     def build_network(self, inputs: np.ndarray | None = None) -> Network:
         """The network, on ``inputs`` if given. Raises :class:`InputError`."""
@@ -52,7 +55,7 @@ class ArchitectureOptions(Output):
 
         if inputs is None and self.inputs is not None:
             inputs = load_inputs(self.inputs)
-        law = self.chosen("hidden activation sigma_w sigma_b encoding")
+        law = self.chosen(_LAW)
         if hasattr(self, "weight_dist"):
             law["weight_dist"] = self.weight_dist
         if inputs is None or self.n != BITS:
@@ -61,12 +64,8 @@ class ArchitectureOptions(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions(ArchitectureOptions):
+class NetworkOptions(_Law, ArchitectureOptions):
     """The same with the law of the parameters."""
-
-    weight_dist: Annotated[
-        str, choice("gaussian", "uniform"), arg(help="law of weights and biases (same variance)")
-    ] = "gaussian"
 
 
 def load_inputs(text: str) -> np.ndarray:

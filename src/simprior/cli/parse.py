@@ -23,9 +23,10 @@ from tyro.conf import FlagCreatePairsOff
 from tyro.constructors import PrimitiveConstructorSpec
 
 from simprior.checks import unknown
-from simprior.cli.values import Refused, parse_path, show
+from simprior.cli.values import Refused, parse_path
 from simprior.errors import InputError
 from simprior.store_toml import read_toml
+from simprior.training.settings import text as show
 
 Spec = TypeVar("Spec")
 
@@ -235,8 +236,6 @@ def _leaves(values: Mapping[str, Any], known: Mapping[str, Option]) -> Iterator[
 
 
 def _toml_text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={show(entry)}" for name, entry in value.items())
     if isinstance(value, list) and any(isinstance(entry, list) for entry in value):
         return json.dumps(value)
     return show(value)

@@ -10,19 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from simprior.cli.common import RunOptions, frame_text
-from simprior.cli.data_options import DataSource
-from simprior.cli.network_options import NetworkOptions
-from simprior.cli.values import (
-    Count,
-    Integer,
-    MaybeNumber,
-    MaybeText,
-    Options,
-    Refused,
-    choice,
-    kind,
-    parse_integer,
-)
+from simprior.cli.network_options import NetworkOptions, TrainingOptions
+from simprior.cli.values import Count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,86 +22,17 @@ if TYPE_CHECKING:
 TRAJECTORY_LOGP = "tables/trajectories-logp.parquet"
 
 
-def _parse_steps(text: str) -> tuple[int, ...]:
-    """A comma list of steps, ``log`` (0 and the powers of 2), or ``none``."""
-    if text.strip().lower() in {"", "none"}:
-        return ()
-    if text.strip().lower() == "log":
-        from simprior.training.settings import LOG_STEPS
-
-        return LOG_STEPS
-    try:
-        return tuple(sorted({parse_integer(part) for part in text.split(",")}))
-    except Refused:
-        raise Refused("steps with commas between, or log", "pass for example 0,10,100") from None
-
-
-def _parse_seed(text: str) -> int | None:
-    return None if text.strip().lower() == "none" else parse_integer(text)
-
-
-Steps = Annotated[tuple[int, ...], kind(_parse_steps, "STEP[,STEP...]|log")]
-MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Train(DataSource, NetworkOptions, RunOptions):
+class Train(TrainingOptions, NetworkOptions, RunOptions):
     """Train many networks on one training set and count the functions they find: P_opt(f|S).
 
     Every member has its own draw of the initial parameters and its own minibatch order. Members
     that do not fit the training set within --max-epochs are counted and reported.
     """
 
-    target: Annotated[
-        MaybeText,
-        arg(help="function to learn: bits, hex, a name, random, random:T (T ones), lz:K"),
-    ] = None
-    train: Annotated[Count, arg(help="size of the training set")] = 64
-    test: Annotated[Count, arg(help="held-out examples of real data")] = 100
-    attack: Annotated[
-        Integer, arg(help="mislabelled points outside the training set to be fitted as well")
-    ] = 0
-    data_seed: Annotated[
-        MaybeSeed, arg(help="seed of target, split, corruption, attack (default: --seed)")
-    ] = None
-    runs: Annotated[Count, arg(help="networks to train, e.g. 1e5")] = 1000
-    optimizer: Annotated[
-        str,
-        arg(
-            help="sgd, momentum, nesterov, gd, adam, adamw, rmsprop, adagrad, adadelta, sgld, "
-            "entropy-sgd, advsgd, guess-and-check"
-        ),
-    ] = "adam"
-    lr: Annotated[MaybeNumber, arg(help="learning rate (default: that of torch.optim)")] = None
-    options: Annotated[
-        Options, arg(help="options of the optimiser, e.g. weight_decay=0.01,beta1=0.8")
-    ] = None
-    loss: Annotated[
-        str, choice("ce", "mse", "mse01", "hinge"), arg(help="mse: targets -1, 1; mse01: 0, 1")
-    ] = "ce"
-    batch_size: Annotated[Count, arg(help="examples a step")] = 32
-    stop: Annotated[
-        str,
-        arg(help="first-fit, epochs:N (after it), loss:X, or steps:N"),
-    ] = "first-fit"
-    max_epochs: Annotated[Count, arg(help="a member is given up after this many epochs")] = 1000
-    check: Annotated[
-        Integer, arg(help="steps between looks at the training error; 0 is once an epoch")
-    ] = 0
-    pretrain: Annotated[
-        Integer, arg(help="bad initialisation: epochs on random labels, at most; 0 is none")
-    ] = 0
-    record: Annotated[Steps, arg(help="steps at which trajectories are recorded")] = ()
-    record_runs: Annotated[Count, arg(help="members whose trajectories are recorded")] = 100
     record_logp: Annotated[
         bool, arg(help="also ln P(f) of recorded functions, infinite width (slow)")
     ] = False
-    engine: Annotated[
-        str, choice("auto", "compiled", "torch"), arg(help="compiled kernel, or batched torch")
-    ] = "auto"
-    members: Annotated[
-        Integer, arg(help="members at once in the torch engine; 0 is the default of the device")
-    ] = 0
     top: Annotated[Count, arg(help="functions to print")] = 20
 
 
@@ -147,9 +67,9 @@ def run(spec: Train) -> int:
 def trained(spec: Train, progress: Any = None, complement: Any = None) -> TrainResult:
     """What the library returns for these flags."""
     from simprior.training.ensemble import train
-    from simprior.training.settings import KINDS, NETWORK
+    from simprior.training.settings import TRAINING
 
-    settings = spec.chosen(" ".join(name for name in KINDS if name not in NETWORK))
+    settings = spec.chosen(" ".join(TRAINING))
     hooks = {"progress": progress, "complement": complement}
     return train(
         spec.build_network(), device=spec.device, **settings, **hooks, **spec.run_options()

@@ -14,6 +14,9 @@ from typing import Annotated, Any
 
 from tyro.constructors import PrimitiveConstructorSpec
 
+from simprior.training.settings import LOG_STEPS
+from simprior.training.settings import text as show
+
 __all__ = [
     "AutoCount",
     "Count",
@@ -32,6 +35,7 @@ __all__ = [
     "Texts",
     "Widths",
     "choice",
+    "show",
 ]
 
 _COUNT = re.compile(r"(\d+(?:_\d+)*)(?:\.(\d+))?(?:e\+?(\d{1,3}))?\Z", re.IGNORECASE | re.ASCII)
@@ -57,15 +61,6 @@ def kind(parse: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[
         is_instance=lambda value: True,
         str_from_instance=lambda value: [show(value)],
     )
-
-
-def show(value: Any) -> str:
-    """The text of a value, as a flag would take it."""
-    if isinstance(value, list | tuple):
-        return ",".join(show(entry) for entry in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "none" if value is None else str(value)
 
 
 def parse_count(text: str) -> int:
@@ -208,6 +203,22 @@ def _number_or_text(text: str) -> Any:
     return text
 
 
+def _parse_steps(text: str) -> tuple[int, ...]:
+    """A comma list of steps, ``log`` (0 and the powers of 2), or ``none``."""
+    if text.strip().lower() in {"", "none"}:
+        return ()
+    if text.strip().lower() == "log":
+        return LOG_STEPS
+    try:
+        return tuple(sorted({parse_integer(part) for part in text.split(",")}))
+    except Refused:
+        raise Refused("steps with commas between, or log", "pass for example 0,10,100") from None
+
+
+def _parse_seed(text: str) -> int | None:
+    return None if text.strip().lower() == "none" else parse_integer(text)
+
+
 def choice(*names: str) -> PrimitiveConstructorSpec[Any]:
     """One of a few words: ``Annotated[str, choice("csv", "latex")]``."""
 
@@ -238,3 +249,22 @@ Options = Annotated[dict[str, Any] | None, kind(_maybe(parse_options), "KEY=VALU
 MaybeNumber = Annotated[float | None, kind(_maybe(parse_number), "NUMBER")]
 MaybePath = Annotated[Path | None, kind(_maybe(parse_path), "PATH")]
 MaybeText = Annotated[str | None, kind(_maybe(str), "TEXT")]
+Steps = Annotated[tuple[int, ...], kind(_parse_steps, "STEP[,STEP...]|log")]
+MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
+
+SETTINGS: dict[str, Any] = {
+    "whole": Integer,
+    "count": Count,
+    "whole?": MaybeSeed,
+    "number": Number,
+    "number?": MaybeNumber,
+    "numbers": Numbers,
+    "word": str,
+    "word?": MaybeText,
+    "widths": Widths,
+    "sizes": Count,
+    "steps": Steps,
+    "options": Options,
+    "inputs": MaybeText,
+}
+"""The flag of each kind of setting (:mod:`simprior.training.settings`)."""

@@ -1,8 +1,9 @@
-"""Settings of one training run by name, as a TOML file or a cell of a grid gives them.
+"""The settings of a training run: :class:`TrainSettings` declares each of them, once.
 
-The names are those of the flags of ``simprior train`` (``-`` or ``_``); a value may be of its own
-type or the text that the flag takes (``"40,40"``, ``"1e5"``). What is left out has the default of
-the command.
+A field has the name of the keyword of ``sp.train``, a default, a kind, and a line of help. The
+command line makes its flags from these fields, and :func:`settings` reads the values that a TOML
+file or a cell of a grid gives them (with ``-`` or ``_`` in the names): of their own type, or as
+the text that the flag takes (``"40,40"``, ``"1e5"``). What is left out has the default.
 """
 
 from __future__ import annotations
@@ -11,19 +12,163 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from simprior.checks import unknown
 from simprior.delimited import read_matrix
 from simprior.errors import InputError
-from simprior.network import Network
 from simprior.rng import derive
-from simprior.store_io import sha256_file
-from simprior.store_manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from simprior.network import Network
 
 LOG_STEPS = (0, *(1 << k for k in range(24)))
 """The steps that ``record = "log"`` means: 0 and the powers of 2."""
 _FILES = ("data", "inputs", "prior_from")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a field declares beside its type and its default.
+
+    ``kind`` is a key of ``READERS``, or the words to choose from; ``help`` is a line for the flag.
+    """
+
+    kind: str | tuple[str, ...]
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The network and the law of its parameters: the keywords of :class:`simprior.Network`."""
+
+    n: Annotated[int, Setting("whole", "input bits, 1 to 16")] = 7
+    hidden: Annotated[
+        tuple[int, ...], Setting("widths", 'widths of the hidden layers; "" is a perceptron')
+    ] = (40, 40)
+    activation: Annotated[
+        str, Setting("word", "relu, tanh, erf, gelu, sin, linear, step, or package.module:function")
+    ] = "relu"
+    sigma_w: Annotated[
+        float | tuple[float, ...],
+        Setting("numbers", "standard deviation of weights times sqrt(fan-in), one or one a layer"),
+    ] = 1.0
+    sigma_b: Annotated[
+        float | tuple[float, ...],
+        Setting("numbers", "standard deviation of biases, one or one a layer"),
+    ] = 1.0
+    encoding: Annotated[str, Setting(("01", "pm1"), "bits as 0 and 1, or as -1 and 1")] = "01"
+    weight_dist: Annotated[
+        str, Setting(("gaussian", "uniform"), "law of weights and biases (same variance)")
+    ] = "gaussian"
+    inputs: Annotated[
+        Any,
+        Setting("inputs", "explicit inputs in place of all bit strings: .npy or .csv, one a row"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(NetworkSettings):
+    """What determines the result of a training run; the keywords of :func:`simprior.train`."""
+
+    target: Annotated[
+        str | None,
+        Setting("word?", "function to learn: bits, hex, a name, random, random:T (T ones), lz:K"),
+    ] = None
+    data: Annotated[
+        str | None,
+        Setting(
+            "word?",
+            "real data: digits, breast-cancer, or a file (.csv .tsv .parquet .arff, MNIST, CIFAR)",
+        ),
+    ] = None
+    classes: Annotated[
+        str | None,
+        Setting("word?", "label 0 and label 1: 3,8 or 0-4:5-9 or even:odd or benign:malignant"),
+    ] = None
+    label: Annotated[
+        str | None,
+        Setting(
+            "word?", "column with the labels of a table, unless called label, class, target or y"
+        ),
+    ] = None
+    missing: Annotated[str, Setting(("refuse", "drop"), "rows of a table with missing values")] = (
+        "refuse"
+    )
+    scale: Annotated[
+        str | None,
+        Setting(
+            "word?",
+            "range (pixels by their largest value, columns of a table by that of the training "
+            "set) or standard (mean and deviation of the training set)",
+        ),
+    ] = None
+    train: Annotated[int, Setting("sizes", "size of the training set")] = 64
+    test: Annotated[int, Setting("count", "held-out examples of real data")] = 100
+    corrupt: Annotated[
+        float, Setting("number", "share of training labels replaced by coin flips")
+    ] = 0.0
+    attack: Annotated[
+        int, Setting("whole", "mislabelled points outside the training set to be fitted as well")
+    ] = 0
+    data_seed: Annotated[
+        int | None, Setting("whole?", "seed of target, split, corruption, attack (default: --seed)")
+    ] = None
+    runs: Annotated[int, Setting("count", "networks to train, e.g. 1e5")] = 1000
+    optimizer: Annotated[
+        str,
+        Setting(
+            "word",
+            "sgd, momentum, nesterov, gd, adam, adamw, rmsprop, adagrad, adadelta, sgld, "
+            "entropy-sgd, advsgd, guess-and-check",
+        ),
+    ] = "adam"
+    lr: Annotated[
+        float | None, Setting("number?", "learning rate (default: that of torch.optim)")
+    ] = None
+    options: Annotated[
+        dict[str, Any] | None,
+        Setting("options", "options of the optimiser, e.g. weight_decay=0.01,beta1=0.8"),
+    ] = None
+    loss: Annotated[
+        str, Setting(("ce", "mse", "mse01", "hinge"), "mse: targets -1, 1; mse01: 0, 1")
+    ] = "ce"
+    batch_size: Annotated[int, Setting("count", "examples a step")] = 32
+    stop: Annotated[str, Setting("word", "first-fit, epochs:N (after it), loss:X, or steps:N")] = (
+        "first-fit"
+    )
+    max_epochs: Annotated[int, Setting("count", "a member is given up after this many epochs")] = (
+        1000
+    )
+    check: Annotated[
+        int, Setting("whole", "steps between looks at the training error; 0 is once an epoch")
+    ] = 0
+    pretrain: Annotated[
+        int, Setting("whole", "bad initialisation: epochs on random labels, at most; 0 is none")
+    ] = 0
+    seed: Annotated[int, Setting("whole", "root of all random numbers, 0 to 2^63 - 1")] = 0
+    record: Annotated[
+        tuple[int, ...], Setting("steps", "steps at which trajectories are recorded")
+    ] = ()
+    record_runs: Annotated[int, Setting("count", "members whose trajectories are recorded")] = 100
+    engine: Annotated[
+        str, Setting(("auto", "compiled", "torch"), "compiled kernel, or batched torch")
+    ] = "auto"
+    members: Annotated[
+        int, Setting("whole", "members at once in the torch engine; 0 is the default of the device")
+    ] = 0
+
+
+def declared(kind: type = TrainSettings) -> dict[str, Setting]:
+    """What the settings of a class declare, by name, in their order."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+NETWORK = tuple(declared(NetworkSettings))
+"""Names of the settings of the network."""
+TRAINING = tuple(name for name in declared() if name not in NETWORK)
+"""Names of the settings of the training, which are keywords of ``sp.train``."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +202,19 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
 
     Raises :class:`InputError` for an unknown name or a value of the wrong form.
     """
-    values: dict[str, Any] = {"runs": 1000}
+    from simprior.network import Network
+
+    values: dict[str, Any] = {"runs": TrainSettings.runs}
     for key, value in cell.items():
         name = key.replace("-", "_")
-        if name not in KINDS:
-            flags = [known.replace("_", "-") for known in KINDS]
+        if name not in _READERS:
+            flags = [known.replace("_", "-") for known in _READERS]
             flag = name.replace("_", "-")
             raise unknown(f"setting {flag}", flag, flags, "remove it")
         try:
-            values[name] = KINDS[name](value)
+            values[name] = _READERS[name](value)
         except (TypeError, ValueError, OverflowError):
-            expected = str(KINDS[name].__doc__)
+            expected = str(_READERS[name].__doc__)
             raise InputError(f"{name}={text(value)}", expected, "correct the file") from None
     values.setdefault("seed", _own_seed(values, seed))
     network = Network(**{name: values.pop(name) for name in NETWORK if name in values})
@@ -88,6 +235,9 @@ def _own_seed(values: Mapping[str, Any], seed: int) -> int:
 def files_read(values: Any) -> dict[str, str]:
     """{path: SHA-256} of every file or run that settings name as ``data``, ``inputs``,
     ``prior_from``, at any depth; of a run directory, the hash of its manifest."""
+    from simprior.store_io import sha256_file
+    from simprior.store_manifest import MANIFEST
+
     found: dict[str, str] = {}
     if isinstance(values, Mapping):
         for key, value in values.items():
@@ -215,15 +365,20 @@ def _parts(value: Any) -> list[Any]:
     return [value]
 
 
-NETWORK = ("n", "hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", "inputs")
-KINDS: dict[str, Callable[[Any], Any]] = {
-    "n": _whole, "hidden": _widths, "activation": _word, "sigma_w": _numbers, "sigma_b": _numbers,
-    "encoding": _word, "weight_dist": _word, "inputs": _inputs, "target": _maybe_word,
-    "data": _maybe_word, "classes": _maybe_word, "label": _maybe_word, "missing": _word,
-    "scale": _maybe_word, "train": _indices,
-    "test": _whole, "corrupt": _number, "attack": _whole, "data_seed": _maybe_whole, "runs": _whole,
-    "optimizer": _word, "lr": _maybe_number, "options": _options, "loss": _word,
-    "batch_size": _whole, "stop": _word, "max_epochs": _whole, "check": _whole,
-    "pretrain": _whole, "seed": _whole, "record": _steps, "record_runs": _whole, "engine": _word,
-    "members": _whole,
-}  # fmt: skip
+READERS: Mapping[str, Callable[[Any], Any]] = {
+    "whole": _whole,
+    "count": _whole,
+    "whole?": _maybe_whole,
+    "number": _number,
+    "number?": _maybe_number,
+    "numbers": _numbers,
+    "word": _word,
+    "word?": _maybe_word,
+    "widths": _widths,
+    "sizes": _indices,
+    "steps": _steps,
+    "options": _options,
+    "inputs": _inputs,
+}
+"""How the values of each kind of setting are read; the docstring says what is expected."""
+_READERS = {name: READERS.get(str(one.kind), _word) for name, one in declared().items()}

@@ -1,0 +1,57 @@
+"""One declaration of the settings of a training run: flags, files, and the keywords of sp.train."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict
+
+import pytest
+
+from simprior import Network, train
+from simprior.cli.train import Train
+from simprior.errors import InputError
+from simprior.training.settings import (
+    NETWORK,
+    READERS,
+    TRAINING,
+    NetworkSettings,
+    TrainSettings,
+    declared,
+    settings,
+    text,
+)
+
+RUN = {"device", "workers", "out", "resume", "overwrite", "executor", "executor_options"}
+HOOKS = {"progress", "complement"}
+
+
+def test_the_keywords_of_train_are_the_settings() -> None:
+    known = inspect.signature(train).parameters
+    assert set(known) == {"network", *TRAINING, *RUN, *HOOKS}
+    for name in TRAINING:
+        assert known[name].default == getattr(TrainSettings, name), name
+
+
+def test_the_network_has_these_keywords() -> None:
+    assert set(NETWORK) == set(inspect.signature(Network).parameters)
+    assert Network().to_dict() == {**Network(**asdict(NetworkSettings())).to_dict()}
+
+
+def test_the_flags_have_the_defaults_of_the_settings() -> None:
+    spec, known = Train(), declared()
+    for name, setting in known.items():
+        assert getattr(spec, name) == getattr(TrainSettings, name)
+        assert isinstance(setting.kind, tuple) or setting.kind in READERS
+
+
+@pytest.mark.parametrize("name", [*NETWORK, *TRAINING])
+def test_a_file_may_give_every_default_as_text(name: str) -> None:
+    value = getattr(TrainSettings, name)
+    found = settings({name: value if name in ("target", "data") else text(value)})
+    if name in TRAINING and name != "target":
+        assert found.keywords[name] == value
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(InputError, match="setting learning-rate: expected one of n, hidden, "):
+        settings({"learning_rate": 0.1})
