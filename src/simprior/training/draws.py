@@ -12,10 +12,16 @@ import numpy as np
 
 from simprior.network import ACTIVATIONS, Network
 from simprior.rng import philox_key
-from simprior.training import _random
 from simprior.training._plan import STREAMS, geometry
 from simprior.training._plan import parameter_slices as slices
-from simprior.training._random import flat_size
+from simprior.training._random import (
+    draw_noise,
+    draw_parameters,
+    draw_weighted,
+    flat_size,
+    random_labels,
+    shuffle,
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Source:
         pairs = list(zip(n.sigma_ws, n.sigma_bs, n.fan_ins, strict=True))
         scales = np.array([s / np.sqrt(f) for s, _, f in pairs], np.float32)
         ratios = np.array([b * np.sqrt(f) / s for s, b, f in pairs], np.float32)
-        _random.draw_parameters(
+        draw_parameters(
             self._P, self._net, scales, ratios, n.weight_dist == "uniform", np.uint64(member),
             self._init, self._flat, self._buf, self._words,
         )  # fmt: skip
@@ -81,13 +87,13 @@ class Source:
     def order(self, member: int, epoch: int, size: int) -> np.ndarray:
         """(size,) order of the examples in an epoch (from 0) of ``member``."""
         perm = np.zeros(size, np.int64)
-        _random.shuffle(perm, epoch, np.uint64(member), self._order, self._buf, self._words)
+        shuffle(perm, epoch, np.uint64(member), self._order, self._buf, self._words)
         return perm
 
     def weighted(self, member: int, step: int, weights: np.ndarray, count: int) -> np.ndarray:
         """``count`` examples for step ``step`` (from 0), drawn in proportion to ``weights``."""
         chosen = np.zeros(count, np.int64)
-        _random.draw_weighted(
+        draw_weighted(
             chosen, np.asarray(weights, np.float32), np.zeros(len(weights)), step,
             np.uint64(member), self._order, self._buf, self._words,
         )  # fmt: skip
@@ -96,11 +102,11 @@ class Source:
     def labels(self, member: int, size: int) -> np.ndarray:
         """(size,) labels 0/1 of the pre-training stage of ``member``."""
         y = np.zeros(size, np.float32)
-        _random.random_labels(y, np.uint64(member), self._labels, self._buf, self._words)
+        random_labels(y, np.uint64(member), self._labels, self._buf, self._words)
         return y
 
     def noise(self, member: int, step: int) -> Parameters:
         """Standard normals added at step ``step`` (from 1) by SGLD and Entropy-SGD."""
         out = np.zeros_like(self._P)
-        _random.draw_noise(out, step, np.uint64(member), self._noise, self._buf, self._words)
+        draw_noise(out, step, np.uint64(member), self._noise, self._buf, self._words)
         return Parameters.of(out, self._network)
