@@ -7,7 +7,6 @@ no null: keys whose value is None are left out, which a reader takes as "the def
 from __future__ import annotations
 
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -83,12 +82,6 @@ def _string(text: str) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return _float(value)
-    if isinstance(value, str):
-        return _string(value)
     if isinstance(value, list):
         if any(entry is None for entry in value):
             raise InputError(f"list {value!r}", "no None inside a list", "TOML has no null")
@@ -96,12 +89,6 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
         return "{" + ", ".join(pairs) + "}"
-    return str(value)
-
-
-def _float(value: float) -> str:
-    if math.isnan(value):
-        return "nan"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return repr(value)
+    if isinstance(value, str):
+        return _string(value)
+    return str(value).lower()  # true, 10, 0.5, 1e-08, inf, nan
