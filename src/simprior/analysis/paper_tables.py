@@ -71,16 +71,16 @@ def write_forms(
     caption: str,
     label: str,
     note: str,
-    columns: list[str] | None = None,
+    paper: pd.DataFrame | None = None,
 ) -> Iterator[Path]:
     """``stem.tex`` (siunitx), ``stem.csv`` and ``stem.parquet``, each with the command in it.
 
-    ``columns``: those of the LaTeX table, which has a page's width (default: all). Yields the path
-    of each file once it is written.
+    ``paper`` is the table in LaTeX, which has a page's width (default: ``frame`` as well). Yields
+    the path of each file once it is written.
     """
     for form, ending in (("latex", "tex"), ("csv", "csv"), ("parquet", "parquet")):
         path = stem.with_name(f"{stem.name}.{ending}")
-        shown = frame if columns is None or form != "latex" else frame[columns]
+        shown = frame if paper is None or form != "latex" else paper
         write(shown, path, form, note, caption, label)
         yield path
 

@@ -72,8 +72,8 @@ def correlate_into(
             table = getattr(found, attribute)
             if len(table):
                 stem = store.path / "tables" / name
-                columns = list(for_paper(table)) if name == "correlations" else None
-                files += write_forms(table, stem, caption, f"tab:{name}", note, columns)
+                paper = for_paper(table) if name == "correlations" else None
+                files += write_forms(table, stem, caption, f"tab:{name}", note, paper)
         for file in files:
             store.add_file(file)
         store.finish({"rows": len(frame), "notes": list(found.notes)})
@@ -113,10 +113,10 @@ def _save_sensitivity(result: SensitivityResult, store: RunDir, command: str) ->
         write_table(store.path / name, {c: frame[c].to_numpy() for c in frame})
         store.add_file(name, rows=len(frame))
     for base, frame in ((SUMMARY, result.summary), (FITS, result.fits)):
-        stem, columns = Path(base).name, list(for_paper(frame))
-        where = store.path / base
+        stem, paper = store.path / base, for_paper(frame)
+        texts = CAPTIONS[stem.name], f"tab:{stem.name}", command
         if len(frame):
-            for file in write_forms(frame, where, CAPTIONS[stem], f"tab:{stem}", command, columns):
+            for file in write_forms(frame, stem, *texts, paper):
                 store.add_file(file, rows=len(frame))
     totals = {"rows": len(result.rows), "networks": int(result.summary["networks"].sum())}
     store.finish(totals | ({"notes": result.notes} if result.notes else {}))
