@@ -121,7 +121,6 @@ COMPUTING = (
 """Patterns of the packages and modules of ``analysis`` that compute and return frames."""
 WRITERS = (
     "figure",
-    "function_tables",
     "paper_tables",
     "plots",
     "report",

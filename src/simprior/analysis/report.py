@@ -16,8 +16,14 @@ from markupsafe import Markup
 from simprior.analysis import report_html as page
 from simprior.analysis.figure_frames import name_of
 from simprior.analysis.frames import read_registered
-from simprior.analysis.function_tables import functions_caption
-from simprior.analysis.paper_tables import NAMED, caption_of, headings, named, words
+from simprior.analysis.paper_tables import (
+    NAMED,
+    caption_of,
+    functions_caption,
+    headings,
+    named,
+    words,
+)
 from simprior.analysis.study_frames import MAIN_TABLES
 from simprior.analysis.text.html import table
 from simprior.errors import InputError
