@@ -50,7 +50,7 @@ from simprior.store_read import (
     verification,
 )
 from simprior.store_schema import UNPROTECTED, canonical_sha256
-from simprior.store_toml import holds, plain, to_toml
+from simprior.store_toml import plain, to_toml
 from simprior.store_wipe import (
     AT_ONCE,
     check_occupied,
@@ -200,16 +200,17 @@ class RunDir:
         return run
 
     def _write_config(self) -> None:
+        data = to_toml(self.manifest["config"]).encode()
         config = self.path / CONFIG
         if config.exists():
             with translate_errors(config):
-                if holds(config.read_bytes(), self.manifest["config"]):
+                if config.read_bytes() == data:
                     return
             self.log(
                 f"{CONFIG}: is not what the manifest says (damaged or edited); it is written again",
                 logging.WARNING,
             )
-        write_bytes(config, to_toml(self.manifest["config"]).encode())
+        write_bytes(config, data)
 
     def __enter__(self) -> RunDir:
         return self

@@ -28,7 +28,7 @@ from simprior.store_index import read_entries
 from simprior.store_io import read_table, sha256_file
 from simprior.store_manifest import read_manifest
 from simprior.store_schema import UNPROTECTED
-from simprior.store_toml import holds
+from simprior.store_toml import to_toml
 
 LOCK, CONFIG = ".simprior.lock", "config.toml"
 _REMEDY = "make it again: run the command that made it with --resume, or with --overwrite"
@@ -133,7 +133,7 @@ class RunInfo:
 
     def _config_problem(self) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
-            if not holds((self.path / CONFIG).read_bytes(), self.config):
+            if (self.path / CONFIG).read_bytes() != to_toml(self.config).encode():
                 return [f"{CONFIG}: is not what the manifest says"]
         return []
 

@@ -1,7 +1,7 @@
 """TOML files: reading with one-line errors, and a writer for what run configurations use.
 
-Reading is by the standard library's ``tomllib``, writing by ``tomli_w``. TOML has no null: keys
-whose value is None are left out, which a reader takes as "the default".
+Reading is the standard library's ``tomllib``; the writer knows scalars, lists and tables. TOML has
+no null: keys whose value is None are left out, which a reader takes as "the default".
 """
 
 from __future__ import annotations
@@ -13,16 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from simprior.errors import InputError
 
-_LINE_BREAKS = (
-    (re.compile(r"\[\n +"), "["),
-    (re.compile(r",\n *\]"), "]"),
-    (re.compile(r",\n +"), ", "),
-)
-"""Line breaks inside lists, which ``tomli_w`` writes with an entry a line; strings have none."""
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
 def read_toml(path: Path | str, name: str) -> tuple[dict[str, Any], str]:
@@ -65,26 +58,37 @@ def plain(value: Any) -> Any:
 
 def to_toml(values: Mapping[str, Any]) -> str:
     """The TOML text of ``values``; ``tomllib.loads`` gives back :func:`plain` of it, less Nones."""
-    text = tomli_w.dumps(_without_none(plain(values)))
-    for line_break, mark in _LINE_BREAKS:
-        text = line_break.sub(mark, text)
-    return text.strip() + "\n"
+    lines: list[str] = []
+    _write_table(plain(values), (), lines)
+    return "\n".join(lines).strip() + "\n"
 
 
-def _without_none(value: Any) -> Any:
+def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
+    scalars = {k: v for k, v in table.items() if not isinstance(v, dict) and v is not None}
+    tables = {k: v for k, v in table.items() if isinstance(v, dict)}
+    if path and (scalars or not tables):
+        lines += ["", f"[{'.'.join(_key(part) for part in path)}]"]
+    lines += [f"{_key(key)} = {_value(value)}" for key, value in scalars.items()]
+    for key, value in tables.items():
+        _write_table(value, (*path, key), lines)
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.match(key) else _string(key)
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        if any(entry is None for entry in value):
+            raise InputError(f"list {value!r}", "no None inside a list", "TOML has no null")
+        return "[" + ", ".join(_value(entry) for entry in value) + "]"
     if isinstance(value, dict):
-        return {k: _without_none(entry) for k, entry in value.items() if entry is not None}
-    if not isinstance(value, list):
-        return value
-    if any(entry is None for entry in value):
-        raise InputError(f"list {value!r}", "no None inside a list", "TOML has no null")
-    return [_without_none(entry) for entry in value]
-
-
-def holds(text: bytes, values: Mapping[str, Any]) -> bool:
-    """Whether a TOML file, read as bytes, holds exactly ``values``, in whatever layout."""
-    try:
-        found = json.dumps(tomllib.loads(text.decode()), sort_keys=True)
-    except (ValueError, TypeError, RecursionError):  # no text, no TOML, or values we never write
-        return False
-    return found == json.dumps(tomllib.loads(to_toml(values)), sort_keys=True)
+        pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, str):
+        return _string(value)
+    return str(value).lower()  # true, 10, 0.5, 1e-08, inf, nan

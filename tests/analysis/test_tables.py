@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from simprior.analysis.function_tables import function_table
+from simprior.analysis.paper_tables import function_table
 from simprior.analysis.text.digits import plus_minus, scientific
 from simprior.analysis.text.latex import escape_latex, latex
 from simprior.analysis.text.tables import FORMS, render, write

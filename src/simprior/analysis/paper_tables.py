@@ -1,14 +1,23 @@
-"""A table in the forms a paper needs: LaTeX, CSV and Parquet, with readable headings."""
+"""Tables with readable headings and captions, in the forms a paper needs: LaTeX, CSV, Parquet.
+
+Tables of functions have columns and captions of their own (:func:`function_table`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from simprior.analysis.figures.labels import axis_label, name_of
 from simprior.analysis.text import tables
+from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    from simprior.boolean.counts import FunctionCounts
+    from simprior.boolean.watch_result import WatchResult
 
 CAPTIONS = {
     "measures": "Measures of networks, or of functions; a row each.",
@@ -71,16 +80,16 @@ def write_forms(
     caption: str,
     label: str,
     note: str,
-    columns: list[str] | None = None,
+    paper: pd.DataFrame | None = None,
 ) -> Iterator[Path]:
     """``stem.tex`` (siunitx), ``stem.csv`` and ``stem.parquet``, each with the command in it.
 
-    ``columns``: those of the LaTeX table, which has a page's width (default: all). Yields the path
-    of each file once it is written.
+    ``paper`` is the table in LaTeX, which has a page's width (default: ``frame`` as well). Yields
+    the path of each file once it is written.
     """
     for form, ending in (("latex", "tex"), ("csv", "csv"), ("parquet", "parquet")):
         path = stem.with_name(f"{stem.name}.{ending}")
-        shown = frame if columns is None or form != "latex" else frame[columns]
+        shown = frame if paper is None or form != "latex" else paper
         write(shown, path, form, note, caption, label)
         yield path
 
@@ -140,3 +149,35 @@ def caption_of(file: str, shown: int = 0, total: int = 0) -> str:
     stem = Path(file).stem
     caption = CAPTIONS.get(stem, f"The table {stem}.")
     return caption if shown >= total else f"{caption} The first {shown:,} of {total:,}."
+
+
+def function_table(
+    counts: FunctionCounts | WatchResult, top: int | None = 20, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """The ``top`` most frequent functions (all for None), with the named columns in that order.
+
+    See :meth:`FunctionCounts.to_frame` for the columns. Raises :class:`InputError` for a column
+    that does not exist.
+    """
+    frame = counts.to_frame(top=top)
+    for name in columns or ():
+        if name not in frame.columns:
+            raise InputError(
+                f"columns={name}", f"some of {', '.join(frame.columns)}", "check the spelling"
+            )
+    return frame if columns is None else frame[list(columns)]
+
+
+def functions_caption(counts: FunctionCounts | WatchResult, shown: int) -> str:
+    """What the first ``shown`` rows of a table of functions are."""
+    functions = "function" if shown == 1 else "functions"
+    if hasattr(counts, "variance_reduction"):  # watched: in the order given, not by frequency
+        total = len(counts.p)
+        first = "" if shown == total else f"first {shown} of the "
+        return f"The {first}{total} watched {functions if total == shown else 'functions'}."
+    caption = f"The {shown} most frequent {functions}."
+    unlisted = getattr(counts, "unlisted", 0)
+    if not unlisted:
+        return caption
+    share = 100 * (1 - unlisted / counts.samples)
+    return f"{caption} The whole table lists {share:.3g} % of {counts.samples:,} samples."

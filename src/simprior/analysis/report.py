@@ -16,8 +16,14 @@ from markupsafe import Markup
 from simprior.analysis import report_html as page
 from simprior.analysis.figures.labels import name_of
 from simprior.analysis.frames import MAIN_TABLES, read_registered
-from simprior.analysis.function_tables import functions_caption
-from simprior.analysis.paper_tables import NAMED, caption_of, headings, named, words
+from simprior.analysis.paper_tables import (
+    NAMED,
+    caption_of,
+    functions_caption,
+    headings,
+    named,
+    words,
+)
 from simprior.analysis.text.html import table
 from simprior.errors import InputError
 from simprior.store import RunDir, RunInfo, load_run

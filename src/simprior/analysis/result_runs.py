@@ -18,6 +18,7 @@ from simprior.analysis.frames import read_run_table
 from simprior.analysis.hamming.output import FITS, LAW, NETWORKS, SUMMARY, SensitivityResult
 from simprior.analysis.paper_tables import CAPTIONS, write_forms
 from simprior.analysis.run_tables import for_paper
+from simprior.analysis.study_frames import select, stage_frame
 from simprior.analysis.text.tables import write
 from simprior.store import RunDir, load_run, write_table
 from simprior.store_manifest import MANIFEST
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from simprior.analysis.correlation.correlations import Correlations
     from simprior.analysis.hamming.records import SensitivitySettings
 
-ROWS = "tables/rows.parquet"
+_ROWS = "tables/rows.parquet"
 TABLES = {
     "correlations": ("table", "Coefficients of each measure with intervals."),
     "granulated": ("granulated", "Granulated rank correlation."),
@@ -66,18 +67,43 @@ def correlate_into(
     found = correlate(frame, **options, quiet=quiet)
     with RunDir.open(out, "correlate", config, resume=resume, overwrite=overwrite) as store:
         store.make_folder("tables")
-        write(frame, store.path / ROWS, "parquet", note)
-        files = [store.path / ROWS]
+        write(frame, store.path / _ROWS, "parquet", note)
+        files = [store.path / _ROWS]
         for name, (attribute, caption) in TABLES.items():
             table = getattr(found, attribute)
             if len(table):
                 stem = store.path / "tables" / name
-                columns = list(for_paper(table)) if name == "correlations" else None
-                files += write_forms(table, stem, caption, f"tab:{name}", note, columns)
+                paper = for_paper(table) if name == "correlations" else None
+                files += write_forms(table, stem, caption, f"tab:{name}", note, paper)
         for file in files:
             store.add_file(file)
         store.finish({"rows": len(frame), "notes": list(found.notes)})
     return found
+
+
+def correlate_stage(
+    study: Path,
+    sources: Sequence[str],
+    config: Mapping[str, Any],
+    out: Path,
+    *,
+    seed: int,
+    note: str,
+    **options: bool,
+) -> list[str]:
+    """Correlate the rows of stages below ``study``, as the stage ``[correlate]`` does.
+
+    ``config`` has the keywords of :func:`simprior.analysis.correlation.correlate`, and ``where``
+    (:func:`simprior.analysis.study_frames.select`). ``options`` are resume, overwrite and quiet of
+    :func:`correlate_into`. Returns the notes of the run: what was refused, and why.
+
+    Raises :class:`InputError`, :class:`StoreError`.
+    """
+    where = dict(config.get("where", {}))
+    keywords = {"seed": seed, **{k: v for k, v in config.items() if k != "where"}}
+    frame = select(stage_frame(study, sources).drop(columns="stage"), where, seed)
+    source = {"from": list(sources), "where": where}
+    return list(correlate_into(frame, keywords, source, out, note, **options).notes)
 
 
 def read_correlations(run: Path) -> Correlations:
@@ -113,10 +139,10 @@ def _save_sensitivity(result: SensitivityResult, store: RunDir, command: str) ->
         write_table(store.path / name, {c: frame[c].to_numpy() for c in frame})
         store.add_file(name, rows=len(frame))
     for base, frame in ((SUMMARY, result.summary), (FITS, result.fits)):
-        stem, columns = Path(base).name, list(for_paper(frame))
-        where = store.path / base
+        stem, paper = store.path / base, for_paper(frame)
+        texts = CAPTIONS[stem.name], f"tab:{stem.name}", command
         if len(frame):
-            for file in write_forms(frame, where, CAPTIONS[stem], f"tab:{stem}", command, columns):
+            for file in write_forms(frame, stem, *texts, paper):
                 store.add_file(file, rows=len(frame))
     totals = {"rows": len(result.rows), "networks": int(result.summary["networks"].sum())}
     store.finish(totals | ({"notes": result.notes} if result.notes else {}))

@@ -270,7 +270,7 @@ def _measure(
 def _correlate(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.study_correlate import correlate_stage
+    from simprior.analysis.result_runs import correlate_stage
 
     correlate_stage(
         store.path, stage.needs, stage.config, store.path / stage.name, seed=recipe.seed,

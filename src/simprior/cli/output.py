@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from simprior.analysis.text.digits import human
-from simprior.analysis.text.markdown import markdown
-from simprior.analysis.text.strict_json import json_text
+from simprior.analysis.text.plaintext import json_text, markdown
 
 __all__ = ["human", "key_values", "markdown", "print_json", "say_unlisted", "set_up_logging"]
 

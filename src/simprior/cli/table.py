@@ -56,7 +56,7 @@ SPEC = Table
 def run(spec: Table) -> int:
     """Load the counts, choose columns, print or write the table."""
     set_up_logging(spec.quiet)
-    from simprior.analysis.function_tables import function_table, functions_caption
+    from simprior.analysis.paper_tables import function_table, functions_caption
     from simprior.analysis.run_tables import has_functions
     from simprior.analysis.text import tables
     from simprior.analysis.text.latex import check_label

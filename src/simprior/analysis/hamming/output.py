@@ -54,9 +54,9 @@ def load(path: Path | str) -> SensitivityResult:
             f"{path}: expected a complete run of 'simprior {COMMAND}' over random networks, found "
             f"one of 'simprior {run.command}' that is {run.status}; finish it with --resume"
         )
-    frames = [
+    rows, summary, fits, law = (
         pd.DataFrame(run.read_table(name)) if name in run.files else pd.DataFrame()
         for name in (NETWORKS, f"{SUMMARY}.parquet", f"{FITS}.parquet", LAW)
-    ]
+    )
     notes = [str(note) for note in run.results.get("notes", [])]
-    return SensitivityResult(*frames, notes=notes)
+    return SensitivityResult(rows, summary, fits, law, notes)

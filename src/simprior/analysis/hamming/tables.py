@@ -1,4 +1,7 @@
-"""Both quantities exactly, from truth tables: every start string, every order of the flips."""
+"""Distance to the other class and flips until it changes, exactly, from truth tables.
+
+Exactly: over all start strings, and for the flips over all their orders.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both quantities for the functions that trained Boolean networks compute, exactly."""
+"""Distance and flips of the functions that trained Boolean networks compute, exactly."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 ``digits`` writes a number, an estimate with its error, or an interval, in each of the notations
 (LaTeX mathematics, siunitx, HTML, a terminal). ``columns`` finds which columns of a frame are the
-error or the limits of another. ``markdown``, ``latex`` and ``html`` write whole tables, and
-``tables`` chooses among them and writes files.
+error or the limits of another. ``plaintext`` (Markdown and JSON), ``latex`` and ``html`` write
+whole tables, and ``tables`` chooses among them and writes files.
 
 May import: errors, store_csv, store_io and one another. This package knows no run, no measure and
 no figure, and imports nothing else of ``simprior.analysis``. Frames come from the modules that

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from simprior.analysis.text.latex import latex, siunitx_table
-from simprior.analysis.text.markdown import html_comment, markdown
-from simprior.analysis.text.strict_json import json_text
+from simprior.analysis.text.plaintext import html_comment, json_text, markdown
 from simprior.errors import InputError
 from simprior.store_csv import comment, csv_text
 from simprior.store_io import write_bytes, write_table

@@ -1,9 +1,11 @@
-"""A Markdown table, which is also how tables are printed in a terminal."""
+"""Markdown tables and strict JSON: what commands print, and what is written without pandas."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simprior.analysis.text.digits import six_digits
@@ -60,3 +62,24 @@ def _cell(value: Any) -> str:
 def _escape(text: str) -> str:
     text = " ".join(text.splitlines()).replace("\\", "\\\\").replace("|", "\\|")
     return re.sub(r"<(?=[A-Za-z/!?])", r"\<", text)
+
+
+def json_text(value: Any) -> str:
+    """``value`` as JSON without a newline at its end; NaN and infinities become null."""
+    return json.dumps(jsonable(value), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` in the types that JSON has.
+
+    Arrays and scalars of numpy become lists and numbers; NaN, infinities and missing values become
+    None; any other object becomes its text.
+    """
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(entry) for entry in value]
+    if not isinstance(value, str | int | float | bool | None):
+        return None if str(value) in ("<NA>", "NaT") else str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
