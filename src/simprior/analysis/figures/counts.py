@@ -248,7 +248,13 @@ def ones_figure(counts: FunctionCounts | WatchResult) -> Figure:
         up = ends(seen, "p")
         draw_points(axes, seen["t"], seen["p"], up=up, colour=blue, ms=2.0, label="prior", zorder=3)
         if len(missed):
-            limit = {"ls": "none", "marker": 11, "ms": 2.5, "color": "0.55", "mew": 0}
+            limit: dict[str, Any] = {
+                "ls": "none",
+                "marker": 11,
+                "ms": 2.5,
+                "color": "0.55",
+                "mew": 0,
+            }
             label = "none seen: 95 % upper limit"
             axes.plot(missed["t"], missed["p_high"], **limit, label=label, zorder=2)
         low = max(seen["p_low"].min(), 0.3 / counts.samples)

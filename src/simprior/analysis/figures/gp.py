@@ -143,13 +143,15 @@ def ep_complexity_figure(frame: pd.DataFrame) -> Figure:
     depths = sorted(part["depth"].unique())
     shades = _shades(len(depths))
     markers = {"named": "D", "prior": "o", "flipped": "x"}
+    sizes: dict[str, Any] = {"ms": 2.6, "mew": 0.0}
+    thin: dict[str, Any] = {"ms": 2.8, "mew": 0.5}
     with style():
         figure, axes = new_figure()
         axes.axhline(0.0, color="0.25", lw=0.6)
         for shade, depth in zip(shades, depths, strict=True):
             for source, marker in markers.items():
                 some = part[(part["depth"] == depth) & (part["source"] == source)]
-                look = {"ms": 2.8, "mew": 0.5} if marker == "x" else {"ms": 2.6, "mew": 0.0}
+                look = thin if marker == "x" else sizes
                 x, y = some["lz76"], some["difference"]
                 axes.plot(x, y, marker, color=shade, ls="", alpha=0.7, **look)
         keys = [
