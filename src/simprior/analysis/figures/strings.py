@@ -19,7 +19,7 @@ from simprior.analysis.figures.style import (
     tidy_ticks,
 )
 from simprior.analysis.hamming.gp_prediction import asymptote
-from simprior.analysis.hamming.records import load
+from simprior.analysis.hamming.output import load
 from simprior.analysis.hamming.trained import TRAINED, load_trained
 from simprior.checks import unknown
 from simprior.estimate import clopper_pearson
