@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from simprior.boolean.truthtable import pack
 from simprior.errors import InputError
 from simprior.store import RunDir
 
+ROOT = Path(figures.__file__).parents[1]
 TOY = '''
 """A toy: the number of rows at each value."""
 
@@ -115,6 +117,20 @@ def test_every_kind_takes_the_keys_that_it_is_said_to_take() -> None:
         assert kind.title and kind.draw.__doc__, name
     assert set(registry.recipe_kinds()) >= {"scatter", "forest", "rescaling", "bound", "sweep"}
     assert "rank" not in registry.recipe_kinds()
+
+
+@pytest.mark.parametrize(
+    ("method", "home"), [("errorbar", "figures/marks.py"), ("savefig", "figures/files.py")]
+)
+def test_bars_and_files_have_one_home(method: str, home: str) -> None:
+    """One function draws points with bars, and one writes figures."""
+    calls = [
+        str(file.relative_to(ROOT))
+        for file in sorted(ROOT.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == method
+    ]
+    assert calls and set(calls) == {home}
 
 
 @pytest.mark.parametrize("filled", [None, [True, False, True]])

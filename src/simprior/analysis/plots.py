@@ -13,7 +13,7 @@ from simprior.analysis.figures.counts import count_figures
 from simprior.analysis.figures.files import write_figures
 from simprior.analysis.figures.registry import Drawing, drawings_of, title_of
 from simprior.analysis.frames import MAIN_TABLES
-from simprior.analysis.hamming.records import NETWORKS
+from simprior.analysis.hamming.output import NETWORKS
 from simprior.analysis.hamming.trained import TRAINED
 from simprior.analysis.study import parse_recipe_of
 from simprior.boolean.counts_io import COUNTS

@@ -67,8 +67,13 @@ class Setting:
 
     def network(self) -> Network:
         """The network spec (widths do not matter)."""
-        sigmas = {"sigma_w": self.sigma_w, "sigma_b": self.sigma_b}
-        return Network(n=self.n, hidden=(1,) * self.depth, encoding=self.encoding, **sigmas)
+        return Network(
+            n=self.n,
+            hidden=(1,) * self.depth,
+            sigma_w=self.sigma_w,
+            sigma_b=self.sigma_b,
+            encoding=self.encoding,
+        )
 
 
 @dataclass(frozen=True)
@@ -481,7 +486,7 @@ def _width_overview(frame: pd.DataFrame) -> pd.DataFrame:
             row[f"gap_{at['width']:.0f}"] = at["gap"]
             row[f"gap_{at['width']:.0f}_stderr"] = at["gap_stderr"]
         try:
-            row |= fit_width(part).iloc[0].to_dict()
+            row |= {str(key): value for key, value in fit_width(part).iloc[0].items()}
         except InputError as error:
             logging.getLogger("simprior").warning("no fit of c/width: %s", error)
         rows.append(row)

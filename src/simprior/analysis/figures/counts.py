@@ -113,14 +113,8 @@ def rank_figure(counts: FunctionCounts) -> Figure:
         if any((f["count"] < ENOUGH).any() for f, _, _ in frames):
             axes.plot([], [], color="0.4", ls=DASHED, label=f"fewer than {ENOUGH} counts")
         lowest = min(f["p"].min() for f, _, _ in frames)
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlabel="rank $r$",
-            ylabel="probability $P(f)$",
-            ylim=(lowest / 30, 2.0),
-            title=_title(counts),
-        )
+        axes.set(xscale="log", yscale="log", ylim=(lowest / 30, 2.0), title=_title(counts))
+        axes.set(xlabel="rank $r$", ylabel="probability $P(f)$")
         axes.legend()
         decades(axes)
     return figure
@@ -135,9 +129,8 @@ def _draw_ranks(axes: Axes, frame: pd.DataFrame, colour: Any, label: str, zorder
     joined = ~sure | ~sure.shift(-1, fill_value=True)  # reaches back to the solid line
     axes.plot(rank, p.where(joined), color=colour, ls=DASHED, zorder=zorder + 1)
     head = frame[frame["last"] <= 10]
-    draw_points(
-        axes, head["rank"], head["p"], up=ends(head, "p"), colour=colour, ms=2.2, zorder=zorder + 2
-    )
+    up = ends(head, "p")
+    draw_points(axes, head["rank"], head["p"], up=up, colour=colour, ms=2.2, zorder=zorder + 2)
 
 
 @kind("complexity", "Probability against LZ complexity", reads="counts")
@@ -165,14 +158,9 @@ def complexity_figure(counts: FunctionCounts, profile: ComplexityProfile | None 
             _draw_bound(axes, fit, np.array([best["lz76"].min(), best["lz76"].max()]))
         margin = 0.02 * (x[-1] - x[0])
         top = 3.0 * counts.samples**0.18  # room for the legend
-        axes.set(
-            yscale="log",
-            xlabel=COMPLEXITY,
-            ylabel="probability $P(f)$",
-            xlim=(x[0] - margin, x[-1] + margin),
-            ylim=(0.4 / counts.samples, top),
-            title=_title(counts),
-        )
+        axes.set(yscale="log", xlim=(x[0] - margin, x[-1] + margin))
+        axes.set(ylim=(0.4 / counts.samples, top), title=_title(counts))
+        axes.set(xlabel=COMPLEXITY, ylabel="probability $P(f)$")
         if profile.stride > 1:
             note = (
                 rf"beyond rank ${scientific(profile.exact_rows)}$: 1 in {profile.stride} measured"
@@ -183,13 +171,13 @@ def complexity_figure(counts: FunctionCounts, profile: ComplexityProfile | None 
     return figure
 
 
-def _draw_bound(axes: Axes, fit: BoundFit, ends: np.ndarray) -> None:
+def _draw_bound(axes: Axes, fit: BoundFit, span: np.ndarray) -> None:
     red = colours()[3]
     label = rf"bound $2^{{-a\,\tilde K-b}}$, $b={fit.b_bound:.2f}$,"
     label += f"\n$a={plus_minus(fit.a, fit.a_stderr)}$"
-    axes.plot(ends, fit(ends, bound=True), color=red, label=label, zorder=3)
+    axes.plot(span, fit(span, bound=True), color=red, label=label, zorder=3)
     label = f"least squares, $b={plus_minus(fit.b, fit.b_stderr)}$"
-    axes.plot(ends, fit(ends), color=red, lw=0.8, ls=DASHED, label=label, zorder=3)
+    axes.plot(span, fit(span), color=red, lw=0.8, ls=DASHED, label=label, zorder=3)
 
 
 def _draw_maxima(axes: Axes, best: pd.DataFrame) -> None:
@@ -202,20 +190,9 @@ def _draw_maxima(axes: Axes, best: pd.DataFrame) -> None:
         if not len(part):
             continue
         part = part.iloc[:: -(-len(part) // _MAX_MAXIMA)]
-        draw_points(
-            axes,
-            part["lz76"],
-            part["p"],
-            up=ends(part, "p"),
-            colour="black",
-            ecolor="0.2",
-            mfc=face,
-            ms=2.2,
-            mew=0.5,
-            thick=0.6,
-            label=label,
-            zorder=4,
-        )
+        look: dict[str, Any] = {"colour": "black", "ecolor": "0.2", "mfc": face, "ms": 2.2}
+        x, p, up = part["lz76"], part["p"], ends(part, "p")
+        draw_points(axes, x, p, up=up, label=label, mew=0.5, thick=0.6, zorder=4, **look)
 
 
 def _bar(figure: Figure, mesh: Any, axes: Axes) -> None:
@@ -248,20 +225,15 @@ def ones_figure(counts: FunctionCounts | WatchResult) -> Figure:
         up = ends(seen, "p")
         draw_points(axes, seen["t"], seen["p"], up=up, colour=blue, ms=2.0, label="prior", zorder=3)
         if len(missed):
-            limit = {"ls": "none", "marker": 11, "ms": 2.5, "color": "0.55", "mew": 0}
+            limit: dict[str, Any] = {"ls": "none", "marker": 11, "ms": 2.5, "mew": 0}
             label = "none seen: 95 % upper limit"
-            axes.plot(missed["t"], missed["p_high"], **limit, label=label, zorder=2)
+            axes.plot(missed["t"], missed["p_high"], color="0.55", label=label, zorder=2, **limit)
         low = max(seen["p_low"].min(), 0.3 / counts.samples)
         if len(missed):
             low = min(low, missed["p_high"].min())
-        axes.set(
-            yscale="log",
-            xlabel="number of ones $t$",
-            ylabel="probability $P(t)$",
-            xlim=(-0.03 * m, 1.03 * m),
-            ylim=(low / 3, 3.0),
-            title=_title(counts),
-        )
+        axes.set(yscale="log", xlim=(-0.03 * m, 1.03 * m), ylim=(low / 3, 3.0))
+        axes.set(title=_title(counts))
+        axes.set(xlabel="number of ones $t$", ylabel="probability $P(t)$")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if every > 1:
             axes.set_xlabel(f"number of ones $t$ (every {every}th)")
@@ -306,13 +278,8 @@ def histogram_figure(
             )
             axes.step(x, p, where="mid", color=colour, lw=0.6, alpha=0.6, zorder=2)
             lowest = min(lowest, p[p > 0].min())
-        axes.set(
-            yscale="log",
-            xlabel=COMPLEXITY,
-            ylabel=r"density $p(\tilde K)$ (1/bit)",
-            ylim=(lowest / 4, 20.0),
-            title=_title(counts),
-        )
+        axes.set(yscale="log", ylim=(lowest / 4, 20.0), title=_title(counts))
+        axes.set(xlabel=COMPLEXITY, ylabel=r"density $p(\tilde K)$ (1/bit)")
         axes.legend(loc="upper center")
         decades(axes, "y")
     return figure

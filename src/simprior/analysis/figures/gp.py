@@ -88,13 +88,8 @@ def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
         low = min(axes.get_xlim()[0], axes.get_ylim()[0])
         ends = np.array([max(low, frame.loc[frame["p"] > 0, "p_low"].min() / 2), 1.0])
         axes.plot(ends, ends, color="0.25", ls=":", lw=1.0, zorder=1, label="$y=x$")
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlabel="sampled $P(f)$",
-            ylabel="Gaussian-process $P(f)$",
-            title=title,
-        )
+        axes.set(xscale="log", yscale="log", title=title)
+        axes.set(xlabel="sampled $P(f)$", ylabel="Gaussian-process $P(f)$")
         axes.legend()
     return figure
 
@@ -113,13 +108,8 @@ def ratio_figure(frame: pd.DataFrame, title: str = "") -> Figure:
             up = ratio * np.exp(-error), ratio * np.exp(error)
             _faint_points(axes, part["p"], ratio, None, up, colour, method)
         axes.axhline(1.0, color="0.25", ls=":", lw=1.0, zorder=1)
-        axes.set(
-            xscale="log",
-            xlabel="sampled $P(f)$",
-            ylabel="Gaussian-process / sampled $P(f)$",
-            ylim=(0.0, None),
-            title=title,
-        )
+        axes.set(xscale="log", ylim=(0.0, None), title=title)
+        axes.set(xlabel="sampled $P(f)$", ylabel="Gaussian-process / sampled $P(f)$")
         axes.legend(loc="lower right")
     return figure
 
@@ -143,13 +133,15 @@ def ep_complexity_figure(frame: pd.DataFrame) -> Figure:
     depths = sorted(part["depth"].unique())
     shades = _shades(len(depths))
     markers = {"named": "D", "prior": "o", "flipped": "x"}
+    sizes: dict[str, Any] = {"ms": 2.6, "mew": 0.0}
+    thin: dict[str, Any] = {"ms": 2.8, "mew": 0.5}
     with style():
         figure, axes = new_figure()
         axes.axhline(0.0, color="0.25", lw=0.6)
         for shade, depth in zip(shades, depths, strict=True):
             for source, marker in markers.items():
                 some = part[(part["depth"] == depth) & (part["source"] == source)]
-                look = {"ms": 2.8, "mew": 0.5} if marker == "x" else {"ms": 2.6, "mew": 0.0}
+                look = thin if marker == "x" else sizes
                 x, y = some["lz76"], some["difference"]
                 axes.plot(x, y, marker, color=shade, ls="", alpha=0.7, **look)
         keys = [
@@ -161,11 +153,9 @@ def ep_complexity_figure(frame: pd.DataFrame) -> Figure:
             for s, m in markers.items()
         ]
         axes.legend(handles=keys, ncol=2, loc="lower right")
-        axes.set(
-            xlabel=r"LZ complexity $\tilde K$ (bits)",
-            ylabel=r"$\ln P_\mathrm{EP}(f)-\ln P(f)$ (nats)",
-            title=f"relu, $n={largest}$, all encodings and $\\sigma_w$",
-        )
+        axes.set_title(f"relu, $n={largest}$, all encodings and $\\sigma_w$")
+        axes.set_xlabel(r"LZ complexity $\tilde K$ (bits)")
+        axes.set_ylabel(r"$\ln P_\mathrm{EP}(f)-\ln P(f)$ (nats)")
     return figure
 
 
@@ -195,10 +185,8 @@ def ep_settings_figure(frame: pd.DataFrame) -> Figure:
             )
             axes.plot(row["median"], place, "o", color="white", mec=blue, ms=3.4, mew=0.8)
         axes.set_yticks([t[0] for t in ticks], [t[1] for t in ticks])
-        axes.set(
-            xlabel=r"$\ln P_\mathrm{EP}(f)-\ln P(f)$ (nats)",
-            title="median, 5-95 %, extremes over all other settings",
-        )
+        axes.set_title("median, 5-95 %, extremes over all other settings")
+        axes.set_xlabel(r"$\ln P_\mathrm{EP}(f)-\ln P(f)$ (nats)")
     return figure
 
 
@@ -254,12 +242,9 @@ def width_figure(frame: pd.DataFrame) -> Figure:
         for _, fit in fit_width(frame).iterrows():
             line = abs(fit["c"]) / widths
             axes.plot(widths, line, color=palette[_kind(fit["name"])], lw=0.5, zorder=1)
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlabel="width of both hidden layers",
-            ylabel=r"$|\ln P_\mathrm{width}(f)-\ln P_\mathrm{GP}(f)|$ (nats)",
-        )
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlabel("width of both hidden layers")
+        axes.set_ylabel(r"$|\ln P_\mathrm{width}(f)-\ln P_\mathrm{GP}(f)|$ (nats)")
         floor = finite.loc[finite["gap"] != 0, "gap_stderr"].min() / 2
         axes.set_ylim(max(low, floor), 1.5 * finite["gap"].abs().max())
         ticks = sorted(finite["width"].unique())

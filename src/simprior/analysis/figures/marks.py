@@ -113,7 +113,11 @@ def draw_points(
     look
         Further keywords of ``Axes.errorbar``, or of ``Axes.scatter`` where ``filled`` is given.
     """
-    bars = {"xerr": _lengths(x, across), "yerr": _lengths(y, up), "elinewidth": thick}
+    bars: dict[str, Any] = {
+        "xerr": _lengths(x, across),
+        "yerr": _lengths(y, up),
+        "elinewidth": thick,
+    }
     shade = (*colour, 0.35) if faint else look.pop("ecolor", colour)
     if filled is None:
         axes.errorbar(
@@ -251,7 +255,8 @@ def make_room(axes: Axes, x: Any, y: Any) -> None:
     found = axes.get_legend()
     if found is None:
         return
-    axes.figure.draw_without_rendering()
+    figure: Any = axes.figure
+    figure.draw_without_rendering()
     box = found.get_window_extent().transformed(axes.transAxes.inverted())
     at = axes.transLimits.transform(axes.transScale.transform(np.column_stack([x, y])))
     under = at[(at[:, 0] > box.x0 - _CLEAR) & (at[:, 0] < box.x1 + _CLEAR), 1]

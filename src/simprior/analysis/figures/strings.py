@@ -19,7 +19,7 @@ from simprior.analysis.figures.style import (
     tidy_ticks,
 )
 from simprior.analysis.hamming.gp_prediction import asymptote
-from simprior.analysis.hamming.records import load
+from simprior.analysis.hamming.output import load
 from simprior.analysis.hamming.trained import TRAINED, load_trained
 from simprior.checks import unknown
 from simprior.estimate import clopper_pearson
@@ -81,7 +81,7 @@ def distance_figure(summary: pd.DataFrame) -> Figure:
         law = r"$\sqrt{n/(2\pi\ln n)}$"
         top.plot(grid, asymptote(grid), color="0.35", ls="--", lw=0.8, label=law)
         if _has(summary, "gp_distance_low"):
-            bound = {"color": palette[1], "marker": "_", "ms": 5, "lw": 0.8}
+            bound: dict[str, Any] = {"color": palette[1], "marker": "_", "ms": 5, "lw": 0.8}
             label = "lower bound, infinite width"
             top.plot(n, summary["gp_distance_low"], **bound, label=label)
         if _has(summary, "exact_distance"):
@@ -131,7 +131,13 @@ def flips_figure(summary: pd.DataFrame, fits: pd.DataFrame) -> Figure:
             line = value["flips intercept"] + slope * x
             axes.plot(x, line, color=palette[0], lw=0.8, label=label)
         if _has(summary, "gp_flips"):
-            look = {"mfc": "none", "mec": palette[1], "ms": 5, "mew": 0.8, "zorder": 2}
+            look: dict[str, Any] = {
+                "mfc": "none",
+                "mec": palette[1],
+                "ms": 5,
+                "mew": 0.8,
+                "zorder": 2,
+            }
             axes.plot(n, summary["gp_flips"], "D", label="infinite width", **look)
         if _has(summary, "exact_flips"):
             axes.plot(n, summary["exact_flips"], color=palette[1], lw=0.8, label="exact")
