@@ -15,7 +15,7 @@ from simprior.boolean._kernel import GROUP, draw_heads
 from simprior.boolean._layers import draw_panel
 from simprior.boolean._plan import Plan, make_plan, make_scratch
 from simprior.boolean._tile import HEAD_TILE
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
 from simprior.philox import fill
 from simprior.rng import philox_key
 
@@ -36,9 +36,7 @@ class ParameterSource:
     """Draws the parameters of hidden draw k of the stream ``key``, for any k."""
 
     def __init__(self, network: Network, heads: int, key: int) -> None:
-        # the activation does not matter here; a callable has no code in the compiled kernel
-        spec = Network.from_dict({**network.to_dict(), "activation": ACTIVATIONS[0]})
-        self._plan: Plan = make_plan(spec, heads, checked=False)
+        self._plan: Plan = make_plan(network, heads, checked=False)
         self._scratch, self._buffers = make_scratch(self._plan)
         self._heads, self._key = heads, np.uint64(key)
         self._shapes = list(zip(network.fan_ins, (*network.hidden, heads), strict=True))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.activations import code_of
 from simprior.boolean import _kernel
 from simprior.boolean._plan import Plan, make_plan, make_scratch
 from simprior.boolean._table import EXTRA, export, grow
@@ -19,7 +20,7 @@ from simprior.boolean.dnf import RandomDNF, sample_dnf_chunk
 from simprior.boolean.symmetry import Symmetry, canonical, symmetries
 from simprior.boolean.truthtable import n_words, pack
 from simprior.boolean.unseen import singleton_dispersion
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
 from simprior.rng import philox_key
 from simprior.store import Written, write_table
 
@@ -55,7 +56,7 @@ class Job:
     @property
     def compiled(self) -> bool:
         """Whether the compiled kernel does the job (else torch does)."""
-        builtin = isinstance(self.model, RandomDNF) or self.model.activation in ACTIVATIONS
+        builtin = isinstance(self.model, RandomDNF) or code_of(self.model) is not None
         return builtin and self.dtype == "float32" and self.device == "cpu"
 
 

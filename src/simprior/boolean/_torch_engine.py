@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from simprior.boolean._plan import FLOAT32_SAFE, check_range
 from simprior.boolean._tasks import STREAM, Counter, Job, count_words
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import n_words
-from simprior.checks import real_array
-from simprior.errors import InputError, NumericalError
+from simprior.callables import tensor_function
+from simprior.errors import NumericalError
 from simprior.network import Network
 from simprior.rng import derive, philox_key
 
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 
 DRAWS_PER_BLOCK = 64  # hidden draws that share one generator on a device
 _ELEMENTS = 1 << 26  # largest activation tensor on a device
-
-_BUILT_IN: dict[str, Callable[[Any], Any]] = {
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "erf": torch.erf,
-    "gelu": lambda z: 0.5 * z * (1.0 + torch.erf(z * math.sqrt(0.5))),
-    "sin": torch.sin,
-    "linear": lambda z: z,
-    "step": lambda z: (z > 0).to(z.dtype),
-}
 
 
 def count_with_torch(job: Job, first: int, stop: int, counter: Counter) -> None:
@@ -68,7 +58,7 @@ def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndar
     assert isinstance(job.model, Network)
     dtype = getattr(torch, job.dtype)
     source = ParameterSource(job.model, job.heads, philox_key(job.seed, STREAM))
-    act = activation_of(job.model)
+    act = tensor_function(job.model)
     x = torch.from_numpy(input_matrix(job.model)).to(dtype)
     for cluster in range(first, stop):
         params = source.draw(cluster)
@@ -83,7 +73,7 @@ def _device_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.n
     """(first hidden draw, (draws * heads, W) packed functions), a part of a block at a time."""
     network, device, dtype = job.model, torch.device(job.device), getattr(torch, job.dtype)
     assert isinstance(network, Network)
-    act = activation_of(network)
+    act = tensor_function(network)
     x = torch.from_numpy(input_matrix(network)).to(device, dtype)
     widest = max((*network.hidden, job.heads))
     part = max(1, min(DRAWS_PER_BLOCK, _ELEMENTS // (network.m * widest)))
@@ -144,44 +134,6 @@ def _check_finite(values: Tensor, what: str) -> None:
             f"{what} gave NaN or infinity: expected finite numbers; "
             "check the activation's domain, or lower sigma_w and sigma_b"
         )
-
-
-def activation_of(network: Network) -> Callable[[Tensor], Tensor]:
-    """The activation as a function of tensors; user callables are checked on every call."""
-    user = network.activation_callable()
-    if user is None:
-        return _BUILT_IN[str(network.activation)]
-
-    def call(z: Tensor) -> Tensor:
-        try:
-            out = user(z)
-        except (Exception, SystemExit):  # perhaps a function of numpy arrays
-            out = _call_with_numpy(user, z, network.activation_name)
-        if not isinstance(out, torch.Tensor) or out.is_complex():
-            out = torch.from_numpy(
-                real_array(f"output of activation {network.activation_name}", out)
-            )
-        if out.shape != z.shape:
-            raise NumericalError(
-                f"activation {network.activation_name} gave shape {tuple(out.shape)} for "
-                f"{tuple(z.shape)}: expected an elementwise function; vectorise it"
-            )
-        return out.to(z.device, z.dtype)
-
-    return call
-
-
-def _call_with_numpy(user: Callable[[Any], Any], z: Tensor, name: str) -> Any:
-    try:
-        return np.asarray(user(z.cpu().numpy()), dtype=np.float64)
-    except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"activation={name}",
-            f"an elementwise function of tensors or arrays (it raised {type(error).__name__}: "
-            f"{reason})",
-            "vectorise it, for example with torch or numpy operations",
-        ) from None
 
 
 def pack_signs(z: Tensor) -> np.ndarray:

@@ -10,14 +10,12 @@ are ``[rows][pad16(width)]`` at ``hoff[l]`` of H, D, Z. ``net`` is the tuple of 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
-from simprior.boolean._layers import ERF, GELU, RELU, SIN, TANH
+from simprior.compiled_activations import activate_with_slope
 from simprior.training._gemm import dot16, gemm, transpose16
-from simprior.vecmath import erf_f32, exp_f32, log_f32, sincos_turn_f32, tanh_f32
+from simprior.vecmath import exp_f32, log_f32
 
 BLOCK_ROWS = 32
 CE, MSE01, MSEPM, HINGE = range(4)
@@ -25,52 +23,6 @@ CE, MSE01, MSEPM, HINGE = range(4)
 _FAST = {"contract", "nsz"}
 _f = np.float32
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
-_SQRT_HALF = np.float32(math.sqrt(0.5))
-_TWO_PI_HALF = np.float32(2.0 / math.sqrt(math.pi))
-_DENSITY = np.float32(1.0 / math.sqrt(2.0 * math.pi))
-
-
-@njit(inline="always")
-def _sincos(x):
-    turns = np.float64(x) * 0.15915494309189535
-    frac = turns - np.floor(turns)
-    word = np.uint32(np.uint64(np.int64(frac * 4294967296.0 + 0.5)) & np.uint64(0xFFFFFFFF))
-    return sincos_turn_f32(word)
-
-
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
-def activate(h, d, start, count, code):
-    """h <- f(h) and d <- f'(h) on ``[start : start + count]``, f the activation ``code``."""
-    a, n = np.uint64(start), np.uint64(count)
-    if code == RELU:
-        for i in range(a, a + n):
-            x = h[i]
-            h[i] = x if x > _ZERO else _ZERO
-            d[i] = _ONE if x > _ZERO else _ZERO
-    elif code == TANH:
-        for i in range(a, a + n):
-            y = tanh_f32(h[i])
-            h[i] = y
-            d[i] = _ONE - y * y
-    elif code == ERF:
-        for i in range(a, a + n):
-            x = h[i]
-            h[i] = erf_f32(x)
-            d[i] = _TWO_PI_HALF * exp_f32(-x * x)
-    elif code == GELU:
-        for i in range(a, a + n):
-            x = h[i]
-            phi = _HALF * (_ONE + erf_f32(x * _SQRT_HALF))
-            h[i] = x * phi
-            d[i] = phi + x * _DENSITY * exp_f32(-_HALF * x * x)
-    elif code == SIN:
-        for i in range(a, a + n):
-            s, c = _sincos(h[i])
-            h[i] = s
-            d[i] = c
-    else:
-        for i in range(a, a + n):
-            d[i] = _ONE
 
 
 @njit(nogil=True)
@@ -86,7 +38,7 @@ def forward(P, net, x, x_row, rows, H, D, z):
             source, source_row, 4, p + 4 * off[l], 4 * cols, target, 4 * cols, p + 4 * boff[l], 0,
             rows, cols, widths[l],
         )  # fmt: skip
-        activate(H, D, hoff[l + 1], rows * cols, code)
+        activate_with_slope(code, H, D, hoff[l + 1], rows * cols)
         source, source_row = target, 4 * cols
     bias = P[boff[depth]]
     for s in range(rows):
@@ -109,7 +61,7 @@ def transpose_weights(P, net, T):
 
 @njit(nogil=True, fastmath=_FAST)
 def _scaled(Z, D, start, rows, width, pad):
-    """Delta = dL/dh times f', zero on padded units (whose dL/dh is rubbish)."""
+    """Delta = dL/dh times f', zero on padded units, whose dL/dh is not meaningful."""
     for s in range(rows):
         at = np.uint64(start + s * pad)
         for i in range(at, at + np.uint64(width)):

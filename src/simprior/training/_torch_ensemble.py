@@ -8,15 +8,14 @@ up to float32 rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from simprior.boolean.truthtable import n_words, pack
-from simprior.errors import InputError
-from simprior.network import Network, called
+from simprior.callables import tensor_function
+from simprior.network import Network
 from simprior.training._torch_update import Rule
 from simprior.training.losses import threshold
 from simprior.training.members import Source
@@ -25,27 +24,6 @@ from simprior.training.targets import Problem
 
 MEMBERS = {"cpu": 256, "cuda": 4096}
 _STAGE = 1 << 62
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "relu": torch.relu, "tanh": torch.tanh, "erf": torch.erf, "sin": torch.sin,
-    "gelu": torch.nn.functional.gelu, "linear": lambda z: z,
-    "step": lambda z: (z > 0).to(z.dtype),
-}  # fmt: skip
-
-
-def check_activation(network: Network) -> None:
-    """Refuse a user's activation that cannot be trained, before the training."""
-    user = network.activation_callable()
-    if user is None:
-        return
-    probe = torch.tensor([[-1.5, -0.25, 0.0], [0.5, 1.0, 2.0]], requires_grad=True)
-    value = called(user, network.activation_name)(probe)
-    good = isinstance(value, torch.Tensor) and value.shape == probe.shape
-    if not good or not torch.isfinite(value).all():
-        raise InputError(
-            f"activation={network.activation_name}",
-            "an elementwise function of torch tensors with finite values",
-            "check it on torch.linspace(-2, 2, 5)",
-        )
 
 
 class Batch:
@@ -54,12 +32,7 @@ class Batch:
     def __init__(self, network: Network) -> None:
         self.shapes = list(zip(network.fan_ins, (*network.hidden, 1), strict=True))
         self.size = sum((f + 1) * k for f, k in self.shapes)
-        found = network.activation_callable()
-        self.activation = (
-            _ACTIVATIONS[str(network.activation)]
-            if found is None
-            else (called(found, network.activation_name))
-        )
+        self.activation = tensor_function(network)
 
     def __call__(self, P: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Pre-activations (E, B) of inputs (E, B, d) or (1, B, d)."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from simprior.engine import run_tasks
 from simprior.errors import InputError
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
 from simprior.rng import philox_key
 from simprior.training import _member as kernel
 from simprior.training import _random
@@ -64,8 +64,7 @@ class Source:
     """Random choices of the members of ``(network, seed)``, for any member."""
 
     def __init__(self, network: Network, seed: int) -> None:
-        # the activation does not matter here; a callable has no code in the compiled kernel
-        self._network = replace(network, activation=ACTIVATIONS[0])
+        self._network = network
         self._net, length = geometry(self._network)
         self._init, self._order, self._noise, self._labels = (
             np.uint64(philox_key(seed, name)) for name in STREAMS

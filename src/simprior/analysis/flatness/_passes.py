@@ -9,15 +9,19 @@ Computation 1994) in place of autograd: what depends on the point alone is kept 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from simprior.analysis.flatness._activation import derivatives, value
+from simprior.activations import has_gradient
+from simprior.callables import differentiable, tensor_derivatives
+from simprior.errors import InputError
 from simprior.network import Network
 
 Tensor = torch.Tensor
 Layer = tuple[Tensor, Tensor]
+NEED = "the measures of trained weights"
 
 
 def loss_values(name: str, z: Tensor, y: Tensor) -> Tensor:
@@ -69,12 +73,25 @@ class Passes:
         self.network = network
         self.shapes = list(zip(network.fan_ins, (*network.hidden, 1), strict=True))
         self.size = sum((f + 1) * k for f, k in self.shapes)
-        self.activation = value(network)
+        self.activation = differentiable(network, NEED)
 
     @property
     def units(self) -> int:
         """Units of all layers together: numbers kept an example and network."""
         return sum(k for _, k in self.shapes)
+
+    def derivatives(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]:
+        """(u, phi(u)) -> (phi'(u), phi''(u) or None), at a kink as torch's autograd has it.
+
+        Raises :class:`InputError` for ``step``, which has no useful gradient.
+        """
+        if not has_gradient(self.network):
+            raise InputError(
+                f"activation={self.network.activation_name!r}",
+                "an activation with a gradient",
+                "leave out measures that need gradients (sharpness, hessian, fisher, relative)",
+            )
+        return tensor_derivatives(self.network, NEED)
 
     def layers(self, P: Tensor) -> list[Layer]:
         """Views (N, fan_in, width) and (N, 1, width) of every layer."""
@@ -97,7 +114,7 @@ class Passes:
 
     def point(self, P: Tensor, X: Tensor, y: Tensor, loss: str) -> Point:
         """Forward and backward pass at P; ``y`` is (k,) or (N, k)."""
-        derive = derivatives(self.network)
+        derive = self.derivatives()
         layers, inputs = self.layers(P), [X.expand(len(P), -1, -1)]
         first: list[Tensor] = []
         second: list[Tensor | None] = []

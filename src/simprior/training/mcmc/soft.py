@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior import rng
+from simprior.activations import has_gradient
 from simprior.boolean.blocks import Clock, Piece, check_rows, run_chains
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack
+from simprior.callables import differentiable
 from simprior.checks import NETWORK, Number, Updates, Whole, checked, finite, shown
 from simprior.engine import Progress
 from simprior.errors import InputError
@@ -50,21 +52,21 @@ class SoftTarget:
     def __init__(self, network: Network, given: TrainingSet, beta: float) -> None:
         import torch
 
-        from simprior.boolean._torch_engine import activation_of
-
         if network.weight_dist != "gaussian":
             raise InputError(
                 f"weight_dist={network.weight_dist!r}", "gaussian", "use rejection for other laws"
             )
-        if network.activation == "step":
+        if not has_gradient(network):
             raise InputError(
-                "activation='step'", "an activation with a gradient", "use slice sampling"
+                f"activation={network.activation_name!r}",
+                "an activation with a gradient",
+                "use slice sampling",
             )
         self.beta = check_beta(beta)
         x = torch.from_numpy(input_matrix(network))
         self._all, self._train = x, x[torch.from_numpy(given.index)]
         self._sign = torch.from_numpy(2.0 * given.bits.astype(float) - 1.0)
-        self._act = activation_of(network)
+        self._act = differentiable(network, "a soft likelihood")
         self._layers = [
             (fan_in, width, sw / math.sqrt(fan_in), sb)
             for fan_in, width, sw, sb in zip(
