@@ -12,6 +12,8 @@ import torch
 
 import simprior as sp
 from simprior.activations import ACTIVATIONS, Activation, register
+from simprior.boolean.inputs import bit_matrix
+from simprior.boolean.truthtable import unpack
 from simprior.errors import InputError
 from simprior.gp.kernels import nngp, ntk
 from simprior.network import Network
@@ -19,6 +21,7 @@ from simprior.training.mcmc import hmc_posterior, rejection_posterior, slice_pos
 from simprior.training.mcmc.nuts import run_nuts
 from simprior.training.mcmc.soft import SoftTarget
 from simprior.training.mcmc.training_set import make_training_set
+from simprior.training.members import Source
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 SAME = {"n": 3, "hidden": (6,), "sigma_b": 0.5}
@@ -102,3 +105,16 @@ def test_numpy_callables_sample_and_give_kernels(function: Any) -> None:
     np.testing.assert_allclose(nngp(network, X), nngp(tensors, X), rtol=1e-12)
     kept = rejection_posterior(network, [0, 3], [0, 1], 50)
     assert kept.samples >= 50
+
+
+def test_guess_and_check_draws_step_networks() -> None:
+    # as a step of a hidden unit, f(z) in {0, 1}, not z itself; errors are those of the functions
+    network = Network(activation="step", **SAME)
+    options = {"optimizer": "guess-and-check", "max_epochs": 5000}
+    found = sp.train(network, **{**TASK, **options})
+    assert found.fitted.all()
+    for word, draws, member in zip(found.words, found.steps, range(4), strict=True):
+        drawn = Source(network, 1).parameters((member << 32) + int(draws) - 1)
+        hidden = (bit_matrix(3) @ drawn.weights[0] + drawn.biases[0] > 0).astype(float)
+        table = (hidden @ drawn.weights[1] + drawn.biases[1])[:, 0] > 0
+        assert np.array_equal(unpack(word[None], 8)[0], table)

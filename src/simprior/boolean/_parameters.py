@@ -6,8 +6,6 @@ torch engine, for tests, and for anyone who wants to look at network number k of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numba import njit
 
@@ -16,20 +14,9 @@ from simprior.boolean._layers import draw_panel
 from simprior.boolean._plan import Plan, make_plan, make_scratch
 from simprior.boolean._tile import HEAD_TILE
 from simprior.network import Network
+from simprior.parameters import Parameters, shapes_of
 from simprior.philox import fill
 from simprior.rng import philox_key
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Weights and biases of one hidden draw and its heads, float32.
-
-    ``weights[l]`` is (fan_in, fan_out) and ``biases[l]`` (fan_out,); the last layer has one column
-    a head. Scales are included: z = h @ weights[l] + biases[l].
-    """
-
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
 
 
 class ParameterSource:
@@ -39,7 +26,7 @@ class ParameterSource:
         self._plan: Plan = make_plan(network, heads, checked=False)
         self._scratch, self._buffers = make_scratch(self._plan)
         self._heads, self._key = heads, np.uint64(key)
-        self._shapes = list(zip(network.fan_ins, (*network.hidden, heads), strict=True))
+        self._shapes = shapes_of(network, heads)
 
     def draw(self, cluster: int) -> Parameters:
         """Parameters of hidden draw ``cluster``."""

@@ -24,6 +24,7 @@ from simprior.boolean.truthtable import n_words
 from simprior.callables import tensor_function
 from simprior.errors import NumericalError
 from simprior.network import Network
+from simprior.parameters import forward, plain_affine
 from simprior.rng import derive, philox_key
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndar
             (torch.from_numpy(w).to(dtype), torch.from_numpy(b).to(dtype))
             for w, b in zip(params.weights, params.biases, strict=True)
         ]
-        yield cluster, pack_signs(forward(x, layers, act).T)
+        yield cluster, pack_signs(_outputs(x, layers, act).T)
 
 
 def _device_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -85,7 +86,7 @@ def _device_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.n
             layers = _random_layers(network, part, job.heads, generator, dtype)
             if at >= stop or at + part <= first:
                 continue
-            out = forward(x, layers, act).transpose(1, 2)  # (draws, heads, m)
+            out = _outputs(x, layers, act).transpose(1, 2)  # (draws, heads, m)
             out = out[max(0, first - at) : stop - at].reshape(-1, network.m)
             yield max(at, first), pack_signs(out)
 
@@ -114,26 +115,21 @@ def _draw(
     return (2.0 * u - 1.0) * math.sqrt(3.0)
 
 
-def forward(
+def _outputs(
     x: Tensor, layers: list[tuple[Tensor, Tensor]], activation: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """Outputs z of shape (..., m, heads); :class:`NumericalError` if anything is not finite."""
-    h = x
-    for number, (w, b) in enumerate(layers):
-        z = h @ w + b
-        if number < len(layers) - 1:
-            h = activation(z)
-            _check_finite(h, f"the activation of hidden layer {number + 1}")
-    _check_finite(z, "the output")
-    return z
 
+    def check_finite(values: Tensor, number: int) -> None:
+        if not torch.isfinite(values).all():
+            hidden = f"the activation of hidden layer {number}"
+            raise NumericalError(
+                f"{hidden if number < len(layers) else 'the output'} gave NaN or infinity: "
+                "expected finite numbers; check the activation's domain, or lower sigma_w and "
+                "sigma_b"
+            )
 
-def _check_finite(values: Tensor, what: str) -> None:
-    if not torch.isfinite(values).all():
-        raise NumericalError(
-            f"{what} gave NaN or infinity: expected finite numbers; "
-            "check the activation's domain, or lower sigma_w and sigma_b"
-        )
+    return forward(x, layers, activation, plain_affine, check_finite)
 
 
 def pack_signs(z: Tensor) -> np.ndarray:

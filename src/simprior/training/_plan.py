@@ -108,7 +108,7 @@ def _rule(spec: TrainSpec, size: int) -> np.ndarray:
     rule = np.zeros(9, np.int64)
     name = spec.optimizer.rule
     rule[kernel.R_OPTIMIZER] = CODES.index(name) if name in CODES else 0
-    rule[kernel.R_LOSS] = LOSSES.index(spec.loss)
+    rule[kernel.R_LOSS] = list(LOSSES).index(spec.loss)
     rule[kernel.R_BATCH] = spec.batch(size)
     rule[kernel.R_STOP] = STOPS.index(spec.stop.kind)
     rule[kernel.R_STOP_N] = int(spec.stop.value) if spec.stop.kind == "epochs" else 0

@@ -10,19 +10,20 @@ are ``[rows][pad16(width)]`` at ``hoff[l]`` of H, D, Z. ``net`` is the tuple of 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-from simprior.compiled_activations import activate_with_slope
+from simprior.compiled_activations import activate_with_slope, choose
 from simprior.training._gemm import dot16, gemm, transpose16
-from simprior.vecmath import exp_f32, log_f32
+from simprior.training.losses import LOSSES
 
 BLOCK_ROWS = 32
-CE, MSE01, MSEPM, HINGE = range(4)
 
 _FAST = {"contract", "nsz"}
 _f = np.float32
-_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
+_ZERO = np.float32(0.0)
 
 
 @njit(nogil=True)
@@ -129,39 +130,45 @@ def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
             _scaled(Z, D, hoff[l], rows, widths[l], back)
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def _gradient_loop(derivative: Any) -> Any:
+    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    def loop(z, y, dz, rows, scale):
+        for s in range(np.uint64(rows)):
+            dz[s] = scale * derivative(z[s], y[s])
+
+    return loop
+
+
+def _value_loop(value: Any) -> Any:
+    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    def loop(z, y, out, rows):
+        for s in range(np.uint64(rows)):
+            out[s] = value(z[s], y[s])
+
+    return loop
+
+
+_COMPILED = [loss.compiled() for loss in LOSSES.values()]
+_gradient_of = choose([_gradient_loop(derivative) for _, derivative in _COMPILED])
+_value_of = choose([_value_loop(value) for value, _ in _COMPILED])
+_THRESHOLDS = tuple(_f(loss.threshold) for loss in LOSSES.values())
+
+
+@njit(nogil=True)
 def loss_gradient(z, y, dz, rows, padded, scale, loss):
     """dz[s] = scale d loss / d z of ``rows`` samples with labels y (0 or 1); 0 up to ``padded``."""
-    n = np.uint64(rows)
-    if loss == CE:
-        for s in range(n):
-            dz[s] = scale * (_ONE / (_ONE + exp_f32(-z[s])) - y[s])
-    elif loss == MSE01:
-        for s in range(n):
-            dz[s] = scale * _f(2.0) * (z[s] - y[s])
-    elif loss == MSEPM:
-        for s in range(n):
-            dz[s] = scale * _f(2.0) * (z[s] - (_f(2.0) * y[s] - _ONE))
-    else:
-        for s in range(n):
-            t = _f(2.0) * y[s] - _ONE
-            dz[s] = -scale * t if t * z[s] < _ONE else _ZERO
-    for s in range(n, np.uint64(padded)):
+    _gradient_of(loss, z, y, dz, rows, scale)
+    for s in range(np.uint64(rows), np.uint64(padded)):
         dz[s] = _ZERO
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@njit(nogil=True)
 def loss_values(z, y, out, rows, loss):
     """Loss of each sample (float32), label y 0 or 1."""
-    for s in range(np.uint64(rows)):
-        a, t = z[s], _f(2.0) * y[s] - _ONE
-        if loss == CE:
-            # -ln sigmoid(t a), without overflow
-            b = -t * a
-            out[s] = max(b, _ZERO) + log_f32(_ONE + exp_f32(-abs(b)))
-        elif loss == MSE01:
-            out[s] = (a - y[s]) * (a - y[s])
-        elif loss == MSEPM:
-            out[s] = (a - t) * (a - t)
-        else:
-            out[s] = max(_ONE - t * a, _ZERO)
+    _value_of(loss, z, y, out, rows)
+
+
+@njit(nogil=True)
+def threshold_of(loss):
+    """The class is 1 iff the output is above this."""
+    return _THRESHOLDS[loss]

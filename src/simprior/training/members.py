@@ -15,6 +15,7 @@ import numpy as np
 from simprior.engine import run_tasks
 from simprior.errors import InputError
 from simprior.network import Network
+from simprior.parameters import Parameters
 from simprior.rng import philox_key
 from simprior.training import _member as kernel
 from simprior.training import _random
@@ -27,37 +28,11 @@ from simprior.training.targets import Problem
 _TORCH_CHUNK = 256
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """``weights[l]`` (fan_in, width) and ``biases[l]`` (width,), float32; the output has width 1:
-    z = h @ weights[l] + biases[l]."""
-
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
-
-    @classmethod
-    def of(cls, P: np.ndarray, network: Network) -> Parameters:
-        """From a padded parameter vector of the compiled kernel."""
-        parts = [P[index] for index in slices(network)]
-        return cls(
-            tuple(w.reshape(f, -1) for w, f in zip(parts[::2], network.fan_ins, strict=True)),
-            tuple(parts[1::2]),
-        )
-
-    @classmethod
-    def from_flat(cls, flat: np.ndarray, network: Network) -> Parameters:
-        """Inverse of :meth:`flat`."""
-        weights, biases, at = [], [], 0
-        for fan_in, width in zip(network.fan_ins, (*network.hidden, 1), strict=True):
-            weights.append(flat[at : at + fan_in * width].reshape(fan_in, width))
-            biases.append(flat[at + fan_in * width : at + (fan_in + 1) * width])
-            at += (fan_in + 1) * width
-        return cls(tuple(weights), tuple(biases))
-
-    def flat(self) -> np.ndarray:
-        """(p,) all parameters: weights (row-major), then biases, layer by layer."""
-        pairs = zip(self.weights, self.biases, strict=True)
-        return np.concatenate([part.ravel() for pair in pairs for part in pair])
+def unpadded(P: np.ndarray, network: Network) -> Parameters:
+    """Parameters in a padded vector of the compiled kernel."""
+    parts = [P[index] for index in slices(network)]
+    weights = (w.reshape(f, -1) for w, f in zip(parts[::2], network.fan_ins, strict=True))
+    return Parameters(tuple(weights), tuple(parts[1::2]))
 
 
 class Source:
@@ -84,7 +59,7 @@ class Source:
             self._P, self._net, scales, ratios, n.weight_dist == "uniform", np.uint64(member),
             self._init, self._flat, self._buf, self._words,
         )  # fmt: skip
-        return Parameters.of(self._P.copy(), n)
+        return unpadded(self._P.copy(), n)
 
     def order(self, member: int, epoch: int, size: int) -> np.ndarray:
         """(size,) order of the examples in an epoch (from 0) of ``member``."""
@@ -111,7 +86,7 @@ class Source:
         """Standard normals added at step ``step`` (from 1) by SGLD and Entropy-SGD."""
         out = np.zeros_like(self._P)
         _random.draw_noise(out, step, np.uint64(member), self._noise, self._buf, self._words)
-        return Parameters.of(out, self._network)
+        return unpadded(out, self._network)
 
 
 def trained_parameters(spec: TrainSpec, problem: Problem, member: int, steps: int) -> Parameters:
