@@ -6,24 +6,22 @@ The spec says what determines the distribution over functions and nothing else; 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from simprior.activations import ACTIVATIONS
+from simprior.callables import import_activation
 from simprior.checks import Table, finite, real_array, shown
-from simprior.errors import InputError, SimpriorError
+from simprior.errors import InputError
 from simprior.memory import check_fits
 
-ACTIVATIONS = ("relu", "tanh", "erf", "gelu", "sin", "linear", "step")
 ENCODINGS = ("01", "pm1")
 WEIGHT_DISTS = ("gaussian", "uniform")
 MAX_BITS = 16
@@ -156,8 +154,10 @@ class Network:
             module = self.activation.partition(":")[0]
             logging.getLogger("simprior").warning(
                 "importing the module %s, which the run names as its activation (%s): "
-                "its code is executed", module, self.activation,
-            )  # fmt: skip
+                "its code is executed",
+                module,
+                self.activation,
+            )
         return import_activation(self.activation)
 
     def check_storable(self) -> None:
@@ -203,7 +203,7 @@ class Network:
                 raise InputError(
                     f"network.{key}={shown(values[key])}", f"one of {sorted(known)}", "remove it"
                 )
-        given = values.get("activation", ACTIVATIONS[0])
+        given = values.get("activation", "relu")
         if isinstance(given, str) and given not in ACTIVATIONS:
             values = {**values, "activation": NamedActivation(given)}
         return cls(**values)
@@ -228,88 +228,6 @@ def check_size(network: Network, copies: int = 1) -> None:
     need = max(4.0 * width * (fan_in + network.m) for fan_in, width in widths)
     what = f"hidden={shown(network.hidden)} on {network.m} inputs"
     check_fits(what, copies * need, "pass smaller --hidden")
-
-
-def called(user: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
-    """``user``, with whatever it raises turned into an :class:`InputError` that names it."""
-
-    def call(x: Any) -> Any:
-        try:
-            return user(x)
-        except (SimpriorError, MemoryError):
-            raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit, and what a module makes of its own
-            raise InputError(
-                f"activation={name}",
-                f"a function that can be called (it raised {type(error).__name__}: {error})",
-                "vectorise it, for example with torch operations",
-            ) from error
-
-    return call
-
-
-def import_activation(path: str) -> Callable[[Any], Any]:
-    """Resolve ``"package.module:name"`` to a callable; :class:`InputError` if there is none.
-
-    Modules in the working directory are found, as with ``python -m``.
-    """
-    module, _, name = path.partition(":")
-    try:
-        with _working_directory():
-            found = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (AttributeError, ModuleNotFoundError) as error:
-        found = None  # type: ignore[assignment]
-        if isinstance(error, ModuleNotFoundError) and not _part_of(error.name, module):
-            raise _broken_module(path, error) from error
-    except (ValueError, TypeError) as error:  # "" and ".name" are no modules
-        found = None  # type: ignore[assignment]
-        if module.strip("."):
-            raise _broken_module(path, error) from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit, and what a module makes of its own
-        raise _broken_module(path, error) from error
-    if not name or not callable(found):
-        raise InputError(
-            f"activation={path!r}",
-            f"one of {', '.join(ACTIVATIONS)} or an import path module:function",
-            "check the spelling, e.g. torch.nn.functional:silu",
-        )
-    return found
-
-
-@contextlib.contextmanager
-def _working_directory() -> Iterator[None]:
-    """Put the working directory first where modules are looked for; afterwards it stays, last."""
-    here = str(Path.cwd())
-    if here in sys.path or "" in sys.path:
-        yield
-        return
-    sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(here)
-        sys.path.append(here)
-
-
-def _part_of(missing: str | None, module: str) -> bool:
-    """Whether the module that was not found is the one asked for, or a package of it."""
-    return missing is None or module == missing or module.startswith(f"{missing}.")
-
-
-def _broken_module(path: str, error: BaseException) -> InputError:
-    return InputError(
-        f"activation={path!r}",
-        f"a module that can be imported (it raised {type(error).__name__}: {error})",
-        "correct the module, and keep what a script does under if __name__ == '__main__':",
-    )
 
 
 def _columns(n: int, inputs: np.ndarray) -> int:

@@ -13,37 +13,8 @@ from numba import njit
 
 from simprior.boolean._table import popcount
 from simprior.boolean._tile import relu_tile, store_tile
+from simprior.compiled_activations import RELU, activate
 from simprior.philox import BLOCK, fill
-from simprior.vecmath import erf_f32, sin_f32, tanh_f32
-
-RELU, TANH, ERF, GELU, SIN, LINEAR, STEP = range(7)
-_FASTMATH = {"contract", "nsz"}
-_SQRT_HALF = np.float32(np.sqrt(0.5))
-
-
-@njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
-def activate(z, start, count, code):
-    """Apply activation ``code`` in place to ``z[start : start + count]`` (float32)."""
-    a = np.uint64(start)
-    n = np.uint64(count)
-    if code == RELU:
-        for i in range(a, a + n):
-            z[i] = z[i] if z[i] > np.float32(0.0) else np.float32(0.0)
-    elif code == TANH:
-        for i in range(a, a + n):
-            z[i] = tanh_f32(z[i])
-    elif code == ERF:
-        for i in range(a, a + n):
-            z[i] = erf_f32(z[i])
-    elif code == GELU:
-        for i in range(a, a + n):
-            z[i] = np.float32(0.5) * z[i] * (np.float32(1.0) + erf_f32(z[i] * _SQRT_HALF))
-    elif code == SIN:
-        for i in range(a, a + n):
-            z[i] = sin_f32(z[i])
-    elif code == STEP:
-        for i in range(a, a + n):
-            z[i] = np.float32(1.0) if z[i] > np.float32(0.0) else np.float32(0.0)
 
 
 @njit(nogil=True)
@@ -87,5 +58,5 @@ def dense_layer(
             _mark(np.int64(mask), first, width, b, pad, idx, cnt, alive)
         else:
             store_tile(nt, w.ctypes.data, args_h, args_idx, cnt_in[b], fan_in, out, 0)
-            activate(h, (b * pad + first) * 16, nt * 16, code)
+            activate(code, h, (b * pad + first) * 16, nt * 16)
             _mark(np.int64((1 << nt) - 1), first, width, b, pad, idx, cnt, alive)

@@ -6,8 +6,6 @@ torch engine, for tests, and for anyone who wants to look at network number k of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numba import njit
 
@@ -16,33 +14,20 @@ from simprior.boolean._layers import draw_panel
 from simprior.boolean._plan import Plan, make_plan, make_scratch
 from simprior.boolean._tile import HEAD_TILE
 from simprior.boolean.job import STREAM
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
+from simprior.parameters import Parameters, shapes_of
 from simprior.philox import fill
 from simprior.rng import philox_key
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Weights and biases of one hidden draw and its heads, float32.
-
-    ``weights[l]`` is (fan_in, fan_out) and ``biases[l]`` (fan_out,); the last layer has one column
-    a head. Scales are included: z = h @ weights[l] + biases[l].
-    """
-
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
 
 
 class ParameterSource:
     """Draws the parameters of hidden draw k of the stream ``key``, for any k."""
 
     def __init__(self, network: Network, heads: int, key: int) -> None:
-        # the activation does not matter here; a callable has no code in the compiled kernel
-        spec = Network.from_dict({**network.to_dict(), "activation": ACTIVATIONS[0]})
-        self._plan: Plan = make_plan(spec, heads, checked=False)
+        self._plan: Plan = make_plan(network, heads, checked=False)
         self._scratch, self._buffers = make_scratch(self._plan)
         self._heads, self._key = heads, np.uint64(key)
-        self._shapes = list(zip(network.fan_ins, (*network.hidden, heads), strict=True))
+        self._shapes = shapes_of(network, heads)
 
     def draw(self, cluster: int) -> Parameters:
         """Parameters of hidden draw ``cluster``."""

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from simprior.activations import code_of, entry_of
 from simprior.boolean._kernel import GROUP
 from simprior.boolean._tile import LANES, tile_width
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import n_words
 from simprior.errors import InputError
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
 
 FLOAT32_SAFE = 1e30
 _SINE_SAFE = 1e6  # the phase of a larger float32 is rounding error
@@ -56,7 +57,7 @@ def make_plan(network: Network, heads: int, keep_shift: int = 0, checked: bool =
     tiles = np.array([tile_width(w) for w in network.hidden], np.int64)
     widths = np.array(network.hidden, np.int64)
     pads = (widths + tiles - 1) // tiles * tiles if depth else widths
-    code = ACTIVATIONS.index(str(network.activation))
+    code = code_of(network) or 0
     scales = np.array([s / math.sqrt(f) for s, f in zip(network.sigma_ws, fan_ins, strict=True)])
     ratios = np.array(network.sigma_bs) / scales
     arch = (widths, pads, tiles, code, network.weight_dist == "uniform")
@@ -118,20 +119,22 @@ def check_range(network: Network, limit: float = FLOAT32_SAFE) -> None:
     (products would underflow, and functions would silently turn into constants).
     """
     floor, x = 1.0 / limit, np.abs(input_matrix(network))
+    entry = entry_of(network)
+    periodic, bounded = (entry.periodic, entry.bounded) if entry else (False, False)
     size, low = float(x.max()), float(x[x > 0].min(initial=1.0))
     sine = _SINE_SAFE if limit <= FLOAT32_SAFE else _SINE_SAFE**2
     for layer, (sw, sb, fan_in) in enumerate(
         zip(network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True)
     ):
         scale, inner = sw / math.sqrt(fan_in), layer < network.depth
-        top = sine if network.activation == "sin" and inner else limit
+        top = sine if periodic and inner else limit
         size = _TAIL * (sb + sw * math.sqrt(fan_in) * size)
         if not size < top:
             _refuse_range(network, f"below {top:g}", layer, size)
         low = max(sb, scale * low if layer == 0 else sw / 2.0 * low)
         if low < floor or scale < floor or 0 < sb < floor or sb > limit * scale:
             _refuse_range(network, f"above {floor:g}", layer, min(low, scale))
-        if network.activation in ("tanh", "erf", "sin", "step"):
+        if bounded:
             size, low = 1.0, 1.0 if network.activation == "step" else min(low, 1.0)
 
 

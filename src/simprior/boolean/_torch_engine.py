@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from simprior.boolean.inputs import input_matrix
 from simprior.boolean.job import STREAM, Job
 from simprior.boolean.rows import Counter, count_words
 from simprior.boolean.truthtable import n_words
-from simprior.checks import real_array
-from simprior.errors import InputError, NumericalError
+from simprior.callables import tensor_function
+from simprior.errors import NumericalError
 from simprior.network import Network
+from simprior.parameters import forward, plain_affine
 from simprior.rng import derive, philox_key
 
 if TYPE_CHECKING:
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
 
 DRAWS_PER_BLOCK = 64  # hidden draws that share one generator on a device
 _ELEMENTS = 1 << 26  # largest activation tensor on a device
-
-_BUILT_IN: dict[str, Callable[[Any], Any]] = {
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "erf": torch.erf,
-    "gelu": lambda z: 0.5 * z * (1.0 + torch.erf(z * math.sqrt(0.5))),
-    "sin": torch.sin,
-    "linear": lambda z: z,
-    "step": lambda z: (z > 0).to(z.dtype),
-}
 
 
 def count_with_torch(job: Job, first: int, stop: int, counter: Counter) -> None:
@@ -69,7 +60,7 @@ def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndar
     assert isinstance(job.model, Network)
     dtype = getattr(torch, job.dtype)
     source = ParameterSource(job.model, job.heads, philox_key(job.seed, STREAM))
-    act = activation_of(job.model)
+    act = tensor_function(job.model)
     x = torch.from_numpy(input_matrix(job.model)).to(dtype)
     for cluster in range(first, stop):
         params = source.draw(cluster)
@@ -77,14 +68,14 @@ def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndar
             (torch.from_numpy(w).to(dtype), torch.from_numpy(b).to(dtype))
             for w, b in zip(params.weights, params.biases, strict=True)
         ]
-        yield cluster, pack_signs(forward(x, layers, act).T)
+        yield cluster, pack_signs(_outputs(x, layers, act).T)
 
 
 def _device_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
     """(first hidden draw, (draws * heads, W) packed functions), a part of a block at a time."""
     network, device, dtype = job.model, torch.device(job.device), getattr(torch, job.dtype)
     assert isinstance(network, Network)
-    act = activation_of(network)
+    act = tensor_function(network)
     x = torch.from_numpy(input_matrix(network)).to(device, dtype)
     widest = max((*network.hidden, job.heads))
     part = max(1, min(DRAWS_PER_BLOCK, _ELEMENTS // (network.m * widest)))
@@ -96,7 +87,7 @@ def _device_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.n
             layers = _random_layers(network, part, job.heads, generator, dtype)
             if at >= stop or at + part <= first:
                 continue
-            out = forward(x, layers, act).transpose(1, 2)  # (draws, heads, m)
+            out = _outputs(x, layers, act).transpose(1, 2)  # (draws, heads, m)
             out = out[max(0, first - at) : stop - at].reshape(-1, network.m)
             yield max(at, first), pack_signs(out)
 
@@ -125,64 +116,21 @@ def _draw(
     return (2.0 * u - 1.0) * math.sqrt(3.0)
 
 
-def forward(
+def _outputs(
     x: Tensor, layers: list[tuple[Tensor, Tensor]], activation: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """Outputs z of shape (..., m, heads); :class:`NumericalError` if anything is not finite."""
-    h = x
-    for number, (w, b) in enumerate(layers):
-        z = h @ w + b
-        if number < len(layers) - 1:
-            h = activation(z)
-            _check_finite(h, f"the activation of hidden layer {number + 1}")
-    _check_finite(z, "the output")
-    return z
 
-
-def _check_finite(values: Tensor, what: str) -> None:
-    if not torch.isfinite(values).all():
-        raise NumericalError(
-            f"{what} gave NaN or infinity: expected finite numbers; "
-            "check the activation's domain, or lower sigma_w and sigma_b"
-        )
-
-
-def activation_of(network: Network) -> Callable[[Tensor], Tensor]:
-    """The activation as a function of tensors; user callables are checked on every call."""
-    user = network.activation_callable()
-    if user is None:
-        return _BUILT_IN[str(network.activation)]
-
-    def call(z: Tensor) -> Tensor:
-        try:
-            out = user(z)
-        except (Exception, SystemExit):  # perhaps a function of numpy arrays
-            out = _call_with_numpy(user, z, network.activation_name)
-        if not isinstance(out, torch.Tensor) or out.is_complex():
-            out = torch.from_numpy(
-                real_array(f"output of activation {network.activation_name}", out)
-            )
-        if out.shape != z.shape:
+    def check_finite(values: Tensor, number: int) -> None:
+        if not torch.isfinite(values).all():
+            hidden = f"the activation of hidden layer {number}"
             raise NumericalError(
-                f"activation {network.activation_name} gave shape {tuple(out.shape)} for "
-                f"{tuple(z.shape)}: expected an elementwise function; vectorise it"
+                f"{hidden if number < len(layers) else 'the output'} gave NaN or infinity: "
+                "expected finite numbers; check the activation's domain, or lower sigma_w and "
+                "sigma_b"
             )
-        return out.to(z.device, z.dtype)
 
-    return call
-
-
-def _call_with_numpy(user: Callable[[Any], Any], z: Tensor, name: str) -> Any:
-    try:
-        return np.asarray(user(z.cpu().numpy()), dtype=np.float64)
-    except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"activation={name}",
-            f"an elementwise function of tensors or arrays (it raised {type(error).__name__}: "
-            f"{reason})",
-            "vectorise it, for example with torch or numpy operations",
-        ) from None
+    return forward(x, layers, activation, plain_affine, check_finite)
 
 
 def pack_signs(z: Tensor) -> np.ndarray:

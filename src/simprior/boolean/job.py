@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from simprior.activations import code_of
 from simprior.boolean.dnf import RandomDNF
 from simprior.boolean.symmetry import Symmetry, symmetries
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
 
 STREAM = "networks"
 
@@ -43,7 +44,7 @@ class Job:
     @property
     def compiled(self) -> bool:
         """Whether the compiled kernel does the job (else torch does)."""
-        builtin = isinstance(self.model, RandomDNF) or self.model.activation in ACTIVATIONS
+        builtin = isinstance(self.model, RandomDNF) or code_of(self.model) is not None
         return builtin and self.dtype == "float32" and self.device == "cpu"
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simprior.activations import entry_of
 from simprior.boolean._bitperm import full_words, layer_masks, place_masks
 from simprior.boolean._canonical import canonical_rows
 from simprior.boolean.complexity import ones_packed
@@ -36,7 +37,6 @@ from simprior.errors import InputError
 from simprior.network import Network
 
 MAX_POOL_BITS = 10
-_ZERO_ONLY_AT_ZERO = ("tanh", "erf", "gelu", "sin", "linear")  # phi(a) = 0 on a null set only
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,10 @@ def symmetries(network: Network) -> Symmetry:
 def _negation(network: Network) -> tuple[bool, str]:
     if network.sigma_bs[-1] > 0:
         return True, "holds, the last bias has a density so z is never exactly 0"
-    if network.depth and network.activation not in _ZERO_ONLY_AT_ZERO:
-        if network.activation in ("relu", "step"):
+    entry = entry_of(network)
+    zeros = entry.zeros if entry else "unknown"
+    if network.depth and zeros != "points":
+        if zeros == "half-line":
             return False, "fails, all last hidden units can be 0 at once and the last bias is 0"
         return False, "not claimed, the last bias is 0 and the zeros of the activation are unknown"
     if any(s > 0 for s in network.sigma_bs[:-1]):

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.activations import COMPILED, code_of
 from simprior.boolean._bitperm import reverse64
 from simprior.boolean._plan import make_plan, make_scratch
 from simprior.boolean._watch_kernel import fill_slots, watch_block
@@ -31,7 +32,7 @@ from simprior.checks import RUN_OPTIONS, Switch, checked, shown
 from simprior.engine import run_tasks
 from simprior.errors import InputError
 from simprior.estimate import share_stderr
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
 from simprior.rng import philox_key
 from simprior.store import RunDir, write_table
 from simprior.store_csv import csv_text
@@ -88,10 +89,10 @@ def watch_functions(
     """
     from simprior.boolean.sampling import make_job
 
-    if not isinstance(network, Network) or network.activation not in ACTIVATIONS:
+    if not isinstance(network, Network) or code_of(network) is None:
         raise InputError(
             f"watch with {shown(getattr(network, 'activation', type(network).__name__))}",
-            f"a Network with one of the activations {', '.join(ACTIVATIONS)}",
+            f"a Network with one of the activations {', '.join(COMPILED)}",
             "sample without watch and look the functions up in the counts",
         )
     job = make_job(

@@ -16,7 +16,11 @@ from a quadrature of squared differences (callables) at the others.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from simprior.arrays import Ops, numpy_ops
 
 CLOSE = 1e-3  # 1 - |cosine| below which inputs are subtracted; above, theta is good to 1e-14
 CHUNK = 1 << 20
@@ -50,11 +54,23 @@ def field_angles(
         cosine = np.divide(moments[i, j], weight, out=np.zeros_like(weight), where=weight > 0)
         np.clip(cosine, -1.0, 1.0, out=cosine)
         square = sines[i, j]
-        lack = np.where(cosine > 0, square / (1.0 + np.maximum(cosine, 0.0)), 1.0 - cosine)
-        square = p * p * q * q * square + (u * q - v * p) ** 2 + 2.0 * p * q * u * v * lack
-        sines[i, j] = np.arctan2(np.sqrt(square), u * v + p * q * cosine)
+        square, cosine = angle_parts(numpy_ops(), p, q, u, v, cosine, square)
+        sines[i, j] = np.arctan2(np.sqrt(square), cosine)
     np.fill_diagonal(sines, 0.0)
     return sines
+
+
+def angle_parts(
+    ops: Ops, p: Any, q: Any, u: Any, v: Any, kappa: Any, square: Any
+) -> tuple[Any, Any]:
+    """(sin^2 theta, cos theta) of two fields, by the formula at the top of this module.
+
+    ``p``, ``q`` are the roots of the shares of the variances that come from h and h', ``u``, ``v``
+    those of the biases; ``kappa`` is the cosine between h and h', ``square`` 1 - kappa^2.
+    """
+    lack = ops.where(kappa > 0, square / (1.0 + ops.not_below_0(kappa)), 1.0 - kappa)
+    sine = p * p * q * q * square + (u * q - v * p) ** 2 + 2.0 * p * q * u * v * lack
+    return sine, u * v + p * q * kappa
 
 
 def input_sines(inputs: np.ndarray, gram: np.ndarray) -> np.ndarray:

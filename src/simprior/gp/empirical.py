@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.checks import Array, Integer, Maybe, Whole, checked, real_array, shown
+from simprior.activations import has_gradient
+from simprior.callables import differentiable, tensor_function
+from simprior.checks import Array, Integer, Maybe, Whole, checked, shown
 from simprior.errors import InputError, NumericalError
 from simprior.estimate import share_stderr
-from simprior.gp.callables import activation_slope
-from simprior.network import Network, called
+from simprior.network import Network
 from simprior.rng import check_seed, derive
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def random_module(network: Network) -> torch.nn.Module:
     """
     import torch
 
-    phi = _torch_activation(network)
+    phi = tensor_function(network)
 
     class _Mlp(torch.nn.Module):
         def __init__(self) -> None:
@@ -162,38 +163,13 @@ def _draw(network: Network, *shape: int) -> torch.nn.Parameter:
 
 
 def _check_derivative(network: Network) -> None:
-    if network.activation == "step":
+    if not has_gradient(network):
         raise InputError(
-            "activation='step'", "an activation with a derivative", "use erf, or empirical_nngp"
+            f"activation={network.activation_name!r}",
+            "an activation with a derivative",
+            "use erf, or empirical_nngp",
         )
-    if network.activation_callable() is not None:
-        activation_slope(network)
-
-
-def _torch_activation(network: Network) -> Callable[[Any], Any]:
-    import torch
-
-    user = network.activation_callable()
-    if user is None:
-        named: dict[str, Callable[[Any], Any]] = {
-            "relu": torch.relu,
-            "tanh": torch.tanh,
-            "erf": torch.erf,
-            "gelu": torch.nn.functional.gelu,
-            "sin": torch.sin,
-            "linear": lambda x: x,
-            "step": lambda x: (x > 0).to(x.dtype),
-        }
-        return named[str(network.activation)]
-    probe = torch.zeros(1, dtype=torch.float64)
-    try:
-        good = isinstance(user(probe), torch.Tensor)
-    except (Exception, SystemExit):  # whatever a user's function raises
-        good = False
-    safe = called(user, network.activation_name)
-    if good:
-        return safe
-    return lambda x: torch.from_numpy(real_array("activation", safe(x.detach().numpy())))
+    differentiable(network, "the neural tangent kernel")
 
 
 def _modules(make_network: Source, samples: int, seed: int) -> Iterator[Any]:

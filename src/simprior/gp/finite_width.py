@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from simprior import rng
+from simprior.callables import array_function
 from simprior.checks import NETWORK, checked
 from simprior.errors import InputError
 from simprior.estimate import LogProb, share_stderr
@@ -85,7 +86,7 @@ def conditional_log_prior(
 
 def last_features(network: Network, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """B (m, width + 1), the random features with z = B v: one draw of the hidden layers."""
-    phi = _activation(network)
+    phi = array_function(network)
     h = X
     for layer, width in enumerate(network.hidden):
         fan_in = network.fan_ins[layer]
@@ -170,22 +171,3 @@ def _check_network(network: Network) -> None:
         raise InputError(
             f"weight_dist={network.weight_dist!r}", "gaussian", "the last layer must be Gaussian"
         )
-
-
-def _activation(network: Network) -> Any:
-    from scipy.special import erf, ndtr
-
-    from simprior.gp.callables import activation_function
-
-    named = {
-        "relu": lambda x: np.maximum(x, 0.0),
-        "tanh": np.tanh,
-        "erf": erf,
-        "gelu": lambda x: x * ndtr(x),
-        "sin": np.sin,
-        "linear": lambda x: x,
-        "step": lambda x: (x > 0.0).astype(float),
-    }
-    if isinstance(network.activation, str) and network.activation in named:
-        return named[network.activation]
-    return activation_function(network)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from simprior.checks import Integer
 from simprior.errors import InputError
-from simprior.gp.torch_duals import field_angle, input_sines, resolve, sines_of, step
+from simprior.gp.torch_duals import field_angle, input_sines, resolve, sines_of
 from simprior.network import Network
 
 Sigma = float | Sequence[float]
@@ -146,10 +146,8 @@ class _WideNetworkKernel(gpytorch.kernels.Kernel):
             wide, tall = _expand(a, rows), _expand(b, cols)
             if slope is not None:
                 shape = (..., None) if diag else (..., None, None)
-                gain = slope(wide, tall, c) if field is None else step(wide, tall, c, field)
-                gain = sw[layer][shape] ** 2 * gain
-            sharp = dual is step and field is not None
-            mean = step(wide, tall, c, field) if sharp else dual(wide, tall, c)
+                gain = sw[layer][shape] ** 2 * slope(wide, tall, c, field)
+            mean = dual(wide, tall, c, field)
             means = dual(a, a, a), dual(b, b, b)
             if sines is not None and field is not None:
                 field = angle(layer, *means, mean, sines(field))

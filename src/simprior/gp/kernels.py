@@ -20,9 +20,10 @@ from typing import Literal, overload
 
 import numpy as np
 
+from simprior.activations import ACTIVATIONS, entry_of, has_gradient
 from simprior.checks import NETWORK, Number, Switch, checked, real_array
 from simprior.errors import InputError, NumericalError
-from simprior.gp.activations import DUALS, SINES, SLOPES, LayerMap, layer_map
+from simprior.gp.activations import LayerMap, dual_of, layer_map, sine_of, slope_of
 from simprior.gp.angles import field_angles, input_sines
 from simprior.network import Network
 
@@ -137,27 +138,28 @@ def _kernels(
             tangent=tangent,
         )
     else:
-        angles = network.depth > 0 and (network.activation == "step" or (
-            tangent and network.activation in SINES
-        ))  # fmt: skip
+        entry = entry_of(network)
+        angles = bool(network.depth and entry and entry.sine) and (
+            tangent or bool(entry and entry.dual_needs_angle)
+        )
         kernel, theta = _recursion(network, pairs.inputs, dual, slope, angles)
         error = 0.0
     return pairs.expand(kernel), pairs.expand(theta), error
 
 
 def _closed_forms(network: Network, tangent: bool) -> tuple[LayerMap | None, LayerMap | None]:
-    name = network.activation if isinstance(network.activation, str) else None
-    if tangent and name == "step" and network.depth:
+    if tangent and network.depth and not has_gradient(network):
         raise InputError(
-            "activation='step'",
+            f"activation={network.activation_name!r}",
             "an activation with a derivative for the neural tangent kernel",
             "use erf with a large sigma_w, or the nngp kernel",
         )
-    if not network.depth:
-        name = "linear"
-    if name not in DUALS:
+    entry = entry_of(network) if network.depth else ACTIVATIONS["linear"]
+    dual = dual_of(entry.name) if entry else None
+    slope = slope_of(entry.name) if entry and tangent else None
+    if entry is None or dual is None or (tangent and slope is None):
         return None, None
-    return layer_map(DUALS[name], SINES.get(name)), layer_map(SLOPES[name]) if tangent else None
+    return layer_map(dual, sine_of(entry.name)), layer_map(slope) if slope else None
 
 
 def _recursion(

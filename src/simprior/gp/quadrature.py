@@ -22,11 +22,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from simprior.callables import array_function, array_slope
 from simprior.errors import InputError, NumericalError
 from simprior.gp.activations import Angles, BlockMap, LayerMap, angle, correlation
-from simprior.gp.callables import Scalar, activation_function, activation_slope, jumps
 from simprior.network import Network
 
+Scalar = Callable[[np.ndarray], np.ndarray]
 Run = Callable[[LayerMap, LayerMap | None, bool], tuple[np.ndarray, np.ndarray]]
 
 SERIES = ((32, 12, 11), (64, 16, 12), (128, 20, 13), (256, 28, 14), (512, 40, 15))
@@ -34,6 +35,8 @@ RADII = (1.5, 4.0, 10.0)
 POLAR = (12, 24, 48, 96, 160)
 SLOW = 0.2
 CHUNK = 1 << 21
+REACH, POINTS, HALVINGS = 16.0, 1 << 14, 44
+MOST_JUMPS, LEAST_JUMP = 32, 1e-6
 
 
 def converge(
@@ -53,8 +56,8 @@ def converge(
     """
     if not 1e-14 <= rtol < 1.0:
         raise InputError(f"rtol={rtol!r}", "a number from 1e-14 to below 1", "pass rtol=1e-10")
-    phi = activation_function(network)
-    slope = activation_slope(network) if tangent else None
+    phi = array_function(network)
+    slope = array_slope(network, "the neural tangent kernel") if tangent else None
     broken = np.concatenate([jumps(f) for f in (phi, slope) if f is not None])
     best = float("inf")
     for errors, kernel, theta in _refinements(phi, slope, run, smooth=not len(broken)):
@@ -68,6 +71,29 @@ def converge(
         f"{best:.2g}: expected rtol={rtol:.2g}; pass a larger rtol, or an activation that is "
         f"smooth except at 0{places if len(away) else ''}"
     )
+
+
+def jumps(function: Scalar) -> np.ndarray:
+    """Where a function jumps (of a slope: where its integral has a kink), ascending, in [-16, 16].
+
+    The largest steps between points of a fine grid, halved down to neighbouring numbers: a step
+    that is still there is a jump. A jump is missed if many others are larger.
+    """
+    grid = np.linspace(-REACH, REACH, POINTS + 1)
+    with np.errstate(all="ignore"):
+        values = function(grid)
+        step = np.where(np.isfinite(values[1:] - values[:-1]), np.abs(np.diff(values)), 0.0)
+        least = LEAST_JUMP * float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+        at = np.argsort(-step, kind="stable")[:MOST_JUMPS]
+        at = at[step[at] > least]
+        low, high = grid[at], grid[at + 1]
+        for _ in range(HALVINGS if len(at) else 0):
+            middle = 0.5 * (low + high)
+            a, b, c = function(low), function(middle), function(high)
+            left = np.abs(b - a) >= np.abs(c - b)
+            low, high = np.where(left, low, middle), np.where(left, middle, high)
+        found = np.sort(high[np.abs(function(high) - function(low)) > least])
+    return found[np.diff(found, prepend=-np.inf) > 1e-9]
 
 
 def _refinements(

@@ -1,35 +1,36 @@
 """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] in torch, differentiable with finite gradients.
 
-Same formulas as ``simprior.gp.activations`` (see there for the sources); (u, v) ~ N(0, [[a, c],
-[c, b]]), float64 tensors that broadcast. Where u = +-v the gradient along rho is that of the limit
-(0 for the step, whose own derivative diverges there). Import lazily: this module needs torch.
+The closed forms are those of :mod:`simprior.activations`; (u, v) ~ N(0, [[a, c], [c, b]]), float64
+tensors that broadcast. Where u = +-v the gradient along rho is that of the limit (0 for the step,
+whose own derivative diverges there). Import lazily: this module needs torch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from simprior.activations import ACTIVATIONS
+from simprior.arrays import torch_ops
+from simprior.callables import differentiable
 from simprior.errors import InputError
-from simprior.gp.angles import CLOSE
+from simprior.gp.angles import CLOSE, angle_parts
 from simprior.gp.quadrature import half_line, hermite_functions
-from simprior.network import ACTIVATIONS, import_activation
+from simprior.network import Network
 
-Dual = Callable[[Tensor, Tensor, Tensor], Tensor]
+Dual = Callable[..., Tensor]
+"""(a, b, c, angle or None) -> expectations."""
 ONE = 1.0 - 4.0 * torch.finfo(torch.float64).eps
 NONE = 1e-30  # squared sines below it are rounding: angle 0, with gradient 0
 LIMIT, ORDER = 13, 20
 MOST = 1 << 26
 
-
-def safe_sqrt(x: Tensor) -> Tensor:
-    """Square root with gradient 0 at 0."""
-    some = x > 0
-    return torch.where(some, torch.sqrt(torch.where(some, x, 1.0)), 0.0)
+safe_sqrt = torch_ops().sqrt
 
 
 def correlation(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,105 +41,21 @@ def correlation(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(some, rho, 0.0).clamp(-1.0, 1.0), r
 
 
-def _angle(rho: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(inside, theta, sine): the angle where |rho| < 1, and pi/2 outside, to be masked."""
+def _angle(rho: Tensor) -> tuple[Tensor, Tensor]:
+    """(theta, sin theta) of cos theta = rho; 0 or pi, without gradient, where |rho| is 1."""
     inside = rho.abs() < ONE
     x = torch.where(inside, rho, 0.0)
     sine = torch.sqrt((1.0 - x) * (1.0 + x))
-    return inside, torch.atan2(sine, x), sine
+    ends = torch.where(rho > 0, 0.0, math.pi).to(rho.dtype)
+    return torch.where(inside, torch.atan2(sine, x), ends), torch.where(inside, sine, 0.0)
 
 
-def relu(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Arc-cosine kernel of order 1."""
-    rho, r = correlation(a, b, c)
-    inside, theta, sine = _angle(rho)
-    ends = torch.where(rho > 0, rho, 0.0)
-    return 0.5 * r * torch.where(inside, rho + (sine - theta * rho) / math.pi, ends)
-
-
-def step(a: Tensor, b: Tensor, c: Tensor, angle: Tensor | None = None) -> Tensor:
-    """Arc-cosine kernel of order 0; also the slope of relu.
-
-    ``angle`` is that between u and v where it is known better than from the covariance.
-    """
-    rho, r = correlation(a, b, c)
-    if angle is not None:
-        return torch.where(r > 0, 0.5 - angle / (2.0 * math.pi), 0.0)
-    inside, theta, _ = _angle(rho)
-    ends = torch.where(rho > 0, 0.5, 0.0)
-    value = torch.where(inside, 0.5 - theta / (2.0 * math.pi), ends)
-    return torch.where(r > 0, value, 0.0)
-
-
-def linear(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """c."""
-    return c + 0.0 * (a + b)
-
-
-def linear_slope(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """1."""
-    return torch.ones_like(a + b + c)
-
-
-def erf(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Arcsine kernel."""
-    gap = 1.0 + 2.0 * (a + b) + 4.0 * (a * b - c * c).clamp_min(0.0)
-    return 2.0 / math.pi * torch.atan2(2.0 * c, torch.sqrt(gap))
-
-
-def erf_slope(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Slope of erf."""
-    gap = 1.0 + 2.0 * (a + b) + 4.0 * (a * b - c * c).clamp_min(0.0)
-    return 4.0 / math.pi * torch.rsqrt(gap)
-
-
-def sin(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """exp(-(a+b)/2) sinh c."""
-    mean = 0.5 * (a + b)
-    return 0.5 * (torch.exp(c - mean) - torch.exp(-c - mean))
-
-
-def sin_slope(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """exp(-(a+b)/2) cosh c."""
-    mean = 0.5 * (a + b)
-    return 0.5 * (torch.exp(c - mean) + torch.exp(-c - mean))
-
-
-def _gelu_parts(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    det = (a * b - c * c).clamp_min(0.0)
-    full = 1.0 + a + b + det
-    root = torch.sqrt(full)
-    g = 0.25 + torch.atan2(c, root) / (2.0 * math.pi)
-    return g, 1.0 / (2.0 * math.pi * root), full, det
-
-
-def gelu(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """u Phi(u)."""
-    g, j, _, det = _gelu_parts(a, b, c)
-    return c * g + j * (det + c * (c / (1.0 + a) + c / (1.0 + b)))
-
-
-def gelu_slope(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Slope of gelu."""
-    g, j, full, _ = _gelu_parts(a, b, c)
-    return g + c * j * (1.0 / (1.0 + a) + 1.0 / (1.0 + b) + 1.0 / full)
-
-
-DUALS: dict[str, Dual] = {
-    "relu": relu,
-    "step": step,
-    "linear": linear,
-    "erf": erf,
-    "sin": sin,
-    "gelu": gelu,
-}
-SLOPES: dict[str, Dual] = {
-    "relu": step,
-    "linear": linear_slope,
-    "erf": erf_slope,
-    "sin": sin_slope,
-    "gelu": gelu_slope,
-}
+_OPS = SimpleNamespace(
+    **vars(torch_ops()),
+    correlation=correlation,
+    angle=_angle,
+    determinant=lambda a, b, c: (a * b - c * c).clamp_min(0.0),
+)
 
 
 def hermite_dual(phi: Callable[[Tensor], Tensor], terms: int) -> Dual:
@@ -155,7 +72,7 @@ def hermite_dual(phi: Callable[[Tensor], Tensor], terms: int) -> Dual:
     def coefficients(var: Tensor) -> Tensor:
         return phi(safe_sqrt(var)[..., None] * nodes.to(var.device)) @ basis.to(var.device)
 
-    def dual(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    def dual(a: Tensor, b: Tensor, c: Tensor, angle: Tensor | None = None) -> Tensor:
         left, right = coefficients(a), coefficients(b)
         rho, _ = correlation(a, b, c)
         out = torch.zeros_like(rho)
@@ -186,47 +103,42 @@ def resolve(
     Raises
     ------
     InputError
-        Unknown name, or the step with ``tangent`` (its derivative is a delta function).
+        Unknown name, a callable that torch cannot differentiate, or the step with ``tangent`` (its
+        derivative is a delta function).
     """
-    if activation == "step" and tangent:
+    entry = ACTIVATIONS.get(activation) if isinstance(activation, str) else None
+    if entry is not None and tangent and not entry.has_gradient:
         raise InputError(
-            "activation='step'", "an activation with a derivative", "use erf, or NNGPKernel"
+            f"activation={entry.name!r}",
+            "an activation with a derivative",
+            "use erf, or NNGPKernel",
         )
-    if isinstance(activation, str) and activation in DUALS:
-        return DUALS[activation], SLOPES[activation] if tangent else None
-    if isinstance(activation, str):
-        phi = torch.tanh if activation in ACTIVATIONS else import_activation(activation)
-    elif callable(activation):
-        phi = activation
-    else:
-        raise InputError(
-            f"activation={activation!r}", f"one of {', '.join(ACTIVATIONS)} or a callable",
-            "pass a name or an elementwise torch function",
-        )  # fmt: skip
-    slope = hermite_dual(derivative(phi), terms) if tangent else None
-    return hermite_dual(phi, terms), slope
+    dual = entry.dual if entry else None
+    slope = entry.slope if entry else None
+    phi = _function(activation) if dual is None or (tangent and slope is None) else None
+    left = hermite_dual(phi, terms) if phi and dual is None else _bound(dual)
+    if not tangent:
+        return left, None
+    return left, hermite_dual(derivative(phi), terms) if phi and slope is None else _bound(slope)
 
 
-def relu_sine(theta: Tensor) -> Tensor:
-    """Squared sine of the angle between relu(u) and relu(v) (:mod:`simprior.gp.activations`)."""
-    sine, cosine = torch.sin(theta), torch.cos(theta)
-    lack = 2.0 * torch.sin(0.5 * theta) ** 2 - (sine - theta * cosine) / math.pi
-    return (lack * (2.0 - lack)).clamp_min(0.0)
+def _bound(dual: Dual | None) -> Dual:
+    assert dual is not None
+    return lambda a, b, c, angle=None: dual(_OPS, a, b, c, angle)
 
 
-def step_sine(theta: Tensor) -> Tensor:
-    """Squared sine of the angle between step(u) and step(v)."""
-    lack = theta / math.pi
-    return lack * (2.0 - lack)
+def _function(activation: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The activation on tensors."""
+    return differentiable(Network(activation=activation), "kernels of gpytorch")
 
 
 def sines_of(
     activation: str | Callable[[Tensor], Tensor], tangent: bool
 ) -> Callable[[Tensor], Tensor] | None:
     """Map of squared sines for kernels that need angles (see ``simprior.gp.angles``), or None."""
-    if activation == "step":
-        return step_sine
-    return relu_sine if activation == "relu" and tangent else None
+    entry = ACTIVATIONS.get(activation) if isinstance(activation, str) else None
+    sine = entry.sine if entry and (tangent or entry.dual_needs_angle) else None
+    return None if sine is None else lambda theta: sine(_OPS, theta)
 
 
 def field_angle(
@@ -244,10 +156,9 @@ def field_angle(
     p, q, u, v = sigma_w * first / left, sigma_w * second / right, sigma_b / left, sigma_b / right
     weight = first * second
     kappa = torch.where(weight > 0, c / torch.where(weight > 0, weight, 1.0), 0.0).clamp(-1.0, 1.0)
-    lack = torch.where(kappa > 0, square / (1.0 + kappa.clamp_min(0.0)), 1.0 - kappa)
-    square = p * p * q * q * square + (u * q - v * p) ** 2 + 2.0 * p * q * u * v * lack
+    square, cosine = angle_parts(_OPS, p, q, u, v, kappa, square)
     sine = safe_sqrt(torch.where(square > NONE, square, 0.0))
-    return torch.atan2(sine, torch.where(some, u * v + p * q * kappa, 1.0))
+    return torch.atan2(sine, torch.where(some, cosine, 1.0))
 
 
 def input_sines(u: Tensor, v: Tensor, cross: Tensor, left: Tensor, right: Tensor) -> Tensor:

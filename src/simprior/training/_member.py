@@ -24,11 +24,11 @@ from simprior.training._random import (
 )
 from simprior.training._step import (
     BLOCK_ROWS,
-    MSE01,
     backward,
     forward,
     loss_gradient,
     loss_values,
+    threshold_of,
     transpose_weights,
 )
 from simprior.training._update import ENTROPY, SGLD, prepare, update
@@ -169,7 +169,7 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
     G, a, b, e, noise, perm = s[10:16]
     x, size = data[0], data[2]
     code, loss, stop = rule[R_OPTIMIZER], rule[R_LOSS], rule[R_STOP]
-    threshold = np.float32(0.5) if loss == MSE01 else np.float32(0.0)
+    threshold = threshold_of(loss)
     epoch_steps = (size + rule[R_BATCH] - 1) // rule[R_BATCH]
     check = rule[R_CHECK] if rule[R_CHECK] > 0 else epoch_steps
     prepare(code, P, a, b, e, c)
@@ -224,7 +224,7 @@ def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, 
     tables, steps, fits, errors, losses = out
     scales, ratios, uniform, _ = law
     loss, labels = rule[R_LOSS], s[1]
-    threshold = np.float32(0.5) if loss == MSE01 else np.float32(0.0)
+    threshold = threshold_of(loss)
     for i in range(count):
         member = np.uint64(first + i)
         draw_parameters(P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20])
@@ -247,7 +247,7 @@ def guess_and_check(P, first, count, net, law, data, rule, keys, s, out):
     x, y, size, everything, m = data
     tables, steps, fits, errors, losses = out
     scales, ratios, uniform, _ = law
-    threshold = np.float32(0.5) if rule[R_LOSS] == MSE01 else np.float32(0.0)
+    threshold = threshold_of(rule[R_LOSS])
     for i in range(count):
         base = np.uint64(first + i) << np.uint64(32)
         steps[i], fits[i] = 0, -1

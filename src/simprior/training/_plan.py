@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from simprior.activations import code_of
 from simprior.boolean._plan import aligned
 from simprior.boolean.truthtable import n_words
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
 from simprior.philox import BLOCK
 from simprior.rng import philox_key
 from simprior.training import _member as kernel
@@ -60,8 +61,7 @@ def geometry(network: Network) -> tuple[tuple[Any, ...], int]:
         back += int(pads[l + 1] * pads[l]) if l else 0
     off[depth], boff[depth] = at, at + pads[depth]
     length = -(-int(boff[depth] + 16) // BLOCK) * BLOCK
-    code = ACTIVATIONS.index(str(network.activation)) if network.activation in ACTIVATIONS else 0
-    return (widths, pads, off, boff, hoff, toff, code), length
+    return (widths, pads, off, boff, hoff, toff, code_of(network) or 0), length
 
 
 def padded_inputs(x: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def _rule(spec: TrainSpec, size: int) -> np.ndarray:
     rule = np.zeros(9, np.int64)
     name = spec.optimizer.rule
     rule[kernel.R_OPTIMIZER] = CODES.index(name) if name in CODES else 0
-    rule[kernel.R_LOSS] = LOSSES.index(spec.loss)
+    rule[kernel.R_LOSS] = list(LOSSES).index(spec.loss)
     rule[kernel.R_BATCH] = spec.batch(size)
     rule[kernel.R_STOP] = STOPS.index(spec.stop.kind)
     rule[kernel.R_STOP_N] = int(spec.stop.value) if spec.stop.kind == "epochs" else 0

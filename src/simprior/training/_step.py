@@ -10,67 +10,20 @@ are ``[rows][pad16(width)]`` at ``hoff[l]`` of H, D, Z. ``net`` is the tuple of 
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-from simprior.boolean._layers import ERF, GELU, RELU, SIN, TANH
+from simprior.compiled_activations import activate_with_slope, choose
 from simprior.training._gemm import dot16, gemm, transpose16
-from simprior.vecmath import erf_f32, exp_f32, log_f32, sincos_turn_f32, tanh_f32
+from simprior.training.losses import LOSSES
 
 BLOCK_ROWS = 32
-CE, MSE01, MSEPM, HINGE = range(4)
 
 _FAST = {"contract", "nsz"}
 _f = np.float32
-_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
-_SQRT_HALF = np.float32(math.sqrt(0.5))
-_TWO_PI_HALF = np.float32(2.0 / math.sqrt(math.pi))
-_DENSITY = np.float32(1.0 / math.sqrt(2.0 * math.pi))
-
-
-@njit(inline="always")
-def _sincos(x):
-    turns = np.float64(x) * 0.15915494309189535
-    frac = turns - np.floor(turns)
-    word = np.uint32(np.uint64(np.int64(frac * 4294967296.0 + 0.5)) & np.uint64(0xFFFFFFFF))
-    return sincos_turn_f32(word)
-
-
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
-def activate(h, d, start, count, code):
-    """h <- f(h) and d <- f'(h) on ``[start : start + count]``, f the activation ``code``."""
-    a, n = np.uint64(start), np.uint64(count)
-    if code == RELU:
-        for i in range(a, a + n):
-            x = h[i]
-            h[i] = x if x > _ZERO else _ZERO
-            d[i] = _ONE if x > _ZERO else _ZERO
-    elif code == TANH:
-        for i in range(a, a + n):
-            y = tanh_f32(h[i])
-            h[i] = y
-            d[i] = _ONE - y * y
-    elif code == ERF:
-        for i in range(a, a + n):
-            x = h[i]
-            h[i] = erf_f32(x)
-            d[i] = _TWO_PI_HALF * exp_f32(-x * x)
-    elif code == GELU:
-        for i in range(a, a + n):
-            x = h[i]
-            phi = _HALF * (_ONE + erf_f32(x * _SQRT_HALF))
-            h[i] = x * phi
-            d[i] = phi + x * _DENSITY * exp_f32(-_HALF * x * x)
-    elif code == SIN:
-        for i in range(a, a + n):
-            s, c = _sincos(h[i])
-            h[i] = s
-            d[i] = c
-    else:
-        for i in range(a, a + n):
-            d[i] = _ONE
+_ZERO = np.float32(0.0)
 
 
 @njit(nogil=True)
@@ -86,7 +39,7 @@ def forward(P, net, x, x_row, rows, H, D, z):
             source, source_row, 4, p + 4 * off[l], 4 * cols, target, 4 * cols, p + 4 * boff[l], 0,
             rows, cols, widths[l],
         )  # fmt: skip
-        activate(H, D, hoff[l + 1], rows * cols, code)
+        activate_with_slope(code, H, D, hoff[l + 1], rows * cols)
         source, source_row = target, 4 * cols
     bias = P[boff[depth]]
     for s in range(rows):
@@ -109,7 +62,7 @@ def transpose_weights(P, net, T):
 
 @njit(nogil=True, fastmath=_FAST)
 def _scaled(Z, D, start, rows, width, pad):
-    """Delta = dL/dh times f', zero on padded units (whose dL/dh is rubbish)."""
+    """Delta = dL/dh times f', zero on padded units, whose dL/dh is not meaningful."""
     for s in range(rows):
         at = np.uint64(start + s * pad)
         for i in range(at, at + np.uint64(width)):
@@ -177,39 +130,45 @@ def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
             _scaled(Z, D, hoff[l], rows, widths[l], back)
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def _gradient_loop(derivative: Any) -> Any:
+    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    def loop(z, y, dz, rows, scale):
+        for s in range(np.uint64(rows)):
+            dz[s] = scale * derivative(z[s], y[s])
+
+    return loop
+
+
+def _value_loop(value: Any) -> Any:
+    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    def loop(z, y, out, rows):
+        for s in range(np.uint64(rows)):
+            out[s] = value(z[s], y[s])
+
+    return loop
+
+
+_COMPILED = [loss.compiled() for loss in LOSSES.values()]
+_gradient_of = choose([_gradient_loop(derivative) for _, derivative in _COMPILED])
+_value_of = choose([_value_loop(value) for value, _ in _COMPILED])
+_THRESHOLDS = tuple(_f(loss.threshold) for loss in LOSSES.values())
+
+
+@njit(nogil=True)
 def loss_gradient(z, y, dz, rows, padded, scale, loss):
     """dz[s] = scale d loss / d z of ``rows`` samples with labels y (0 or 1); 0 up to ``padded``."""
-    n = np.uint64(rows)
-    if loss == CE:
-        for s in range(n):
-            dz[s] = scale * (_ONE / (_ONE + exp_f32(-z[s])) - y[s])
-    elif loss == MSE01:
-        for s in range(n):
-            dz[s] = scale * _f(2.0) * (z[s] - y[s])
-    elif loss == MSEPM:
-        for s in range(n):
-            dz[s] = scale * _f(2.0) * (z[s] - (_f(2.0) * y[s] - _ONE))
-    else:
-        for s in range(n):
-            t = _f(2.0) * y[s] - _ONE
-            dz[s] = -scale * t if t * z[s] < _ONE else _ZERO
-    for s in range(n, np.uint64(padded)):
+    _gradient_of(loss, z, y, dz, rows, scale)
+    for s in range(np.uint64(rows), np.uint64(padded)):
         dz[s] = _ZERO
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@njit(nogil=True)
 def loss_values(z, y, out, rows, loss):
     """Loss of each sample (float32), label y 0 or 1."""
-    for s in range(np.uint64(rows)):
-        a, t = z[s], _f(2.0) * y[s] - _ONE
-        if loss == CE:
-            # -ln sigmoid(t a), without overflow
-            b = -t * a
-            out[s] = max(b, _ZERO) + log_f32(_ONE + exp_f32(-abs(b)))
-        elif loss == MSE01:
-            out[s] = (a - y[s]) * (a - y[s])
-        elif loss == MSEPM:
-            out[s] = (a - t) * (a - t)
-        else:
-            out[s] = max(_ONE - t * a, _ZERO)
+    _value_of(loss, z, y, out, rows)
+
+
+@njit(nogil=True)
+def threshold_of(loss):
+    """The class is 1 iff the output is above this."""
+    return _THRESHOLDS[loss]

@@ -8,81 +8,38 @@ up to float32 rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from simprior.boolean.truthtable import n_words, pack
-from simprior.errors import InputError
-from simprior.network import Network, called
+from simprior.callables import tensor_function
+from simprior.network import Network
+from simprior.parameters import flat_layers, flat_size, forward, shapes_of
 from simprior.training._torch_update import Rule
 from simprior.training.draws import Source
 from simprior.training.job import Members
-from simprior.training.losses import threshold
+from simprior.training.losses import LOSSES
 from simprior.training.spec import TrainSpec
 from simprior.training.targets import Problem
 
 MEMBERS = {"cpu": 256, "cuda": 4096}
 _STAGE = 1 << 62
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "relu": torch.relu, "tanh": torch.tanh, "erf": torch.erf, "sin": torch.sin,
-    "gelu": torch.nn.functional.gelu, "linear": lambda z: z,
-    "step": lambda z: (z > 0).to(z.dtype),
-}  # fmt: skip
-
-
-def check_activation(network: Network) -> None:
-    """Refuse a user's activation that cannot be trained, before the training."""
-    user = network.activation_callable()
-    if user is None:
-        return
-    probe = torch.tensor([[-1.5, -0.25, 0.0], [0.5, 1.0, 2.0]], requires_grad=True)
-    value = called(user, network.activation_name)(probe)
-    good = isinstance(value, torch.Tensor) and value.shape == probe.shape
-    if not good or not torch.isfinite(value).all():
-        raise InputError(
-            f"activation={network.activation_name}",
-            "an elementwise function of torch tensors with finite values",
-            "check it on torch.linspace(-2, 2, 5)",
-        )
 
 
 class Batch:
     """Forward pass of E networks whose parameters are the rows of an (E, p) tensor."""
 
     def __init__(self, network: Network) -> None:
-        self.shapes = list(zip(network.fan_ins, (*network.hidden, 1), strict=True))
-        self.size = sum((f + 1) * k for f, k in self.shapes)
-        found = network.activation_callable()
-        self.activation = (
-            _ACTIVATIONS[str(network.activation)]
-            if found is None
-            else (called(found, network.activation_name))
-        )
+        self.shapes = shapes_of(network)
+        self.size = flat_size(self.shapes)
+        self.activation = tensor_function(network)
 
     def __call__(self, P: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Pre-activations (E, B) of inputs (E, B, d) or (1, B, d)."""
-        at, h = 0, x.expand(len(P), -1, -1)
-        for i, (f, k) in enumerate(self.shapes):
-            w = P[:, at : at + f * k].reshape(-1, f, k)
-            b = P[:, at + f * k : at + f * k + k].reshape(-1, 1, k)
-            h = torch.baddbmm(b, h, w)
-            at += (f + 1) * k
-            if i < len(self.shapes) - 1:
-                h = self.activation(h)
-        return h[:, :, 0]
-
-
-def losses(name: str, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Loss of each example; labels 0/1."""
-    t = 2 * y - 1
-    if name == "ce":
-        return torch.nn.functional.softplus(-t * z)
-    if name == "hinge":
-        return torch.clamp(1 - t * z, min=0)
-    return (z - (y if name == "mse01" else t)) ** 2
+        layers = flat_layers(P, self.shapes)
+        return forward(x.expand(len(P), -1, -1), layers, self.activation)[:, :, 0]
 
 
 class Ensemble:
@@ -99,7 +56,7 @@ class Ensemble:
         f32 = lambda a: torch.tensor(np.asarray(a), dtype=torch.float32, device=device)  # noqa: E731
         self.x, self.everything = f32(problem.train_inputs), f32(problem.inputs)
         self.labels = f32(problem.labels)
-        self.cut = threshold(spec.loss)
+        self.losses, self.cut = LOSSES[spec.loss].tensors, LOSSES[spec.loss].threshold
         size, batch = problem.size, spec.batch(problem.size)
         self.size, self.batch, self.epoch_steps = size, batch, -(-size // batch)
         self.check, self.limit = spec.check or self.epoch_steps, spec.max_steps(size)
@@ -172,7 +129,7 @@ class Ensemble:
         P = self.rule.shown(self.P)[slots]
         z, y = self.net(P, self.x[None]), self.y[slots]
         wrong = ((z > self.cut) != (y > 0.5)) | torch.isnan(z)
-        mean = losses(self.spec.loss, z, y).double().mean(dim=1)
+        mean = self.losses(z, y).double().mean(dim=1)
         return wrong.sum(dim=1).cpu().numpy(), mean.cpu().numpy()
 
     @torch.no_grad()
@@ -247,7 +204,7 @@ class Ensemble:
 
     @torch.no_grad()
     def _by_loss(self) -> np.ndarray:
-        each = losses(self.spec.loss, self.net(self.P, self.x[None]), self.y)
+        each = self.losses(self.net(self.P, self.x[None]), self.y)
         weights = each.clamp(min=1e-12).pow(round(1000 * self.spec.optimizer.power) / 1000)
         table = weights.cpu().numpy()
         return np.stack([
@@ -263,7 +220,7 @@ class Ensemble:
             x, y = self.x[None], self.y
         else:
             x, y = self.x[chosen], torch.gather(self.y, 1, chosen)
-        total = (losses(self.spec.loss, self.net(P, x), y) * share).sum()
+        total = (self.losses(self.net(P, x), y) * share).sum()
         (gradient,) = torch.autograd.grad(total, P)
         self.step += 1
         self.rule.step(self.P, gradient, self._noise)

@@ -6,11 +6,10 @@ made again, for the torch engine, for tests, and for whoever wants to look at a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
+from simprior.parameters import Parameters
 from simprior.rng import philox_key
 from simprior.training._plan import STREAMS, geometry
 from simprior.training._plan import parameter_slices as slices
@@ -24,45 +23,18 @@ from simprior.training._random import (
 )
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """``weights[l]`` (fan_in, width) and ``biases[l]`` (width,), float32; the output has width 1:
-    z = h @ weights[l] + biases[l]."""
-
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
-
-    @classmethod
-    def of(cls, P: np.ndarray, network: Network) -> Parameters:
-        """From a padded parameter vector of the compiled kernel."""
-        parts = [P[index] for index in slices(network)]
-        return cls(
-            tuple(w.reshape(f, -1) for w, f in zip(parts[::2], network.fan_ins, strict=True)),
-            tuple(parts[1::2]),
-        )
-
-    @classmethod
-    def from_flat(cls, flat: np.ndarray, network: Network) -> Parameters:
-        """Inverse of :meth:`flat`."""
-        weights, biases, at = [], [], 0
-        for fan_in, width in zip(network.fan_ins, (*network.hidden, 1), strict=True):
-            weights.append(flat[at : at + fan_in * width].reshape(fan_in, width))
-            biases.append(flat[at + fan_in * width : at + (fan_in + 1) * width])
-            at += (fan_in + 1) * width
-        return cls(tuple(weights), tuple(biases))
-
-    def flat(self) -> np.ndarray:
-        """(p,) all parameters: weights (row-major), then biases, layer by layer."""
-        pairs = zip(self.weights, self.biases, strict=True)
-        return np.concatenate([part.ravel() for pair in pairs for part in pair])
+def unpadded(P: np.ndarray, network: Network) -> Parameters:
+    """Parameters in a padded vector of the compiled kernel."""
+    parts = [P[index] for index in slices(network)]
+    weights = (w.reshape(f, -1) for w, f in zip(parts[::2], network.fan_ins, strict=True))
+    return Parameters(tuple(weights), tuple(parts[1::2]))
 
 
 class Source:
     """Random choices of the members of ``(network, seed)``, for any member."""
 
     def __init__(self, network: Network, seed: int) -> None:
-        # the activation does not matter here; a callable has no code in the compiled kernel
-        self._network = replace(network, activation=ACTIVATIONS[0])
+        self._network = network
         self._net, length = geometry(self._network)
         self._init, self._order, self._noise, self._labels = (
             np.uint64(philox_key(seed, name)) for name in STREAMS
@@ -82,7 +54,7 @@ class Source:
             self._P, self._net, scales, ratios, n.weight_dist == "uniform", np.uint64(member),
             self._init, self._flat, self._buf, self._words,
         )  # fmt: skip
-        return Parameters.of(self._P.copy(), n)
+        return unpadded(self._P.copy(), n)
 
     def order(self, member: int, epoch: int, size: int) -> np.ndarray:
         """(size,) order of the examples in an epoch (from 0) of ``member``."""
@@ -109,4 +81,4 @@ class Source:
         """Standard normals added at step ``step`` (from 1) by SGLD and Entropy-SGD."""
         out = np.zeros_like(self._P)
         draw_noise(out, step, np.uint64(member), self._noise, self._buf, self._words)
-        return Parameters.of(out, self._network)
+        return unpadded(out, self._network)

@@ -18,6 +18,7 @@ import numpy as np
 
 from simprior.boolean.rows import words_from_columns
 from simprior.boolean.truthtable import n_words
+from simprior.callables import differentiable
 from simprior.checks import NETWORK, RUN_OPTIONS, Choice, Maybe, Table, Text, checked, shown, whole
 from simprior.device import resolve_device
 from simprior.engine import Progress, run_tasks
@@ -264,9 +265,7 @@ def _engine(spec: TrainSpec, device: str, engine: str) -> str:
         )  # fmt: skip
     if able and engine != "torch":
         return "compiled"
-    from simprior.training._torch_ensemble import check_activation
-
-    check_activation(spec.network)
+    differentiable(spec.network, "training")
     return "torch"
 
 

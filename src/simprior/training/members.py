@@ -14,10 +14,10 @@ import numpy as np
 
 from simprior.engine import run_tasks
 from simprior.errors import InputError
+from simprior.parameters import Parameters
 from simprior.training import _member as kernel
 from simprior.training._plan import Plan, make_plan, make_scratch
 from simprior.training._plan import parameter_slices as slices
-from simprior.training.draws import Parameters
 from simprior.training.spec import Stop, TrainSpec
 from simprior.training.targets import Problem
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from simprior.activations import code_of, has_gradient
 from simprior.checks import NETWORK, Kind, shown, whole
 from simprior.errors import InputError
-from simprior.network import ACTIVATIONS, Network
+from simprior.network import Network
 from simprior.rng import check_seed
 from simprior.training.losses import check_loss
 from simprior.training.optimizers import Optimizer
@@ -104,11 +105,12 @@ class TrainSpec:
         object.__setattr__(self, "seed", check_seed(self.seed))
         for name, low in (("batch_size", 1), ("max_epochs", 1), ("check", 0), ("pretrain", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), low))
-        if self.network.activation == "step" and self.optimizer.rule != "guess":
+        if not has_gradient(self.network) and self.optimizer.rule != "guess":
             raise InputError(
-                "activation='step'", "an activation with a gradient",
+                f"activation={self.network.activation_name!r}",
+                "an activation with a gradient",
                 "train with guess-and-check, or another activation",
-            )  # fmt: skip
+            )
         object.__setattr__(self, "record_runs", whole("record_runs", self.record_runs, 0))
         steps = check_steps(self.record)
         if list(steps) != sorted(set(steps)):
@@ -121,7 +123,7 @@ class TrainSpec:
     @property
     def compiled(self) -> bool:
         """Whether the compiled kernel knows the activation (else torch trains)."""
-        return self.network.activation in ACTIVATIONS
+        return code_of(self.network) is not None
 
     def batch(self, size: int) -> int:
         """Examples a step on a training set of ``size``."""

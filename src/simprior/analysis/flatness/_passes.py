@@ -1,44 +1,29 @@
 """Batched passes through N networks of one architecture: outputs, gradients, curvature products.
 
-Parameters are the rows of an (N, P) tensor in the order of ``training.draws.Parameters.flat``:
-weights (fan_in, width) row-major, then biases, layer by layer. Inputs are (k, d), the same for all
-networks. Derivatives are written out (back-propagation, and Pearlmutter's R-operator, Neural
-Computation 1994) in place of autograd: what depends on the point alone is kept in a
-:class:`Point`, so that each further Hessian product costs six matrix products a layer.
+Parameters are the rows of an (N, P) tensor in the flat layout of :mod:`simprior.parameters`. Inputs
+are (k, d), the same for all networks. Derivatives are written out in place of autograd:
+back-propagation, and Pearlmutter's R-operator (Neural Computation 1994). What depends on the point
+alone is kept in a :class:`Point`, so that each further Hessian product costs six matrix products a
+layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from simprior.analysis.flatness._activation import derivatives, value
+from simprior.activations import has_gradient
+from simprior.callables import differentiable, tensor_derivatives
+from simprior.errors import InputError
 from simprior.network import Network
+from simprior.parameters import flat_layers, flat_size, forward, shapes_of
+from simprior.training.losses import LOSSES
 
 Tensor = torch.Tensor
 Layer = tuple[Tensor, Tensor]
-
-
-def loss_values(name: str, z: Tensor, y: Tensor) -> Tensor:
-    """Loss of each example (``training.losses``); labels 0/1."""
-    t = 2 * y - 1
-    if name == "ce":
-        return -torch.nn.functional.logsigmoid(t * z)
-    if name == "hinge":
-        return torch.clamp(1 - t * z, min=0)
-    return (z - (y if name == "mse01" else t)) ** 2
-
-
-def loss_derivatives(name: str, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """First and second derivative of each example's loss in z."""
-    t = 2 * y - 1
-    if name == "ce":
-        wrong = torch.sigmoid(-t * z)
-        return -t * wrong, wrong * torch.sigmoid(t * z)
-    if name == "hinge":
-        return -t * (t * z < 1), torch.zeros_like(z)
-    return 2 * (z - (y if name == "mse01" else t)), torch.full_like(z, 2.0)
+NEED = "the measures of trained weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,37 +52,39 @@ class Passes:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.shapes = list(zip(network.fan_ins, (*network.hidden, 1), strict=True))
-        self.size = sum((f + 1) * k for f, k in self.shapes)
-        self.activation = value(network)
+        self.shapes = shapes_of(network)
+        self.size = flat_size(self.shapes)
+        self.activation = differentiable(network, NEED)
 
     @property
     def units(self) -> int:
         """Units of all layers together: numbers kept an example and network."""
         return sum(k for _, k in self.shapes)
 
+    def derivatives(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]:
+        """(u, phi(u)) -> (phi'(u), phi''(u) or None), at a kink as torch's autograd has it.
+
+        Raises :class:`InputError` for ``step``, which has no useful gradient.
+        """
+        if not has_gradient(self.network):
+            raise InputError(
+                f"activation={self.network.activation_name!r}",
+                "an activation with a gradient",
+                "leave out measures that need gradients (sharpness, hessian, fisher, relative)",
+            )
+        return tensor_derivatives(self.network, NEED)
+
     def layers(self, P: Tensor) -> list[Layer]:
         """Views (N, fan_in, width) and (N, 1, width) of every layer."""
-        at, out = 0, []
-        for f, k in self.shapes:
-            weights = P[:, at : at + f * k].unflatten(1, (f, k))
-            out.append((weights, P[:, at + f * k : at + (f + 1) * k].unsqueeze(1)))
-            at += (f + 1) * k
-        return out
+        return flat_layers(P, self.shapes)
 
     def outputs(self, P: Tensor, X: Tensor) -> Tensor:
         """(N, m) outputs z of the inputs (m, d)."""
-        h = X.expand(len(P), -1, -1)
-        layers = self.layers(P)
-        for i, (w, b) in enumerate(layers):
-            h = torch.baddbmm(b, h, w)
-            if i < len(layers) - 1:
-                h = self.activation(h)
-        return h[:, :, 0]
+        return forward(X.expand(len(P), -1, -1), self.layers(P), self.activation)[:, :, 0]
 
     def point(self, P: Tensor, X: Tensor, y: Tensor, loss: str) -> Point:
         """Forward and backward pass at P; ``y`` is (k,) or (N, k)."""
-        derive = derivatives(self.network)
+        derive = self.derivatives()
         layers, inputs = self.layers(P), [X.expand(len(P), -1, -1)]
         first: list[Tensor] = []
         second: list[Tensor | None] = []
@@ -116,7 +103,7 @@ class Passes:
             e = w.mT.expand(-1, len(X), -1) if i == len(layers) - 1 else torch.bmm(deltas[0], w.mT)
             behind.insert(0, e)
             deltas.insert(0, first[i - 1] * e)
-        slope, bend = loss_derivatives(loss, z, y)
+        slope, bend = LOSSES[loss].derivatives(z, y)
         return Point(layers, inputs, first, second, deltas, behind, z, slope, bend)
 
     def gradient(self, p: Point) -> Tensor:

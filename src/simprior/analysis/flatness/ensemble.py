@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from simprior.analysis.flatness._passes import Passes, loss_values
+from simprior.analysis.flatness._passes import Passes
 from simprior.errors import InputError
 from simprior.network import Network
-from simprior.training.draws import Parameters, Source
-from simprior.training.losses import check_loss, threshold
+from simprior.parameters import Parameters
+from simprior.training.draws import Source
+from simprior.training.losses import LOSSES, check_loss, threshold
 from simprior.training.records import TrainResult
 from simprior.training.targets import Problem
 
@@ -173,7 +174,7 @@ class Ensemble:
         Without ``rows`` row i belongs to network i.
         """
         z = self.outputs(None, parameters)
-        return loss_values(self.loss, z, self.labels(rows)).mean(1)
+        return LOSSES[self.loss].tensors(z, self.labels(rows)).mean(1)
 
     def errors(self, parameters: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
         """(R,) share of the examples misclassified; arguments as for :meth:`losses`."""
@@ -199,7 +200,7 @@ class Ensemble:
             part = slice(at, at + step)
             y = self.labels(part if rows is None else rows[part])
             point = self.passes.point(P[part], self.X, y, self.loss)
-            values[part] = loss_values(self.loss, point.z, y).mean(1)
+            values[part] = LOSSES[self.loss].tensors(point.z, y).mean(1)
             out[part] = self.passes.gradient(point)
         return values, out
 

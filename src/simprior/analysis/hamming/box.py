@@ -116,12 +116,11 @@ class _Search:
     def __init__(
         self, ensemble: Ensemble, points: torch.Tensor, radius: float, seed: int, steps: int
     ) -> None:
-        from simprior.analysis.flatness._activation import derivatives
         from simprior.training.losses import threshold
 
         self.passes, self.points = ensemble.passes, points
         self.layers = ensemble.passes.layers(ensemble.parameters)
-        self.derive = derivatives(ensemble.network)
+        self.derive = ensemble.passes.derivatives()
         self.level = threshold(ensemble.loss)
         self.radius, self.steps = radius, steps
         self.rngs = [generator(seed, "box-csr", int(i)) for i in ensemble.ids]

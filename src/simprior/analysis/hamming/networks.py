@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from simprior.activations import entry_of
+from simprior.callables import array_function
 from simprior.errors import InputError
 from simprior.network import Network
 from simprior.philox import BLOCK, fill
@@ -244,18 +246,8 @@ class CentredUniform:
 
 
 def activation(network: Network) -> Callable[[np.ndarray], np.ndarray]:
-    """The activation as a float32 numpy function. Raises :class:`InputError` (see
-    ``gp.callables``)."""
-    from scipy.special import erf, ndtr
-
-    from simprior.gp.callables import activation_function
-
-    named: dict[str, Callable[[Any], Any]] = {
-        "relu": lambda z: np.maximum(z, np.float32(0)),
-        "tanh": np.tanh, "erf": erf, "sin": np.sin, "gelu": lambda z: z * ndtr(z),
-        "linear": lambda z: z, "step": lambda z: (z > 0).astype(np.float32),
-    }  # fmt: skip
-    if network.activation_callable() is None:
-        return named[network.activation_name]
-    user = activation_function(network)
-    return lambda z: np.asarray(user(z.astype(np.float64)), np.float32)
+    """The activation as a float32 numpy function; raises as :func:`array_function` does."""
+    function = array_function(network)
+    if entry_of(network) is not None:
+        return function
+    return lambda z: np.asarray(function(z.astype(np.float64)), np.float32)

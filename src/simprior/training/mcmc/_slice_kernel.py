@@ -18,27 +18,10 @@ import math
 import numpy as np
 from numba import njit
 
-RELU, TANH, ERF, GELU, SIN, LINEAR, STEP = range(7)
+from simprior.compiled_activations import RELU, activation_at
+
 _HALF_PI = math.pi / 2
 _MAX_TRIES = 200  # a bracket of 2 pi shrinks below 1e-16 long before
-
-
-@njit(nogil=True)
-def act(z, code):
-    """The activation, in double precision."""
-    if code == RELU:
-        return max(z, 0.0)
-    if code == TANH:
-        return math.tanh(z)
-    if code == ERF:
-        return math.erf(z)
-    if code == GELU:
-        return 0.5 * z * (1.0 + math.erf(z * math.sqrt(0.5)))
-    if code == SIN:
-        return math.sin(z)
-    if code == STEP:
-        return 1.0 if z > 0.0 else 0.0
-    return z
 
 
 @njit(nogil=True)
@@ -62,7 +45,7 @@ def apply(source, out, code):
             out[j] = max(source[j], 0.0)
     else:
         for j in range(out.size):
-            out[j] = act(source[j], code)
+            out[j] = activation_at(code, source[j])
 
 
 @njit(nogil=True, cache=True)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from simprior import rng
+from simprior.activations import COMPILED, code_of
 from simprior.boolean.blocks import (
     Clock,
     Piece,
@@ -37,7 +38,7 @@ from simprior.checks import NETWORK, Choice, Integer, Maybe, Updates, Whole, che
 from simprior.engine import Progress
 from simprior.errors import InputError, NumericalError
 from simprior.memory import check_fits
-from simprior.network import ACTIVATIONS, Network, check_size
+from simprior.network import Network, check_size
 from simprior.store import RunDir
 from simprior.training.mcmc import _slice_kernel as kernel
 from simprior.training.mcmc.chains import counts_of_chains
@@ -256,7 +257,7 @@ def start(network: Network, given: TrainingSet, source: np.random.Generator) -> 
     h, pre, z = activations(np.ascontiguousarray(x[:, given.index]))
     h_new, pre_new, z_new = activations(np.ascontiguousarray(x[:, given.index]))
     work = (np.zeros(s), np.zeros((widest, s)), np.zeros((widest, fan + 1)), h_new, pre_new, z_new)
-    spec = (fans, widths, scales, biases, ACTIVATIONS.index(str(network.activation)))
+    spec = (fans, widths, scales, biases, code_of(network))
     state = State(
         spec, (w, h, pre, z), activations(x), work, block_sizes(network), np.zeros(s, np.bool_)
     )
@@ -311,8 +312,8 @@ def with_labels(given: TrainingSet, table: np.ndarray) -> TrainingSet:
 def _check_network(network: Network) -> None:
     expected = "gaussian (the ellipse needs a Gaussian prior)"
     Choice(("gaussian",), "use rejection", expected)("weight_dist", network.weight_dist)
-    if network.activation not in ACTIVATIONS:
+    if code_of(network) is None:
         raise InputError(
-            f"activation={network.activation_name!r}", f"one of {', '.join(ACTIVATIONS)}",
+            f"activation={network.activation_name!r}", f"one of {', '.join(COMPILED)}",
             "use rejection for other activations",
         )  # fmt: skip

@@ -18,16 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior import rng
+from simprior.activations import has_gradient
 from simprior.boolean.blocks import Clock, Piece, check_rows, run_chains
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack
+from simprior.callables import differentiable
 from simprior.checks import NETWORK, Choice, Number, Updates, Whole, checked
 from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.memory import check_fits
 from simprior.network import Network, check_size
+from simprior.parameters import flat_layers, flat_size, forward, shapes_of
 from simprior.store import RunDir
 from simprior.training.mcmc.chains import counts_of_chains
 from simprior.training.mcmc.hmc import HMCRun, chain_major
@@ -50,42 +53,31 @@ class SoftTarget:
     def __init__(self, network: Network, given: TrainingSet, beta: float) -> None:
         import torch
 
-        from simprior.boolean._torch_engine import activation_of
-
         gaussian = Choice(("gaussian",), "use rejection for other laws", "gaussian")
         gaussian("weight_dist", network.weight_dist)
-        if network.activation == "step":
+        if not has_gradient(network):
             raise InputError(
-                "activation='step'", "an activation with a gradient", "use slice sampling"
+                f"activation={network.activation_name!r}",
+                "an activation with a gradient",
+                "use slice sampling",
             )
         self.beta = check_beta(beta)
         x = torch.from_numpy(input_matrix(network))
         self._all, self._train = x, x[torch.from_numpy(given.index)]
         self._sign = torch.from_numpy(2.0 * given.bits.astype(float) - 1.0)
-        self._act = activation_of(network)
-        self._layers = [
-            (fan_in, width, sw / math.sqrt(fan_in), sb)
-            for fan_in, width, sw, sb in zip(
-                network.fan_ins, (*network.hidden, 1), network.sigma_ws, network.sigma_bs,
-                strict=True,
-            )
-        ]  # fmt: skip
-        self.size = sum((f + 1) * k for f, k, _, _ in self._layers)
+        self._act = differentiable(network, "a soft likelihood")
+        self._shapes = shapes_of(network)
+        fans = zip(network.fan_ins, network.sigma_ws, strict=True)
+        self._scales = [sigma_w / math.sqrt(fan_in) for fan_in, sigma_w in fans]
+        self._bias_scales = network.sigma_bs
+        self.size = flat_size(self._shapes)
 
     def output(self, u: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """z (C, rows of x) of the networks u (C, D)."""
-        import torch
-
-        h, at = x.expand(len(u), *x.shape), 0
-        for layer, (fan_in, width, weight, bias) in enumerate(self._layers):
-            w = u[:, at : at + fan_in * width].view(-1, fan_in, width) * weight
-            at += fan_in * width
-            b = u[:, at : at + width].unsqueeze(1) * bias
-            at += width
-            h = torch.baddbmm(b, h, w)
-            if layer < len(self._layers) - 1:
-                h = self._act(h)
-        return h.squeeze(2)
+        standard = flat_layers(u, self._shapes)
+        scales = zip(standard, self._scales, self._bias_scales, strict=True)
+        layers = [(w * scale, b * bias) for (w, b), scale, bias in scales]
+        return forward(x.expand(len(u), *x.shape), layers, self._act).squeeze(2)
 
     def log_density(self, u: torch.Tensor) -> torch.Tensor:
         """(C,) log-densities, differentiable."""
