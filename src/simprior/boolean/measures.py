@@ -70,8 +70,9 @@ def _sensitivity(words: np.ndarray, m: int, n: int, rho: float = 0.9) -> Columns
     if n <= BLOCK_BITS:
         blocks = block_sensitivity_packed(words, m)
     return found | {
-        "block_sensitivity": blocks, "noise_stability": noise_stability_packed(words, m, rho),
-    }  # fmt: skip
+        "block_sensitivity": blocks,
+        "noise_stability": noise_stability_packed(words, m, rho),
+    }
 
 
 def _influence(words: np.ndarray, m: int, n: int) -> Columns:
@@ -91,8 +92,13 @@ FUNCTION_MEASURES: dict[str, FunctionMeasure] = {
     "gc": FunctionMeasure(_always("gc1", "gc2", "gc"), _gc),
     "csr": FunctionMeasure(_always("csr"), _csr),
     "walsh": FunctionMeasure(
-        lambda n: ("walsh_linf", "walsh_l1", "walsh_degree", "walsh_mean_degree",
-                   *(f"walsh_weight_{k}" for k in range(n + 1))),
+        lambda n: (
+            "walsh_linf",
+            "walsh_l1",
+            "walsh_degree",
+            "walsh_mean_degree",
+            *(f"walsh_weight_{k}" for k in range(n + 1)),
+        ),
         _walsh,
     ),
     "sensitivity": FunctionMeasure(
@@ -102,5 +108,5 @@ FUNCTION_MEASURES: dict[str, FunctionMeasure] = {
     "influence": FunctionMeasure(
         lambda n: tuple(f"influence_{i}" for i in range(1, n + 1)), _influence
     ),
-}  # fmt: skip
+}
 """Groups by name."""

@@ -40,9 +40,14 @@ def say_unlisted(path: Any, counts: Any) -> None:
     unseen = counts.unseen
     logging.getLogger("simprior").warning(
         "%s lists %s of %s samples: P = count / samples, and the functions not listed have %.4g "
-        "(95 %%: %.4g to %.4g) of the probability", path, f"{counts.samples - counts.unlisted:,}",
-        f"{counts.samples:,}", unseen.mass, unseen.low, unseen.high,
-    )  # fmt: skip
+        "(95 %%: %.4g to %.4g) of the probability",
+        path,
+        f"{counts.samples - counts.unlisted:,}",
+        f"{counts.samples:,}",
+        unseen.mass,
+        unseen.low,
+        unseen.high,
+    )
 
 
 def print_json(value: Any) -> None:
