@@ -71,9 +71,8 @@ def _readable(name: str, value: Any) -> None:
     """Refuse whole numbers that Python itself does not write out (more than 4,300 digits)."""
     for one in value if isinstance(value, list | tuple) else (value,):
         if isinstance(one, int) and one.bit_length() > _BITS:
-            raise InputError(
-                f"{name}={shown(one)}", "a whole number that fits", "write a smaller one"
-            )
+            what = f"{name}={shown(one)}"
+            raise InputError(what, "a whole number that fits", "write a smaller one")
 
 
 def shown(value: Any) -> str:
@@ -366,10 +365,9 @@ def plain_array(name: str, value: Any) -> np.ndarray:
     import numpy as np
 
     if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
-        raise InputError(
-            f"{name} with {int(np.ma.getmaskarray(value).sum())} masked entries",
-            "an array without missing values", f"fill or drop them: {name}.filled(value)",
-        )  # fmt: skip
+        what = f"{name} with {int(np.ma.getmaskarray(value).sum())} masked entries"
+        expected = "an array without missing values"
+        raise InputError(what, expected, f"fill or drop them: {name}.filled(value)")
     try:
         return np.asarray(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -386,15 +384,19 @@ class Tables:
         """The value in its plain form."""
         array = plain_array(name, value)
         if array.ndim not in (1, 2) or array.dtype.kind not in "biuf" or not array.shape[-1]:
-            raise InputError(
-                f"{name} of shape {array.shape}, dtype {array.dtype}",
-                "an (F, m) array of 0 and 1", "use truthtable.parse_functions for other forms",
-            )  # fmt: skip
+            what = f"{name} of shape {array.shape}, dtype {array.dtype}"
+            expected = "an (F, m) array of 0 and 1"
+            raise InputError(what, expected, "use truthtable.parse_functions for other forms")
         return array
 
 
 RUN_OPTIONS: dict[str, Validator] = {
-    "workers": Whole(1), "out": Maybe(File()), "resume": Switch(), "overwrite": Switch(),
-    "executor": Text(), "executor_options": Maybe(Table()), "progress": Updates(),
-}  # fmt: skip
+    "workers": Whole(1),
+    "out": Maybe(File()),
+    "resume": Switch(),
+    "overwrite": Switch(),
+    "executor": Text(),
+    "executor_options": Maybe(Table()),
+    "progress": Updates(),
+}
 """Arguments that the functions which compute something into a run directory have in common."""

@@ -79,9 +79,14 @@ Advance = Callable[[int, State | None, float], Piece]
 
 
 def run_chains(
-    advance: Advance, chains: int, m: int, store: RunDir | None, *, workers: int = 1,
+    advance: Advance,
+    chains: int,
+    m: int,
+    store: RunDir | None,
+    *,
+    workers: int = 1,
     progress: Progress | None = None,
-) -> list[tuple[np.ndarray, State]]:  # fmt: skip
+) -> list[tuple[np.ndarray, State]]:
     """(draws (k, W), last state) of every chain.
 
     Parameters
@@ -121,9 +126,12 @@ def run_chains(
         return None if piece.done else Block(block.chain, block.index + 1, piece.state)
 
     run_tasks(
-        partial(_advance, advance, seconds), todo, on_result=receive,
-        workers=min(workers, max(1, len(todo))), then=follow,
-    )  # fmt: skip
+        partial(_advance, advance, seconds),
+        todo,
+        on_result=receive,
+        workers=min(workers, max(1, len(todo))),
+        then=follow,
+    )
     out = []
     for c, chain in enumerate(found):
         assert chain.state is not None
@@ -199,10 +207,12 @@ def _to_columns(state: Mapping[str, Any]) -> Any:
         rows["dtype"].append("text" if isinstance(value, str) else array.dtype.str)
         rows["shape"].append(json.dumps(list(np.shape(value))))
         rows["data"].append(data)
-    return pa.table({
-        name: pa.array(values, pa.binary() if name == "data" else pa.string())
-        for name, values in rows.items()
-    })  # fmt: skip
+    return pa.table(
+        {
+            name: pa.array(values, pa.binary() if name == "data" else pa.string())
+            for name, values in rows.items()
+        }
+    )
 
 
 def _from_columns(columns: Mapping[str, np.ndarray]) -> State:

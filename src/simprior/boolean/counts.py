@@ -125,10 +125,12 @@ class FunctionCounts:
         q = self.profile
         if self.iid:
             return np.ones(len(q.count))
-        return design_effect(
-            q.count, q.clusters, q.sumsq, self.samples, self.draws, multiplicity=q.multiplicity,
-            sizes_squared=self._sizes_squared,
-        )  # fmt: skip
+        return self._effects(q.count, q.clusters, q.sumsq, multiplicity=q.multiplicity)
+
+    def _effects(self, *columns: np.ndarray, **weights: np.ndarray) -> np.ndarray:
+        """Design effects of rows with these counts, clusters and sums of squared counts."""
+        size = (self.samples, self.draws)
+        return design_effect(*columns, *size, sizes_squared=self._sizes_squared, **weights)
 
     @property
     def _sizes_squared(self) -> float:
@@ -187,10 +189,11 @@ class FunctionCounts:
             return partial_table(self.profile.count, self.samples, self.profile.multiplicity)
         q = self._without_constants() if self.keep < 1 else self.profile
         plain = self.iid and self.keep == 1
+        clusters, squares = (None, None) if plain else (q.clusters, q.sumsq)
+        options = {"dispersion": self.dispersion, "fraction": self.keep}
         return good_turing(
-            q.count, None if plain else q.clusters, None if plain else q.sumsq, self.samples,
-            dispersion=self.dispersion, fraction=self.keep, multiplicity=q.multiplicity,
-        )  # fmt: skip
+            q.count, clusters, squares, self.samples, multiplicity=q.multiplicity, **options
+        )
 
     def _without_constants(self) -> Profile:
         """Profile of a subsampled table less the two constants, which are always kept."""
@@ -216,11 +219,9 @@ class FunctionCounts:
         wanted = pack(parse_functions(functions, self.m, self.n))
         rows = _find_rows(self.words, wanted, missing=True)
         if len(self) < self.functions and (rows < 0).any():
-            raise InputError(
-                f"find with {len(self)} of {self.functions} rows loaded",
-                "functions among the loaded rows",
-                "load the whole table: FunctionCounts.load(path)",
-            )
+            what = f"find with {len(self)} of {self.functions} rows loaded"
+            expected = "functions among the loaded rows"
+            raise InputError(what, expected, "load the whole table: FunctionCounts.load(path)")
         return rows
 
     @checked(top=Maybe(Whole(0)), level=LEVEL)
@@ -238,12 +239,15 @@ class FunctionCounts:
             "rank": np.arange(1, len(part) + 1),
             "function": to_hex(part.words, self.m),
             "count": part.count,
-            "p": part.p, "stderr": part.stderr, "p_low": low, "p_high": high,
+            "p": part.p,
+            "stderr": part.stderr,
+            "p_low": low,
+            "p_high": high,
             "design_effect": part.design_effects,
             "ones": ones_packed(part.words, self.m),
             "lz76": lz76_packed(part.words, self.m),
             "entropy": entropy_packed(part.words, self.m),
-        }  # fmt: skip
+        }
         if part.orbit is not None:
             columns["orbit"] = part.orbit
         return pd.DataFrame(columns)
@@ -276,10 +280,16 @@ class FunctionCounts:
         if self.unlisted > 0:
             high = clopper_pearson(k + self.unlisted, self.samples, level)[1]
         return pd.DataFrame(
-            {"t": np.arange(len(k)), "count": self.ones[:, 0], "p": p,
-             "stderr": share_stderr(p, self.samples / effect),
-             "p_low": low, "p_high": high, "design_effect": effect}
-        )  # fmt: skip
+            {
+                "t": np.arange(len(k)),
+                "count": self.ones[:, 0],
+                "p": p,
+                "stderr": share_stderr(p, self.samples / effect),
+                "p_low": low,
+                "p_high": high,
+                "design_effect": effect,
+            }
+        )
 
     @cached_property
     def ones_effects(self) -> np.ndarray:
@@ -287,10 +297,7 @@ class FunctionCounts:
         k, q = self.ones[:, 0], self.ones[:, 1]
         if self.iid or not len(k):
             return np.ones(len(k))
-        return design_effect(
-            k, effective_clusters(k, q), q, self.samples, self.draws,
-            sizes_squared=self._sizes_squared,
-        )  # fmt: skip
+        return self._effects(k, effective_clusters(k, q), q)
 
     def summary(self) -> dict[str, Any]:
         """Totals of the run: samples, effective samples, distinct functions, unseen mass.
@@ -300,19 +307,20 @@ class FunctionCounts:
         """
         effect = self.constant_design_effect()
         out: dict[str, Any] = {
-            "samples": self.samples, "hidden_draws": self.draws, "heads": self.heads,
-            "design_effect_constant": effect, "effective_samples": self.samples / effect,
+            "samples": self.samples,
+            "hidden_draws": self.draws,
+            "heads": self.heads,
+            "design_effect_constant": effect,
+            "effective_samples": self.samples / effect,
             "functions": self.functions,
-        }  # fmt: skip
+        }
         if self.keep < 1:
             out["keep"] = self.keep
         if self.unlisted > 0:
             out["unlisted_samples"] = self.unlisted
         u = self.unseen
-        return {
-            **out, "unseen_mass": u.mass, "unseen_stderr": u.stderr,
-            "unseen_low": u.low, "unseen_high": u.high,
-        }  # fmt: skip
+        unseen = {"mass": u.mass, "stderr": u.stderr, "low": u.low, "high": u.high}
+        return out | {f"unseen_{name}": value for name, value in unseen.items()}
 
     def constant_design_effect(self) -> float:
         """Design effect of the constant functions (1 for independent networks)."""
@@ -339,7 +347,7 @@ class FunctionCounts:
             "functions": profile.functions,
             "dispersion": float(np.average([t.dispersion for t in tallies], weights=weights)),
             "ones": ones_totals(ones),
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_rows(cls, job: Job, rows: Rows, tallies: Sequence[Tally]) -> FunctionCounts:
@@ -370,9 +378,13 @@ class FunctionCounts:
         return counts.with_pool(found["pooled"], replicates, found["pooled_profile"])
 
     def save(
-        self, path: Path | str, *, command: str = "import",
-        config: dict[str, Any] | None = None, overwrite: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        path: Path | str,
+        *,
+        command: str = "import",
+        config: dict[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
         """Write the table as a complete run directory. Raises :class:`StoreError`."""
         totals = self.run_totals()
         save_counts(path, command, config or {}, self.rows, totals, overwrite=overwrite)
@@ -408,18 +420,15 @@ class FunctionCounts:
 
         words, count = check_words(words, m), plain_array("count", count)
         if count.shape != (len(words),) or count.dtype.kind not in "iu":
-            raise InputError(
-                f"count={shown(count)}", f"{len(words)} whole numbers", "give one count a function"
-            )
+            what = f"count={shown(count)}"
+            raise InputError(what, f"{len(words)} whole numbers", "give one count a function")
         count = count.astype(np.int64)
         total = float(count.sum(dtype=float))
         samples = int(total) if samples is None else whole("samples", samples, 1)
         if (count < 1).any() or total > samples or total >= 2**53:
-            raise InputError(
-                f"counts that add up to {total:.16g}, of samples={samples}",
-                "positive counts that add up to the samples or less, below 2^53",
-                "drop functions with count 0 and leave samples out",
-            )  # fmt: skip
+            what = f"counts that add up to {total:.16g}, of samples={samples}"
+            expected = "positive counts that add up to the samples or less, below 2^53"
+            raise InputError(what, expected, "drop functions with count 0 and leave samples out")
         merger = Merger(m)
         merger.add(Rows(words, count, count, count))
         rows = merger.rows()
@@ -441,9 +450,13 @@ class FunctionCounts:
         symmetry = symmetry_of(self.info["model"])
         _, orbit = canonical(rows.words, self.n, symmetry, self.m)
         pooled = replace(
-            self, rows=rows, draws=replicates, orbit=orbit, ones=np.zeros((0, 2), np.int64),
+            self,
+            rows=rows,
+            draws=replicates,
+            orbit=orbit,
+            ones=np.zeros((0, 2), np.int64),
             profile=profile or Profile.of(rows.count, rows.clusters, rows.sumsq),
-        )  # fmt: skip
+        )
         return replace(self, pooled=pooled)
 
 

@@ -94,8 +94,10 @@ def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
         yield "totals by number of ones of different lengths"
     elif not all(whole_in(x, 0, m) for x in t) or t != sorted(set(t)):
         yield f"numbers of ones outside 0 to {m}, or not in order,"
-    elif not all(whole_in(k, 1, samples) and whole_in(q, k, _MOST)
-                 for k, q in zip(count, squares, strict=True)):  # fmt: skip
+    elif not all(
+        whole_in(k, 1, samples) and whole_in(q, k, _MOST)
+        for k, q in zip(count, squares, strict=True)
+    ):
         yield "totals by number of ones that cannot be"
     elif sum(count) > samples:
         yield f"totals by number of ones that add up to {sum(count)} of {samples} samples"

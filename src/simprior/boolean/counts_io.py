@@ -48,8 +48,10 @@ def read_counts(path: Path | str, top: int | None = None) -> dict[str, Any]:
     with damaged(path / MANIFEST):
         check_totals(path, results, run.config)
         out: dict[str, Any] = {
-            "totals": results, "model": model_of(run.config), "config": run.config,
-        }  # fmt: skip
+            "totals": results,
+            "model": model_of(run.config),
+            "config": run.config,
+        }
     out["rows"], out["profile"] = _table(run, COUNTS, top, results.get("functions"))
     if "pooled" in results:
         classes = results["pooled"]["classes"]
@@ -67,9 +69,14 @@ def _table(run: RunInfo, name: str, top: int | None, functions: int | None) -> t
 
 
 def save_counts(
-    path: Path | str, command: str, config: Mapping[str, Any], rows: Rows, totals: dict[str, Any],
-    *, overwrite: bool = False,
-) -> None:  # fmt: skip
+    path: Path | str,
+    command: str,
+    config: Mapping[str, Any],
+    rows: Rows,
+    totals: dict[str, Any],
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write counts made elsewhere as a complete run directory."""
     with RunDir.open(path, command, config, overwrite=overwrite) as store:
         write_rows(store.path / COUNTS, rows)

@@ -140,11 +140,9 @@ def exact_counts(dnf: RandomDNF) -> tuple[np.ndarray, int]:
     """
     n, m, width = dnf.n, dnf.m, dnf.width
     if n > MAX_EXACT_BITS or width > MAX_EXACT_WIDTH:
-        raise InputError(
-            f"n={n} with {width} clauses",
-            f"n <= {MAX_EXACT_BITS} and at most {MAX_EXACT_WIDTH} clauses",
-            "sample it with sample_dnf_chunk instead",
-        )
+        what = f"n={n} with {width} clauses"
+        expected = f"n <= {MAX_EXACT_BITS} and at most {MAX_EXACT_WIDTH} clauses"
+        raise InputError(what, expected, "sample it with sample_dnf_chunk instead")
     inside = np.bincount(_indices(clause_tables(n)), minlength=1 << m)
     for axis in range(m):
         halves = inside.reshape(-1, 2, 1 << axis)
@@ -191,9 +189,8 @@ def count_dnf_chunk(dnf: RandomDNF, key: int, start: int, stop: int) -> np.ndarr
     """
     _check_range(start, stop)
     if dnf.n > MAX_EXACT_BITS:
-        raise InputError(
-            f"n={dnf.n}", f"n <= {MAX_EXACT_BITS} for dense counts", "use sample_dnf_chunk"
-        )
+        what = f"n={dnf.n}"
+        raise InputError(what, f"n <= {MAX_EXACT_BITS} for dense counts", "use sample_dnf_chunk")
     tables, per_word = _group_tables(dnf.n, dnf.width)
     dense = (tables[:, 0] >> np.uint64(64 - dnf.m)).astype(np.uint32)
     counts = np.zeros(1 << dnf.m, dtype=np.int64)
@@ -210,9 +207,8 @@ def _indices(tables: np.ndarray) -> np.ndarray:
 
 def _check_range(start: int, stop: int) -> None:
     if not 0 <= start <= stop:
-        raise InputError(
-            f"samples {start}..{stop}", "0 <= start <= stop", "pass a range of sample numbers"
-        )
+        what = f"samples {start}..{stop}"
+        raise InputError(what, "0 <= start <= stop", "pass a range of sample numbers")
 
 
 def _split(key: int) -> tuple[np.uint32, np.uint32]:

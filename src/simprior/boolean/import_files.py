@@ -81,9 +81,14 @@ class Imported:
 
 
 def read_functions(
-    path: Path | str, *, n: int | None = None, m: int | None = None, order: str = "standard",
-    columns: Sequence[str] | None = None, samples: int | None = None,
-) -> Imported:  # fmt: skip
+    path: Path | str,
+    *,
+    n: int | None = None,
+    m: int | None = None,
+    order: str = "standard",
+    columns: Sequence[str] | None = None,
+    samples: int | None = None,
+) -> Imported:
     """The functions and counts of a file.
 
     Parameters
@@ -202,9 +207,7 @@ def _reading(path: _File) -> Iterator[IO[bytes]]:
             yield file
         except (gzip.BadGzipFile, EOFError, zlib.error, OSError) as error:
             reason = " ".join(str(error).split())[:100]
-            raise InputError(
-                f"file={path}", f"a whole file ({reason})", "fetch it again"
-            ) from None  # fmt: skip
+            raise InputError(f"file={path}", f"a whole file ({reason})", "fetch it again") from None
 
 
 def _lines(path: _File) -> Generator[tuple[int, str], None, None]:
@@ -214,9 +217,7 @@ def _lines(path: _File) -> Generator[tuple[int, str], None, None]:
             for number, text in enumerate(lines, 1):
                 yield number, text.strip()
     except UnicodeDecodeError:
-        raise InputError(
-            f"file={path}", "a text file in UTF-8", "it holds other bytes"
-        ) from None  # fmt: skip
+        raise InputError(f"file={path}", "a text file in UTF-8", "it holds other bytes") from None
 
 
 def _form(path: _File) -> str:
@@ -235,10 +236,8 @@ def _form(path: _File) -> str:
     if text.startswith(_BLIF_KEYS):
         return "blif"
     if text[:1] == "%" or text.startswith("\\begin"):
-        raise InputError(
-            f"file={path}", "a table with all its digits, not LaTeX",
-            "write it again with simprior table --format csv",
-        )  # fmt: skip
+        remedy = "write it again with simprior table --format csv"
+        raise InputError(f"file={path}", "a table with all its digits, not LaTeX", remedy)
     return "pla" if text[:1] == "." and text[1:2].isalpha() else "text"
 
 
@@ -248,10 +247,8 @@ def _logic(
     """The one function of a PLA or BLIF file."""
     for name, value in other.items():
         if value not in (None, "standard"):
-            raise InputError(
-                f"{name}={value} with a {form.upper()} file", "the order and inputs of the file",
-                f"leave --{name} out",
-            )  # fmt: skip
+            what = f"{name}={value} with a {form.upper()} file"
+            raise InputError(what, "the order and inputs of the file", f"leave --{name} out")
     found = (read_pla if form == "pla" else read_blif)(str(path), _lines(path))
     if n is not None and n != found.n:
         raise InputError(f"n={n}", f"the {found.n} inputs of {path}", "leave --n out")
@@ -270,9 +267,8 @@ def _json(path: _File) -> Chunk:
         raise InputError(f"file={path}", "JSON", "it is broken, or of another form") from None
     rows = value.get("functions") if isinstance(value, dict) else value
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
-        raise InputError(
-            f"file={path}", "rows with function and count", "write it with simprior table"
-        )
+        what = f"file={path}"
+        raise InputError(what, "rows with function and count", "write it with simprior table")
     return _columns(path, {str(k): [r.get(k) for r in rows] for k in rows[0]})
 
 
@@ -297,10 +293,9 @@ def _columns(path: _File, values: dict[str, list[Any]]) -> Chunk:
     names = list(values)
     at = header_columns(names)
     if FUNCTION not in at or COUNT not in at:
-        raise InputError(
-            f"{path}: columns {', '.join(names)[:80]}", "function and count among them",
-            "use a run directory as it is; tables of watched functions have no counts",
-        )  # fmt: skip
+        what = f"{path}: columns {', '.join(names)[:80]}"
+        remedy = "use a run directory as it is; tables of watched functions have no counts"
+        raise InputError(what, "function and count among them", remedy)
     functions = [str(value) for value in values[names[at[FUNCTION]]]]
     lines = list(enumerate(functions, 1))
     reader = TextReader(str(path), 1)
@@ -308,8 +303,9 @@ def _columns(path: _File, values: dict[str, list[Any]]) -> Chunk:
     count = np.array([reader.count(*pair) for pair in zip(lines, texts, strict=True)], np.int64)
     extra = {
         name: np.array([number(str(value)) for value in values[names[at[name]]]])
-        for name in EXTRA if name in at
-    }  # fmt: skip
+        for name in EXTRA
+        if name in at
+    }
     return Chunk(lines, functions, count, extra)
 
 

@@ -19,10 +19,11 @@ CHUNK_LINES = 1 << 18
 FUNCTION, COUNT, OTHER = "function", "count", "_"
 EXTRA = ("p", "orbit", "design_effect", "samples")
 """Columns that tell more than the counts: those of ``simprior table``, and the networks drawn."""
-_NAMES = {
-    "function": FUNCTION, "functions": FUNCTION, "truth_table": FUNCTION, "table": FUNCTION,
-    "count": COUNT, "counts": COUNT, "frequency": COUNT, "freq": COUNT,
-} | {name: name for name in EXTRA}  # fmt: skip
+_NAMES = (
+    dict.fromkeys(("function", "functions", "truth_table", "table"), FUNCTION)
+    | dict.fromkeys(("count", "counts", "frequency", "freq"), COUNT)
+    | {name: name for name in EXTRA}
+)
 _BLANKS = re.compile(r"[\s,;]+")
 _RULE = re.compile(r"\|?[\s:|-]*---[\s:|-]*\Z")
 _NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d*)?(e[+-]?\d{1,3})?\Z", re.IGNORECASE | re.ASCII)
@@ -106,10 +107,9 @@ class TextReader:
         elif is_header:
             layout = self._named(first, parts, separator)
         elif len(parts) > 2:
-            raise bad_line(
-                self.name, *first, f"a function and a count, not {len(parts)} columns",
-                "name them, for example --columns function,_,count",
-            )  # fmt: skip
+            expected = f"a function and a count, not {len(parts)} columns"
+            remedy = "name them, for example --columns function,_,count"
+            raise bad_line(self.name, *first, expected, remedy)
         else:
             layout = Layout()
         if not is_header:
@@ -137,19 +137,15 @@ class TextReader:
         if FUNCTION in at and (COUNT in at or len(parts) == 1):
             return Layout(len(parts), separator, at)
         if len(parts) > 2 or FUNCTION in at or COUNT in at:
-            raise bad_line(
-                self.name, *first, "a header with function and count",
-                f"name the {len(parts)} columns, for example --columns function,_,count",
-            )  # fmt: skip
+            remedy = f"name the {len(parts)} columns, for example --columns function,_,count"
+            raise bad_line(self.name, *first, "a header with function and count", remedy)
         return Layout()
 
     def _split(self, line: tuple[int, str], layout: Layout) -> list[str]:
         parts = split(line[1], layout.separator if layout.at else None)
         if layout.at and len(parts) != layout.width:
-            raise bad_line(
-                self.name, *line, f"{layout.width} columns, not {len(parts)}",
-                "correct it, or name all columns: --columns",
-            )  # fmt: skip
+            expected = f"{layout.width} columns, not {len(parts)}"
+            raise bad_line(self.name, *line, expected, "correct it, or name all columns: --columns")
         return parts
 
     def _by_column(
@@ -163,9 +159,10 @@ class TextReader:
             pairs = zip(block, texts, strict=True)
             count[:] = [self.count(line, text) for line, text in pairs]
         extra = {
-            name: np.array([number(part[at[name]]) for part in parts]) for name in EXTRA
+            name: np.array([number(part[at[name]]) for part in parts])
+            for name in EXTRA
             if name in at
-        }  # fmt: skip
+        }
         return Chunk(block, functions, count, extra)
 
     def _either_order(self, block: list[tuple[int, str]], parts: list[list[str]]) -> Chunk:
@@ -175,16 +172,12 @@ class TextReader:
         if self._usual is None and known:
             self._usual = int(known.count(1) > known.count(0))
         if self._usual is None:
-            raise bad_line(
-                self.name, *block[0], _AMBIGUOUS, "say which: --columns function,count"
-            )  # fmt: skip
+            raise bad_line(self.name, *block[0], _AMBIGUOUS, "say which: --columns function,count")
         functions, count = [], np.ones(len(block), np.int64)
         for i, (line, part, place) in enumerate(zip(block, parts, places, strict=True)):
             if len(part) > 2:
-                raise bad_line(
-                    self.name, *line, "a function of 0 and 1 (or hex) and a count",
-                    "correct or remove it",
-                )  # fmt: skip
+                expected = "a function of 0 and 1 (or hex) and a count"
+                raise bad_line(self.name, *line, expected, "correct or remove it")
             at = self._usual if place is None else place
             functions.append(part[at])
             if len(part) == 2:
@@ -215,10 +208,8 @@ class TextReader:
             value = Decimal(text)
             if value == value.to_integral_value() and 1 <= value < _LARGEST:
                 return int(value)
-        raise bad_line(
-            self.name, *line, "a function of 0 and 1 (or hex) and a count",
-            "give a whole count from 1 to 2^53, or remove the line",
-        )  # fmt: skip
+        remedy = "give a whole count from 1 to 2^53, or remove the line"
+        raise bad_line(self.name, *line, "a function of 0 and 1 (or hex) and a count", remedy)
 
 
 def split(text: str, separator: str | None) -> list[str]:
@@ -246,10 +237,8 @@ def header_columns(names: Sequence[str]) -> dict[str, int]:
         exact = [i for i in found if clean[i] == kind] or found
         if len(exact) > 1:
             both = " and ".join(repr(clean[i][:40]) for i in exact[:2])
-            raise InputError(
-                f"columns {both}", f"one column for {kind}",
-                "say which with --columns, for example function,_,count",
-            )  # fmt: skip
+            remedy = "say which with --columns, for example function,_,count"
+            raise InputError(f"columns {both}", f"one column for {kind}", remedy)
         if exact:
             at[kind] = exact[0]
     return at
@@ -259,10 +248,9 @@ def _checked(columns: Sequence[str]) -> list[str]:
     names = [name.strip().lower() for name in columns]
     wrong = [name for name in names if name not in (FUNCTION, COUNT, OTHER)]
     if wrong or names.count(FUNCTION) != 1 or names.count(COUNT) > 1:
-        raise InputError(
-            f"columns={','.join(columns)[:60]}", "function once, count at most once, _ for others",
-            "pass for example --columns function,_,count",
-        )  # fmt: skip
+        what = f"columns={','.join(columns)[:60]}"
+        expected = "function once, count at most once, _ for others"
+        raise InputError(what, expected, "pass for example --columns function,_,count")
     return names
 
 
@@ -284,10 +272,9 @@ def _drawn(name: str, drawn: np.ndarray, total: int, given: int | None) -> int:
         return given
     values = np.unique(drawn)
     if len(values) != 1 or values[0] != np.floor(values[0]) or not total <= values[0] < _LARGEST:
-        raise InputError(
-            f"{name}: column samples of {len(values)} different values up to {values.max():.6g}",
-            f"one whole number of at least the sum of counts, {total}", "pass --samples",
-        )  # fmt: skip
+        what = f"{name}: column samples of {len(values)} different values up to {values.max():.6g}"
+        expected = f"one whole number of at least the sum of counts, {total}"
+        raise InputError(what, expected, "pass --samples")
     return int(values[0])
 
 
@@ -309,10 +296,9 @@ def samples_of(
     whole = int(total)
     orbit = extra.get("orbit")
     if orbit is not None and (orbit > 1).any():
-        raise InputError(
-            f"{name}: counts of symmetry classes (orbit up to {np.nanmax(orbit):g})",
-            "counts of functions", "write the table of the functions, not of the classes",
-        )  # fmt: skip
+        what = f"{name}: counts of symmetry classes (orbit up to {np.nanmax(orbit):g})"
+        expected = "counts of functions"
+        raise InputError(what, expected, "write the table of the functions, not of the classes")
     effect = extra.get("design_effect")
     if effect is not None and (effect > 1).any():
         notes.append(
@@ -332,13 +318,10 @@ def samples_of(
         return given or whole, [*notes, "column p is not count / samples and was not used"]
     if off > _SAME:
         if given is None and abs(samples / total - 1) > 2 * off:
-            raise InputError(
-                f"{name}: p of few digits, of about {samples:.4g} samples, counts {whole:,}",
-                "the number of samples", "pass it: --samples",
-            )  # fmt: skip
+            what = f"{name}: p of few digits, of about {samples:.4g} samples, counts {whole:,}"
+            raise InputError(what, "the number of samples", "pass it: --samples")
         return given or whole, notes
     if given is not None and given != samples:
-        raise InputError(
-            f"samples={given}", f"{samples}, as the column p of {name} says", "leave --samples out"
-        )
+        what = f"samples={given}"
+        raise InputError(what, f"{samples}, as the column p of {name} says", "leave --samples out")
     return samples, [*notes, f"{samples:,} samples, by the column p"]

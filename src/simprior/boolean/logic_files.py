@@ -15,17 +15,19 @@ from simprior.errors import InputError
 from simprior.network import MAX_BITS
 
 _PLA_TYPES = ("f", "fd", "fr", "fdr")
-_TIMING = (
-    ".area", ".delay", ".wire_load_slope", ".wire", ".input_arrival", ".default_input_arrival",
-    ".output_required", ".default_output_required", ".input_drive", ".default_input_drive",
-    ".output_load", ".default_output_load", ".max_input_load", ".default_max_input_load",
-)  # fmt: skip
+_TIMING = """.area .delay .wire_load_slope .wire .input_arrival .default_input_arrival
+.output_required .default_output_required .input_drive .default_input_drive .output_load
+.default_output_load .max_input_load .default_max_input_load""".split()
 _NOT_COMBINATIONAL = {
-    ".latch": "it has a state", ".mlatch": "it has a state", ".clock": "it has a state",
-    ".subckt": "it uses another model", ".gate": "it uses a library of gates",
-    ".search": "it needs another file", ".exdc": "it has don't-cares",
+    ".latch": "it has a state",
+    ".mlatch": "it has a state",
+    ".clock": "it has a state",
+    ".subckt": "it uses another model",
+    ".gate": "it uses a library of gates",
+    ".search": "it needs another file",
+    ".exdc": "it has don't-cares",
     ".start_kiss": "it has a state",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -122,24 +124,20 @@ def _pla_keyword(pla: _Pla, number: int, text: str) -> None:
         else:
             pla.terms = value
         if key == ".i" and not 1 <= value <= MAX_BITS:
-            raise bad_line(
-                pla.name, number, text, f"1 to {MAX_BITS} inputs", "longer tables cannot be used"
-            )
+            expected = f"1 to {MAX_BITS} inputs"
+            raise bad_line(pla.name, number, text, expected, "longer tables cannot be used")
     elif key == ".ilb":
         pla.inputs = tuple(values)
     elif key == ".ob":
         pla.output_names = tuple(values)
     elif key == ".type":
         if len(values) != 1 or values[0] not in _PLA_TYPES:
-            raise bad_line(
-                pla.name, number, text, f"one of {', '.join(_PLA_TYPES)}", "convert the file"
-            )
+            expected = f"one of {', '.join(_PLA_TYPES)}"
+            raise bad_line(pla.name, number, text, expected, "convert the file")
         pla.kind = values[0]
     elif key != ".phase" or set("".join(values)) - {"1"}:
-        raise bad_line(
-            pla.name, number, text, "one of .i .o .p .type .ilb .ob .e",
-            "write the plain function (espresso -o f)",
-        )  # fmt: skip
+        expected = "one of .i .o .p .type .ilb .ob .e"
+        raise bad_line(pla.name, number, text, expected, "write the plain function (espresso -o f)")
     _check_pla_outputs(pla, number, text)
 
 
@@ -147,9 +145,8 @@ def _check_pla_outputs(pla: _Pla, number: int, text: str) -> None:
     known = max(pla.outputs or 1, len(pla.output_names))
     if known > 1:
         names = f" ({', '.join(pla.output_names[:4])})" if pla.output_names else ""
-        raise bad_line(
-            pla.name, number, text, f"one output, not {known}{names}", "split it by outputs"
-        )
+        expected = f"one output, not {known}{names}"
+        raise bad_line(pla.name, number, text, expected, "split it by outputs")
 
 
 def _pla_term(pla: _Pla, number: int, text: str) -> None:
@@ -159,14 +156,11 @@ def _pla_term(pla: _Pla, number: int, text: str) -> None:
     cube, value = term[:-1].replace("2", "-"), term[-1]
     value = {"4": "1", "2": "-", "3": "~"}.get(value, value)
     if len(cube) != pla.n or set(cube) - set("01-") or value not in set("01-~"):
-        raise bad_line(
-            pla.name, number, text, f"{pla.n} of 0, 1, - and an output 0, 1, - or ~", "correct it"
-        )
+        expected = f"{pla.n} of 0, 1, - and an output 0, 1, - or ~"
+        raise bad_line(pla.name, number, text, expected, "correct it")
     if value == "-" and pla.kind in ("fd", "fdr"):
-        raise bad_line(
-            pla.name, number, text, "a fully specified function, no don't-care output",
-            "choose 0 or 1 for it (espresso does)",
-        )  # fmt: skip
+        expected = "a fully specified function, no don't-care output"
+        raise bad_line(pla.name, number, text, expected, "choose 0 or 1 for it (espresso does)")
     pla.found += 1
     if value in "01":
         chosen = pla.sets.setdefault(value, np.zeros(1 << pla.n, bool))
@@ -177,25 +171,23 @@ def _pla_function(pla: _Pla) -> LogicFunction:
     if pla.n is None or pla.outputs != 1:
         raise InputError(f"file={pla.name}", "a PLA file with .i and .o 1", "add them")
     if pla.terms is not None and pla.terms != pla.found:
-        raise InputError(
-            f"{pla.name}: {pla.found} terms", f"{pla.terms}, as .p says", "is the file cut short?"
-        )
+        found = f"{pla.name}: {pla.found} terms"
+        raise InputError(found, f"{pla.terms}, as .p says", "is the file cut short?")
     if pla.inputs and len(pla.inputs) != pla.n:
-        raise InputError(
-            f"{pla.name}: {len(pla.inputs)} names in .ilb", f"{pla.n} as .i says", "correct them"
-        )
+        found = f"{pla.name}: {len(pla.inputs)} names in .ilb"
+        raise InputError(found, f"{pla.n} as .i says", "correct them")
     none = np.zeros(1 << pla.n, bool)
     on, off = (pla.sets.get(value, none) for value in "10")
     if "r" in pla.kind:
-        for wrong, expected in ((on & off, "one output for each input"),
-                                (~(on | off), "a fully specified function")):  # fmt: skip
+        for wrong, expected in (
+            (on & off, "one output for each input"),
+            (~(on | off), "a fully specified function"),
+        ):
             if wrong.any():
                 where = np.binary_repr(int(np.argmax(wrong)), pla.n)
                 what = "both 0 and 1" if (on & off).any() else "no output"
-                raise InputError(
-                    f"{pla.name}: {what} for {int(wrong.sum())} inputs, such as {where}",
-                    expected, "correct the terms",
-                )  # fmt: skip
+                found = f"{pla.name}: {what} for {int(wrong.sum())} inputs, such as {where}"
+                raise InputError(found, expected, "correct the terms")
     inputs = pla.inputs or tuple(f"x{i + 1}" for i in range(pla.n))
     return LogicFunction(on.astype(np.uint8), inputs, "".join(pla.output_names[:1]) or "y")
 
@@ -244,18 +236,15 @@ def read_blif(name: str, lines: Iterable[tuple[int, str]]) -> LogicFunction:
             outputs += values
         elif key == ".names" and values:
             if values[-1] in nodes:
-                raise bad_line(
-                    name, number, text, "each signal defined once", f"remove one {values[-1][:40]}"
-                )
+                expected = "each signal defined once"
+                raise bad_line(name, number, text, expected, f"remove one {values[-1][:40]}")
             open_node = nodes[values[-1]] = _Node(tuple(values[:-1]), number)
         elif key == ".end":
             break
         elif key not in _TIMING:
             why = _NOT_COMBINATIONAL.get(key, "the line cannot be read")
-            raise bad_line(
-                name, number, text, f"one function of its inputs; {why}",
-                "write a combinational network of .names (ABC: strash; write_blif)",
-            )  # fmt: skip
+            remedy = "write a combinational network of .names (ABC: strash; write_blif)"
+            raise bad_line(name, number, text, f"one function of its inputs; {why}", remedy)
     if models > 1:
         raise InputError(f"{name}: {models} models", "one", "flatten the file")
     return _blif_function(name, inputs, outputs, nodes)
@@ -284,13 +273,11 @@ def _cover_line(name: str, number: int, text: str, node: _Node | None) -> None:
     term = "".join(text.split())
     cube, value = term[:-1], term[-1]
     if len(cube) != len(node.fanin) or set(cube) - set("01-") or value not in "01":
-        raise bad_line(
-            name, number, text, f"{len(node.fanin)} of 0, 1, - and an output 0 or 1", "correct it"
-        )
+        expected = f"{len(node.fanin)} of 0, 1, - and an output 0 or 1"
+        raise bad_line(name, number, text, expected, "correct it")
     if node.value not in ("", value):
-        raise bad_line(
-            name, number, text, "a cover of the ones or of the zeros, not both", "correct it"
-        )
+        expected = "a cover of the ones or of the zeros, not both"
+        raise bad_line(name, number, text, expected, "correct it")
     node.value = value
     node.cubes.append(cube)
 
@@ -302,16 +289,12 @@ def _blif_function(
         listed = f" ({', '.join(outputs[:4])})" if outputs else ""
         raise InputError(f"{name}: {len(outputs)} outputs{listed}", "one", "split it by outputs")
     if not 1 <= len(inputs) <= MAX_BITS or len(set(inputs)) < len(inputs):
-        raise InputError(
-            f"{name}: {len(inputs)} inputs", f"1 to {MAX_BITS} different ones, named by .inputs",
-            "correct .inputs",
-        )  # fmt: skip
+        expected = f"1 to {MAX_BITS} different ones, named by .inputs"
+        raise InputError(f"{name}: {len(inputs)} inputs", expected, "correct .inputs")
     driven = next((signal for signal in inputs if signal in nodes), None)
     if driven is not None:
-        raise bad_line(
-            name, nodes[driven].number, f".names ... {driven}", "inputs without a .names block",
-            "remove it from .inputs",
-        )  # fmt: skip
+        expected, remedy = "inputs without a .names block", "remove it from .inputs"
+        raise bad_line(name, nodes[driven].number, f".names ... {driven}", expected, remedy)
     known = dict(zip(inputs, input_columns(len(inputs)), strict=True))
     waiting, path = [outputs[0]], set()
     while waiting:
@@ -321,15 +304,12 @@ def _blif_function(
             continue
         node = nodes.get(signal)
         if node is None:
-            raise InputError(
-                f"{name}: signal {signal[:40]!r}", "an input or a .names block", "define it"
-            )
+            what = f"{name}: signal {signal[:40]!r}"
+            raise InputError(what, "an input or a .names block", "define it")
         missing = [other for other in node.fanin if other not in known]
         if signal in path and missing:
-            raise InputError(
-                f"{name}, line {node.number}: {signal[:40]!r} depends on itself",
-                "a function of the inputs", "break the loop",
-            )  # fmt: skip
+            what = f"{name}, line {node.number}: {signal[:40]!r} depends on itself"
+            raise InputError(what, "a function of the inputs", "break the loop")
         path.add(signal)
         if missing:
             waiting += missing

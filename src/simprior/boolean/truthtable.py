@@ -46,10 +46,9 @@ def check_words(words: np.ndarray, m: int) -> np.ndarray:
     """``words`` as a contiguous (F, W) uint64 array on m >= 1 inputs, else :class:`InputError`."""
     m, words = whole("m", m, 1), plain_array("words", words)
     if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words(m):
-        raise InputError(
-            f"words of dtype {words.dtype}, shape {words.shape}",
-            f"uint64 of shape (F, {n_words(m)}) (m={m} inputs)", "use truthtable.pack",
-        )  # fmt: skip
+        what = f"words of dtype {words.dtype}, shape {words.shape}"
+        expected = f"uint64 of shape (F, {n_words(m)}) (m={m} inputs)"
+        raise InputError(what, expected, "use truthtable.pack")
     return np.ascontiguousarray(words)
 
 
@@ -97,10 +96,9 @@ def from_hex(texts: str | Sequence[str], m: int, order: str = "standard") -> np.
     clean = [t.strip().lower().removeprefix("0x") for t in texts]
     for text, given in zip(clean, texts, strict=True):
         if len(text) != digits or not set(text) <= set("0123456789abcdef"):
-            raise InputError(
-                f"function {_short(given)!r}", f"{digits} hex digits (m={m} inputs)",
-                "write 0x and one digit for every four inputs, inputs 0..3 first",
-            )  # fmt: skip
+            what = f"function {_short(given)!r}"
+            remedy = "write 0x and one digit for every four inputs, inputs 0..3 first"
+            raise InputError(what, f"{digits} hex digits (m={m} inputs)", remedy)
     width = 16 * n_words(m)
     joined = bytes.fromhex("".join(text.ljust(width, "0") for text in clean))
     octets = np.frombuffer(joined, dtype=np.uint8).reshape(len(clean), width // 2)
@@ -116,10 +114,8 @@ def _from_reversed_hex(texts: str | Sequence[str], m: int) -> np.ndarray:
     bad = np.flatnonzero(tables[:, :spare].any(axis=1))
     if bad.size:
         given = [texts] if isinstance(texts, str) else list(texts)
-        raise InputError(
-            f"function {_short(given[bad[0]])!r}", f"zero bits before the last {m}",
-            "check the number of inputs",
-        )  # fmt: skip
+        what = f"function {_short(given[bad[0]])!r}"
+        raise InputError(what, f"zero bits before the last {m}", "check the number of inputs")
     return pack(tables[:, spare:][:, _reversed_positions(m)])
 
 
@@ -145,10 +141,9 @@ def from_bits(texts: str | Sequence[str], m: int, order: str = "standard") -> np
     clean = [t.strip() for t in texts]
     for text in clean:
         if len(text) != m or text.count("0") + text.count("1") != m:
-            raise InputError(
-                f"function {_short(text)!r}", f"{m} characters 0 or 1 (m={m} inputs)",
-                "give one character for every input, input 0 first",
-            )  # fmt: skip
+            what = f"function {_short(text)!r}"
+            expected = f"{m} characters 0 or 1 (m={m} inputs)"
+            raise InputError(what, expected, "give one character for every input, input 0 first")
     octets = np.frombuffer("".join(clean).encode("ascii"), dtype=np.uint8)
     tables = octets.reshape(len(clean), m) - np.uint8(48)
     return pack(tables[:, _reversed_positions(m)] if order == "reversed" else tables)
@@ -197,10 +192,9 @@ def _parse_text(text: str, m: int, n: int | None) -> np.ndarray:
         return unpack(from_bits(key, m), m)[0]
     bits = (m.bit_length() - 1 if _is_power_of_two(m) else 0) if n is None else n
     if bits < 1 or 1 << bits != m:
-        raise InputError(
-            f"function {_short(text)!r}", f"a bit string of length {m} or hex (m={m} inputs)",
-            "names are defined only when the inputs are all bit strings of some length",
-        )  # fmt: skip
+        what = f"function {_short(text)!r}"
+        remedy = "names are defined only when the inputs are all bit strings of some length"
+        raise InputError(what, f"a bit string of length {m} or hex (m={m} inputs)", remedy)
     return named(key, bits)
 
 
@@ -209,20 +203,17 @@ def _parse_array(functions: Any, m: int) -> np.ndarray:
     array = array[None, :] if array.ndim == 1 else array
     numeric = array.dtype.kind in "biuf"
     if not numeric or array.ndim != 2 or array.shape[1] != m:
-        raise InputError(
-            f"functions of type {type(functions).__name__}, shape {array.shape}",
-            f"0/1 arrays of shape ({m},) or (F, {m}), bit strings, hex strings or names",
-            f"give one output for each of the m={m} inputs",
-        )
+        what = f"functions of type {type(functions).__name__}, shape {array.shape}"
+        expected = f"0/1 arrays of shape ({m},) or (F, {m}), bit strings, hex strings or names"
+        raise InputError(what, expected, f"give one output for each of the m={m} inputs")
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     ones = array == 1
     if not (np.all(ones | (array == 0)) or np.all(ones | (array == -1))):
         wrong = array[~(ones | (array == 0))]
-        raise InputError(
-            f"function value {wrong[0]!s}", "outputs 0 and 1, or -1 and +1 throughout",
-            "threshold the outputs first, e.g. z > 0",
-        )  # fmt: skip
+        what = f"function value {wrong[0]!s}"
+        expected = "outputs 0 and 1, or -1 and +1 throughout"
+        raise InputError(what, expected, "threshold the outputs first, e.g. z > 0")
     return ones.astype(np.uint8)
 
 
@@ -248,10 +239,9 @@ def _check_padding(words: np.ndarray, m: int, texts: Sequence[str]) -> None:
     spare = 64 * n_words(m) - m
     bad = np.flatnonzero(words[:, -1:] & np.uint64((1 << spare) - 1))
     if bad.size:
-        raise InputError(
-            f"function {_short(texts[bad[0]])!r}", f"zero bits after the first {m}",
-            "fill the last hex digit with zeros on its right",
-        )  # fmt: skip
+        what = f"function {_short(texts[bad[0]])!r}"
+        expected = f"zero bits after the first {m}"
+        raise InputError(what, expected, "fill the last hex digit with zeros on its right")
 
 
 def _check_order(order: str) -> str:
@@ -263,19 +253,16 @@ def _as_zero_one(tables: np.ndarray) -> np.ndarray:
     exact = kind == "b" or tables.dtype == np.uint8 or bool(((tables == 0) | (tables == 1)).all())
     small = tables.astype(np.uint8, copy=False) if exact else tables
     if not exact or (kind != "b" and small.size and small.max() > 1):
-        raise InputError(
-            f"a table with values outside 0 and 1 (dtype {tables.dtype})", "0/1 outputs",
-            "use truthtable.parse_functions for -1/+1 tables",
-        )  # fmt: skip
+        what = f"a table with values outside 0 and 1 (dtype {tables.dtype})"
+        raise InputError(what, "0/1 outputs", "use truthtable.parse_functions for -1/+1 tables")
     return small
 
 
 def _texts(given: Any) -> list[str]:
     texts = [given] if isinstance(given, str) else list(given) if _is_list(given) else [None]
     if not all(isinstance(text, str) for text in texts):
-        raise InputError(
-            f"texts={shown(given)}", "a text or a list of texts", "write functions out"
-        )
+        what = f"texts={shown(given)}"
+        raise InputError(what, "a text or a list of texts", "write functions out")
     return [str(text) for text in texts]
 
 

@@ -156,9 +156,8 @@ def _parse_index(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise InputError(
-            f"train_index={text[:40]!r}", "whole numbers with commas between", "check the commas"
-        ) from None
+        what = f"train_index={text[:40]!r}"
+        raise InputError(what, "whole numbers with commas between", "check the commas") from None
 
 
 def _mask(index: list[int], m: int) -> np.ndarray:
@@ -166,9 +165,8 @@ def _mask(index: list[int], m: int) -> np.ndarray:
 
     wrong = [i for i in index if not 0 <= i < m]
     if wrong:
-        raise InputError(
-            f"train_index={wrong[0]}", f"inputs from 0 to {m - 1}", "check the training set"
-        )
+        what = f"train_index={wrong[0]}"
+        raise InputError(what, f"inputs from 0 to {m - 1}", "check the training set")
     mask = np.ones(m, bool)
     mask[index] = False
     return mask

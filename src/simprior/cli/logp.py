@@ -66,11 +66,9 @@ def run(spec: LogP) -> int:
     sources = {"functions": spec.functions, "from": spec.from_, "data": spec.data}
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:
-        raise InputError(
-            f"functions from {' and '.join(given) or 'nowhere'}",
-            "one of --functions, --from, --data",
-            "pass for example --functions x1,parity",
-        )
+        what = f"functions from {' and '.join(given) or 'nowhere'}"
+        expected = "one of --functions, --from, --data"
+        raise InputError(what, expected, "pass for example --functions x1,parity")
     frame = _table(spec)
     _show(frame, spec)
     warn_unreliable(frame)
@@ -129,11 +127,8 @@ def _from_run(
     counts = FunctionCounts.load(spec.from_, top=spec.top)
     network = counts.info.get("model")
     if not isinstance(network, Network):
-        raise InputError(
-            f"from={spec.from_}",
-            "a run of simprior sample on networks",
-            "imported counts and DNF networks have no kernel: pass --functions and the network",
-        )
+        remedy = "imported counts and DNF networks have no kernel: pass --functions and the network"
+        raise InputError(f"from={spec.from_}", "a run of simprior sample on networks", remedy)
     low, high = counts.intervals()
     joined = {
         "rank": np.arange(1, len(counts) + 1),

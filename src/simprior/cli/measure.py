@@ -84,14 +84,30 @@ def run(spec: Measure) -> int:
     from simprior.analysis.rescaling import measure_columns
 
     frame = measure_runs(
-        spec.path, spec.measures, networks=spec.networks, alphas=spec.alphas, draws=spec.draws,
-        tol=spec.tol, delta=spec.delta, zeta=spec.zeta, radius=spec.radius, noise=spec.noise,
+        spec.path,
+        spec.measures,
+        networks=spec.networks,
+        alphas=spec.alphas,
+        draws=spec.draws,
+        tol=spec.tol,
+        delta=spec.delta,
+        zeta=spec.zeta,
+        radius=spec.radius,
+        noise=spec.noise,
         held_out=spec.held_out,
-        prior_from=spec.prior_from, data=spec.data, label=spec.label, seed=spec.seed,
-        device=spec.device, out=spec.out, resume=spec.resume, overwrite=spec.overwrite,
+        prior_from=spec.prior_from,
+        data=spec.data,
+        label=spec.label,
+        seed=spec.seed,
+        device=spec.device,
+        out=spec.out,
+        resume=spec.resume,
+        overwrite=spec.overwrite,
         workers=spec.worker_count(),
-        executor=spec.executor, executor_options=spec.executor_options, quiet=spec.quiet,
-    )  # fmt: skip
+        executor=spec.executor,
+        executor_options=spec.executor_options,
+        quiet=spec.quiet,
+    )
     table = summary(frame, measure_columns(frame))
     if spec.json:
         print_json({"networks": len(frame), "measures": table.to_dict(orient="records")})
@@ -126,11 +142,15 @@ def summary(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         typical = np.nan  # "-": exact, or without a known error
         if error in frame and (frame[error] > 0).any():
             typical = float(np.nanmedian(frame[error].to_numpy(float)))
-        rows.append({
-            "column": name, "measure": known.label if known else name.replace("_", " "),
-            "unit": known.unit if known else "1", "values": len(good),
-            "mean": float(good.mean()) if len(good) else np.nan,
-            "sd": spread(good),
-            "typical_stderr": typical,
-        })  # fmt: skip
+        rows.append(
+            {
+                "column": name,
+                "measure": known.label if known else name.replace("_", " "),
+                "unit": known.unit if known else "1",
+                "values": len(good),
+                "mean": float(good.mean()) if len(good) else np.nan,
+                "sd": spread(good),
+                "typical_stderr": typical,
+            }
+        )
     return pd.DataFrame(rows)

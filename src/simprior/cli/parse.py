@@ -115,9 +115,8 @@ def parse(command: str, spec: type[Spec], arguments: Sequence[str]) -> Spec | No
         o.flag for o in known.values() if o.required and o.name not in tokens and not o.positional
     ]
     if missing:
-        raise InputError(
-            f"no {missing[0]}", f"simprior {command} {missing[0]}", f"see simprior {command} --help"
-        )
+        what = f"no {missing[0]}"
+        raise InputError(what, f"simprior {command} {missing[0]}", f"see simprior {command} --help")
     line = [*(_token(known[name], text) for name, text in tokens.items()), "--", *positionals]
     return _tyro(command, spec, [token for token in line if token is not None])
 

@@ -145,11 +145,9 @@ def _run_trained(spec: Sensitivity) -> int:
     assert spec.path is not None
     for name, default in (("n", SIZES), ("hidden", HIDDEN), ("classifier", "network")):
         if getattr(spec, name) != default:
-            raise InputError(
-                f"--{name} with the run {spec.path}",
-                "flags of random networks without a run",
-                "leave one of the two out",
-            )
+            what = f"--{name} with the run {spec.path}"
+            expected = "flags of random networks without a run"
+            raise InputError(what, expected, "leave one of the two out")
     if spec.out is not None:
         check_occupied(spec.out, "sensitivity", resume=spec.resume, overwrite=spec.overwrite)
     frame = trained_sensitivity(spec.path)

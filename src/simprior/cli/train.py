@@ -104,16 +104,13 @@ def check_logp(spec: Train) -> None:
     from simprior.training.losses import threshold
 
     if not spec.record:
-        raise InputError(
-            "record_logp without steps", "steps to record", "pass for example --record log"
-        )
+        what = "record_logp without steps"
+        raise InputError(what, "steps to record", "pass for example --record log")
     for name in ("data", "inputs"):
         if getattr(spec, name) is not None:
-            raise InputError(
-                f"record_logp with {name}={getattr(spec, name)}",
-                "all bit strings as inputs",
-                "leave --record-logp out; simprior measure has ln P(f) of trained networks",
-            )
+            what = f"record_logp with {name}={getattr(spec, name)}"
+            remedy = "leave --record-logp out; simprior measure has ln P(f) of trained networks"
+            raise InputError(what, "all bit strings as inputs", remedy)
     network = spec.build_network()
     prior = Prior(network, spec.seed, threshold(spec.loss), draws=1000)
     prior.log_p(np.zeros((1, n_words(network.m)), np.uint64))
@@ -125,9 +122,8 @@ def logp_table(result: TrainResult, spec: Train) -> pd.DataFrame:
     from simprior.errors import InputError
 
     if not spec.record or "network" not in result.config:
-        raise InputError(
-            "record_logp", "Boolean inputs and steps to record", "pass for example --record log"
-        )
+        expected = "Boolean inputs and steps to record"
+        raise InputError("record_logp", expected, "pass for example --record log")
     return with_log_p(result, spec.seed)
 
 

@@ -87,11 +87,18 @@ class Dataset:
     def describe(self) -> dict[str, Any]:
         """Plain values for manifests and messages."""
         return {
-            "data": self.name, "classes": self.classes, "train": self.m, "test": len(self.y_test),
-            "features": self.X_train.shape[1], "share_of_ones": float(self.y_train.mean()),
-            "scale": self.scale, "corrupt": self.corrupt, "seed": self.seed,
-            **self.overlap.describe(), "source": dict(self.source),
-        }  # fmt: skip
+            "data": self.name,
+            "classes": self.classes,
+            "train": self.m,
+            "test": len(self.y_test),
+            "features": self.X_train.shape[1],
+            "share_of_ones": float(self.y_train.mean()),
+            "scale": self.scale,
+            "corrupt": self.corrupt,
+            "seed": self.seed,
+            **self.overlap.describe(),
+            "source": dict(self.source),
+        }
 
 
 @dataclass(frozen=True)
@@ -179,18 +186,35 @@ def load_dataset(
         a file that cannot be read.
     """
     found = split_dataset(
-        name, classes=classes, train=train, seed=seed, corrupt=corrupt, scale=scale,
-        balanced=balanced, clip=clip, label=label, missing=missing,
-    )  # fmt: skip
+        name,
+        classes=classes,
+        train=train,
+        seed=seed,
+        corrupt=corrupt,
+        scale=scale,
+        balanced=balanced,
+        clip=clip,
+        label=label,
+        missing=missing,
+    )
     found.overlap.report(f"{found.name} {found.classes}", found.m, len(found.y_test))
     return found
 
 
 def split_dataset(
-    name: str, *, classes: str | None, train: int | None, seed: int, corrupt: float = 0.0,
-    scale: str | None = None, balanced: bool = False, clip: bool = False, label: str | None = None,
-    missing: str = "refuse", count: bool = True,
-) -> Dataset:  # fmt: skip
+    name: str,
+    *,
+    classes: str | None,
+    train: int | None,
+    seed: int,
+    corrupt: float = 0.0,
+    scale: str | None = None,
+    balanced: bool = False,
+    clip: bool = False,
+    label: str | None = None,
+    missing: str = "refuse",
+    count: bool = True,
+) -> Dataset:
     """As :func:`load_dataset` without its message; ``count``: duplicates are counted."""
     examples, usual = _examples(name, label, missing)
     text = classes
@@ -210,9 +234,20 @@ def split_dataset(
     y_train, y_test = corrupt_labels(labels[chosen], corrupt, seed), labels[rest]
     twice = find_overlap(X_train, y_train, X_test, y_test) if count else Overlap()
     return Dataset(
-        title, text, X_train, y_train, X_test, y_test, rows[chosen], rows[rest], how,
-        float(corrupt), seed, examples.describe(), twice,
-    )  # fmt: skip
+        title,
+        text,
+        X_train,
+        y_train,
+        X_test,
+        y_test,
+        rows[chosen],
+        rows[rest],
+        how,
+        float(corrupt),
+        seed,
+        examples.describe(),
+        twice,
+    )
 
 
 def _examples(name: str, label: str | None, missing: str) -> tuple[Examples, _Source | None]:
@@ -239,10 +274,12 @@ def _two_classes(name: str, examples: Examples) -> str:
         return ":".join(shown)
     raise InputError(
         f"data={name!r} with {len(values)} classes ({', '.join(map(short, shown))}"
-        f"{', ...' if len(values) > 12 else ''})", "two sets of classes to tell apart",
-        f"pass for example --classes {short(shown[0])}:{short(shown[1])}" if len(values) > 1
+        f"{', ...' if len(values) > 12 else ''})",
+        "two sets of classes to tell apart",
+        f"pass for example --classes {short(shown[0])}:{short(shown[1])}"
+        if len(values) > 1
         else "take a file with two classes at least, or name another column with --label",
-    )  # fmt: skip
+    )
 
 
 def corrupt_labels(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -283,18 +320,16 @@ def _choose(
     wanted = len(labels) if train is None else whole("train", train, 1)
     order = rng.generator(seed, "data/split").permutation(len(labels))
     if isinstance(wanted, bool) or not 1 <= wanted <= len(labels):
-        raise InputError(
-            f"train={wanted!r}", f"1 to {len(labels)} examples of {name}", "ask for fewer"
-        )
+        what = f"train={wanted!r}"
+        raise InputError(what, f"1 to {len(labels)} examples of {name}", "ask for fewer")
     if not balanced:
         return order[:wanted]
     halves = [order[labels[order] == 0], order[labels[order] == 1]]
     counts = [(wanted + 1) // 2, wanted // 2]
     if any(len(half) < count for half, count in zip(halves, counts, strict=True)):
-        raise InputError(
-            f"train={wanted} balanced", f"at most {2 * min(map(len, halves))} examples of {name}",
-            "ask for fewer, or leave balanced out",
-        )  # fmt: skip
+        what = f"train={wanted} balanced"
+        expected = f"at most {2 * min(map(len, halves))} examples of {name}"
+        raise InputError(what, expected, "ask for fewer, or leave balanced out")
     both = np.concatenate([half[:count] for half, count in zip(halves, counts, strict=True)])
     return order[np.isin(order, both)]
 

@@ -45,18 +45,14 @@ def read_images(path: Path, files: Iterable[Path]) -> tuple[list[Part], list[str
     if bins:
         read = [_cifar(file) for file in chosen]
         if len({labels for _, labels in read}) > 1:
-            raise unreadable(
-                _what(path), "files of CIFAR-10 and of CIFAR-100, whose classes differ",
-                "name one file",
-            )  # fmt: skip
+            reason = "files of CIFAR-10 and of CIFAR-100, whose classes differ"
+            raise unreadable(_what(path), reason, "name one file")
         parts = [part for part, _ in read]
     else:
         sets = sorted({_PART.sub("", _stem(file.name)) for file in chosen})
         if len(sets) > 1:
-            raise unreadable(
-                _what(path), f"files of several data sets: {', '.join(map(short, sets[:6]))}",
-                "name one of its image files",
-            )  # fmt: skip
+            reason = f"files of several data sets: {', '.join(map(short, sets[:6]))}"
+            raise unreadable(_what(path), reason, "name one of its image files")
         parts = [_idx_pair(file) for file in chosen]
     if len({x.shape[1] for x, _ in parts}) > 1:
         raise unreadable(_what(path), "files of different shapes")
@@ -83,10 +79,8 @@ def _one_of_each(files: list[Path]) -> tuple[list[Path], list[str]]:
         key = _stem(file.name).replace(".idx", "-idx")
         if key in chosen:
             if _read(file) != _read(chosen[key]):
-                raise unreadable(
-                    _what(file), f"{short(chosen[key].name)} beside it holds other data",
-                    "remove one of the two",
-                )  # fmt: skip
+                reason = f"{short(chosen[key].name)} beside it holds other data"
+                raise unreadable(_what(file), reason, "remove one of the two")
             notes.append(f"{short(file.name)} left out (it is {short(chosen[key].name)} again)")
         else:
             chosen[key] = file

@@ -74,9 +74,11 @@ class Examples:
         counts = self.counts()
         shown = list(counts)[: 4 * _CLASSES_SHOWN]
         out: dict[str, Any] = {
-            "examples": len(self.y), "features": self.X.shape[1], "class_number": len(counts),
+            "examples": len(self.y),
+            "features": self.X.shape[1],
+            "class_number": len(counts),
             "class_counts": {self.class_name(c): counts[c] for c in shown},
-        }  # fmt: skip
+        }
         if self.label is not None:
             out["label"] = self.label
         return out | ({"notes": list(self.notes)} if self.notes else {})
@@ -165,10 +167,9 @@ def read_data(path: str | Path, label: str | None = None, missing: str = "refuse
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise unreadable(what, " ".join(str(error).split())) from None
     if found is None:
-        raise InputError(
-            what, ".csv, .tsv, .parquet, .arff, *-images-idx3-ubyte or CIFAR's *.bin",
-            "for CIFAR take the binary version: the python version is a pickle",
-        )  # fmt: skip
+        expected = ".csv, .tsv, .parquet, .arff, *-images-idx3-ubyte or CIFAR's *.bin"
+        remedy = "for CIFAR take the binary version: the python version is a pickle"
+        raise InputError(what, expected, remedy)
     if not len(found.y) or not found.X.shape[1]:
         raise unreadable(what, "it has no examples")
     logging.getLogger("simprior").info("%s", found.line())
@@ -226,11 +227,8 @@ def _complete(path: Path, table: Columns, missing: str) -> Examples:
     if gone.any():
         reason = _what_is_missing(table, no_label, holes)
         if missing != "drop":
-            raise unreadable(
-                what,
-                f"{reason}, of {_many(len(gone), 'row')}",
-                "correct them, or pass --missing drop",
-            )
+            why = f"{reason}, of {_many(len(gone), 'row')}"
+            raise unreadable(what, why, "correct them, or pass --missing drop")
         table.notes.append(f"{_many(int(gone.sum()), 'row')} dropped: {reason}")
         if gone.all():
             raise unreadable(what, f"no row without a missing value: {reason}")
@@ -240,13 +238,17 @@ def _complete(path: Path, table: Columns, missing: str) -> Examples:
         classify(texts, table.mixed)
         labels = classify([str(text) for text in kept], table.mixed)
     except ValueError as error:
-        raise unreadable(
-            what, f"label column {short(table.label)!r}: {error}", "name another with --label"
-        ) from None
+        why = f"label column {short(table.label)!r}: {error}"
+        raise unreadable(what, why, "name another with --label") from None
     return Examples(
-        path.name, table.features[~gone], labels.y, labels.names, None, table.label,
+        path.name,
+        table.features[~gone],
+        labels.y,
+        labels.names,
+        None,
+        table.label,
         tuple(table.notes),
-    )  # fmt: skip
+    )
 
 
 def _what_is_missing(table: Columns, no_label: np.ndarray, holes: np.ndarray) -> str:

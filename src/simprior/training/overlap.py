@@ -29,14 +29,18 @@ class Overlap:
         log.log(
             logging.WARNING if self.duplicates else logging.INFO,
             "%s: %d training and %d test inputs, %d test inputs are training inputs too%s",
-            name, train, test, self.duplicates,
+            name,
+            train,
+            test,
+            self.duplicates,
             f" ({self.disagree} of them with another label)" if self.disagree else "",
-        )  # fmt: skip
+        )
         if self.contradictions:
             log.warning(
                 "%s: %d inputs to be fitted occur with both labels, which no function fits",
-                name, self.contradictions,
-            )  # fmt: skip
+                name,
+                self.contradictions,
+            )
 
 
 def find_overlap(

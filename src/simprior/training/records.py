@@ -91,12 +91,19 @@ class TrainResult:
         function (hex)."""
         import pandas as pd
 
-        return pd.DataFrame({
-            "run": np.arange(self.runs), "fitted": self.fitted, "first_fit": self.first_fit,
-            "steps": self.steps, "epochs": self.steps / self._epoch_steps, "loss": self.loss,
-            "train_error": self.errors / self.size, "test_error": self.test_error,
-            "function": to_hex(self.words, self.m),
-        })  # fmt: skip
+        return pd.DataFrame(
+            {
+                "run": np.arange(self.runs),
+                "fitted": self.fitted,
+                "first_fit": self.first_fit,
+                "steps": self.steps,
+                "epochs": self.steps / self._epoch_steps,
+                "loss": self.loss,
+                "train_error": self.errors / self.size,
+                "test_error": self.test_error,
+                "function": to_hex(self.words, self.m),
+            }
+        )
 
     @property
     def trajectories(self) -> pd.DataFrame:
@@ -107,12 +114,18 @@ class TrainResult:
         if not self.trajectory:
             return pd.DataFrame(columns=["run", "step", "function", "train_error", "loss"])
         words = self.trajectory["words"]
-        return pd.DataFrame({
-            "run": self.trajectory["run"], "step": self.trajectory["step"],
-            "function": to_hex(words, self.m), "train_error": self.trajectory["errors"] / self.size,
-            "loss": self.trajectory["loss"], "test_error": test_errors(words, self.problem),
-            "lz76": lz76_packed(words, self.m), "ones": ones_packed(words, self.m),
-        })  # fmt: skip
+        return pd.DataFrame(
+            {
+                "run": self.trajectory["run"],
+                "step": self.trajectory["step"],
+                "function": to_hex(words, self.m),
+                "train_error": self.trajectory["errors"] / self.size,
+                "loss": self.trajectory["loss"],
+                "test_error": test_errors(words, self.problem),
+                "lz76": lz76_packed(words, self.m),
+                "ones": ones_packed(words, self.m),
+            }
+        )
 
     @property
     def _epoch_steps(self) -> int:
@@ -126,12 +139,16 @@ class TrainResult:
         good = self.fitted
         low, high = clopper_pearson(np.array([good.sum()]), self.runs)
         out: dict[str, Any] = {
-            "runs": self.runs, "fitted": int(good.sum()), "not_fitted": int((~good).sum()),
-            "fitted_share": float(good.mean()), "fitted_low": float(low[0]),
-            "fitted_high": float(high[0]), "train": len(self.problem["train_index"]),
-            "attack": len(self.problem["attack_index"]), "majority_error":
-            self.problem["majority_error"],
-        }  # fmt: skip
+            "runs": self.runs,
+            "fitted": int(good.sum()),
+            "not_fitted": int((~good).sum()),
+            "fitted_share": float(good.mean()),
+            "fitted_low": float(low[0]),
+            "fitted_high": float(high[0]),
+            "train": len(self.problem["train_index"]),
+            "attack": len(self.problem["attack_index"]),
+            "majority_error": self.problem["majority_error"],
+        }
         if not good.any():
             return out
         error = self.test_error[good]
@@ -139,23 +156,32 @@ class TrainResult:
         first = self.first_fit[good]
         target = self.counts.find(self.problem["target"])[0]
         return {
-            **out, "steps_to_fit_median": float(np.median(first)),
-            "steps_to_fit_mean": float(first.mean()), "loss_mean": float(self.loss[good].mean()),
-            "test_error": float(error.mean()), "test_error_stderr": mean_stderr(error),
-            "test_error_sd": spread, "functions": self.counts.functions,
+            **out,
+            "steps_to_fit_median": float(np.median(first)),
+            "steps_to_fit_mean": float(first.mean()),
+            "loss_mean": float(self.loss[good].mean()),
+            "test_error": float(error.mean()),
+            "test_error_stderr": mean_stderr(error),
+            "test_error_sd": spread,
+            "functions": self.counts.functions,
             "target_found": 0 if target < 0 else int(self.counts.count[target]),
             "unseen_mass": self.counts.unseen.mass,
-        }  # fmt: skip
+        }
 
     def save_to(self, store: RunDir, complement: Complement | None = None) -> None:
         """Write ``runs.parquet``, ``counts.parquet``, trajectories and what ``complement`` adds,
         and close the run."""
         columns = {
-            "run": np.arange(self.runs), **key_columns(self.words), "fitted": self.fitted,
-            "first_fit": self.first_fit, "steps": self.steps, "errors": self.errors,
-            "loss": self.loss, "train_error": self.errors / self.size,
+            "run": np.arange(self.runs),
+            **key_columns(self.words),
+            "fitted": self.fitted,
+            "first_fit": self.first_fit,
+            "steps": self.steps,
+            "errors": self.errors,
+            "loss": self.loss,
+            "train_error": self.errors / self.size,
             "test_error": self.test_error,
-        }  # fmt: skip
+        }
         write_table(store.path / RUNS, arrow_table(columns))
         store.add_file(RUNS, rows=self.runs)
         counts = self.counts
@@ -170,10 +196,14 @@ class TrainResult:
         if complement is not None:
             complement(self, store)
         index = [*self.problem["train_index"], *self.problem["attack_index"]]
-        store.finish({
-            **counts.run_totals(), "training": self.summary(),
-            "target": self.problem["text"], "train_index": sorted(index),
-        })  # fmt: skip
+        store.finish(
+            {
+                **counts.run_totals(),
+                "training": self.summary(),
+                "target": self.problem["text"],
+                "train_index": sorted(index),
+            }
+        )
 
     @classmethod
     def load(cls, path: Path | str, *, verify: bool = True) -> TrainResult:
@@ -199,20 +229,20 @@ class TrainResult:
 
             found = run.read_table(TRAJECTORIES)
             trajectory = {
-                "run": found["run"], "step": found["step"], "loss": found["loss"],
+                "run": found["run"],
+                "step": found["step"],
+                "loss": found["loss"],
                 "words": from_hex(found["function"].tolist(), problem["m"]),
                 "errors": np.rint(found["train_error"] * len(problem["labels"])).astype(np.int64),
-            }  # fmt: skip
+            }
         words = words_from_columns(columns, problem["m"])
         if len(words) != run.config["runs"]:
             raise StoreError(
                 f"{path / RUNS}: {len(words)} members in place of the {run.config['runs']} of the "
                 "configuration; train again with --overwrite"
             )
-        return cls(
-            words, columns["steps"], columns["first_fit"], columns["errors"], columns["loss"],
-            problem, run.config, trajectory,
-        )  # fmt: skip
+        members = (columns[name] for name in ("steps", "first_fit", "errors", "loss"))
+        return cls(words, *members, problem, run.config, trajectory)
 
 
 def _check_problem(path: Path, problem: dict[str, Any], run: RunInfo) -> None:
@@ -221,8 +251,12 @@ def _check_problem(path: Path, problem: dict[str, Any], run: RunInfo) -> None:
     inside = [i for key in ("train_index", "attack_index") for i in problem[key]]
     examples = len(problem["labels"])
     good = whole_in(m, 1, 2**62) and whole_in(n, 0, 62) and (not n or m == inputs_of(run.config))
-    if not (good and run.results["m"] == m and examples == len(inside)
-            and all(whole_in(i, 0, m - 1) for i in inside)):  # fmt: skip
+    if not (
+        good
+        and run.results["m"] == m
+        and examples == len(inside)
+        and all(whole_in(i, 0, m - 1) for i in inside)
+    ):
         raise StoreError(
             f"{path}: m={m}, n={n}, {len(inside)} inputs trained on and {examples} labels in "
             "manifest.json do not fit together; train again with --overwrite"

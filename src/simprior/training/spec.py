@@ -51,9 +51,8 @@ class Stop:
                 return cls("loss", float(match[5]))
         except ValueError:
             pass
-        raise InputError(
-            f"stop={shown(text)}", "first-fit, epochs:N, loss:X or steps:N", "pass --stop first-fit"
-        )
+        what = f"stop={shown(text)}"
+        raise InputError(what, "first-fit, epochs:N, loss:X or steps:N", "pass --stop first-fit")
 
     @property
     def text(self) -> str:
@@ -106,19 +105,14 @@ class TrainSpec:
         for name, low in (("batch_size", 1), ("max_epochs", 1), ("check", 0), ("pretrain", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), low))
         if not has_gradient(self.network) and self.optimizer.rule != "guess":
-            raise InputError(
-                f"activation={self.network.activation_name!r}",
-                "an activation with a gradient",
-                "train with guess-and-check, or another activation",
-            )
+            what = f"activation={self.network.activation_name!r}"
+            remedy = "train with guess-and-check, or another activation"
+            raise InputError(what, "an activation with a gradient", remedy)
         object.__setattr__(self, "record_runs", whole("record_runs", self.record_runs, 0))
         steps = check_steps(self.record)
         if list(steps) != sorted(set(steps)):
-            raise InputError(
-                f"record={shown(self.record)}",
-                "increasing steps >= 0",
-                "write for example 0,10,100",
-            )
+            what = f"record={shown(self.record)}"
+            raise InputError(what, "increasing steps >= 0", "write for example 0,10,100")
 
     @property
     def compiled(self) -> bool:
@@ -138,20 +132,22 @@ class TrainSpec:
         else:
             steps = self.max_epochs * -(-size // self.batch(size))
         if steps > MAX_STEPS:
-            raise InputError(
-                f"{steps} steps", f"at most {MAX_STEPS}", "lower --max-epochs or raise --batch-size"
-            )
+            expected = f"at most {MAX_STEPS}"
+            raise InputError(f"{steps} steps", expected, "lower --max-epochs or raise --batch-size")
         return steps
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the manifest."""
         out: dict[str, Any] = {
-            "network": {k: v for k, v in self.network.to_dict().items()
-                        if v is not None and k != "inputs"},
-            **self.optimizer.to_dict(), "loss": self.loss, "batch_size": self.batch_size,
-            "stop": self.stop.text, "max_epochs": self.max_epochs, "check": self.check,
-            "pretrain": self.pretrain, "seed": self.seed,
-        }  # fmt: skip
+            "network": {
+                k: v for k, v in self.network.to_dict().items() if v is not None and k != "inputs"
+            },
+            **self.optimizer.to_dict(),
+            "loss": self.loss,
+            "batch_size": self.batch_size,
+            "stop": self.stop.text,
+            **{name: getattr(self, name) for name in ("max_epochs", "check", "pretrain", "seed")},
+        }
         if self.record:
             out |= {"record": list(self.record), "record_runs": self.record_runs}
         return out

@@ -76,8 +76,9 @@ def read_table(path: Path, label: str | None) -> Columns:
     """
     kind = table_suffix(path)
     readers: dict[str | None, Callable[[Path, str | None], Columns]] = {
-        ".arff": _read_arff, ".parquet": _read_parquet,
-    }  # fmt: skip
+        ".arff": _read_arff,
+        ".parquet": _read_parquet,
+    }
     try:
         found = readers.get(kind, _read_csv)(path, label)
     except ValueError as error:
@@ -90,10 +91,11 @@ def read_table(path: Path, label: str | None) -> Columns:
             found.notes.append(f"column {short(name)!r} is a feature")
     if not found.names:
         raise unreadable(
-            f"data={str(path)!r}", f"no column of features beside the label {short(found.label)!r}"
+            f"data={str(path)!r}",
+            f"no column of features beside the label {short(found.label)!r}"
             + "".join(f"; {note}" for note in found.notes),
             "if a feature counts the rows, shuffle them",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -143,9 +145,7 @@ def _read_csv(path: Path, label: str | None) -> Columns:
     features, texts = fast if fast is not None else _cells(rows, names, places, where)
     labels = [as_text(text) for text in texts]
     marks = [str(t).strip() for t, text in zip(texts, labels, strict=True) if text is None]
-    return Columns(
-        [names[i] for i in places], features, labels, names[where], False, notes, marks
-    )  # fmt: skip
+    return Columns([names[i] for i in places], features, labels, names[where], False, notes, marks)
 
 
 def _header(head: list[list[str]]) -> tuple[bool, list[str]]:
@@ -188,9 +188,11 @@ def _rows(records: Records, width: int, headless: bool) -> Iterator[tuple[int, l
     """The records that are data, each as wide as the first."""
     for place, (line, cells) in enumerate(records):
         if len(cells) != width:
-            more = ": a delimiter at its end, or row names without a name?" if (
-                len(cells) == width + 1
-            ) else ""  # fmt: skip
+            more = (
+                ": a delimiter at its end, or row names without a name?"
+                if (len(cells) == width + 1)
+                else ""
+            )
             raise ValueError(f"line {line} has {len(cells)} values, the first row {width}{more}")
         if place or headless:
             yield line, cells
@@ -235,9 +237,11 @@ def _fast_cells(
 
 
 def _cells(
-    rows: Iterable[tuple[int, Sequence[str | None]]], names: Sequence[str], places: list[int],
+    rows: Iterable[tuple[int, Sequence[str | None]]],
+    names: Sequence[str],
+    places: list[int],
     where: int,
-) -> tuple[np.ndarray, list[str | None]]:  # fmt: skip
+) -> tuple[np.ndarray, list[str | None]]:
     """(k, d) features and k labels, as they stand there, of rows of text."""
     features: list[np.ndarray] = []
     labels: list[str | None] = []
@@ -385,7 +389,7 @@ def _drop_row_numbers(table: Columns, what: str) -> None:
                 f"column {short(name)!r} comes first, has a different whole number in every row "
                 "and may number the rows of a larger table, which gives labels away",
                 "remove it, or if it is a feature, put another column before it",
-            )  # fmt: skip
+            )
     if drop:
         table.names = [name for i, name in enumerate(table.names) if i not in drop]
         table.features = np.delete(table.features, drop, axis=1)

@@ -95,20 +95,31 @@ class Problem:
     def describe(self) -> dict[str, Any]:
         """Plain values for manifests: everything that determines the problem."""
         return {
-            "name": self.name, "n": self.n, "m": self.m, "text": self.target_text,
+            "name": self.name,
+            "n": self.n,
+            "m": self.m,
+            "text": self.target_text,
             "target": to_hex(pack(self.target), self.m)[0],
-            "seed": self.seed, "corrupt": self.corrupt,
-            "train_index": self.train_index.tolist(), "attack_index": self.attack_index.tolist(),
+            "seed": self.seed,
+            "corrupt": self.corrupt,
+            "train_index": self.train_index.tolist(),
+            "attack_index": self.attack_index.tolist(),
             "labels": "".join(map(str, self.labels)),
-            "majority_error": self.majority_error, **self.settings,
-        }  # fmt: skip
+            "majority_error": self.majority_error,
+            **self.settings,
+        }
 
 
 @checked(network=NETWORK, corrupt=Number(0, 1))
 def boolean_problem(
-    network: Network, target: Any, train: int | Sequence[int], *, seed: int = 0,
-    corrupt: float = 0.0, attack: int = 0,
-) -> Problem:  # fmt: skip
+    network: Network,
+    target: Any,
+    train: int | Sequence[int],
+    *,
+    seed: int = 0,
+    corrupt: float = 0.0,
+    attack: int = 0,
+) -> Problem:
     """A Boolean function and a random training set.
 
     Parameters
@@ -139,10 +150,8 @@ def boolean_problem(
     index = _training_set(train, m, seed)
     points = _attack_points(np.setdiff1d(np.arange(m), index), attack, seed)
     labels = corrupt_labels(table[index], corrupt, seed)
-    return Problem(
-        name, n, inputs, table, index, points, np.concatenate([labels, 1 - table[points]]), seed,
-        float(corrupt),
-    )  # fmt: skip
+    labels = np.concatenate([labels, 1 - table[points]])
+    return Problem(name, n, inputs, table, index, points, labels, seed, float(corrupt))
 
 
 @checked(
@@ -156,10 +165,18 @@ def boolean_problem(
     corrupt=Number(0, 1),
 )
 def data_problem(
-    data: str, *, classes: str | None = None, train: int = 100, test: int = 100, seed: int = 0,
-    corrupt: float = 0.0, attack: int = 0, scale: str | None = None, label: str | None = None,
+    data: str,
+    *,
+    classes: str | None = None,
+    train: int = 100,
+    test: int = 100,
+    seed: int = 0,
+    corrupt: float = 0.0,
+    attack: int = 0,
+    scale: str | None = None,
+    label: str | None = None,
     missing: str = "refuse",
-) -> Problem:  # fmt: skip
+) -> Problem:
     """Real data: the function is the labelling of training, attack and test inputs, in this order.
 
     ``data`` is a name of ``datasets.SOURCES``, or a local file in a format of ``loaders`` (whose
@@ -168,9 +185,15 @@ def data_problem(
     Scaling as in ``datasets``. Raises :class:`InputError`.
     """
     found = split_dataset(
-        data, classes=classes, train=whole("train", train, 1), seed=seed, scale=scale, label=label,
-        missing=missing, count=False,
-    )  # fmt: skip
+        data,
+        classes=classes,
+        train=whole("train", train, 1),
+        seed=seed,
+        scale=scale,
+        label=label,
+        missing=missing,
+        count=False,
+    )
     settings: dict[str, Any] = {}
     if data not in SOURCES:
         settings = {"classes": found.classes, "missing": missing, "scale": found.scale}
@@ -179,25 +202,38 @@ def data_problem(
     elif found.scale != SOURCES[data].scale:
         settings = {"scale": found.scale}
     problem = problem_from_arrays(
-        f"{found.name} {found.classes}", found.X_train, found.y_train, found.X_test, found.y_test,
-        test=test, seed=seed, corrupt=corrupt, attack=attack,
-    )  # fmt: skip
+        f"{found.name} {found.classes}",
+        found.X_train,
+        found.y_train,
+        found.X_test,
+        found.y_test,
+        test=test,
+        seed=seed,
+        corrupt=corrupt,
+        attack=attack,
+    )
     return replace(problem, settings=settings, source={**found.source, **problem.source})
 
 
 def problem_from_arrays(
-    name: str, X_train: np.ndarray, y_train: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, *,
-    test: int | None = None, seed: int = 0, corrupt: float = 0.0, attack: int = 0,
-) -> Problem:  # fmt: skip
+    name: str,
+    X_train: np.ndarray,
+    y_train: np.ndarray,
+    X_test: np.ndarray,
+    y_test: np.ndarray,
+    *,
+    test: int | None = None,
+    seed: int = 0,
+    corrupt: float = 0.0,
+    attack: int = 0,
+) -> Problem:
     """As :func:`data_problem` from arrays: inputs (k, d) and (t, d), labels 0/1."""
     k = len(y_train)
     attack = whole("attack", attack, 0)
     test = whole("test", len(y_test) - attack if test is None else test, 1)
     if attack + test > len(y_test):
-        raise InputError(
-            f"test={test}, attack={attack}", f"at most {len(y_test)} held-out examples together",
-            "ask for fewer",
-        )  # fmt: skip
+        what = f"test={test}, attack={attack}"
+        raise InputError(what, f"at most {len(y_test)} held-out examples together", "ask for fewer")
     order = rng.generator(seed, "train/held-out").permutation(len(y_test))[: attack + test]
     inputs = np.concatenate([X_train, X_test[order]])
     target = np.concatenate([y_train, y_test[order]]).astype(np.uint8)
@@ -206,10 +242,9 @@ def problem_from_arrays(
     fitted = k + attack
     twice = find_overlap(inputs[:fitted], labels, inputs[fitted:], target[fitted:])
     twice.report(name, fitted, test)
-    return Problem(
-        name, 0, inputs, target, np.arange(k), points, labels.astype(np.uint8), seed,
-        float(corrupt), source=twice.describe(),
-    )  # fmt: skip
+    examples = (np.arange(k), points, labels.astype(np.uint8))
+    about = twice.describe()
+    return Problem(name, 0, inputs, target, *examples, seed, float(corrupt), source=about)
 
 
 def make_target(target: Any, m: int, n: int, seed: int) -> tuple[str, np.ndarray]:
@@ -277,10 +312,9 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
         if gain >= 0 or random.random() < math.exp(2 * gain):
             table, value = new, other
             nearest = min(nearest, value, key=lambda k: abs(k - complexity))
-    raise InputError(
-        f"target lz:{complexity:g}", f"a complexity that functions of {m} inputs have",
-        f"the nearest found is {nearest:.4g}; pass lz:{nearest:.4g}",
-    )  # fmt: skip
+    what = f"target lz:{complexity:g}"
+    expected = f"a complexity that functions of {m} inputs have"
+    raise InputError(what, expected, f"the nearest found is {nearest:.4g}; pass lz:{nearest:.4g}")
 
 
 def _start(m: int, random: np.random.Generator) -> np.ndarray:
@@ -303,16 +337,12 @@ def _training_set(train: Any, m: int, seed: int) -> np.ndarray:
             or index.min() < 0
             or (index.max() >= m)
         ):
-            raise InputError(
-                "train=indices", f"1 to {m - 1} distinct indices from 0 to {m - 1}",
-                "leave at least one input for the test",
-            )  # fmt: skip
+            expected = f"1 to {m - 1} distinct indices from 0 to {m - 1}"
+            raise InputError("train=indices", expected, "leave at least one input for the test")
         return index.astype(np.int64)
     if isinstance(train, int | float) and not isinstance(train, bool) and not 1 <= train < m:
-        raise InputError(
-            f"train={shown(train)}", f"a size from 1 to {m - 1} (there are {m} inputs)",
-            "leave at least one input for the test",
-        )  # fmt: skip
+        expected = f"a size from 1 to {m - 1} (there are {m} inputs)"
+        raise InputError(f"train={shown(train)}", expected, "leave at least one input for the test")
     return draw_training_set(m, whole("train", train, 1, m - 1), seed)
 
 
@@ -322,17 +352,14 @@ def draw_training_set(m: int, size: int, seed: int) -> np.ndarray:
     Training and posterior draw the same one from the same seed. Raises :class:`InputError`.
     """
     if not 1 <= size < m:
-        raise InputError(
-            f"train={size}", f"1 to {m - 1} of the {m} inputs", "leave some inputs outside"
-        )
+        what = f"train={size}"
+        raise InputError(what, f"1 to {m - 1} of the {m} inputs", "leave some inputs outside")
     return np.sort(rng.generator(seed, SPLIT_STREAM).permutation(m)[:size])
 
 
 def _attack_points(outside: np.ndarray, attack: Any, seed: int) -> np.ndarray:
     attack = whole("attack", attack, 0)
     if attack >= len(outside):
-        raise InputError(
-            f"attack={attack}", f"fewer than the {len(outside)} inputs outside the training set",
-            "lower --attack or --train",
-        )  # fmt: skip
+        expected = f"fewer than the {len(outside)} inputs outside the training set"
+        raise InputError(f"attack={attack}", expected, "lower --attack or --train")
     return rng.generator(seed, "train/attack").permutation(outside)[:attack]
