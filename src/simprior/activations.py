@@ -17,18 +17,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from simprior.arrays import Ops
-
-if TYPE_CHECKING:
-    from simprior.network import Network
 
 Dual = Callable[..., Any]
 """(ops, a, b, c, theta) -> expectation for (u, v) ~ N(0, [[a, c], [c, b]]), elementwise. ``theta``
 is the angle between u and v where it is known better than from the covariance, else None."""
 
 TWO_PI = 2.0 * math.pi
+
+
+class WithActivation(Protocol):
+    """What is asked of a network here: its activation, and what that is called in messages."""
+
+    @property
+    def activation(self) -> Any:
+        """A name, an import path or a callable."""
+
+    @property
+    def activation_name(self) -> str:
+        """The name, or ``module:qualname`` of a callable."""
+
+    def activation_callable(self) -> Callable[[Any], Any] | None:
+        """The user's callable; None if the activation is one of the names."""
 
 
 @dataclass(frozen=True)
@@ -100,19 +112,19 @@ def register(entry: Activation) -> Activation:
     return entry
 
 
-def entry_of(network: Network) -> Activation | None:
+def entry_of(network: WithActivation) -> Activation | None:
     """The entry of a network's activation; None if that is a user's callable or import path."""
     name = network.activation
     return ACTIVATIONS.get(name) if isinstance(name, str) else None
 
 
-def code_of(network: Network) -> int | None:
+def code_of(network: WithActivation) -> int | None:
     """The number by which compiled code knows the network's activation; None if it does not."""
     name = network.activation
     return COMPILED.index(name) if isinstance(name, str) and name in COMPILED else None
 
 
-def has_gradient(network: Network) -> bool:
+def has_gradient(network: WithActivation) -> bool:
     """False if the network's activation is known to have no useful gradient."""
     found = entry_of(network)
     return found is None or found.has_gradient

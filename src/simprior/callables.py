@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simprior.activations import ACTIVATIONS, entry_of
+from simprior.activations import ACTIVATIONS, WithActivation, entry_of
 from simprior.arrays import numpy_ops, torch_ops
 from simprior.errors import InputError, NumericalError, SimpriorError
 
@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from simprior.network import Network
-
 Function = Callable[[Any], Any]
 PROBE = (-1.5, -0.25, 0.0, 0.5, 2.0)
 
 
-def array_function(network: Network) -> Function:
+def array_function(network: WithActivation) -> Function:
     """The activation on numpy arrays, of the dtype of its argument for built-in names.
 
     A user's callable gets and gives float64 arrays, and may be written for arrays or for tensors.
@@ -52,7 +50,7 @@ def array_function(network: Network) -> Function:
     )
 
 
-def array_slope(network: Network, purpose: str) -> Function:
+def array_slope(network: WithActivation, purpose: str) -> Function:
     """The derivative of the activation on float64 arrays.
 
     Raises
@@ -80,7 +78,7 @@ def array_slope(network: Network, purpose: str) -> Function:
     return slope
 
 
-def tensor_function(network: Network) -> Function:
+def tensor_function(network: WithActivation) -> Function:
     """The activation on torch tensors; every result of a user's callable is checked.
 
     A callable that does not take tensors is tried on numpy arrays, whose result has no gradient.
@@ -94,7 +92,7 @@ def tensor_function(network: Network) -> Function:
     return entry.tensor if entry is not None else _checked(_user(network), network.activation_name)
 
 
-def differentiable(network: Network, purpose: str) -> Function:
+def differentiable(network: WithActivation, purpose: str) -> Function:
     """The activation on torch tensors, for what needs its gradient.
 
     Raises
@@ -145,7 +143,9 @@ def _no_gradient(name: str, purpose: str) -> InputError:
     )
 
 
-def tensor_derivatives(network: Network, purpose: str) -> Callable[[Any, Any], tuple[Any, Any]]:
+def tensor_derivatives(
+    network: WithActivation, purpose: str
+) -> Callable[[Any, Any], tuple[Any, Any]]:
     """(u, f(u)) -> (f'(u), f''(u) or None where it is 0), on tensors; kinks as torch has them.
 
     Raises :class:`InputError` as :func:`differentiable`.
@@ -170,7 +170,7 @@ def _by_autograd(call: Function, u: Any) -> tuple[Any, Any]:
     return first.detach(), second
 
 
-def _user(network: Network) -> Function:
+def _user(network: WithActivation) -> Function:
     user = network.activation_callable()
     assert user is not None, network.activation
     return user

@@ -125,12 +125,25 @@ class FunctionCounts:
         q = self.profile
         if self.iid:
             return np.ones(len(q.count))
-        return self._effects(q.count, q.clusters, q.sumsq, multiplicity=q.multiplicity)
+        return self._effects(q.count, q.clusters, q.sumsq, q.multiplicity)
 
-    def _effects(self, *columns: np.ndarray, **weights: np.ndarray) -> np.ndarray:
+    def _effects(
+        self,
+        count: np.ndarray,
+        clusters: np.ndarray,
+        sumsq: np.ndarray,
+        multiplicity: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Design effects of rows with these counts, clusters and sums of squared counts."""
-        size = (self.samples, self.draws)
-        return design_effect(*columns, *size, sizes_squared=self._sizes_squared, **weights)
+        return design_effect(
+            count,
+            clusters,
+            sumsq,
+            self.samples,
+            self.draws,
+            multiplicity=multiplicity,
+            sizes_squared=self._sizes_squared,
+        )
 
     @property
     def _sizes_squared(self) -> float:

@@ -241,8 +241,10 @@ class TrainResult:
                 f"{path / RUNS}: {len(words)} members in place of the {run.config['runs']} of the "
                 "configuration; train again with --overwrite"
             )
-        members = (columns[name] for name in ("steps", "first_fit", "errors", "loss"))
-        return cls(words, *members, problem, run.config, trajectory)
+        steps, first_fit, errors, loss = (
+            columns[name] for name in ("steps", "first_fit", "errors", "loss")
+        )
+        return cls(words, steps, first_fit, errors, loss, problem, run.config, trajectory)
 
 
 def _check_problem(path: Path, problem: dict[str, Any], run: RunInfo) -> None:
