@@ -20,6 +20,7 @@ _LAZY = {
     "RandomDNF": "simprior.boolean.dnf",
     "sample": "simprior.boolean.sampling",
     "FunctionCounts": "simprior.boolean.counts",
+    "watch": "simprior.boolean.watch",
     "train": "simprior.training.ensemble",
     "compare": "simprior.analysis.compare",
     "measure_runs": "simprior.analysis.measure",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from simprior.boolean.counts import FunctionCounts
     from simprior.boolean.dnf import RandomDNF
     from simprior.boolean.sampling import sample
+    from simprior.boolean.watch import watch
     from simprior.errors import InputError, SimpriorError
     from simprior.estimate import LogProb
     from simprior.network import Network
@@ -55,6 +57,7 @@ __all__ = [
     "measure_runs",
     "sample",
     "train",
+    "watch",
 ]
 
 

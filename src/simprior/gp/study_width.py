@@ -2,7 +2,7 @@
 
 The recipe ``examples/width-convergence.toml`` lists widths and functions; ``simprior logp --study``
 runs it. P(f) of networks with equal hidden layers is estimated by
-:func:`simprior.boolean.watch.watch_functions` (last bias integrated out, averaged over the symmetry
+:func:`simprior.boolean.watch.watch` (last bias integrated out, averaged over the symmetry
 class of f), the limit by ``tilted`` or, for the commonest functions, plain Monte Carlo. The
 corrections to the Gaussian process are a series in 1/width (Yaida 2020; Roberts, Yaida & Hanin
 2022), so ln P_width - ln P_GP = c/width + d/width^2 + ..., which :func:`fit_width` tests.
@@ -23,7 +23,7 @@ import numpy as np
 from simprior import rng
 from simprior.boolean.inputs import input_matrix
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
-from simprior.boolean.watch import watch_functions
+from simprior.boolean.watch import watch as watch_functions
 from simprior.engine import Progress
 from simprior.errors import InputError
 from simprior.gp.kernels import nngp

@@ -31,7 +31,7 @@ from simprior.boolean.blocks import (
 )
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
-from simprior.boolean.sampling import check_samples
+from simprior.boolean.prepare import check_samples
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import NETWORK, Updates, Whole, checked, shown
 from simprior.engine import Progress

@@ -21,7 +21,7 @@ from simprior import rng
 from simprior.boolean.blocks import Clock, Piece, check_rows, run_chains
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
-from simprior.boolean.sampling import check_samples
+from simprior.boolean.prepare import check_samples
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import NETWORK, Number, Updates, Whole, checked, finite, shown
 from simprior.engine import Progress
