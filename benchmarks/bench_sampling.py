@@ -26,7 +26,8 @@ import torch  # noqa: E402
 
 from simprior import Network  # noqa: E402
 from simprior.boolean.inputs import input_matrix  # noqa: E402
-from simprior.boolean.sampling import make_job, sample  # noqa: E402
+from simprior.boolean.prepare import make_job  # noqa: E402
+from simprior.boolean.sampling import sample  # noqa: E402
 from simprior.philox import BLOCK, fill  # noqa: E402
 
 

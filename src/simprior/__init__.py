@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from simprior.boolean.counts import FunctionCounts as FunctionCounts
     from simprior.boolean.dnf import RandomDNF as RandomDNF
     from simprior.boolean.sampling import sample as sample
+    from simprior.boolean.watch import watch as watch
     from simprior.errors import InputError as InputError
     from simprior.errors import SimpriorError as SimpriorError
     from simprior.estimate import LogProb as LogProb

@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from simprior.checks import shown
 from simprior.engine_pool import Pool, WorkerError, groups, run_pool
@@ -28,6 +29,8 @@ __all__ = [
     "EXECUTORS",
     "Interrupted",
     "Progress",
+    "RunKeywords",
+    "RunOptions",
     "WorkerError",
     "available_cores",
     "check_executor",
@@ -45,6 +48,50 @@ _THREAD_VARIABLES = (
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class RunKeywords(TypedDict, total=False):
+    """The keyword arguments that functions which compute something have in common."""
+
+    workers: int
+    executor: str
+    executor_options: Mapping[str, Any] | None
+    progress: Progress | None
+    out: Path | str | None
+    resume: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How something is computed, shown and kept; nothing here determines the result.
+
+    ``workers``, ``executor``, ``executor_options`` and ``progress`` are those of :func:`run_tasks`.
+    ``out`` is the run directory (None: everything stays in memory); ``resume`` continues what is
+    there, ``overwrite`` replaces it. ``quiet``: no progress on stderr where none is given.
+    """
+
+    workers: int = 1
+    executor: str = "local"
+    executor_options: Mapping[str, Any] | None = None
+    progress: Progress | None = None
+    out: Path | str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    quiet: bool = True
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> RunOptions:
+        """The options among the arguments ``given`` by name; what is missing has its default."""
+        return cls(
+            **{field.name: given[field.name] for field in fields(cls) if field.name in given}
+        )
+
+    @contextlib.contextmanager
+    def showing(self, total: int, unit: str) -> Iterator[RunOptions]:
+        """These options with a progress display of ``total`` units, unless they have one."""
+        with progress_bar(total, unit, quiet=self.quiet or self.progress is not None) as bar:
+            yield self if self.progress is not None else replace(self, progress=bar)
 
 
 class Interrupted(SimpriorError):

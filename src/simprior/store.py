@@ -44,6 +44,7 @@ from simprior.store_read import (
     CONFIG,
     LOCK,
     RunInfo,
+    comparing,
     file_problem,
     load_run,
     problem_once,
@@ -64,8 +65,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
-    "RunDir", "RunInfo", "Written", "load_run", "read_table", "verification", "write_table",
-]  # fmt: skip
+    "RunDir",
+    "RunInfo",
+    "Written",
+    "comparing",
+    "load_run",
+    "read_table",
+    "verification",
+    "write_table",
+]
 
 SHARDS, LOG = "shards", "log.txt"
 _CONFIG_DIGITS = 16
@@ -276,9 +284,14 @@ class RunDir:
         """Registered shards, in order: ``{name: {sha256, bytes, rows, meta}}``."""
         return dict(self._index.entries)
 
+    @property
+    def shards_folder(self) -> Path:
+        """The folder of the shards."""
+        return self.path / SHARDS
+
     def shard_path(self, name: str) -> Path:
         """Where the shard ``name`` lives: ``shards/<name>.parquet``."""
-        return self.path / SHARDS / f"{name}.parquet"
+        return self.shards_folder / f"{name}.parquet"
 
     @cached_property
     def _config_digest(self) -> str:

@@ -33,7 +33,6 @@ from simprior.store_toml import to_toml
 LOCK, CONFIG = ".simprior.lock", "config.toml"
 _REMEDY = "make it again: run the command that made it with --resume, or with --overwrite"
 _LARGE = 1 << 26  # bytes from which a file is not hashed again for every piece of work
-_VARIABLE = "SIMPRIOR_NO_VERIFY"  # tells workers
 _logger = logging.getLogger("simprior")
 _verify: contextvars.ContextVar[bool] = contextvars.ContextVar("simprior_verify", default=True)
 _WORKER = multiprocessing.parent_process() is not None
@@ -44,23 +43,21 @@ _told: set[str] = set()
 
 @contextlib.contextmanager
 def verification(verify: bool) -> Iterator[None]:
-    """With False, hashes are not compared within the block, nor by workers started inside it; other
-    threads go on comparing. True, the default of every reader, leaves things as they are."""
-    if verify:
-        yield
-        return
-    token, before = _verify.set(False), os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = "1"  # for workers only
+    """With False, hashes are not compared within the block; other threads go on comparing.
+
+    Workers are told by :func:`simprior.sharded.run_pieces`. True, the default of every reader,
+    leaves things as they are.
+    """
+    token = _verify.set(verify and _verify.get())
     try:
         yield
     finally:
         _verify.reset(token)
-        if before is None:
-            del os.environ[_VARIABLE]
 
 
-def _comparing() -> bool:
-    return _verify.get() and not (_WORKER and _VARIABLE in os.environ)
+def comparing() -> bool:
+    """Whether hashes are compared here, see :func:`verification`."""
+    return _verify.get()
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ class RunInfo:
         path = self.path / name
         if name not in self.files:
             raise StoreError(f"{path}: is not registered in the manifest; {_REMEDY}")
-        if not _comparing():
+        if not comparing():
             _say_once(f"{path}: read without comparing its SHA-256 with the registered one")
             return path
         if not self.protected:

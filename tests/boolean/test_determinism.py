@@ -12,7 +12,8 @@ from simprior import Network
 from simprior.boolean import merge, sampling
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.dnf import RandomDNF
-from simprior.boolean.sampling import check_memory, make_job, sample, split, task_draws
+from simprior.boolean.prepare import check_memory, make_job
+from simprior.boolean.sampling import sample, split, task_draws
 from simprior.engine import Interrupted
 from simprior.errors import StoreError
 from simprior.store import load_run

@@ -7,7 +7,8 @@ import pytest
 
 from simprior import Network
 from simprior.boolean.heads import MAX_HEADS, choose_heads, within_cluster_correlation
-from simprior.boolean.sampling import make_job, sample
+from simprior.boolean.prepare import make_job
+from simprior.boolean.sampling import sample
 from simprior.errors import InputError
 
 

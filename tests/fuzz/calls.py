@@ -106,7 +106,7 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
         ("sample", sp.sample, sampling),
         ("sample watch", sp.sample, {**sampling, "watch": ["x1"]}),
         ("sample dnf", sp.sample, {**sampling, "network": sp.RandomDNF(3)}),
-        ("watch_functions", watch.watch_functions,
+        ("watch_functions", watch.watch,
          {"network": net, "functions": ["x1"], "samples": 300, "seed": 0, "heads": 4,
           "pool": False}),
         ("train", sp.train, training),

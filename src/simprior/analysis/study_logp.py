@@ -36,7 +36,7 @@ from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.inputs import bit_matrix, input_matrix
 from simprior.boolean.names import named
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
-from simprior.boolean.watch import watch_functions
+from simprior.boolean.watch import watch as watch_functions
 from simprior.checks import unknown
 from simprior.engine import progress_bar
 from simprior.errors import InputError

@@ -15,22 +15,20 @@ from simprior.boolean import _kernel
 from simprior.boolean._plan import Plan, make_plan, make_scratch
 from simprior.boolean.dnf import RandomDNF, sample_dnf_chunk
 from simprior.boolean.job import STREAM, Job, Task, symmetry_of
-from simprior.boolean.rows import Counter, Rows, Tally, count_words, write_rows
+from simprior.boolean.rows import Counter, Rows, Tally, count_words, row_columns
 from simprior.boolean.symmetry import canonical
 from simprior.network import Network
 from simprior.rng import philox_key
-from simprior.store import Written
+from simprior.sharded import Shard, Work
 
 
 @dataclass
-class Result:
-    """Result of a task: its tally, and its rows or the records of the files that hold them."""
+class Counted:
+    """Result of a task: its tally, its rows, and those of the classes if these are pooled."""
 
     tally: Tally
-    rows: Rows | None = None
+    rows: Rows
     pooled: Rows | None = None
-    written: Written | None = None
-    pooled_written: Written | None = None
 
 
 @lru_cache(maxsize=2)
@@ -76,18 +74,29 @@ def _count_dnf(job: Job, first: int, stop: int, counter: Counter) -> None:
         count_words(words, 1, start - first, counter)
 
 
-def run_task(job: Job, task: Task) -> Result:
-    """Do ``task``; with ``job.shards`` set, write the rows there and return only the records."""
-    rows, tally = count_range(job, task.first, task.stop).result(
-        task.samples, task.stop - task.first, job.iid
-    )
-    pooled = pool_rows(rows, job, task.samples) if job.pool else None
-    if job.shards is None:
-        return Result(tally, rows, pooled)
-    written = write_rows(job.shards / f"{task.name}.parquet", rows)
-    pool_path = job.shards / f"pool-{task.name}.parquet"
-    also = None if pooled is None else write_rows(pool_path, pooled)
-    return Result(tally, written=written, pooled_written=also)
+@dataclass(frozen=True)
+class Counting(Work[Task, Counted]):
+    """The work of a sampling run: shards ``NAME`` of the rows and ``pool-NAME`` of the classes."""
+
+    job: Job
+
+    def compute(self, piece: Task) -> Counted:
+        """Counts of the hidden draws of a task."""
+        counter = count_range(self.job, piece.first, piece.stop)
+        rows, tally = counter.result(piece.samples, piece.stop - piece.first, self.job.iid)
+        pooled = pool_rows(rows, self.job, piece.samples) if self.job.pool else None
+        return Counted(tally, rows, pooled)
+
+    def names(self, piece: Task) -> tuple[str, ...]:
+        """One shard, or two if classes are pooled."""
+        return (piece.name, f"pool-{piece.name}")[: 2 if self.job.pool else 1]
+
+    def shards(self, piece: Task, result: Counted) -> list[Shard]:
+        """The rows with the tally; the classes before them."""
+        main = Shard(piece.name, row_columns(result.rows), result.tally.to_meta())
+        if result.pooled is None:
+            return [main]
+        return [Shard(f"pool-{piece.name}", row_columns(result.pooled)), main]
 
 
 def pool_rows(rows: Rows, job: Job, samples: int) -> Rows:

@@ -6,7 +6,6 @@ These are the types that the samplers take; they know no sampler.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from simprior.activations import code_of
 from simprior.boolean.dnf import RandomDNF
@@ -18,7 +17,7 @@ STREAM = "networks"
 
 @dataclass(frozen=True)
 class Job:
-    """What determines the samples of a run, and where a worker puts its shards."""
+    """What determines the samples of a run."""
 
     model: Network | RandomDNF
     samples: int
@@ -29,7 +28,6 @@ class Job:
     keep_shift: int = 0
     pool: bool = False
     replicate: int = 0  # samples of a full task: pooled standard errors compare tasks
-    shards: Path | None = None
 
     @property
     def iid(self) -> bool:
@@ -66,6 +64,11 @@ class Task:
     def range(self) -> dict[str, int]:
         """Which draws it is of: its shard is registered with them."""
         return {"first": self.first, "stop": self.stop, "samples": self.samples}
+
+    @property
+    def size(self) -> int:
+        """Units of progress: networks."""
+        return self.samples
 
 
 def symmetry_of(model: Network | RandomDNF) -> Symmetry:

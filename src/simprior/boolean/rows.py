@@ -124,12 +124,14 @@ def count_words(words: np.ndarray, heads: int, first_cluster: int, counter: Coun
 
 
 def write_rows(path: Path, rows: Rows) -> Written:
-    """Write rows as Parquet: one uint64 column a word (up to 16), else one binary column."""
-    return write_table(path, {**key_columns(rows.words), **_counts(rows)})
+    """Write rows as Parquet, see :func:`row_columns`."""
+    return write_table(path, row_columns(rows))
 
 
-def _counts(rows: Rows) -> dict[str, np.ndarray]:
-    return {"count": rows.count, "clusters": rows.clusters, "sumsq": rows.sumsq}
+def row_columns(rows: Rows) -> dict[str, Any]:
+    """Columns of a table of rows: those of :func:`key_columns`, then the three numbers."""
+    numbers = {"count": rows.count, "clusters": rows.clusters, "sumsq": rows.sumsq}
+    return {**key_columns(rows.words), **numbers}
 
 
 def key_columns(words: np.ndarray) -> dict[str, Any]:

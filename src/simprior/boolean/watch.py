@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,17 @@ from simprior.boolean._watch_kernel import fill_slots, watch_block
 from simprior.boolean.complexity import ones_packed
 from simprior.boolean.inputs import bit_matrix
 from simprior.boolean.job import STREAM, Job, Task, symmetry_of
+from simprior.boolean.prepare import make_job
 from simprior.boolean.symmetry import Symmetry, canonical
 from simprior.boolean.truthtable import pack, parse_functions, to_hex, unpack
 from simprior.boolean.watch_result import TRUSTED_DRAWS, WatchResult
 from simprior.checks import RUN_OPTIONS, Switch, checked, shown
-from simprior.engine import run_tasks
+from simprior.engine import Progress, RunOptions
 from simprior.errors import InputError
 from simprior.estimate import share_stderr
 from simprior.network import Network
 from simprior.rng import philox_key
+from simprior.sharded import Shard, Work, open_run, run_sharded
 from simprior.store import RunDir, write_table
 from simprior.store_csv import csv_text
 
@@ -45,6 +47,7 @@ SAID = 10  # pairs of functions of one class that are named
 COST = "some 7 times"  # at n = 7 (docs/benchmarks.md): the sort and 128 error functions a head
 _logger = logging.getLogger("simprior")
 _FIELDS = ("sums", "squares", "ones_sums", "ones_squares")
+Sums = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,16 @@ class WatchJob:
     classes: int
     row: np.ndarray  # (F,) class of each function given
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers that are summed, by field: one a class, or one a number of ones."""
+        ones = self.job.model.m + 1
+        return dict(zip(_FIELDS, (self.classes, self.classes, ones, ones), strict=True))
+
 
 @checked(**RUN_OPTIONS, pool=Switch())
-def watch_functions(
-    network: Any,
+def watch(
+    network: Network,
     functions: Any,
     samples: int | float = 10**6,
     seed: int = 0,
@@ -72,7 +81,7 @@ def watch_functions(
     pool: bool = False,
     executor: str = "local",
     executor_options: dict[str, Any] | None = None,
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> WatchResult:
     """Estimate P(f) of ``functions`` and P(t) from ``samples`` networks, last bias integrated out.
 
@@ -87,8 +96,6 @@ def watch_functions(
     ------
     InputError, StoreError, Interrupted
     """
-    from simprior.boolean.sampling import make_job
-
     if not isinstance(network, Network) or code_of(network) is None:
         raise InputError(
             f"watch with {shown(getattr(network, 'activation', type(network).__name__))}",
@@ -104,24 +111,21 @@ def watch_functions(
     words = pack(parse_functions(functions, network.m, network.n if network.inputs is None else 0))
     work = _expand(job, words, pool)
     _say_cost(network)
-    run = partial(
-        _run, work, words, workers=workers, executor=executor, options=executor_options,
-        progress=progress,
-    )  # fmt: skip
+    options = RunOptions.of(locals())
     if out is None:
-        return run(None)
+        return _run(work, words, options, None)
     config = {
         "network": {k: v for k, v in network.to_dict().items() if v is not None},
-        "samples": job.samples, "seed": job.seed, "heads": job.heads, "pool": pool,
+        "samples": job.samples,
+        "seed": job.seed,
+        "heads": job.heads,
+        "pool": pool,
         "watch": to_hex(words, network.m),
-    }  # fmt: skip
-    with RunDir.open(
-        out, "sample", config, resume=resume, overwrite=overwrite,
-        options={"workers": workers, "executor": executor},
-    ) as store:  # fmt: skip
+    }
+    with open_run(options, "sample", config) as store:
         if store.finished("watch.parquet", "ones.parquet", shards=True):
             return WatchResult.load(store.path)
-        result = run(store)
+        result = _run(work, words, options, store)
         _write(store, result)
         return result
 
@@ -226,7 +230,7 @@ def _prepared(network: Network, heads: int) -> tuple[Any, Any]:
     return plan, make_scratch(plan)
 
 
-def run_watch_task(work: WatchJob, task: Task) -> dict[str, np.ndarray]:
+def run_watch_task(work: WatchJob, task: Task) -> Sums:
     """Sums of the blocks of ``task``: one row a block of ``BLOCK_DRAWS`` hidden draws."""
     network, job = work.job.model, work.job
     assert isinstance(network, Network)
@@ -237,8 +241,7 @@ def run_watch_task(work: WatchJob, task: Task) -> dict[str, np.ndarray]:
     watched_t = np.zeros(network.m + 1, np.bool_)
     watched_t[np.asarray(ones_packed(work.targets, network.m), np.int64)] = True
     blocks = range(task.first, task.stop, BLOCK_DRAWS)
-    sizes = (work.classes, work.classes, network.m + 1, network.m + 1)
-    out = {k: np.zeros((len(blocks), s)) for k, s in zip(_FIELDS, sizes, strict=True)}
+    out = {field: np.zeros((len(blocks), size)) for field, size in work.sizes.items()}
     key = np.uint64(philox_key(job.seed, STREAM))
     for row, first in enumerate(blocks):
         watch_block(
@@ -253,13 +256,6 @@ def _lane_order(words: np.ndarray) -> np.ndarray:
     return np.array([[reverse64(x) for x in row] for row in words], np.uint64).reshape(words.shape)
 
 
-def _write_watch_task(work: WatchJob, task: Task) -> Any:
-    rows = run_watch_task(work, task)
-    assert work.job.shards is not None
-    flat = {f"{k}{i}": rows[k][:, i].copy() for k in _FIELDS for i in range(rows[k].shape[1])}
-    return write_table(work.job.shards / f"{task.name}.parquet", flat)
-
-
 def _tasks(job: Job) -> list[Task]:
     """Tasks of whole blocks, some 1e6 heads each."""
     total = -(-job.samples // job.heads)
@@ -270,49 +266,41 @@ def _tasks(job: Job) -> list[Task]:
     ]
 
 
+@dataclass(frozen=True)
+class Watching(Work[Task, "Sums"]):
+    """The work of a watch run: a shard a task, a column a class (or number of ones)."""
+
+    watched: WatchJob
+
+    def compute(self, piece: Task) -> Sums:
+        """Sums of the blocks of a task."""
+        return run_watch_task(self.watched, piece)
+
+    def shards(self, piece: Task, result: Sums) -> list[Shard]:
+        """One shard of all sums."""
+        flat = {
+            f"{field}{i}": result[field][:, i].copy()
+            for field in _FIELDS
+            for i in range(result[field].shape[1])
+        }
+        return [Shard(piece.name, flat)]
+
+    def read(self, store: RunDir, piece: Task) -> Sums:
+        """The sums of a shard."""
+        flat = store.read_shard(piece.name)
+        return {
+            field: np.stack([flat[f"{field}{i}"] for i in range(size)], axis=1)
+            for field, size in self.watched.sizes.items()
+        }
+
+
 def _run(
-    work: WatchJob, words: np.ndarray, store: RunDir | None, *, workers: int, executor: str,
-    options: dict[str, Any] | None, progress: Any,
-) -> WatchResult:  # fmt: skip
-    tasks = _tasks(work.job)
-    found: dict[int, dict[str, np.ndarray]] = {}
-    todo = tasks
-    function: Any = partial(run_watch_task, work)
-    if store is not None:
-        todo = [t for t in tasks if not store.has_shard(t.name, t.range)]
-        shards = store.path / "shards"
-        function = partial(_write_watch_task, replace(work, job=replace(work.job, shards=shards)))
-        if progress is not None and len(todo) < len(tasks):
-            progress.update(sum(t.samples for t in tasks) - sum(t.samples for t in todo))
-
-    def receive(task: Task, result: Any) -> None:
-        if store is None:
-            found[task.index] = result
-        else:
-            store.register_shard(task.name, result.sha256, result.rows, result.bytes, task.range)
-
-    run_tasks(
-        function, todo, on_result=receive, workers=min(workers, max(1, len(todo))),
-        executor=executor, executor_options=options, progress=progress, amount=lambda t: t.samples,
-    )  # fmt: skip
-    if store is not None:
-        for task in tasks:
-            found[task.index] = _read_shard(store, task.name, work)
-    return _result(work, words, [found[t.index] for t in tasks])
-
-
-def _read_shard(store: RunDir, name: str, work: WatchJob) -> dict[str, np.ndarray]:
-    flat = store.read_shard(name)
-    sizes = (work.classes, work.classes, work.job.model.m + 1, work.job.model.m + 1)
-    return {
-        k: np.stack([flat[f"{k}{i}"] for i in range(s)], axis=1)
-        for k, s in zip(_FIELDS, sizes, strict=True)
-    }
-
-
-def _result(
-    work: WatchJob, words: np.ndarray, parts: Sequence[dict[str, np.ndarray]]
+    work: WatchJob, words: np.ndarray, options: RunOptions, store: RunDir | None
 ) -> WatchResult:
+    return _result(work, words, run_sharded(Watching(work), _tasks(work.job), options, store))
+
+
+def _result(work: WatchJob, words: np.ndarray, parts: Sequence[Sums]) -> WatchResult:
     totals = {k: _sum([p[k] for p in parts]) for k in _FIELDS}
     job = work.job
     draws = -(-job.samples // job.heads)

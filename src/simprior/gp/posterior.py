@@ -28,8 +28,8 @@ from simprior.boolean.blocks import (
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import check_index
 from simprior.boolean.merge import Merger, Profile
+from simprior.boolean.prepare import check_samples
 from simprior.boolean.rows import Counter, Rows, Tally, count_words
-from simprior.boolean.sampling import check_samples
 from simprior.boolean.truthtable import n_words, pack, parse_functions
 from simprior.checks import Choice, Maybe, Text, Updates, Whole, checked
 from simprior.engine import Progress

@@ -5,14 +5,15 @@ Everything here runs in a worker; a task's result depends on (job, range) only.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from simprior.boolean.rows import key_columns
-from simprior.store import Written, write_table
+from simprior.boolean.rows import key_columns, words_from_columns
+from simprior.sharded import Shard, Work
+from simprior.store import RunDir
 from simprior.training.job import (
     Job,
     Members,
@@ -22,6 +23,9 @@ from simprior.training.job import (
     trajectory_rows,
 )
 from simprior.training.records import arrow_table
+
+COLUMNS = ("steps", "first_fit", "errors", "loss")
+"""Fields of :class:`Members` that are columns as they are."""
 
 
 def run_members(job: Job, first: int, count: int) -> Members:
@@ -68,18 +72,38 @@ def _run_compiled(job: Job, first: int, count: int) -> Members:
     return replace(found, trajectory=joined)
 
 
-def run_task(job: Job, task: Task) -> Members | tuple[Written, Written | None]:
-    """Do ``task``; with ``job.shards`` set, write the rows there and return only the records."""
-    found = run_members(job, task.first, task.count)
-    if job.shards is None:
-        return found
-    columns = {
-        **key_columns(found.words), "steps": found.steps, "first_fit": found.first_fit,
-        "errors": found.errors, "loss": found.loss,
-    }  # fmt: skip
-    written = write_table(job.shards / f"{task.name}.parquet", arrow_table(columns))
-    if task.first >= job.spec.record_runs:
-        return written, None
-    rows = dict(found.trajectory)
-    table = arrow_table({**key_columns(rows.pop("words")), **rows})
-    return written, write_table(job.shards / f"steps-{task.name}.parquet", table)
+@dataclass(frozen=True)
+class Training(Work[Task, Members]):
+    """The work of a training run: shards ``NAME`` of members, ``steps-NAME`` of trajectories."""
+
+    job: Job
+
+    def compute(self, piece: Task) -> Members:
+        """Train the members of a task."""
+        return run_members(self.job, piece.first, piece.count)
+
+    def names(self, piece: Task) -> tuple[str, ...]:
+        """One shard, or two where trajectories are recorded."""
+        recorded = piece.first < self.job.spec.record_runs
+        return (piece.name, f"steps-{piece.name}")[: 2 if recorded else 1]
+
+    def shards(self, piece: Task, result: Members) -> list[Shard]:
+        """The columns of the members; their trajectories before them."""
+        columns = {name: getattr(result, name) for name in COLUMNS}
+        table = arrow_table({**key_columns(result.words), **columns})
+        shards = [Shard(piece.name, table)]
+        if len(self.names(piece)) > 1:
+            rows = dict(result.trajectory)
+            steps = arrow_table({**key_columns(rows.pop("words")), **rows})
+            shards.insert(0, Shard(f"steps-{piece.name}", steps))
+        return shards
+
+    def read(self, store: RunDir, piece: Task) -> Members:
+        """The members of a task from its shards."""
+        found, *more = [store.read_shard(name) for name in self.names(piece)]
+        m = self.job.problem.m
+        for trajectory in more:
+            trajectory["words"] = words_from_columns(trajectory, m)
+        words = words_from_columns(found, m)
+        steps, first_fit, errors, loss = (found[name] for name in COLUMNS)
+        return Members(words, steps, first_fit, errors, loss, *more)

@@ -10,24 +10,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simprior.boolean.rows import words_from_columns
 from simprior.boolean.truthtable import n_words
 from simprior.callables import differentiable
 from simprior.checks import NETWORK, RUN_OPTIONS, Choice, Maybe, Table, Text, checked, shown, whole
 from simprior.device import resolve_device
-from simprior.engine import Progress, run_tasks
+from simprior.engine import Progress, RunOptions
 from simprior.errors import InputError
 from simprior.memory import check_fits
 from simprior.network import Network, check_size
-from simprior.store import RunDir, Written
-from simprior.training._ensemble_tasks import run_task
-from simprior.training.job import Job, Members, Task, split
+from simprior.sharded import open_run, run_sharded
+from simprior.store import RunDir
+from simprior.training._ensemble_tasks import Training
+from simprior.training.job import Job, Members, split
 from simprior.training.loaders import unsaid
 from simprior.training.optimizers import Optimizer
 from simprior.training.records import COUNTS, RUNS, TRAJECTORIES, Complement, TrainResult
@@ -142,19 +141,12 @@ def train(
     ------
     InputError, StoreError, DeviceError, Interrupted
     """
-    job = make_job(locals())
-    run = partial(
-        _run, workers=workers, executor=executor, options=executor_options, progress=progress
-    )
+    job, how = make_job(locals()), RunOptions.of(locals())
     if out is None:
-        return run(job, None)
+        return _run(job, how, None)
     job.spec.network.check_storable()
-    recorded: dict[str, Any] = {"workers": workers, "executor": executor}
-    if job.problem.source:
-        recorded["data"] = dict(job.problem.source)
-    with RunDir.open(
-        out, "train", job_config(job), resume=resume, overwrite=overwrite, options=recorded
-    ) as store:
+    recorded = {"data": dict(job.problem.source)} if job.problem.source else {}
+    with open_run(how, "train", job_config(job), **recorded) as store:
         products = [
             name for name in (RUNS, COUNTS, TRAJECTORIES) if name in store.manifest["files"]
         ]
@@ -164,7 +156,7 @@ def train(
                 complement(result, store)
                 store.save()
             return result
-        return run(replace(job, shards=store.path / "shards"), store, complement=complement)
+        return _run(job, how, store, complement)
 
 
 def make_job(given: Mapping[str, Any]) -> Job:
@@ -198,7 +190,7 @@ def make_job(given: Mapping[str, Any]) -> Job:
     spec.max_steps(problem.size)
     device = "cpu" if given["device"] == "auto" else resolve_device(given["device"])
     engine = _engine(spec, device, given["engine"])
-    return Job(spec, problem, runs, device, None, engine, whole("members", given["members"], 0))
+    return Job(spec, problem, runs, device, engine, whole("members", given["members"], 0))
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
@@ -282,58 +274,14 @@ def job_config(job: Job) -> dict[str, Any]:
             "device": job.device, "engine": job.engine}  # fmt: skip
 
 
-def _finished(store: RunDir, job: Job, task: Task) -> bool:
-    both = task.first < job.spec.record_runs
-    names = (task.name, f"steps-{task.name}")[: 2 if both else 1]
-    return all(store.has_shard(name, task.range) for name in names)
-
-
 def _run(
-    job: Job, store: RunDir | None, *, workers: int, executor: str, options: dict[str, Any] | None,
-    progress: Progress | None, complement: Complement | None = None,
-) -> TrainResult:  # fmt: skip
-    tasks = split(job)
-    todo = [t for t in tasks if store is None or not _finished(store, job, t)]
-    if progress is not None and len(todo) < len(tasks):
-        progress.update(job.runs - sum(t.count for t in todo))
-    kept: dict[int, Members] = {}
-
-    def receive(task: Task, result: Any) -> None:
-        if store is None:
-            kept[task.index] = result
-            return
-        written, steps = result
-        if steps is not None:
-            _register(store, f"steps-{task.name}", steps, task)
-        _register(store, task.name, written, task)
-
-    run_tasks(
-        partial(run_task, job), todo, on_result=receive, workers=min(workers, max(1, len(todo))),
-        executor=executor, executor_options=options, progress=progress, amount=lambda t: t.count,
-    )  # fmt: skip
-    if store is not None:
-        kept = {t.index: _read_members(store, job, t) for t in tasks}
-    result = _joined(job, [kept[t.index] for t in tasks])
+    job: Job, how: RunOptions, store: RunDir | None, complement: Complement | None = None
+) -> TrainResult:
+    result = _joined(job, run_sharded(Training(job), split(job), how, store))
     if store is not None:
         result.save_to(store, complement)
         store.clear_shards()
     return result
-
-
-def _register(store: RunDir, name: str, written: Written, task: Task) -> None:
-    store.register_shard(name, written.sha256, written.rows, written.bytes, task.range)
-
-
-def _read_members(store: RunDir, job: Job, task: Task) -> Members:
-    found = store.read_shard(task.name)
-    trajectory = {}
-    if task.first < job.spec.record_runs:
-        trajectory = store.read_shard(f"steps-{task.name}")
-        trajectory["words"] = words_from_columns(trajectory, job.problem.m)
-    words = words_from_columns(found, job.problem.m)
-    return Members(
-        words, found["steps"], found["first_fit"], found["errors"], found["loss"], trajectory
-    )
 
 
 def _joined(job: Job, parts: list[Members]) -> TrainResult:

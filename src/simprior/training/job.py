@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -22,13 +21,12 @@ _TORCH_MEMBERS = {"cpu": 4096, "cuda": 1 << 16}
 
 @dataclass(frozen=True)
 class Job:
-    """What determines the members of a run, and where a worker puts its shards."""
+    """What determines the members of a run."""
 
     spec: TrainSpec
     problem: Problem
     runs: int
     device: str = "cpu"
-    shards: Path | None = None
     engine: str = "compiled"
     members: int = 0
 
@@ -53,6 +51,11 @@ class Task:
     def range(self) -> dict[str, int]:
         """Which members it is of: its shard is registered with them."""
         return {"first": self.first, "count": self.count}
+
+    @property
+    def size(self) -> int:
+        """Units of progress: members."""
+        return self.count
 
 
 @dataclass(frozen=True)

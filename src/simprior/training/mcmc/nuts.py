@@ -13,7 +13,7 @@ import numpy as np
 from simprior import rng
 from simprior.boolean.blocks import Piece, check_rows, run_chains
 from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.sampling import check_samples
+from simprior.boolean.prepare import check_samples
 from simprior.boolean.truthtable import n_words
 from simprior.checks import NETWORK, Number, Updates, Whole, checked
 from simprior.engine import Progress

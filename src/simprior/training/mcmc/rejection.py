@@ -25,8 +25,8 @@ from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.dnf import RandomDNF, sample_dnf_chunk
 from simprior.boolean.job import STREAM, Job
 from simprior.boolean.merge import Merger, Profile
+from simprior.boolean.prepare import check_samples, make_job
 from simprior.boolean.rows import Rows
-from simprior.boolean.sampling import check_samples, make_job
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import Updates, Whole, checked
 from simprior.engine import Progress, run_tasks

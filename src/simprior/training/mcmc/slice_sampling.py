@@ -32,7 +32,7 @@ from simprior.boolean.blocks import (
 )
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
-from simprior.boolean.sampling import check_samples
+from simprior.boolean.prepare import check_samples
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import NETWORK, Choice, Integer, Maybe, Updates, Whole, checked
 from simprior.engine import Progress

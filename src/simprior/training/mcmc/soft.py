@@ -22,7 +22,7 @@ from simprior.activations import has_gradient
 from simprior.boolean.blocks import Clock, Piece, check_rows, run_chains
 from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.inputs import input_matrix
-from simprior.boolean.sampling import check_samples
+from simprior.boolean.prepare import check_samples
 from simprior.boolean.truthtable import n_words, pack
 from simprior.callables import differentiable
 from simprior.checks import NETWORK, Choice, Number, Updates, Whole, checked
