@@ -106,4 +106,4 @@ class Training(Work[Task, Members]):
             trajectory["words"] = words_from_columns(trajectory, m)
         words = words_from_columns(found, m)
         steps, first_fit, errors, loss = (found[name] for name in COLUMNS)
-        return Members(words, steps, first_fit, errors, loss, *more)
+        return Members(words, steps, first_fit, errors, loss, more[0] if more else {})
