@@ -100,10 +100,10 @@ class Training(Work[Task, Members]):
 
     def read(self, store: RunDir, piece: Task) -> Members:
         """The members of a task from its shards."""
-        found, *more = [store.read_shard(name) for name in self.names(piece)]
         m = self.job.problem.m
-        for trajectory in more:
+        found, *more = [store.read_shard(name) for name in self.names(piece)]
+        trajectory = more[0] if more else {}
+        if more:
             trajectory["words"] = words_from_columns(trajectory, m)
-        words = words_from_columns(found, m)
-        steps, first_fit, errors, loss = (found[name] for name in COLUMNS)
-        return Members(words, steps, first_fit, errors, loss, *more)
+        columns = {name: found[name] for name in COLUMNS}
+        return Members(words_from_columns(found, m), **columns, trajectory=trajectory)
