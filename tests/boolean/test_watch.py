@@ -185,3 +185,12 @@ def test_one_draw_has_intervals_without_nan() -> None:
     for frame in (one.to_frame(), one.ones_frame()):
         assert not frame[["p_low", "p_high"]].isna().any(axis=None)
         assert (frame["p_low"] <= frame["p"]).all() and (frame["p"] <= frame["p_high"]).all()
+
+
+def test_watch_is_a_function_of_its_own_and_an_option_of_sample() -> None:
+    network, options = sp.Network(n=3, hidden=(8,)), {"samples": 4096, "seed": 5}
+    alone = sp.watch(network, ["x1"], **options)
+    option = sp.sample(network, watch=["x1"], **options)
+    assert isinstance(alone, WatchResult) and isinstance(option, WatchResult)
+    np.testing.assert_array_equal(alone.p, option.p)
+    np.testing.assert_array_equal(alone.stderr, option.stderr)
