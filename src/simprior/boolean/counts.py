@@ -104,7 +104,7 @@ class FunctionCounts:
 
     @property
     def p(self) -> np.ndarray:
-        """(F,) estimate of P(f); for a pooled table of ONE member of the class."""
+        """(F,) estimate of P(f); in a pooled table, that of each single member of a class."""
         p = self.count / self.samples
         return p if self.orbit is None else p / self.orbit
 
