@@ -126,10 +126,14 @@ class FunctionCounts:
             return np.ones(len(q.count))
         return self._effects(q.count, q.clusters, q.sumsq, multiplicity=q.multiplicity)
 
-    def _effects(self, *columns: np.ndarray, **weights: np.ndarray) -> np.ndarray:
-        """Design effects of rows with these counts, clusters and sums of squared counts."""
-        size = (self.samples, self.draws)
-        return design_effect(*columns, *size, sizes_squared=self._sizes_squared, **weights)
+    def _effects(
+        self, k: np.ndarray, c: np.ndarray, q: np.ndarray, multiplicity: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Design effects of rows with counts k, clusters c and sums of squared counts q."""
+        sizes = self._sizes_squared
+        return design_effect(
+            k, c, q, self.samples, self.draws, multiplicity=multiplicity, sizes_squared=sizes
+        )
 
     @property
     def _sizes_squared(self) -> float:
@@ -189,7 +193,7 @@ class FunctionCounts:
         q = self._without_constants() if self.keep < 1 else self.profile
         plain = self.iid and self.keep == 1
         clusters, squares = (None, None) if plain else (q.clusters, q.sumsq)
-        options = {"dispersion": self.dispersion, "fraction": self.keep}
+        options: dict[str, Any] = {"dispersion": self.dispersion, "fraction": self.keep}
         return good_turing(
             q.count, clusters, squares, self.samples, multiplicity=q.multiplicity, **options
         )

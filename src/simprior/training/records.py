@@ -255,8 +255,10 @@ class TrainResult:
                 f"{path / RUNS}: {len(words)} members in place of the {run.config['runs']} of the "
                 "configuration; train again with --overwrite"
             )
-        members = (columns[name] for name in ("steps", "first_fit", "errors", "loss"))
-        return cls(words, *members, problem, run.config, trajectory)
+        names = ("steps", "first_fit", "errors", "loss")
+        members: dict[str, Any] = {name: columns[name] for name in names}
+        about = {"problem": problem, "config": run.config, "trajectory": trajectory}
+        return cls(words, **members, **about)
 
 
 def _check_problem(path: Path, problem: dict[str, Any], run: RunInfo) -> None:
