@@ -17,11 +17,11 @@ from simprior.boolean.truthtable import unpack
 from simprior.errors import InputError
 from simprior.gp.kernels import nngp, ntk
 from simprior.network import Network
+from simprior.training.draws import Source
 from simprior.training.mcmc import hmc_posterior, rejection_posterior, slice_posterior
 from simprior.training.mcmc.nuts import run_nuts
 from simprior.training.mcmc.soft import SoftTarget
 from simprior.training.mcmc.training_set import make_training_set
-from simprior.training.members import Source
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 SAME = {"n": 3, "hidden": (6,), "sigma_b": 0.5}

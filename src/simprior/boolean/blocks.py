@@ -1,8 +1,8 @@
 """Long chains in blocks: what was drawn and the state to go on from, kept in a run directory.
 
-A chain hands over its draws every so many seconds with all that its next draw depends on
-(parameters, adaptation, the state of its generator). A run that is stopped goes on from there, bit
-for bit as if it had not been; where a block ends has no influence on any number.
+At regular times a chain hands over its draws, with all that its next draw depends on (parameters,
+adaptation, the state of its generator): a block. A run that was stopped continues from its last
+block, and its numbers are the same bit for bit. Where a block ends changes no number.
 
 Shards of chain c: ``c-b-draws`` for every block b, and ``c-b-state`` for the last one. A block
 counts when both are registered, draws first; then the state before it is removed.

@@ -105,7 +105,7 @@ class FunctionCounts:
 
     @property
     def p(self) -> np.ndarray:
-        """(F,) estimate of P(f); for a pooled table of ONE member of the class."""
+        """(F,) estimate of P(f); in a pooled table, that of each single member of a class."""
         p = self.count / self.samples
         return p if self.orbit is None else p / self.orbit
 
@@ -128,21 +128,12 @@ class FunctionCounts:
         return self._effects(q.count, q.clusters, q.sumsq, q.multiplicity)
 
     def _effects(
-        self,
-        count: np.ndarray,
-        clusters: np.ndarray,
-        sumsq: np.ndarray,
-        multiplicity: np.ndarray | None = None,
+        self, k: np.ndarray, c: np.ndarray, q: np.ndarray, multiplicity: np.ndarray | None = None
     ) -> np.ndarray:
-        """Design effects of rows with these counts, clusters and sums of squared counts."""
+        """Design effects of rows with counts k, clusters c and sums of squared counts q."""
+        sizes = self._sizes_squared
         return design_effect(
-            count,
-            clusters,
-            sumsq,
-            self.samples,
-            self.draws,
-            multiplicity=multiplicity,
-            sizes_squared=self._sizes_squared,
+            k, c, q, self.samples, self.draws, multiplicity=multiplicity, sizes_squared=sizes
         )
 
     @property
@@ -203,7 +194,7 @@ class FunctionCounts:
         q = self._without_constants() if self.keep < 1 else self.profile
         plain = self.iid and self.keep == 1
         clusters, squares = (None, None) if plain else (q.clusters, q.sumsq)
-        options = {"dispersion": self.dispersion, "fraction": self.keep}
+        options: dict[str, Any] = {"dispersion": self.dispersion, "fraction": self.keep}
         return good_turing(
             q.count, clusters, squares, self.samples, multiplicity=q.multiplicity, **options
         )

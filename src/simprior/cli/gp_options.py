@@ -46,7 +46,7 @@ class DataOptions(DataSource, PriorOptions, Seeded):
 
 
 def check_device(spec: Device) -> None:
-    """The estimators run on the CPU: refuse ``--device cuda`` in place of ignoring it."""
+    """Refuse ``--device cuda``: the estimators run on the CPU, and no flag is ignored."""
     if spec.device == "cuda":
         raise DeviceError(
             f"device={spec.device!r}: expected auto or cpu, the Gaussian-process estimators run on "
@@ -101,7 +101,10 @@ def prior_config(spec: PriorOptions, network: Network) -> dict[str, Any]:
 
 
 def data_config(spec: DataOptions, data: Dataset) -> dict[str, Any]:
-    """What determines the data set, with the names of the flags; ``train`` is the real number."""
+    """What determines the data set, with the names of the flags.
+
+    ``train`` is the number of training examples that there are, which may be fewer than asked for.
+    """
     found = {key: value for key, value in spec.chosen(SPLIT_KEYS).items() if value is not None}
     if spec.missing != "refuse":
         found["missing"] = spec.missing

@@ -52,7 +52,10 @@ class Sample(NetworkOptions, RunOptions):
     ] = None
 
     def worker_count(self) -> int:
-        """In memory 1: sending the tables between processes takes longer than filling them."""
+        """``--workers``; the default is 1 where the counts stay in memory.
+
+        Sending the tables between processes would take longer than filling them.
+        """
         cores = super().worker_count()
         here = self.out is None and self.watch is None and self.executor == "local"
         return 1 if here and self.workers is None else cores

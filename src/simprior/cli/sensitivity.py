@@ -26,8 +26,6 @@ from simprior.cli.values import (
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from simprior.analysis.hamming.records import SensitivitySettings
 
 _SHOWN = """n networks distance distance_stderr certified bias ratio asymptote gp_distance_low
@@ -138,7 +136,7 @@ def command_line() -> str:
 
 
 def _run_trained(spec: Sensitivity) -> int:
-    from simprior.analysis.hamming.trained import trained_sensitivity
+    from simprior.analysis.hamming.trained import means, trained_sensitivity
     from simprior.analysis.result_runs import save_trained
     from simprior.store_wipe import check_occupied
 
@@ -159,24 +157,6 @@ def _run_trained(spec: Sensitivity) -> int:
     spec.print_result({"summary": summary, "members": frame}, with_errors(summary))
     spec.say_written()
     return 0
-
-
-def means(frame: pd.DataFrame) -> dict[str, float]:
-    """Means over networks with standard errors, and the values of a uniformly random function.
-
-    The networks share their training set, so the errors do not hold for other training sets.
-    """
-    from simprior.estimate import mean_stderr
-
-    out: dict[str, float] = {}
-    for name in ("test_error", "distance", "flips", "unchanged"):
-        values = frame[name].dropna().to_numpy(float)
-        size = len(values)
-        out[name] = float(values.mean()) if size else math.nan
-        out[f"{name}_stderr"] = mean_stderr(values)  # equal values: as if one were off by 1
-    for name in ("uniform_distance", "uniform_flips"):
-        out[name] = float(frame[name].mean())
-    return out
 
 
 def with_errors(summary: dict[str, Any]) -> dict[str, Any]:

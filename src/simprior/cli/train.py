@@ -53,7 +53,7 @@ def run(spec: Train) -> int:
 
     with progress_bar(spec.runs, "run", quiet=spec.quiet) as progress:
         result = trained(spec, progress, complement if spec.record_logp else None)
-    frame, totals = function_table(result, spec.top), result.summary()
+    frame, totals = result.function_table(spec.top), result.summary()
     spec.print_result({"summary": totals, "functions": frame}, frame, totals)
     log = logging.getLogger("simprior")
     if not result.fitted.any():
@@ -74,20 +74,6 @@ def trained(spec: Train, progress: Any = None, complement: Any = None) -> TrainR
     return train(
         spec.build_network(), device=spec.device, **settings, **hooks, **spec.run_options()
     )
-
-
-def function_table(result: TrainResult, top: int) -> pd.DataFrame:
-    """The commonest functions with intervals and their test errors."""
-    import pandas as pd
-
-    from simprior.training.records import test_errors
-
-    if not result.fitted.any():
-        return pd.DataFrame()
-    part = result.counts.head(top)
-    frame = part.to_frame(top=None)
-    frame.insert(3, "test_error", test_errors(part.words, result.problem))
-    return frame
 
 
 def check_logp(spec: Train) -> None:

@@ -251,7 +251,7 @@ def split_dataset(
 
 
 def _examples(name: str, label: str | None, missing: str) -> tuple[Examples, _Source | None]:
-    """What the data set ``name`` holds, said in a line of the log."""
+    """What the data set ``name`` holds; a line of the log describes it."""
     usual = SOURCES.get(name)
     if usual is None:
         if not is_file(name):

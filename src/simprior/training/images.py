@@ -1,7 +1,8 @@
 """Image files in the formats of torchvision's data sets: IDX (MNIST family) and CIFAR's binary.
 
-Of a file that lies there twice (``X`` and ``X.gz``, ``t10k-images.idx3-ubyte`` and
-``t10k-images-idx3-ubyte``) one is read. The "python version" of CIFAR is a pickle and is refused.
+A folder may hold a file in two forms (``X`` and ``X.gz``, ``t10k-images.idx3-ubyte`` and
+``t10k-images-idx3-ubyte``); one of them is read. The "python version" of CIFAR is a pickle and is
+refused.
 """
 
 from __future__ import annotations

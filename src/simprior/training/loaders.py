@@ -107,7 +107,7 @@ def _many(count: int, one: str, more: str | None = None) -> str:
 
 @contextlib.contextmanager
 def unsaid() -> Iterator[None]:
-    """Nothing inside goes to the log: what is read again was said when it was read first."""
+    """Keep what is read inside from being logged: it was logged when it was first read."""
     log = logging.getLogger("simprior")
     before, log.disabled = log.disabled, True
     try:

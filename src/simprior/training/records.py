@@ -127,6 +127,20 @@ class TrainResult:
             }
         )
 
+    def function_table(self, top: int | None = 20) -> pd.DataFrame:
+        """The ``top`` commonest functions of the fitted members, with intervals and test errors.
+
+        It has no columns if no member fitted.
+        """
+        import pandas as pd
+
+        if not self.fitted.any():
+            return pd.DataFrame()
+        part = self.counts if top is None else self.counts.head(top)
+        frame = part.to_frame(top=None)
+        frame.insert(3, "test_error", test_errors(part.words, self.problem))
+        return frame
+
     @property
     def _epoch_steps(self) -> int:
         if self.config["optimizer"] == "guess-and-check":

@@ -197,8 +197,10 @@ def text(value: Any) -> str:
 
 
 def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
-    """The training run that ``cell`` describes; where it gives no seed, one from ``seed``: the same
-    for all runs, or, with a ``data_seed``, for all runs on one data set.
+    """The training run that ``cell`` describes.
+
+    A cell without a seed gets one from ``seed``: the same for all runs, or, where cells have a
+    ``data_seed``, the same for all runs on one data set.
 
     Raises :class:`InputError` for an unknown name or a value of the wrong form.
     """
@@ -222,9 +224,11 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
 
 
 def _own_seed(values: Mapping[str, Any], seed: int) -> int:
-    """Seed of a run that gives none: with a ``data_seed``, one for each data set (data seed and
-    target). Data sets are then independent of each other in all, initial weights included, and
-    what differs otherwise (optimiser, size, attack points) still starts from equal weights."""
+    """Seed of a run that gives none: with a ``data_seed``, one for each data set.
+
+    Runs on different data sets are then independent of each other, initial weights included. Runs
+    on one data set that differ otherwise (optimiser, size, attack points) start from equal weights.
+    """
     if values.get("data_seed") is None:
         return seed
     names = ("data_seed", "target", "data", "classes")

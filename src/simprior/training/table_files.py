@@ -337,7 +337,7 @@ def _read_parquet(path: Path, label: str | None) -> Columns:
 
 def _index_of(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The table with the named levels of its index as columns; row names without a name are left
-    out, and said unless they only count the rows."""
+    out, and reported unless they only count the rows."""
     import pandas as pd
 
     named = [name for name in frame.index.names if name is not None]

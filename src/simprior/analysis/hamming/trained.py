@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,21 @@ def trained_sensitivity(run: TrainResult | Path | str, members: int | None = Non
 def load_trained(path: Path | str) -> pd.DataFrame:
     """The table of a run directory with trained networks. Raises :class:`StoreError`."""
     return pd.DataFrame(load_run(path).read_table(TRAINED))
+
+
+def means(frame: pd.DataFrame) -> dict[str, float]:
+    """Means over networks with standard errors, and the values of a uniformly random function.
+
+    The networks share their training set, so the errors do not hold for other training sets.
+    """
+    from simprior.estimate import mean_stderr
+
+    out: dict[str, float] = {}
+    for name in ("test_error", "distance", "flips", "unchanged"):
+        values = frame[name].dropna().to_numpy(float)
+        size = len(values)
+        out[name] = float(values.mean()) if size else math.nan
+        out[f"{name}_stderr"] = mean_stderr(values)  # equal values: as if one were off by 1
+    for name in ("uniform_distance", "uniform_flips"):
+        out[name] = float(frame[name].mean())
+    return out
