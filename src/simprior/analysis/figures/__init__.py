@@ -16,3 +16,9 @@ A new kind of figure is one new module here: a function decorated with ``registr
 ``registry.drawings``, says so. Every module of this package is imported when the list of kinds is
 first asked for.
 """
+
+from __future__ import annotations
+
+from simprior._attach import attach
+
+__getattr__, __dir__, __all__ = attach(__name__)

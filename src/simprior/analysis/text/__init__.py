@@ -10,3 +10,9 @@ no figure, and imports nothing else of ``simprior.analysis``. Frames come from t
 compute (which never import this package); the text goes to ``report``, ``study_*``, the modules
 that write run directories, and the command line.
 """
+
+from __future__ import annotations
+
+from simprior._attach import attach
+
+__getattr__, __dir__, __all__ = attach(__name__)
