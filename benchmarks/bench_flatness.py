@@ -18,12 +18,10 @@ import numpy as np
 import torch
 
 from simprior.analysis.flatness.ensemble import Ensemble
-from simprior.analysis.flatness.fisher import fisher_rao
-from simprior.analysis.flatness.hessian import hessian_top, hessian_trace
-from simprior.analysis.flatness.norms import spectral_norm
 from simprior.analysis.flatness.sharpness import keskar_sharpness, random_sharpness
-from simprior.analysis.flatness.sigma import sigma_flatness
-from simprior.network import Network
+from simprior.analysis.flatness.spectra import fisher_rao, hessian_top, hessian_trace, spectral_norm
+from simprior.analysis.flatness.volume import sigma_flatness
+from simprior.network.spec import Network
 from simprior.training.draws import Parameters, Source
 
 FEW, DRAWS, POWER = 8, 32, 40

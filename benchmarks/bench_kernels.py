@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from simprior.gp.kernels import nngp
-from simprior.network import Network
+from simprior.network.spec import Network
 
 REPEATS = 5
 

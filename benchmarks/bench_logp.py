@@ -18,13 +18,13 @@ import numpy as np
 from scipy.special import log_ndtr
 from scipy.stats import multivariate_normal
 
-from simprior.boolean.inputs import bit_matrix
+from simprior.boolean.truthtable import bit_matrix
+from simprior.gp.covariance import factor
 from simprior.gp.event import Event, make_event
 from simprior.gp.kernels import nngp
-from simprior.gp.linalg import factor
-from simprior.gp.log_prior import log_prior
+from simprior.gp.orthant import log_prior
 from simprior.gp.tilted import tilted
-from simprior.network import Network
+from simprior.network.spec import Network
 
 
 def seconds(call: Callable[[], object], repeats: int = 5) -> float:

@@ -21,11 +21,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from simprior.boolean.inputs import input_matrix
-from simprior.boolean.names import named
-from simprior.network import Network
-from simprior.training.mcmc import rejection_posterior, slice_posterior
-from simprior.training.mcmc.chains import ess
+from simprior.boolean.truthtable import input_matrix, named
+from simprior.network.spec import Network
+from simprior.training.posterior import rejection_posterior, slice_posterior
+from simprior.training.posterior.chains import ess
 
 NETWORK, TARGET, REPEATS = Network(n=7, hidden=(40, 40)), "x1", 5
 SHAPES = ((7, 40), (40, 40), (40, 1))

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simprior.analysis.measure_names import FUNCTION_GROUPS
-from simprior.boolean.normal_forms import espresso
+from simprior.analysis.measure.registry import FUNCTION_GROUPS
+from simprior.boolean.logic import espresso
 from simprior.boolean.truthtable import unpack
 
 N, FUNCTIONS, REPEATS = 7, 200_000, 5

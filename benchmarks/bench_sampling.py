@@ -25,10 +25,10 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from simprior import Network  # noqa: E402
-from simprior.boolean.inputs import input_matrix  # noqa: E402
-from simprior.boolean.prepare import make_job  # noqa: E402
-from simprior.boolean.sampling import sample  # noqa: E402
-from simprior.philox import BLOCK, fill  # noqa: E402
+from simprior.boolean.sampling.prepare import make_job  # noqa: E402
+from simprior.boolean.sampling.sample import sample  # noqa: E402
+from simprior.boolean.truthtable import input_matrix  # noqa: E402
+from simprior.numerics.compiled import BLOCK, fill  # noqa: E402
 
 
 def rate(work: Callable[[int], None], size: int, repeats: int) -> float:

@@ -20,10 +20,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from simprior.analysis.hamming.flips import first_change
-from simprior.analysis.hamming.nearest import Search, nearest
-from simprior.analysis.hamming.networks import RandomNetwork, Source, Spec
-from simprior.network import Network
+from simprior.analysis.strings.networks import RandomNetwork, Source, Spec
+from simprior.analysis.strings.search import Search, first_change, nearest
+from simprior.network.spec import Network
 
 
 def module(network: RandomNetwork) -> torch.nn.Sequential:

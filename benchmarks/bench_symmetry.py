@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simprior.boolean.inputs import bit_matrix
 from simprior.boolean.symmetry import Symmetry, canonical, pool
-from simprior.boolean.truthtable import pack, to_bits
+from simprior.boolean.truthtable import bit_matrix, pack, to_bits
 
 N, M, REPEATS, FUNCTIONS = 7, 128, 5, 200_000
 GROUPS = {

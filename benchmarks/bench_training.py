@@ -18,9 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from simprior.network import Network
-from simprior.training.ensemble import train
+from simprior.network.spec import Network
 from simprior.training.targets import Problem, boolean_problem
+from simprior.training.train import train
 
 NETWORK = Network(n=7, hidden=(40, 40))
 TARGET, LR, MAX_EPOCHS = "lz:66.5", 0.01, 1000

@@ -51,7 +51,7 @@ def training(runs: float) -> Work:
 def posterior(samples: float, method: str) -> Work:
     def work(workers: int, out: Path | None) -> None:
         from simprior.boolean.truthtable import parse_functions
-        from simprior.training import mcmc
+        from simprior.training import posterior as mcmc
 
         network = sp.Network(n=5)
         target = parse_functions("x1", 32, 5)[0]
@@ -65,7 +65,7 @@ def posterior(samples: float, method: str) -> Work:
 def log_priors(functions: float) -> Work:
     def work(workers: int, out: Path | None) -> None:
         from simprior.gp.kernels import nngp
-        from simprior.gp.table import Request, log_prior_table
+        from simprior.gp.orthant import Request, log_prior_table
 
         tables = np.random.default_rng(0).integers(0, 2, (int(functions), 128), np.uint8)
         request = Request(np.asarray(nngp(sp.Network())), tables, methods=("tilted",))

@@ -11,17 +11,16 @@ import pytest
 import torch
 
 import simprior as sp
-from simprior.activations import ACTIVATIONS, Activation, register
-from simprior.boolean.inputs import bit_matrix
-from simprior.boolean.truthtable import unpack
+from simprior.boolean.truthtable import bit_matrix, unpack
 from simprior.errors import InputError
 from simprior.gp.kernels import nngp, ntk
-from simprior.network import Network
+from simprior.network.activations import ACTIVATIONS, Activation, register
+from simprior.network.spec import Network
 from simprior.training.draws import Source
-from simprior.training.mcmc import hmc_posterior, rejection_posterior, slice_posterior
-from simprior.training.mcmc.nuts import run_nuts
-from simprior.training.mcmc.soft import SoftTarget
-from simprior.training.mcmc.training_set import make_training_set
+from simprior.training.posterior import hmc_posterior, rejection_posterior, slice_posterior
+from simprior.training.posterior.chains import make_training_set
+from simprior.training.posterior.nuts import run_nuts
+from simprior.training.posterior.soft import SoftTarget
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 SAME = {"n": 3, "hidden": (6,), "sigma_b": 0.5}

@@ -29,7 +29,7 @@ def test_modules_that_no_list_named() -> None:
     """The hand-kept list had forgotten it."""
     code = "import simprior as sp; print(sp.analysis.paper_tables.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "simprior.analysis.paper_tables\n"
+    assert done.stdout == "simprior.analysis.study.paper_tables\n"
 
 
 @pytest.mark.parametrize("name", ["simprior", *PACKAGES])
@@ -42,7 +42,7 @@ def test_a_missing_attribute_is_named(name: str, attribute: str) -> None:
 
 
 def test_a_module_does_not_hide_the_function_of_its_name() -> None:
-    module = importlib.import_module("simprior.gp.log_prior")
+    module = importlib.import_module("simprior.gp.orthant")
     assert sp.gp.log_prior is module.log_prior
 
 
@@ -55,7 +55,7 @@ def test_star_import() -> None:
 def test_an_import_that_fails_inside_a_module_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "simprior.analysis.distances", raising=False)
+    monkeypatch.delitem(sys.modules, "simprior.analysis.compare.distances", raising=False)
     monkeypatch.delattr(sp.analysis, "distances", raising=False)
     monkeypatch.setitem(sys.modules, "numpy", None)
     with pytest.raises(ModuleNotFoundError, match="numpy"):

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simprior import store_io
 from simprior.cli import main
-from simprior.network import ACTIVATIONS
+from simprior.network.spec import ACTIVATIONS
+from simprior.runs import files as store_io
 
 FAST = ["--samples", "1000", "--n", "3", "--hidden", "4", "--device", "cpu", "--workers", "1"]
 NAMES = ", ".join(ACTIVATIONS)

@@ -13,10 +13,17 @@ import pytest
 import simprior as sp
 from simprior import checks, gp
 from simprior.boolean import truthtable
-from simprior.boolean.inputs import bit_matrix
+from simprior.boolean.truthtable import bit_matrix
 from simprior.cli import main
-from simprior.errors import InputError, MemoryShortage, SimpriorError, shorten
-from simprior.memory import check_fits, is_shortage, shortage
+from simprior.errors import (
+    InputError,
+    MemoryShortage,
+    SimpriorError,
+    check_fits,
+    is_shortage,
+    shortage,
+    shorten,
+)
 from simprior.training import Optimizer, boolean_problem
 
 FAST = ["--n", "3", "--hidden", "4", "--device", "cpu", "--workers", "1", "--quiet"]
@@ -237,7 +244,7 @@ def test_memory_shortage_is_one_line(
     """The errors of numpy, torch and C++ libraries for a failed allocation, on the command line
     and as a typed error of the library (a MemoryError, and ours)."""
     assert is_shortage(error) and amount in str(shortage(error))
-    from simprior.boolean import sampling
+    from simprior.boolean.sampling import sample as sampling
 
     def fails(*args: Any, **keywords: Any) -> None:
         raise error

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simprior import store_read
-from simprior.boolean import sampling
-from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.sampling import sample as sampling
+from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.cli import main
 from simprior.errors import StoreError
-from simprior.store import load_run, read_table, verification
-from simprior.store_manifest import MANIFEST, read_manifest, save_manifest
+from simprior.runs import reading as store_read
+from simprior.runs.directory import load_run, read_table, verification
+from simprior.runs.manifest import MANIFEST, read_manifest, save_manifest
 
 NOT_RESULTS = {"log.txt", ".simprior.lock"}
 SAMPLE = ["sample", "--n", "3", "--hidden", "6", "--seed", "4", "--workers", "1", "--top", "3"]

@@ -16,9 +16,15 @@ from typing import Any
 
 import pytest
 
-from simprior.engine import Interrupted, WorkerError, available_cores, progress_bar, run_tasks
-from simprior.engine_progress import LogProgress
 from simprior.errors import InputError, SimpriorError, StoreError
+from simprior.runs.tasks import (
+    Interrupted,
+    LogProgress,
+    WorkerError,
+    available_cores,
+    progress_bar,
+    run_tasks,
+)
 
 
 def work(task: int) -> tuple[int, int, str]:
@@ -172,7 +178,7 @@ def test_runs_outside_the_main_thread() -> None:
 
 ORPHANS = """
 import os, sys, time
-from simprior.engine import run_tasks
+from simprior.runs.tasks import run_tasks
 def slow(task):
     os.write(1, b"%d\\n" % os.getpid())  # one write: two processes share the pipe
     time.sleep(0.2)
@@ -214,7 +220,7 @@ def test_workers_of_a_killed_parent_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["file", "stdin"])
 def test_a_script_without_a_main_guard(tmp_path: Path, how: str) -> None:
     text = (
-        "import math\nfrom simprior.engine import run_tasks\ngot = {}\n"
+        "import math\nfrom simprior.runs.tasks import run_tasks\ngot = {}\n"
         "run_tasks(math.sqrt, range(3), workers=2, on_result=got.__setitem__)\nprint(len(got))\n"
     )
     script = tmp_path / "script.py"

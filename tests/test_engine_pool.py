@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from simprior import engine_slurm
-from simprior.engine_pool import RETRIES, LostCall, WorkerError, groups, run_pool
-from simprior.engine_slurm import JobState
 from simprior.errors import InputError
+from simprior.runs import slurm as engine_slurm
+from simprior.runs.pool import RETRIES, LostCall, WorkerError, groups, run_pool
+from simprior.runs.slurm import JobState
 
 
 class FakePool:

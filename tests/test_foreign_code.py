@@ -14,7 +14,7 @@ import pytest
 from simprior import boolean, training
 from simprior.cli import main
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 
 MODULE = """
 import pathlib

@@ -73,7 +73,7 @@ def test_no_module_imports_upward() -> None:
 @pytest.mark.parametrize(
     ("file", "source", "bad"),
     [
-        ("store.py", "from simprior.boolean.counts import FunctionCounts", True),
+        ("store.py", "from simprior.boolean.sampling.counts import FunctionCounts", True),
         ("store.py", "def f():\n    if True:\n        import simprior.boolean", True),
         ("store.py", "from simprior import boolean", True),
         ("store.py", "from .gp import kernels", True),
@@ -83,7 +83,7 @@ def test_no_module_imports_upward() -> None:
         ("training/a.py", "from simprior.gp import kernels", True),
         ("analysis/a.py", "import simprior.cli.parse", True),
         ("gp/a.py", "importlib.import_module('simprior.cli')", True),
-        ("boolean/a.py", "from simprior.store import RunDir\nfrom . import names", False),
+        ("boolean/a.py", "from simprior.runs.directory import RunDir\nfrom . import names", False),
         ("analysis/a.py", "from simprior.gp import kernels\nimport torch", False),
         ("cli/a.py", "from ..analysis import plots", False),
     ],
@@ -182,13 +182,13 @@ def test_the_text_of_tables_knows_nothing_else_of_analysis() -> None:
         ("def f():\n    from ..text import latex", True),
         ("from simprior.analysis import paper_tables", True),
         ("from simprior.analysis import figures_counts", True),
-        ("from simprior.store_csv import csv_text", True),
+        ("from simprior.runs.files import csv_text", True),
         ("import matplotlib.pyplot as plt", True),
         ("from seaborn import lineplot", True),
         ("frame.to_latex()", True),
-        ("from simprior.analysis.measure_names import MEASURES\nimport pandas", False),
+        ("from simprior.analysis.measure.registry import MEASURES\nimport pandas", False),
         ("from simprior.analysis import study_targets", False),
-        ("from simprior.store import RunDir", False),
+        ("from simprior.runs.directory import RunDir", False),
     ],
 )
 def test_the_check_of_what_computes_sees_writers(source: str, bad: bool) -> None:

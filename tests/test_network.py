@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from simprior.errors import InputError
-from simprior.network import ACTIVATIONS, Network, import_activation
+from simprior.network.spec import ACTIVATIONS, Network, import_activation
 
 SIGMA_W = "a finite standard deviation > 0; pass for example sigma_w=1.0"
 SIGMA_B = "a finite standard deviation >= 0; pass for example sigma_b=1.0"

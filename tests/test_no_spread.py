@@ -13,17 +13,15 @@ import pytest
 from scipy.stats import norm
 
 import simprior as sp
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.names import named
-from simprior.boolean.truthtable import pack
-from simprior.boolean.unseen import good_turing
-from simprior.estimate import clopper_pearson, mean_stderr, sample_sd, share_stderr
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.unseen import good_turing
+from simprior.boolean.truthtable import named, pack
+from simprior.gp.covariance import factor
 from simprior.gp.event import make_event
-from simprior.gp.linalg import factor
-from simprior.network import Network
-from simprior.training.mcmc import rejection_posterior, slice_posterior
-from simprior.training.mcmc.chains import convergence, counts_of_chains
-from simprior.training.mcmc.training_set import make_training_set
+from simprior.network.spec import Network
+from simprior.numerics.estimate import clopper_pearson, mean_stderr, sample_sd, share_stderr
+from simprior.training.posterior import rejection_posterior, slice_posterior
+from simprior.training.posterior.chains import convergence, counts_of_chains, make_training_set
 
 RULE_OF_THREE = 3.7  # -ln 0.025: of a two-sided 95 % interval
 
@@ -121,7 +119,7 @@ def test_an_event_that_no_draw_missed() -> None:
     event = make_event(np.ones(2, np.uint8), K, factor(K), np.full(2, 4.5))
     truth = math.log1p(-2 * norm.sf(4.5))
     from simprior.gp.liness import liness
-    from simprior.gp.montecarlo import montecarlo
+    from simprior.gp.simple import montecarlo
 
     for found in (liness(event, seed=0), montecarlo(event, draws=2000, seed=0)):
         assert found.value == 0.0 and found.stderr == pytest.approx(1 / 2000, rel=0.01)
@@ -198,7 +196,7 @@ def test_runs_of_a_single_function_are_not_known_exactly() -> None:
 
 
 def test_known_probabilities_stay_exact() -> None:
-    from simprior.analysis.sides import WeightedFunctions
+    from simprior.analysis.compare.sources import WeightedFunctions
 
     word = pack(np.array([[0, 1, 1, 0]], np.uint8))
     side = WeightedFunctions(4, word, np.ones(1), math.inf, 2)
@@ -212,8 +210,8 @@ def test_known_probabilities_stay_exact() -> None:
 
 
 def test_networks_that_are_all_alike() -> None:
-    from simprior.analysis.hamming.scaling import _interval
-    from simprior.analysis.hamming.trained import means
+    from simprior.analysis.strings.predictions import _interval
+    from simprior.analysis.strings.records import means
 
     mean, error, low, high = _interval(np.full(20, 3.0), 0.95)
     assert mean == 3 and error == pytest.approx(1 / 22)
@@ -242,15 +240,15 @@ def test_trained_networks_with_the_same_error() -> None:
 
 
 def test_flips_that_always_change_the_class() -> None:
-    from simprior.analysis.hamming.gp_prediction import flip_law
-    from simprior.analysis.hamming.networks import Spec
+    from simprior.analysis.strings.networks import Spec
+    from simprior.analysis.strings.predictions import flip_law
 
     found = flip_law(Spec(n=30, network=Network(n=7, hidden=(), sigma_b=0, encoding="pm1")), 200)
     assert found.unchanged == 0 and found.unchanged_stderr == pytest.approx(1 / 202)
 
 
 def test_errors_of_correlated_columns() -> None:
-    from simprior.analysis.correlation.granulated import granulated_tau
+    from simprior.analysis.correlate.environments import granulated_tau
 
     cells = pd.DataFrame({"a": [0, 0, 1, 1, 2, 2], "b": [0, 1] * 3, "x": [0, 1, 2, 3, 4, 5],
                           "y": [0, 1, 2, 3, 4, 5]})  # fmt: skip

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from simprior.philox import BLOCK, fill, philox4x32
-from simprior.rng import philox_key
+from simprior.numerics.compiled import BLOCK, fill, philox4x32
+from simprior.numerics.random import philox_key
 
 M0, M1, W0, W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
 LOW = 0xFFFFFFFF

@@ -14,9 +14,9 @@ import pytest
 from scipy import integrate, special, stats
 
 from simprior import Network
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.dnf import RandomDNF, exact_probabilities
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.dnf import RandomDNF, exact_probabilities
+from simprior.boolean.sampling.sample import sample
 
 pytestmark = pytest.mark.slow
 

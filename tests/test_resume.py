@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simprior.boolean.counts import FunctionCounts
-from simprior.store import load_run
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.runs.directory import load_run
 
 # 64 MB make about 40 tasks a million samples; perceptrons need no pilot run
 COMMON = ["--n", "6", "--hidden", "20", "--heads", "64", "--seed", "5", "--memory", "64MB"]

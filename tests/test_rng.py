@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simprior.errors import InputError
-from simprior.rng import SEED_LIMIT, check_seed, derive, generator, philox_key
+from simprior.numerics.random import SEED_LIMIT, check_seed, derive, generator, philox_key
 
 
 def test_streams_are_reproducible_and_distinct() -> None:

@@ -18,12 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simprior import store_io
 from simprior.errors import InputError, StoreError
-from simprior.store import RunDir, load_run, read_table, write_table
-from simprior.store_index import INDEX
-from simprior.store_manifest import MANIFEST
-from simprior.store_toml import plain, to_toml
+from simprior.runs import files as store_io
+from simprior.runs.directory import RunDir, load_run, read_table, write_table
+from simprior.runs.manifest import INDEX, MANIFEST
+from simprior.runs.toml import plain, to_toml
 
 CONFIG = {"network": {"n": 7, "hidden": (40, 40), "inputs": None}, "samples": 10**7, "seed": 3}
 SHARDS = 12
@@ -32,7 +31,7 @@ SHARDS = 12
 WRITER = """
 import sys, time
 import numpy as np
-from simprior.store import RunDir, write_table
+from simprior.runs.directory import RunDir, write_table
 config = {"network": {"n": 7, "hidden": (40, 40), "inputs": None}, "samples": 10**7, "seed": 3}
 with RunDir.open(sys.argv[1], "sample", config, resume=True) as run:
     for i in range(12):
@@ -433,7 +432,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from simprior.errors import StoreError
-from simprior.store import RunDir, write_table
+from simprior.runs.directory import RunDir, write_table
 with RunDir.open(sys.argv[1], "sample", {"seed": 0}) as run:
     w = write_table(run.shard_path("small"), {"x": np.arange(10)})
     run.register_shard("small", w.sha256, w.rows, w.bytes)

@@ -10,7 +10,7 @@ import pytest
 from numba import njit
 from scipy import special
 
-from simprior.vecmath import (
+from simprior.numerics.compiled import (
     bits_to_float,
     erf_f32,
     exp_f32,

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from simprior import boolean as boolean
     from simprior import gp as gp
     from simprior import training as training
-    from simprior.analysis.compare import compare as compare
-    from simprior.analysis.correlation.correlations import correlate as correlate
-    from simprior.analysis.measure import measure_runs as measure_runs
-    from simprior.boolean.counts import FunctionCounts as FunctionCounts
-    from simprior.boolean.dnf import RandomDNF as RandomDNF
-    from simprior.boolean.sampling import sample as sample
-    from simprior.boolean.watch import watch as watch
+    from simprior.analysis.compare.comparison import compare as compare
+    from simprior.analysis.correlate.correlations import correlate as correlate
+    from simprior.analysis.measure.table import measure_runs as measure_runs
+    from simprior.boolean.sampling.counts import FunctionCounts as FunctionCounts
+    from simprior.boolean.sampling.dnf import RandomDNF as RandomDNF
+    from simprior.boolean.sampling.sample import sample as sample
+    from simprior.boolean.sampling.watch import watch as watch
     from simprior.errors import InputError as InputError
     from simprior.errors import SimpriorError as SimpriorError
-    from simprior.estimate import LogProb as LogProb
-    from simprior.network import Network as Network
-    from simprior.training.ensemble import train as train
+    from simprior.network.spec import Network as Network
+    from simprior.numerics.estimate import LogProb as LogProb
+    from simprior.training.train import train as train
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = attach(__name__)

@@ -19,8 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from simprior.errors import InputError, SimpriorError
-from simprior.memory import is_shortage, shortage
+from simprior.errors import InputError, SimpriorError, is_shortage, shortage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,6 +1,16 @@
-"""Errors of simprior. One base class; every message is one line: value, expectation, remedy."""
+"""Errors of simprior. One base class; every message is one line: value, expectation, remedy.
+
+Memory: how much there is, refusing beforehand what cannot fit, and naming what did not.
+
+The errors of numpy, torch, DuckDB and Arrow for a failed allocation are all turned into one
+:class:`~simprior.errors.MemoryShortage`. May import: errors.
+"""
 
 from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
 
 _WORD, _TEXT = 200, 320  # characters: longer than any sensible name or path; a value beyond is cut
 _HEAD, _TAIL = 60, 30
@@ -62,3 +72,64 @@ class MemoryShortage(SimpriorError, MemoryError):
 
 class DeviceError(SimpriorError, RuntimeError):
     """The device asked for is not available."""
+
+
+REMEDY = "ask for less (fewer samples, runs, inputs or workers, narrower layers, less --memory)"
+_TYPES = {"OutOfMemoryException", "ArrowMemoryError", "OutOfMemoryError", "_ArrayMemoryError"}
+_WORDS = re.compile(
+    r"can't allocate memory|not enough memory|std::bad_alloc|out of memory|"
+    r"maximum allowed (size|dimension) exceeded|array is too big|cannot allocate memory",
+    re.IGNORECASE,
+)
+_AMOUNT = re.compile(r"(?:allocate|allocating)[^\d]*(\d[\d.,]*)\s*([KMGTPE]i?B|bytes)?", re.I)
+
+
+def available_memory() -> int:
+    """Bytes that a process may still allocate, as far as the system tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_fits(what: str, need: float, remedy: str = REMEDY) -> None:
+    """Raise :class:`MemoryShortage` if ``need`` bytes for ``what`` are more than there are."""
+    have = available_memory()
+    if need > have:
+        raise MemoryShortage(
+            f"{shorten(what)}: expected at most {in_words(have)} of memory, {in_words(need)} are "
+            f"needed; {remedy}"
+        )
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error means that memory could not be allocated, whichever library raised it."""
+    if isinstance(error, MemoryError) or type(error).__name__ in _TYPES:
+        return True
+    text = str(error) if isinstance(error, RuntimeError | ValueError) else ""
+    return bool(_WORDS.search(text))
+
+
+def shortage(error: BaseException, remedy: str = REMEDY) -> MemoryShortage:
+    """The one-line error for a failed allocation, with the amount where the library tells it."""
+    if isinstance(error, MemoryShortage):
+        return error
+    found = _AMOUNT.search(str(error))
+    amount = f"{found[1].rstrip('.,')} {found[2] or 'bytes'}" if found else "an unknown amount"
+    return MemoryShortage(
+        f"out of memory: {amount} could not be allocated, {in_words(available_memory())} are "
+        f"available; {remedy}"
+    )
+
+
+def in_words(size: float) -> str:
+    """``1.5 GiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024 or unit == "PiB":
+            digits = ".3g" if size < 100 else ".0f" if size < 1e6 else ".0e"
+            return f"{size:{digits}} {unit}"
+        size /= 1024
+    raise AssertionError

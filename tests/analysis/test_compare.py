@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.compare import Comparison, compare
-from simprior.analysis.distances import NAMES
+from simprior.analysis.compare.comparison import Comparison, compare
+from simprior.analysis.compare.distances import NAMES
+from simprior.analysis.compare.sources import WeightedFunctions, side_of
+from simprior.analysis.correlate.intervals import split_halves
 from simprior.analysis.errors_stats import baselines, check_task, mean_error
-from simprior.analysis.resample import split_halves
-from simprior.analysis.sides import WeightedFunctions, side_of
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.sample import sample
 from simprior.boolean.truthtable import pack, parse_functions
 from simprior.cli import main
 from simprior.errors import InputError
-from simprior.estimate import clopper_pearson
-from simprior.network import Network
-from simprior.store import load_run
+from simprior.network.spec import Network
+from simprior.numerics.estimate import clopper_pearson
+from simprior.runs.directory import load_run
 
 WORDS = (np.arange(1 << 16, dtype=np.uint64) << np.uint64(48))[:, None]
 NET = Network(n=4, hidden=(10,))

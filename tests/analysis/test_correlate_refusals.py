@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.correlation import correlate
-from simprior.analysis.frames import read_frame
+from simprior.analysis.correlate import correlate
 from simprior.analysis.result_runs import correlate_into
+from simprior.analysis.table_files import read_frame
 from simprior.errors import InputError, StoreError
 
 QUICK = {"bootstrap": 100, "permutations": 19}

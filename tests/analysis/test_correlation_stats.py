@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from simprior.analysis.correlation.controls import design
-from simprior.analysis.correlation.intervals import (
+from simprior.analysis.correlate.controls import design
+from simprior.analysis.correlate.intervals import (
     KINDS,
     Sample,
     coefficients,
@@ -19,7 +19,7 @@ from simprior.analysis.correlation.intervals import (
     interval,
     resamples,
 )
-from simprior.analysis.correlation.permutation import (
+from simprior.analysis.correlate.tests import (
     benjamini_hochberg,
     holm,
     p_value,

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.correlation.correlations import correlate
-from simprior.analysis.correlation.environments import hoeffding_weights, sign_errors, summarise
-from simprior.analysis.correlation.granulated import (
+from simprior.analysis.correlate.correlations import correlate
+from simprior.analysis.correlate.environments import (
     conditional_information,
     granulated_tau,
+    hoeffding_weights,
     normalised_information,
+    sign_errors,
+    summarise,
 )
 from simprior.errors import InputError
 

@@ -10,22 +10,23 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from simprior.analysis.complexity_stats import (
+from simprior.analysis.simplicity import (
     complexity_design_effects,
     complexity_profile,
     complexity_steps,
     envelope,
     fit_bound,
     prior_histogram,
+    rank_frame,
     uniform_histogram,
+    zipf,
 )
-from simprior.analysis.rank_stats import rank_frame, zipf
 from simprior.boolean.complexity import lz76
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.dnf import RandomDNF
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.dnf import RandomDNF
+from simprior.boolean.sampling.sample import sample
 from simprior.boolean.truthtable import pack
-from simprior.network import Network
+from simprior.network.spec import Network
 
 SMALL = Network(n=3, hidden=(4,))
 

@@ -9,15 +9,22 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from simprior.analysis.agreement import Points, correlations, line_fit, scatter, york
-from simprior.analysis.compare import compare
-from simprior.analysis.distances import NAMES, distances
-from simprior.analysis.resample import Bootstrap, disjoint_parts, split_halves
-from simprior.analysis.sides import WeightedFunctions, join, side_of
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.dnf import RandomDNF, exact_probabilities
+from simprior.analysis.compare.comparison import compare
+from simprior.analysis.compare.distances import (
+    NAMES,
+    Points,
+    correlations,
+    distances,
+    line_fit,
+    scatter,
+    york,
+)
+from simprior.analysis.compare.sources import WeightedFunctions, join, side_of
+from simprior.analysis.correlate.intervals import Bootstrap, disjoint_parts, split_halves
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.dnf import RandomDNF, exact_probabilities
 from simprior.errors import InputError
-from simprior.estimate import sample_sd
+from simprior.numerics.estimate import sample_sd
 
 WORDS = (np.arange(1 << 16, dtype=np.uint64) << np.uint64(48))[:, None]
 
@@ -77,8 +84,8 @@ def test_halves_are_disjoint_and_complete() -> None:
 
 def test_clustered_parts_keep_clusters_together() -> None:
     """A function met by one hidden draw only lands in one part, whatever its count."""
-    from simprior.boolean.sampling import sample
-    from simprior.network import Network
+    from simprior.boolean.sampling.sample import sample
+    from simprior.network.spec import Network
 
     counts = sample(Network(n=4, hidden=(8,)), samples=6400, seed=0, heads=64)
     side = side_of(counts, "a")

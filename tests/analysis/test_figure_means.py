@@ -8,7 +8,7 @@ import pytest
 
 from simprior.analysis.figures.means import cell_means, means_by_value, network_mean
 from simprior.errors import InputError
-from simprior.estimate import clopper_pearson
+from simprior.numerics.estimate import clopper_pearson
 
 
 def runs(error: np.ndarray, **columns: object) -> pd.DataFrame:

@@ -16,14 +16,14 @@ from simprior.analysis import figures
 from simprior.analysis.figures import registry
 from simprior.analysis.figures.counts import ones_figure
 from simprior.analysis.figures.marks import draw_points
+from simprior.analysis.figures.run_figures import plot_run
 from simprior.analysis.figures.style import new_figure
-from simprior.analysis.plots import plot_run
-from simprior.analysis.study import parse_recipe
-from simprior.analysis.study_figures import draw_figure
-from simprior.boolean.counts import FunctionCounts
+from simprior.analysis.study.recipe import parse_recipe
+from simprior.analysis.study.settings import draw_figure
+from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import pack
 from simprior.errors import InputError
-from simprior.store import RunDir
+from simprior.runs.directory import RunDir
 
 ROOT = Path(figures.__file__).parents[1]
 TOY = '''
@@ -33,7 +33,7 @@ from functools import partial
 
 from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import new_figure
-from simprior.analysis.frames import read_frame
+from simprior.analysis.table_files import read_frame
 
 
 @kind("toy", "A toy figure", reads="measure", needs="x", takes="by")

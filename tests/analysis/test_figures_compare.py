@@ -11,7 +11,8 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from simprior.analysis.compare import Comparison, compare
+from simprior.analysis.compare.comparison import Comparison, compare
+from simprior.analysis.compare.sources import WeightedFunctions
 from simprior.analysis.figures.compare import (
     BARS,
     compare_figures,
@@ -20,11 +21,10 @@ from simprior.analysis.figures.compare import (
     write_figures,
 )
 from simprior.analysis.figures.style import COLUMN_WIDTH
-from simprior.analysis.sides import WeightedFunctions
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.sample import sample
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
+from simprior.analysis.errors_stats import rescaling_table
 from simprior.analysis.figures import generalisation as draw
 from simprior.analysis.figures.generalisation import forest_figure, rescaling_figure
-from simprior.analysis.figures.labels import axis_label, name_of
-from simprior.analysis.figures.style import new_figure, style, tidy_ticks
-from simprior.analysis.rescaling import rescaling_table
+from simprior.analysis.figures.style import axis_label, name_of, new_figure, style, tidy_ticks
 from simprior.errors import InputError
 
 

@@ -12,7 +12,7 @@ from simprior.analysis.figures.gp import (
     ratio_figure,
     sampled_figure,
 )
-from simprior.analysis.study_logp import EpStudy, run_logp
+from simprior.analysis.study.logp import EpStudy, run_logp
 
 
 @pytest.fixture(scope="module")

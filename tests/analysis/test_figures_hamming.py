@@ -12,7 +12,7 @@ from simprior.analysis.figures.strings import (
     trained_figure,
     unchanged_share,
 )
-from simprior.estimate import clopper_pearson
+from simprior.numerics.estimate import clopper_pearson
 
 
 def rows(n: int, flips: list[int], strings: int = 1) -> pd.DataFrame:

@@ -14,12 +14,11 @@ import torch
 
 from simprior.analysis.flatness.ensemble import Ensemble
 from simprior.errors import InputError, NumericalError
-from simprior.network import Network
+from simprior.network.losses import LOSSES, loss_values
+from simprior.network.spec import Network
 from simprior.training.draws import Source
-from simprior.training.ensemble import train
-from simprior.training.losses import LOSSES, loss_values
-from simprior.training.members import trained_parameters
-from simprior.training.replay import problem_of, retrain, spec_of
+from simprior.training.replay import problem_of, retrain, spec_of, trained_parameters
+from simprior.training.train import train
 
 ACTIVATIONS = ("relu", "tanh", "erf", "gelu", "sin", "linear", "torch.nn.functional:silu")
 CLOSE = 1e-10

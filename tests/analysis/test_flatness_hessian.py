@@ -9,10 +9,14 @@ import pytest
 import torch
 from test_flatness_ensemble import ACTIVATIONS, made, plain_loss
 
-from simprior.analysis.flatness.fisher import fisher_rao, relative_flatness
-from simprior.analysis.flatness.hessian import hessian_top, hessian_trace
+from simprior.analysis.flatness.spectra import (
+    fisher_rao,
+    hessian_top,
+    hessian_trace,
+    relative_flatness,
+)
 from simprior.errors import InputError
-from simprior.training.losses import LOSSES
+from simprior.network.losses import LOSSES
 
 HELD_TO = 1e-6
 

@@ -12,17 +12,20 @@ import torch
 from test_flatness_ensemble import made, plain_loss
 from test_flatness_sharpness import one_example
 
-from simprior.analysis.flatness import norms
-from simprior.analysis.flatness._random import unit_directions
+from simprior.analysis.flatness import spectra as norms
 from simprior.analysis.flatness.ensemble import Ensemble
-from simprior.analysis.flatness.hessian import hessian_trace
-from simprior.analysis.flatness.sigma import sigma_flatness
-from simprior.analysis.flatness.volume import local_volume, log_unit_ball
-from simprior.analysis.measure_names import MEASURES, WEIGHT_GROUPS, measure_weights
+from simprior.analysis.flatness.spectra import hessian_trace
+from simprior.analysis.flatness.volume import (
+    local_volume,
+    log_unit_ball,
+    sigma_flatness,
+    unit_directions,
+)
+from simprior.analysis.measure.registry import MEASURES, WEIGHT_GROUPS, measure_weights
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 from simprior.training.draws import Parameters
-from simprior.training.ensemble import train
+from simprior.training.train import train
 
 
 def test_path_norm_is_the_sum_over_paths():

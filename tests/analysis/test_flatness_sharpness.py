@@ -21,9 +21,9 @@ from simprior.analysis.flatness.sharpness import (
     sam_sharpness,
 )
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 from simprior.training.draws import Parameters
-from simprior.training.ensemble import train
+from simprior.training.train import train
 
 
 def one_example(count=5, d=6, seed=0):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from simprior.analysis.flatness.ensemble import Ensemble
-from simprior.analysis.hamming.box import box_csr, critical_points
+from simprior.analysis.strings.search import box_csr, critical_points
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 from simprior.training.draws import Source
 
 X = np.random.default_rng(0).normal(size=(60, 6))

@@ -7,14 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from simprior.analysis.hamming import gp_prediction as gp
-from simprior.analysis.hamming.flips import first_change
-from simprior.analysis.hamming.nearest import Search, nearest
-from simprior.analysis.hamming.networks import Source, Spec
-from simprior.analysis.hamming.tables import expected_flips, nearest_distances
-from simprior.boolean.inputs import bit_matrix
+from simprior.analysis.strings import predictions as gp
+from simprior.analysis.strings.networks import Source, Spec
+from simprior.analysis.strings.records import expected_flips, nearest_distances
+from simprior.analysis.strings.search import Search, first_change, nearest
+from simprior.boolean.truthtable import bit_matrix
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 
 PERCEPTRON = Network(n=1, hidden=(), sigma_b=0.4, encoding="pm1")
 WIDE = Network(n=1, hidden=(300, 300), sigma_b=0.0, encoding="pm1")

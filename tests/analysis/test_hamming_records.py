@@ -12,15 +12,20 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from simprior.analysis.hamming import records, scaling
-from simprior.analysis.hamming.nearest import Search
-from simprior.analysis.hamming.records import SensitivitySettings, load
-from simprior.analysis.hamming.tables import expected_flips, nearest_distances
 from simprior.analysis.result_runs import sensitivity
+from simprior.analysis.strings import predictions as scaling
+from simprior.analysis.strings import records
+from simprior.analysis.strings.records import (
+    SensitivitySettings,
+    expected_flips,
+    load,
+    nearest_distances,
+)
+from simprior.analysis.strings.search import Search
 from simprior.cli import main
-from simprior.engine import Interrupted
 from simprior.errors import InputError, StoreError
-from simprior.network import Network
+from simprior.network.spec import Network
+from simprior.runs.tasks import Interrupted
 
 NETWORK = Network(n=1, hidden=(30, 30), sigma_b=0.1, encoding="pm1")
 STUDY = SensitivitySettings((12, 25, 50), NETWORK, networks=45, strings=2, paths=2, gp_draws=500,

@@ -7,13 +7,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from simprior.analysis.hamming.flips import first_change
-from simprior.analysis.hamming.nearest import Search, enumerate_balls, nearest
-from simprior.analysis.hamming.networks import RandomNetwork, Source, Spec
-from simprior.analysis.hamming.tables import expected_flips, nearest_distances
-from simprior.boolean.inputs import bit_matrix
+from simprior.analysis.strings.networks import RandomNetwork, Source, Spec
+from simprior.analysis.strings.records import expected_flips, nearest_distances
+from simprior.analysis.strings.search import Search, enumerate_balls, first_change, nearest
+from simprior.boolean.truthtable import bit_matrix
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 
 LAWS = [
     Network(n=1, hidden=(20, 20), encoding="pm1", sigma_b=0.3),

@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis import paper_tables, report_html
-from simprior.analysis.text import html, latex, tables
-from simprior.analysis.text.latex import escape_text, siunitx_table
+from simprior.analysis.report import page as report_html
+from simprior.analysis.study import paper_tables
+from simprior.analysis.text import html, tables
+from simprior.analysis.text import tables as latex
+from simprior.analysis.text.tables import escape_text, siunitx_table
 from simprior.errors import InputError
-from simprior.store_csv import comment, csv_text
+from simprior.runs.files import comment, csv_text
 
 EVIL = (
     r"x}\input{y", r"\write18{rm x}", r"$\input{/etc/passwd}$", r"$\immediate\write18{x}$",
@@ -167,8 +169,7 @@ def test_json_is_strict_whatever_is_in_a_cell() -> None:
 
 def test_names_with_dollars_do_not_end_a_figure(tmp_path: Path) -> None:
     """A directory may be called so; matplotlib raised ParseFatalException."""
-    from simprior.analysis.figures.files import save_figure
-    from simprior.analysis.figures.style import new_figure, style
+    from simprior.analysis.figures.style import new_figure, save_figure, style
 
     with style():
         figure, axes = new_figure()

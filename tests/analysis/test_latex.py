@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simprior.analysis.measure_names import MEASURES
-from simprior.analysis.text.digits import (
+from simprior.analysis.measure.registry import MEASURES
+from simprior.analysis.text.numbers import (
     fixed,
     interval,
     interval_decimals,
@@ -22,7 +22,7 @@ from simprior.analysis.text.digits import (
     plus_minus,
     value_error,
 )
-from simprior.analysis.text.latex import PAGE, PREAMBLE, escape_text, latex, siunitx_table
+from simprior.analysis.text.tables import PAGE, PREAMBLE, escape_text, latex, siunitx_table
 from simprior.errors import InputError
 
 ENGINE = shutil.which("pdflatex")

@@ -11,18 +11,17 @@ import pytest
 import torch
 
 import simprior as sp
-from simprior.analysis import measure_sources
 from simprior.analysis.flatness.ensemble import Ensemble
-from simprior.analysis.measure import load_measures, measure_runs
-from simprior.analysis.measure_names import GROUPS, MEASURES, WEIGHT_GROUPS
+from simprior.analysis.measure import sources as measure_sources
+from simprior.analysis.measure.registry import GROUPS, MEASURES, WEIGHT_GROUPS
+from simprior.analysis.measure.table import load_measures, measure_runs
 from simprior.boolean.complexity import lz76_packed
-from simprior.boolean.inputs import input_matrix
-from simprior.boolean.truthtable import unpack
+from simprior.boolean.truthtable import input_matrix, unpack
 from simprior.errors import DeviceError, InputError, StoreError
-from simprior.gp.bounds import marginal_likelihood_bound
 from simprior.gp.kernels import nngp
-from simprior.gp.log_prior import log_prior
-from simprior.store import RunDir
+from simprior.gp.orthant import log_prior
+from simprior.gp.posterior import marginal_likelihood_bound
+from simprior.runs.directory import RunDir
 
 NET = sp.Network(n=4, hidden=(8, 8))
 
@@ -207,7 +206,7 @@ def test_pieces_workers_and_resuming_do_not_matter(
     pd.testing.assert_frame_equal(load_measures(tmp_path / "a"), many)
     pd.testing.assert_frame_equal(measure_runs(both, groups, out=tmp_path / "a", resume=True), many)
 
-    from simprior.analysis import measure
+    from simprior.analysis.measure import table as measure
 
     real, calls = measure.measure_chunk, []
 

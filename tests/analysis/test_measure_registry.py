@@ -12,11 +12,11 @@ import pytest
 
 import simprior as sp
 import simprior.cli.measure
-from simprior.analysis import measure_names as registry
-from simprior.analysis.measure import measure_runs
-from simprior.analysis.rescaling import measure_columns
-from simprior.analysis.study import parse_recipe
-from simprior.analysis.study_run import plan
+from simprior.analysis.errors_stats import measure_columns
+from simprior.analysis.measure import registry
+from simprior.analysis.measure.table import measure_runs
+from simprior.analysis.study.recipe import parse_recipe
+from simprior.analysis.study.run import plan
 from simprior.cli import main
 from simprior.errors import InputError
 

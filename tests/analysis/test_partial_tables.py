@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simprior.analysis.compare import compare
+from simprior.analysis.compare.comparison import compare
 from simprior.analysis.figures.counts import _title as figure_title
-from simprior.boolean.counts import FunctionCounts
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.unseen import partial_table
 from simprior.boolean.truthtable import pack
-from simprior.boolean.unseen import partial_table
 from simprior.errors import InputError
 
 F = 600

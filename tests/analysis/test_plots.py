@@ -16,7 +16,6 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from simprior.analysis.complexity_stats import complexity_profile, envelope, fit_bound
 from simprior.analysis.figures.counts import (
     complexity_figure,
     histogram_figure,
@@ -24,14 +23,15 @@ from simprior.analysis.figures.counts import (
     rank_figure,
 )
 from simprior.analysis.figures.registry import kinds
+from simprior.analysis.figures.run_figures import count_figures, plot_run
 from simprior.analysis.figures.style import model_label
-from simprior.analysis.plots import count_figures, plot_run
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.dnf import RandomDNF
-from simprior.boolean.sampling import sample
+from simprior.analysis.simplicity import complexity_profile, envelope, fit_bound
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.dnf import RandomDNF
+from simprior.boolean.sampling.sample import sample
 from simprior.errors import StoreError
-from simprior.network import Network
-from simprior.store import RunDir, load_run
+from simprior.network.spec import Network
+from simprior.runs.directory import RunDir, load_run
 
 NAMES = ["rank", "complexity", "ones", "complexity-histogram"]
 FILES = [f"figures/{name}.{form}" for name in NAMES for form in ("pdf", "png")]

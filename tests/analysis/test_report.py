@@ -14,17 +14,19 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from simprior.analysis import paper_tables, report, report_html
-from simprior.analysis.figures import labels
-from simprior.analysis.measure_names import MEASURES
-from simprior.analysis.report import build_report, write_report
-from simprior.analysis.study import parse_recipe
-from simprior.analysis.study_run import run_study
-from simprior.analysis.text import digits
+from simprior.analysis.figures import style as labels
+from simprior.analysis.measure.registry import MEASURES
+from simprior.analysis.report import page as report_html
+from simprior.analysis.report import run_report as report
+from simprior.analysis.report.run_report import build_report, write_report
+from simprior.analysis.study import paper_tables
+from simprior.analysis.study.recipe import parse_recipe
+from simprior.analysis.study.run import run_study
 from simprior.analysis.text import html as html_text
+from simprior.analysis.text import numbers as digits
 from simprior.cli import main
 from simprior.errors import StoreError
-from simprior.store import load_run
+from simprior.runs.directory import load_run
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)

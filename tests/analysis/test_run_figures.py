@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from simprior.analysis.figures.generalisation import measure_figures
-from simprior.analysis.plots import run_figures
+from simprior.analysis.figures.run_figures import run_figures
 from simprior.errors import InputError
-from simprior.store import RunDir
+from simprior.runs.directory import RunDir
 
 
 def table(sets: int, **columns: object) -> pd.DataFrame:

@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis import study_run
 from simprior.analysis.figures.marks import group_column
 from simprior.analysis.run_tables import for_paper
-from simprior.analysis.study import parse_recipe, read_recipe
-from simprior.analysis.study_frames import select, stage_frame
-from simprior.analysis.study_run import plan, run_study
+from simprior.analysis.study import run as study_run
+from simprior.analysis.study.recipe import parse_recipe, read_recipe, select, stage_frame
+from simprior.analysis.study.run import plan, run_study
 from simprior.cli import main
-from simprior.engine import Interrupted
 from simprior.errors import InputError, StoreError
-from simprior.store import load_run
-from simprior.store_manifest import read_manifest, save_manifest
-from simprior.training.sweep_run import CELLS
+from simprior.runs.directory import load_run
+from simprior.runs.manifest import read_manifest, save_manifest
+from simprior.runs.tasks import Interrupted
+from simprior.training.sweep import CELLS
 
 RECIPE = """
 title = "Tiny"
@@ -253,7 +252,7 @@ def test_an_altered_file_is_made_again(copy: Path) -> None:
 def test_an_interrupted_study_goes_on(
     tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from simprior.training import sweep_run
+    from simprior.training import sweep as sweep_run
 
     out, real, calls = tmp_path / "o", sweep_run.train, []
 

@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from simprior import gp
-from simprior.analysis import study_logp
-from simprior.analysis.study import parse_recipe, read_recipe
-from simprior.analysis.study_logp import (
+from simprior.analysis.study import logp as study_logp
+from simprior.analysis.study.logp import (
     OVERVIEW,
     EpStudy,
     Setting,
@@ -22,12 +21,13 @@ from simprior.analysis.study_logp import (
     run_logp,
     summarise_study,
 )
-from simprior.analysis.study_run import plan, run_study
-from simprior.boolean.inputs import bit_matrix
+from simprior.analysis.study.recipe import parse_recipe, read_recipe
+from simprior.analysis.study.run import plan, run_study
+from simprior.boolean.truthtable import bit_matrix
 from simprior.errors import InputError
-from simprior.gp.table import TABLE
-from simprior.network import Network
-from simprior.store import load_run
+from simprior.gp.orthant import TABLE
+from simprior.network.spec import Network
+from simprior.runs.directory import load_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = """

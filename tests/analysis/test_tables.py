@@ -12,14 +12,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from simprior.analysis.paper_tables import function_table
-from simprior.analysis.text.digits import plus_minus, scientific
-from simprior.analysis.text.latex import escape_latex, latex
-from simprior.analysis.text.tables import FORMS, render, write
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.sampling import sample
+from simprior.analysis.study.paper_tables import function_table
+from simprior.analysis.text.numbers import plus_minus, scientific
+from simprior.analysis.text.tables import FORMS, escape_latex, latex, render, write
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.sample import sample
 from simprior.errors import InputError, StoreError
-from simprior.network import Network
+from simprior.network.spec import Network
 
 NOTE = "simprior table run --top 5\n--format csv"
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.agreement import Points, correlations
-from simprior.analysis.correlation.correlations import correlate
-from simprior.analysis.correlation.granulated import settings_means
-from simprior.analysis.correlation.ties import settle
+from simprior.analysis.compare.distances import Points, correlations
+from simprior.analysis.correlate.controls import settle
+from simprior.analysis.correlate.correlations import correlate
+from simprior.analysis.correlate.environments import settings_means
 
 THIRD = (0.1 + 0.2, 0.3)  # differ in the last bit
 

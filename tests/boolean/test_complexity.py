@@ -8,8 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simprior.boolean import complexity as cx
-from simprior.boolean.names import named
-from simprior.boolean.truthtable import pack
+from simprior.boolean.truthtable import named, pack
 from simprior.errors import InputError
 
 

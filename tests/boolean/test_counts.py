@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from simprior import Network
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.dnf import RandomDNF, exact_probabilities
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.dnf import RandomDNF, exact_probabilities
+from simprior.boolean.sampling.sample import sample
 from simprior.boolean.truthtable import pack, to_hex
 from simprior.errors import InputError, StoreError
 

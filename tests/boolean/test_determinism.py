@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from simprior import Network
-from simprior.boolean import merge, sampling
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.dnf import RandomDNF
-from simprior.boolean.prepare import check_memory, make_job
-from simprior.boolean.sampling import sample, split, task_draws
-from simprior.engine import Interrupted
+from simprior.boolean.sampling import rows as merge
+from simprior.boolean.sampling import sample as sampling
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.dnf import RandomDNF
+from simprior.boolean.sampling.prepare import check_memory, make_job
+from simprior.boolean.sampling.sample import sample, split, task_draws
 from simprior.errors import StoreError
-from simprior.store import load_run
+from simprior.runs.directory import load_run
+from simprior.runs.tasks import Interrupted
 
 NET = Network(n=5, hidden=(9, 6), sigma_b=0.4)
 MODELS = {

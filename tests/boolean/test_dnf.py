@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from simprior.boolean.dnf import (
+from simprior.boolean.sampling.dnf import (
     RandomDNF,
     _accepted_word,
     clause_tables,
@@ -19,7 +19,7 @@ from simprior.boolean.dnf import (
 )
 from simprior.boolean.truthtable import n_words, pack, unpack
 from simprior.errors import InputError
-from simprior.rng import philox_key
+from simprior.numerics.random import philox_key
 
 FALSE_ALARM = 1e-6  # of each statistical test below, unless it says otherwise
 

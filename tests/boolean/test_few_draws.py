@@ -12,10 +12,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.sampling import sample
-from simprior.estimate import design_effect, effective_clusters, korn_graubard
-from simprior.network import Network
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.sample import sample
+from simprior.network.spec import Network
+from simprior.numerics.estimate import design_effect, effective_clusters, korn_graubard
 
 DEEP = Network(n=4, hidden=(3,) * 6, sigma_w=1.4, sigma_b=0, encoding="pm1")
 SETTINGS = {

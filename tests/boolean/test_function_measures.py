@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simprior.analysis.measure_names import FUNCTION_GROUPS
+from simprior.analysis.measure.registry import FUNCTION_GROUPS
 from simprior.boolean.truthtable import pack
 
 GROUPS = [name for name in FUNCTION_GROUPS if name != "dnf"]

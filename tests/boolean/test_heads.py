@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from simprior import Network
-from simprior.boolean.heads import MAX_HEADS, choose_heads, within_cluster_correlation
-from simprior.boolean.prepare import make_job
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.prepare import (
+    MOST_HEADS,
+    choose_heads,
+    make_job,
+    within_cluster_correlation,
+)
+from simprior.boolean.sampling.sample import sample
 from simprior.errors import InputError
 
 
@@ -39,7 +43,7 @@ def test_choice_is_reproducible_and_within_limits() -> None:
     for network in (Network(), Network(n=3, hidden=(4,)), Network(hidden=(8,) * 8, sigma_w=2.0)):
         job = make_job(network, 10**8, 3)
         assert job.heads == make_job(network, 10**8, 3).heads
-        assert job.heads == 1 or (job.heads % 16 == 0 and 16 <= job.heads <= MAX_HEADS)
+        assert job.heads == 1 or (job.heads % 16 == 0 and 16 <= job.heads <= MOST_HEADS)
         heads, rho = choose_heads(job)
         assert heads == job.heads and 0 < rho <= 0.5
     assert make_job(Network(), 1000, 3).heads == 1  # too few clusters to see their spread

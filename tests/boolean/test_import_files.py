@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 from simprior.analysis.text import tables
-from simprior.boolean.counts import FunctionCounts
 from simprior.boolean.import_files import Imported, read_functions
-from simprior.boolean.names import named
-from simprior.boolean.truthtable import from_bits, from_hex, pack, to_bits, to_hex, unpack
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.truthtable import from_bits, from_hex, named, pack, to_bits, to_hex, unpack
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 
 Function = Callable[..., int]
 
@@ -189,7 +188,7 @@ def test_functions_of_any_length(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def counts() -> FunctionCounts:
-    from simprior.boolean.sampling import sample
+    from simprior.boolean.sampling.sample import sample
 
     return sample(Network(n=4, hidden=(5,)), samples=3000, seed=1, heads=1)
 

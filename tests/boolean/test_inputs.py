@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from simprior.boolean.inputs import bit_matrix, input_matrix
-from simprior.boolean.names import describe, function_names, named
+from simprior.boolean.truthtable import bit_matrix, describe, function_names, input_matrix, named
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 
 
 @pytest.mark.parametrize("n", [1, 3, 7, 10])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from simprior import estimate
-from simprior.boolean.dnf import RandomDNF, count_dnf_chunk, exact_probabilities
+from simprior.boolean.sampling.dnf import RandomDNF, count_dnf_chunk, exact_probabilities
 from simprior.errors import InputError
-from simprior.estimate import clopper_pearson, design_effect, korn_graubard
-from simprior.rng import generator, philox_key
+from simprior.numerics import estimate
+from simprior.numerics.estimate import clopper_pearson, design_effect, korn_graubard
+from simprior.numerics.random import generator, philox_key
 
 
 def test_clopper_pearson_inverts_the_binomial_tails() -> None:

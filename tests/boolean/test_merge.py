@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simprior.boolean import merge
-from simprior.boolean.merge import (
+from simprior.boolean.sampling import rows as merge
+from simprior.boolean.sampling.rows import (
     Merger,
     Profile,
+    Rows,
     merge_in_memory,
     merge_out_of_core,
     merge_shards,
     profile_of_file,
     read_rows,
     row_order,
+    write_rows,
 )
-from simprior.boolean.rows import Rows, write_rows
 from simprior.boolean.truthtable import n_words
 from simprior.errors import StoreError
 

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from simprior.boolean import normal_forms as nf
-from simprior.boolean.names import named as named_table
+from simprior.boolean import logic as nf
+from simprior.boolean.truthtable import named as named_table
 from simprior.boolean.truthtable import pack
 from simprior.errors import InputError
 

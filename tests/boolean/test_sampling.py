@@ -12,17 +12,14 @@ import pytest
 from scipy import special
 
 from simprior import Network
-from simprior.boolean._kernel import draw_heads
-from simprior.boolean._layers import draw_panel
-from simprior.boolean._plan import check_range
-from simprior.boolean._tasks import count_range
-from simprior.boolean._tile import WIDTHS, tile_width
-from simprior.boolean.inputs import input_matrix
-from simprior.boolean.job import Job
-from simprior.boolean.sampling import sample
-from simprior.boolean.truthtable import pack, unpack
+from simprior.boolean.sampling.job import Job, check_range
+from simprior.boolean.sampling.kernel import draw_heads, draw_panel
+from simprior.boolean.sampling.sample import sample
+from simprior.boolean.sampling.tasks import count_range
+from simprior.boolean.sampling.tile import WIDTHS, tile_width
+from simprior.boolean.truthtable import input_matrix, pack, unpack
 from simprior.errors import InputError
-from simprior.rng import philox_key
+from simprior.numerics.random import philox_key
 
 LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _rng = np.random.default_rng(0)
@@ -61,7 +58,9 @@ SPECS = {
 
 
 def words(key: int, network: int, layer: int, block: np.ndarray) -> np.ndarray:
-    """(blocks, 4, 16) uint32: Philox4x32-10 in numpy, from the layout in ``simprior.philox``."""
+    """(blocks, 4, 16) uint32: Philox4x32-10 in numpy, from the layout in
+    ``simprior.numerics.compiled``.
+    """
     block = np.asarray(block, np.uint64)
     c0 = (block[:, None] << np.uint64(4)) + np.arange(16, dtype=np.uint64)
     c = [c0, np.full_like(c0, layer), np.full_like(c0, network & 0xFFFFFFFF)]

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from simprior.boolean import sensitivity
-from simprior.boolean.inputs import input_matrix
-from simprior.boolean.names import named as named_table
-from simprior.boolean.truthtable import pack
+from simprior.boolean.truthtable import input_matrix, pack
+from simprior.boolean.truthtable import named as named_table
 from simprior.errors import InputError
 from simprior.gp.kernels import nngp
-from simprior.network import Network
+from simprior.network.spec import Network
 
 ALL4 = (np.arange(65536, dtype=np.uint64) << np.uint64(48))[:, None]
 

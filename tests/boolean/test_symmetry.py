@@ -12,13 +12,18 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import erf
 from scipy.stats import chi2
 
-from simprior.boolean.inputs import bit_matrix, input_matrix
-from simprior.boolean.names import function_names, named
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.sample import sample
 from simprior.boolean.symmetry import Symmetry, canonical, pool, symmetries
-from simprior.boolean.truthtable import pack, unpack
+from simprior.boolean.truthtable import (
+    bit_matrix,
+    function_names,
+    input_matrix,
+    named,
+    pack,
+    unpack,
+)
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 
 KINDS = [Symmetry(*kind) for kind in itertools.product((False, True), repeat=3)]
 FULL = Symmetry(True, True, True)

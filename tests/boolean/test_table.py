@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from numba import njit
 
-from simprior.boolean._kernel import GROUP, count_many
-from simprior.boolean._table import EXTRA, absorb, grow, hash_row, mix, popcount, regrow, reverse64
-from simprior.boolean.rows import Counter, count_words
+from simprior.boolean.sampling.kernel import GROUP, count_many
+from simprior.boolean.sampling.rows import Counter, count_words
+from simprior.boolean.sampling.table import (
+    EXTRA,
+    absorb,
+    grow,
+    hash_row,
+    mix,
+    popcount,
+    regrow,
+    reverse64,
+)
 from simprior.boolean.truthtable import n_words, pack
 
 Brute = dict[bytes, list[int]]

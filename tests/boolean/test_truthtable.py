@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simprior.boolean import truthtable as tt
-from simprior.boolean.names import named
+from simprior.boolean.truthtable import named
 from simprior.errors import InputError
 
 SIZES = st.integers(1, 300)

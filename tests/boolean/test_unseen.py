@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2, norm
 
-from simprior.boolean.dnf import RandomDNF, count_dnf_chunk, exact_probabilities
-from simprior.boolean.unseen import Unseen, good_turing, singleton_dispersion
+from simprior.boolean.sampling.dnf import RandomDNF, count_dnf_chunk, exact_probabilities
+from simprior.boolean.sampling.unseen import Unseen, good_turing, singleton_dispersion
 from simprior.errors import InputError
-from simprior.rng import generator, philox_key
+from simprior.numerics.random import generator, philox_key
 
 FALSE_ALARM = 1e-6
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from simprior.boolean import walsh
-from simprior.boolean.names import named as named_table
 from simprior.boolean.sensitivity import sensitivity_packed
+from simprior.boolean.truthtable import named as named_table
 from simprior.boolean.truthtable import pack
 from simprior.errors import InputError
 

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 import simprior as sp
-from simprior.boolean import watch
-from simprior.boolean._watch_kernel import _sort
+from simprior.boolean.sampling import watch
+from simprior.boolean.sampling.watch import TRUSTED_DRAWS, WatchResult, orbit_members
+from simprior.boolean.sampling.watch import watch as watch_functions
+from simprior.boolean.sampling.watch_kernel import _sort
 from simprior.boolean.symmetry import symmetries
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
-from simprior.boolean.watch import orbit_members
-from simprior.boolean.watch import watch as watch_functions
-from simprior.boolean.watch_result import TRUSTED_DRAWS, WatchResult
 from simprior.errors import InputError
 
 SPECS = [

@@ -14,9 +14,9 @@ import pytest
 
 from simprior.boolean.truthtable import from_bits, to_bits
 from simprior.cli import main
-from simprior.cli.output import human, key_values, markdown, print_json
-from simprior.network import Network
-from simprior.store import RunDir, load_run, write_table
+from simprior.cli.options import human, key_values, markdown, print_json
+from simprior.network.spec import Network
+from simprior.runs.directory import RunDir, load_run, write_table
 
 FRAME = pd.DataFrame(
     {
@@ -71,10 +71,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return [Path("figures/rank.pdf"), Path("figures/rank.png")]
 
     members = {
-        "simprior.boolean.counts": {"FunctionCounts": FakeCounts},
-        "simprior.boolean.results": {"load_result": FakeCounts.load},
-        "simprior.boolean.sampling": {"sample": sample},
-        "simprior.analysis.plots": {"plot_run": plot_run},
+        "simprior.boolean.sampling.counts": {"FunctionCounts": FakeCounts},
+        "simprior.boolean.sampling.watch": {"load_result": FakeCounts.load},
+        "simprior.boolean.sampling.sample": {"sample": sample},
+        "simprior.analysis.figures.run_figures": {"plot_run": plot_run},
         "simprior.analysis.run_tables": {"has_functions": lambda path: True},
     }
     for name, content in members.items():
@@ -118,7 +118,7 @@ def test_sample_json(fake: dict[str, Any], capsys: Any) -> None:
 
 
 def test_sample_dnf_and_inputs(fake: dict[str, Any], capsys: Any, tmp_path: Path) -> None:
-    from simprior.boolean.dnf import RandomDNF
+    from simprior.boolean.sampling.dnf import RandomDNF
 
     assert main(["sample", "--model", "dnf", "--n", "4", "--alpha", "2", "--quiet"]) == 0
     assert fake["network"] == RandomDNF(n=4, alpha=2.0)

@@ -16,14 +16,13 @@ from tyro.conf import Positional, arg
 
 import simprior.cli
 from simprior.cli import COMMANDS, load, main
-from simprior.cli.common import RunOptions
-from simprior.cli.parse import help_text, options, parse
+from simprior.cli.options import RunOptions
+from simprior.cli.parse import Count, Numbers, Options, Widths, help_text, options, parse
 from simprior.cli.sample import Sample
 from simprior.cli.table import Table
-from simprior.cli.values import Count, Numbers, Options, Widths
-from simprior.engine import Interrupted
 from simprior.errors import InputError
-from simprior.store_toml import to_toml
+from simprior.runs.tasks import Interrupted
+from simprior.runs.toml import to_toml
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -81,7 +80,7 @@ def test_every_command_has_the_common_flags(command: str) -> None:
 
 
 def test_defaults_are_those_of_the_network() -> None:
-    from simprior.network import Network
+    from simprior.network.spec import Network
 
     spec = parse("sample", Sample, [])
     assert spec == Sample() and isinstance(spec, Sample)
@@ -184,7 +183,7 @@ def test_lists_tables_and_matrices_of_a_file(tmp_path: Path) -> None:
 
 
 def test_the_resolved_configuration_is_a_configuration(tmp_path: Path) -> None:
-    from simprior.network import Network
+    from simprior.network.spec import Network
 
     network = Network(n=5, hidden=(3,), sigma_w=(1.0, 2.0), sigma_b=0.0)
     text = to_toml({"network": network.to_dict(), "samples": 10**6, "seed": 2})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simprior.store import load_run
+from simprior.runs.directory import load_run
 
 SAMPLE = "sample --n 7 --hidden 24,24 --samples 3e6 --heads 1 --seed 5 --workers 2 --top 30 --json"
 

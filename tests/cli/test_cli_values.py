@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simprior.cli import values
-from simprior.cli.values import Refused
+from simprior.cli import parse as values
+from simprior.cli.parse import Refused
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.frames import read_file
+from simprior.analysis.table_files import read_file
 from simprior.cli import main
-from simprior.cli.network_options import load_inputs
+from simprior.cli.options import load_inputs
 from simprior.errors import InputError
-from simprior.store import load_run
-from simprior.training.datasets import load_dataset
+from simprior.runs.directory import load_run
+from simprior.training.data import load_dataset
 from simprior.training.settings import files_read
 from simprior.training.settings import settings as cell_settings
 from simprior.training.targets import data_problem

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from simprior import gp
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.inputs import bit_matrix
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.truthtable import bit_matrix
 from simprior.cli import COMMANDS, main
-from simprior.network import Network
-from simprior.store import load_run, read_table
-from simprior.training.datasets import load_dataset
+from simprior.network.spec import Network
+from simprior.runs.directory import load_run, read_table
+from simprior.training.data import load_dataset
 
 SMALL = ["--n", "4", "--workers", "1"]
 
@@ -149,7 +149,7 @@ def test_logp_of_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
 def test_logp_resumes_shards_and_refuses_other_functions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from simprior.gp import table
+    from simprior.gp import orthant as table
 
     monkeypatch.setattr(table, "_BATCH_WORK", 2 * 16**2)  # two functions a batch
     names = "x1,x2,x3,parity,majority,and"

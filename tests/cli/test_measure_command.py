@@ -14,8 +14,8 @@ import pytest
 
 from simprior.cli import main
 from simprior.cli.measure import spread, summary
-from simprior.cli.output import markdown
-from simprior.store import load_run
+from simprior.cli.options import markdown
+from simprior.runs.directory import load_run
 
 GRID = """
 n = 4

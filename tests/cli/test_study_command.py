@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from simprior.analysis.study import read_recipe
+from simprior.analysis.study.recipe import read_recipe
 from simprior.cli import main
 from simprior.cli.study import StudyCommand
-from simprior.store import load_run
+from simprior.runs.directory import load_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(

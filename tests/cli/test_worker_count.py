@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from simprior import engine
 from simprior.cli.sample import Sample, sampling_options
 from simprior.cli.train import Train
 from simprior.errors import InputError
+from simprior.runs import tasks as engine
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from simprior.engine import WorkerError, check_executor, run_tasks
 from simprior.errors import InputError
+from simprior.runs.tasks import WorkerError, check_executor, run_tasks
 
 pytest.importorskip("distributed", reason="pip install 'simprior[cluster]'")
 pytestmark = [

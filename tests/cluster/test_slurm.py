@@ -18,9 +18,9 @@ import pytest
 from slurm_node import SlurmNode, missing, slurm_node
 
 import simprior as sp
-from simprior import engine_cluster
-from simprior.engine import Interrupted, WorkerError, run_tasks
 from simprior.errors import InputError
+from simprior.runs import cluster as engine_cluster
+from simprior.runs.tasks import Interrupted, WorkerError, run_tasks
 
 # one node, so all in one process of pytest-xdist
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("slurm")]

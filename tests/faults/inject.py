@@ -160,7 +160,7 @@ def _install(base: Path, fault: str | None, at: int, record: int) -> None:
 
     for name in ("write", "pwrite", "fsync"):
         setattr(os, name, wrap(getattr(os, name)))
-    from simprior import store_io
+    from simprior.runs import files as store_io
 
     sink_write = store_io._HashingFile.write
 

@@ -20,8 +20,8 @@ from inject import BROKEN, FULL, KILL, STOP, Ended, content, distinct, run_child
 
 from simprior.cli import main
 from simprior.errors import StoreError
-from simprior.store import load_run
-from simprior.store_wipe import check_occupied
+from simprior.runs.directory import load_run
+from simprior.runs.wipe import check_occupied
 
 GRID = """
 n = 3
@@ -112,8 +112,9 @@ def command(case: Case, *more: str) -> list[str]:
 
 def small() -> None:
     """More shards than such runs would have: many tasks, a block for every sweep or record."""
-    from simprior import store_manifest
-    from simprior.boolean import blocks, sampling
+    from simprior.boolean.sampling import chains as blocks
+    from simprior.boolean.sampling import sample as sampling
+    from simprior.runs import manifest as store_manifest
 
     sampling._TASK_SAMPLES, sampling._POOL_TASKS = 300, 2
     blocks.BLOCK_SECONDS = 0.0

@@ -51,23 +51,17 @@ def values() -> list[Any]:
 def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]]:
     """(name, function, good arguments) of the public functions."""
     from simprior import gp
-    from simprior.analysis.measure import measure_runs
-    from simprior.analysis.sides import WeightedFunctions
-    from simprior.boolean import (
-        complexity,
-        dnf,
-        inputs,
-        names,
-        normal_forms,
-        sensitivity,
-        symmetry,
-        truthtable,
-        walsh,
-        watch,
-    )
-    from simprior.boolean.counts import FunctionCounts
-    from simprior.training import Optimizer, boolean_problem, data_problem, lz_target, mcmc
-    from simprior.training.datasets import corrupt_labels, load_dataset
+    from simprior.analysis.compare.sources import WeightedFunctions
+    from simprior.analysis.measure.table import measure_runs
+    from simprior.boolean import complexity, sensitivity, symmetry, truthtable, walsh
+    from simprior.boolean import logic as normal_forms
+    from simprior.boolean import truthtable as inputs
+    from simprior.boolean import truthtable as names
+    from simprior.boolean.sampling import dnf, watch
+    from simprior.boolean.sampling.counts import FunctionCounts
+    from simprior.training import Optimizer, boolean_problem, data_problem, lz_target
+    from simprior.training import posterior as mcmc
+    from simprior.training.data import corrupt_labels, load_dataset
     from simprior.training.spec import Stop, TrainSpec
 
     net = sp.Network(n=3, hidden=(4,))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from simprior.boolean.inputs import bit_matrix
+from simprior.boolean.truthtable import bit_matrix
+from simprior.gp.covariance import factor
 from simprior.gp.event import Event, make_event
 from simprior.gp.kernels import nngp
-from simprior.gp.linalg import factor
-from simprior.network import Network
+from simprior.network.spec import Network
 
 # NNGP relu, 2 hidden layers, sigmas 1, all 2^5 inputs {0,1}: ln P and its standard error, from two
 # estimators outside this project that agreed (EP-tilted sequential sampling and a second method).

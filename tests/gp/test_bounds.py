@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from simprior.errors import InputError
-from simprior.estimate import LogProb
 from simprior.gp import marginal_likelihood_bound
+from simprior.numerics.estimate import LogProb
 
 
 def test_uniform_prior_gives_one_half() -> None:

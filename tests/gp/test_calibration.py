@@ -10,8 +10,7 @@ import pytest
 from orthants import event, kernel, table
 
 from simprior.gp.tilted import prepare, sample, tilted
-from simprior.gp.twist import make_twist
-from simprior.gp.weights import pareto_k, summarise
+from simprior.gp.twist import make_twist, pareto_k, summarise
 
 REPEATS = 200
 CASES = [

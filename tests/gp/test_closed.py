@@ -8,7 +8,7 @@ from orthants import equicorrelated, kernel
 from scipy.stats import multivariate_normal
 
 from simprior.errors import InputError
-from simprior.gp.log_prior import log_prior
+from simprior.gp.orthant import log_prior
 
 
 def closed(bits: np.ndarray, K: np.ndarray, mean: np.ndarray | None = None) -> float:

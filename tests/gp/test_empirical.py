@@ -11,7 +11,7 @@ import torch
 from simprior.errors import InputError, NumericalError
 from simprior.gp.empirical import empirical_nngp, empirical_ntk
 from simprior.gp.kernels import nngp, ntk
-from simprior.network import Network
+from simprior.network.spec import Network
 
 X = np.vstack([np.random.default_rng(0).standard_normal((3, 3)), np.zeros((1, 3))])
 

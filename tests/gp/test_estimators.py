@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from orthants import N5, equicorrelated, kernel, table
 
-from simprior.gp.log_prior import METHODS, log_prior
+from simprior.gp.orthant import METHODS, log_prior
 
 SAMPLERS: dict[str, dict[str, Any]] = {
     "tilted": {"draws": 4096},

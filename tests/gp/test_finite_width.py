@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from orthants import kernel, table
 
-from simprior import rng
-from simprior.boolean.inputs import bit_matrix
+from simprior.boolean.truthtable import bit_matrix
 from simprior.errors import InputError
 from simprior.gp.finite_width import conditional_log_prior, last_features
-from simprior.gp.log_prior import log_prior
-from simprior.network import Network
+from simprior.gp.orthant import log_prior
+from simprior.network.spec import Network
+from simprior.numerics import random as rng
 
 SIGMAS = 4.5
 

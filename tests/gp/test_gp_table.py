@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from simprior import gp
-from simprior.boolean.inputs import bit_matrix
-from simprior.boolean.truthtable import parse_functions
+from simprior.boolean.truthtable import bit_matrix, parse_functions
 from simprior.errors import InputError
-from simprior.gp.memory import available_memory, bytes_needed, check_memory
-from simprior.gp.table import Request, log_prior_table
-from simprior.network import Network
+from simprior.gp.event import available_memory, bytes_needed, check_memory
+from simprior.gp.orthant import Request, log_prior_table
+from simprior.network.spec import Network
 
 K = gp.nngp(Network(n=3), bit_matrix(3))
 

@@ -11,7 +11,7 @@ from gpytorch.test.base_kernel_test_case import BaseKernelTestCase
 from simprior.errors import InputError
 from simprior.gp.gpytorch_kernels import NNGPKernel, NTKKernel
 from simprior.gp.kernels import nngp, ntk
-from simprior.network import Network
+from simprior.network.spec import Network
 
 CLOSED = ["relu", "erf", "linear", "step", "sin", "gelu"]
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from scipy.integrate import dblquad
 from scipy.special import erf, ndtr
 
-from simprior.activations import ACTIVATIONS
 from simprior.errors import InputError, NumericalError
-from simprior.gp.activations import dual_of, slope_of
-from simprior.gp.degenerate import check_psd, cholesky, reduce_inputs, root
+from simprior.gp.covariance import check_psd, cholesky, reduce_inputs, root
+from simprior.gp.duals import dual_of, slope_of
 from simprior.gp.kernels import nngp, ntk
-from simprior.network import Network
+from simprior.network.activations import ACTIVATIONS
+from simprior.network.spec import Network
 
 PHI = {
     "relu": lambda u: np.maximum(u, 0.0),

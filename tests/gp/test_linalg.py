@@ -6,8 +6,8 @@ from orthants import kernel
 from scipy.special import ndtr
 
 from simprior.errors import NumericalError
-from simprior.gp.linalg import factor, factor_for_noise, reverse_cholesky
-from simprior.gp.log_prior import METHODS, log_prior
+from simprior.gp.covariance import factor, factor_for_noise, reverse_cholesky
+from simprior.gp.orthant import METHODS, log_prior
 
 
 def test_full_rank() -> None:

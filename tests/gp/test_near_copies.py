@@ -3,7 +3,7 @@
 The figures come from the recursion K_l, Theta_l of the closed forms in mpmath at 60 digits
 (``mp.dps = 60``): E[phi phi] of p u + q |u| is p^2 c + q^2 (2/pi)(sqrt(ab - c^2) + c asin rho), its
 slope p^2 + q^2 (2/pi) asin rho (relu: p = q = 1/2; abs: 0, 1; leaky: 11/20, 9/20), step
-1/4 + asin(rho)/(2 pi), and the forms of erf, gelu and sin in ``simprior.gp.activations``.
+1/4 + asin(rho)/(2 pi), and the forms of erf, gelu and sin in ``simprior.gp.duals``.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from simprior.errors import NumericalError
 from simprior.gp.gpytorch_kernels import NNGPKernel, NTKKernel
 from simprior.gp.kernels import nngp, ntk
 from simprior.gp.quadrature import jumps
-from simprior.network import Network
+from simprior.network.spec import Network
 
 X = np.array([[1.0, 0.0, 0.0], [1.0, 1e-6, 0.0]])
 CALLABLES = {

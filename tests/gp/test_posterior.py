@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from simprior import gp
-from simprior.boolean.inputs import bit_matrix
-from simprior.boolean.names import named
+from simprior.boolean.truthtable import bit_matrix, named
 from simprior.errors import InputError, NumericalError
-from simprior.gp.degenerate import root
+from simprior.gp.covariance import root
 from simprior.gp.posterior import log_posterior, sample_posterior
-from simprior.network import Network
+from simprior.network.spec import Network
 
 
 def kernel(n: int, **spec: object) -> np.ndarray:

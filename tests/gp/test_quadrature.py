@@ -8,7 +8,7 @@ from scipy.special import erf, ndtr
 from simprior.errors import InputError, NumericalError
 from simprior.gp.kernels import nngp, ntk
 from simprior.gp.quadrature import POLAR, SERIES, Polar, Series
-from simprior.network import Network
+from simprior.network.spec import Network
 
 RNG = np.random.default_rng(0)
 X = np.vstack([RNG.standard_normal((7, 4)), np.zeros((1, 4))])

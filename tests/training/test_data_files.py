@@ -12,10 +12,9 @@ import pytest
 
 from simprior.errors import InputError
 from simprior.training import table_files
-from simprior.training.datasets import load_dataset, parse_classes
-from simprior.training.images import read_images
+from simprior.training.data import load_dataset, parse_classes
+from simprior.training.images import find_overlap, read_images
 from simprior.training.loaders import Examples, load_file, read_data
-from simprior.training.overlap import find_overlap
 from simprior.training.replay import problem_of
 from simprior.training.targets import data_problem, problem_from_arrays
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simprior.analysis.frames import read_file
+from simprior.analysis.table_files import read_file
 from simprior.boolean.import_files import read_functions
 from simprior.errors import InputError
 from simprior.training.loaders import read_data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simprior.errors import InputError
-from simprior.training.datasets import corrupt_labels, load_dataset, parse_classes
+from simprior.training.data import corrupt_labels, load_dataset, parse_classes
 
 DIGITS = np.arange(10)
 

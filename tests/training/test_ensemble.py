@@ -7,19 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.sample import sample
 from simprior.boolean.truthtable import unpack
-from simprior.engine import Interrupted
 from simprior.errors import InputError, StoreError
-from simprior.network import Network
-from simprior.store import load_run
-from simprior.training import job as tasks
-from simprior.training.ensemble import train
-from simprior.training.optimizers import OPTIMIZERS
+from simprior.network.spec import Network
+from simprior.runs.directory import load_run
+from simprior.runs.tasks import Interrupted
+from simprior.training import spec as tasks
 from simprior.training.records import TrainResult
-from simprior.training.spec import Stop, TrainSpec
+from simprior.training.spec import OPTIMIZERS, Stop, TrainSpec
 from simprior.training.targets import boolean_problem
+from simprior.training.train import train
 
 NETWORK = Network(n=5, hidden=(20,))
 FAST = {"train": 12, "batch_size": 4, "lr": 0.02}
@@ -321,7 +320,7 @@ def test_stop_text_round_trip() -> None:
 
 def test_gd_is_the_full_batch() -> None:
     problem = boolean_problem(NETWORK, "x1", 12)
-    from simprior.training.optimizers import Optimizer
+    from simprior.training.spec import Optimizer
 
     assert TrainSpec(NETWORK, Optimizer("gd", 0.1), batch_size=4).batch(problem.size) == 12
     assert TrainSpec(NETWORK, Optimizer("sgd", 0.1), batch_size=40).batch(problem.size) == 12

@@ -7,16 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from simprior import rng
-from simprior.boolean.names import named
-from simprior.boolean.truthtable import pack
+from simprior.boolean.truthtable import named, pack
 from simprior.errors import InputError, NumericalError
-from simprior.network import Network
-from simprior.training.mcmc import hmc_posterior, slice_posterior
-from simprior.training.mcmc.chains import ess
-from simprior.training.mcmc.hmc import chain_major, run_hmc
-from simprior.training.mcmc.soft import SoftTarget
-from simprior.training.mcmc.training_set import TrainingSet, make_training_set
+from simprior.network.spec import Network
+from simprior.numerics import random as rng
+from simprior.training.posterior import hmc_posterior, slice_posterior
+from simprior.training.posterior.chains import TrainingSet, ess, make_training_set
+from simprior.training.posterior.soft import SoftTarget, chain_major, run_hmc
 
 
 def sources(count: int, seed: int = 0) -> list[np.random.Generator]:

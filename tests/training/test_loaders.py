@@ -13,10 +13,10 @@ import pytest
 
 from simprior.boolean.truthtable import unpack
 from simprior.errors import InputError
-from simprior.network import Network
-from simprior.training.ensemble import train
+from simprior.network.spec import Network
 from simprior.training.loaders import load_file, read_idx
 from simprior.training.replay import problem_from_file
+from simprior.training.train import train
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(256, size=(9, 4, 3), dtype=np.uint8)

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from simprior.network import Network
+from simprior.network.spec import Network
 from simprior.training.draws import Parameters, Source
-from simprior.training.members import trained_parameters
-from simprior.training.optimizers import Optimizer
-from simprior.training.spec import TrainSpec
+from simprior.training.replay import trained_parameters
+from simprior.training.spec import Optimizer, TrainSpec
 from simprior.training.targets import boolean_problem
 
 NETWORK = Network(n=5, hidden=(12, 20), activation="tanh")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from simprior.errors import InputError
-from simprior.network import Network
-from simprior.training.mcmc import hmc_posterior, nuts_posterior
+from simprior.network.spec import Network
+from simprior.training.posterior import hmc_posterior, nuts_posterior
 
 
 def test_without_pyro_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_correlated_gaussian() -> None:
     pytest.importorskip("pyro")
     import torch
 
-    from simprior.training.mcmc.nuts import run_nuts
+    from simprior.training.posterior.nuts import run_nuts
 
     precision = torch.linalg.inv(torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64))
     state = torch.random.get_rng_state()

@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.inputs import bit_matrix
-from simprior.boolean.names import named
-from simprior.network import Network
-from simprior.training.mcmc import rejection_posterior, slice_posterior
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.truthtable import bit_matrix, named
+from simprior.network.spec import Network
+from simprior.training.posterior import rejection_posterior, slice_posterior
 
 
 def training_set(n: int, size: int) -> np.ndarray:

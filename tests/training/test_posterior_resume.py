@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simprior.boolean import blocks
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.inputs import input_matrix
-from simprior.boolean.posterior_store import load_posterior, stored_posterior
+from simprior.boolean.sampling import chains as blocks
+from simprior.boolean.sampling.chains import load_posterior, stored_posterior
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.truthtable import input_matrix
 from simprior.errors import StoreError
 from simprior.gp import nngp
 from simprior.gp import posterior as gp
-from simprior.network import Network
-from simprior.store import RunDir, load_run
-from simprior.training.mcmc import hmc_posterior, rejection_posterior, slice_posterior
-from simprior.training.mcmc import rejection as rejection_module
+from simprior.network.spec import Network
+from simprior.runs.directory import RunDir, load_run
+from simprior.training.posterior import hmc_posterior, rejection_posterior, slice_posterior
+from simprior.training.posterior import rejection as rejection_module
 
 NET = Network(n=3, hidden=(4,))
 INDEX, LABELS = [0, 3, 6], [0, 1, 1]

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from simprior.boolean.dnf import RandomDNF, exact_probabilities
-from simprior.boolean.names import named
-from simprior.boolean.sampling import sample
+from simprior.boolean.sampling.dnf import RandomDNF, exact_probabilities
+from simprior.boolean.sampling.sample import sample
+from simprior.boolean.truthtable import named
 from simprior.errors import InputError, NumericalError
-from simprior.network import Network
-from simprior.training.mcmc import rejection_posterior
+from simprior.network.spec import Network
+from simprior.training.posterior import rejection_posterior
 
 
 def cube(z):  # a user's activation
@@ -129,7 +129,7 @@ def test_same_counts_whatever_the_workers() -> None:
 
 
 def test_saved_and_loaded_with_the_same_intervals(tmp_path) -> None:
-    from simprior.boolean.counts import FunctionCounts
+    from simprior.boolean.sampling.counts import FunctionCounts
 
     counts = rejection_posterior(Network(n=4, hidden=(4,)), [0, 7], [1, 1], 5000, heads=64)
     counts.save(tmp_path / "run")

@@ -7,14 +7,20 @@ import math
 import numpy as np
 import pytest
 
-from simprior import rng
-from simprior.boolean.names import named
+from simprior.boolean.truthtable import named
 from simprior.errors import InputError, NumericalError
-from simprior.network import ACTIVATIONS, Network
-from simprior.training.mcmc import rejection_posterior, slice_posterior
-from simprior.training.mcmc.chains import convergence, counts_of_chains, ess, rhat
-from simprior.training.mcmc.slice_sampling import advance, settle, start, with_labels
-from simprior.training.mcmc.training_set import TrainingSet, make_training_set
+from simprior.network.spec import ACTIVATIONS, Network
+from simprior.numerics import random as rng
+from simprior.training.posterior import rejection_posterior, slice_posterior
+from simprior.training.posterior.chains import (
+    TrainingSet,
+    convergence,
+    counts_of_chains,
+    ess,
+    make_training_set,
+    rhat,
+)
+from simprior.training.posterior.slice import advance, settle, start, with_labels
 
 
 def statistics(state, given: TrainingSet) -> list[float]:

@@ -9,7 +9,7 @@ import pytest
 
 from simprior.cli import main
 from simprior.errors import InputError
-from simprior.store import load_run
+from simprior.runs.directory import load_run
 from simprior.training.records import TrainResult
 from simprior.training.sweep import cell_name, expand, read_grid, varying
 

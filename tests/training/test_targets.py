@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from simprior.boolean.complexity import lz76
-from simprior.boolean.names import named
+from simprior.boolean.truthtable import named
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.spec import Network
 from simprior.training.targets import (
     boolean_problem,
     data_problem,

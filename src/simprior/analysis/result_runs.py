@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from simprior.analysis.frames import read_run_table
-from simprior.analysis.hamming.output import FITS, LAW, NETWORKS, SUMMARY, SensitivityResult
-from simprior.analysis.paper_tables import CAPTIONS, write_forms
 from simprior.analysis.run_tables import for_paper
-from simprior.analysis.study_frames import select, stage_frame
+from simprior.analysis.strings.records import FITS, LAW, NETWORKS, SUMMARY, SensitivityResult
+from simprior.analysis.study.paper_tables import CAPTIONS, write_forms
+from simprior.analysis.study.recipe import select, stage_frame
+from simprior.analysis.table_files import read_run_table
 from simprior.analysis.text.tables import write
-from simprior.store import RunDir, load_run, write_table
-from simprior.store_manifest import MANIFEST
+from simprior.runs.directory import RunDir, load_run, write_table
+from simprior.runs.manifest import MANIFEST
 
 if TYPE_CHECKING:
-    from simprior.analysis.correlation.correlations import Correlations
-    from simprior.analysis.hamming.records import SensitivitySettings
+    from simprior.analysis.correlate.correlations import Correlations
+    from simprior.analysis.strings.records import SensitivitySettings
 
 _ROWS = "tables/rows.parquet"
 TABLES = {
@@ -56,7 +56,7 @@ def correlate_into(
 
     Raises :class:`InputError` (before anything is written), :class:`StoreError`.
     """
-    from simprior.analysis.correlation.correlations import correlate
+    from simprior.analysis.correlate.correlations import correlate
 
     config = {k: v for k, v in options.items() if v is not None} | dict(source)
     if resume and not overwrite and (Path(out) / MANIFEST).is_file():
@@ -93,8 +93,8 @@ def correlate_stage(
 ) -> list[str]:
     """Correlate the rows of stages below ``study``, as the stage ``[correlate]`` does.
 
-    ``config`` has the keywords of :func:`simprior.analysis.correlation.correlate`, and ``where``
-    (:func:`simprior.analysis.study_frames.select`). ``options`` are resume, overwrite and quiet of
+    ``config`` has the keywords of :func:`simprior.analysis.correlate.correlate`, and ``where``
+    (:func:`simprior.analysis.study.recipe.select`). ``options`` are resume, overwrite and quiet of
     :func:`correlate_into`. Returns the notes of the run: what was refused, and why.
 
     Raises :class:`InputError`, :class:`StoreError`.
@@ -108,7 +108,7 @@ def correlate_stage(
 
 def read_correlations(run: Path) -> Correlations:
     """What :func:`correlate_into` has written into the run directory ``run``."""
-    from simprior.analysis.correlation.correlations import Correlations
+    from simprior.analysis.correlate.correlations import Correlations
 
     info, tables = load_run(run), {}
     for name, (attribute, _) in TABLES.items():
@@ -123,11 +123,11 @@ def sensitivity(
 ) -> SensitivityResult:
     """Measure distance and flips of random classifiers, summarise, fit, and predict by the GP.
 
-    ``options`` are those of :func:`simprior.analysis.hamming.records.run_networks`. The run
+    ``options`` are those of :func:`simprior.analysis.strings.records.run_networks`. The run
     directory ``out`` holds ``networks.parquet`` and ``tables/sensitivity*``; ``command`` is kept as
     a comment in the tables.
     """
-    from simprior.analysis.hamming.records import run_networks
+    from simprior.analysis.strings.records import run_networks
 
     return run_networks(study, partial(_save_sensitivity, command=command), **options)
 
@@ -158,12 +158,12 @@ def save_trained(
     resume: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write the table of :func:`simprior.analysis.hamming.trained.trained_sensitivity`.
+    """Write the table of :func:`simprior.analysis.strings.records.trained_sensitivity`.
 
     It goes to ``tables/trained-sensitivity`` (CSV and Parquet) of the run directory ``out``. Raises
     :class:`StoreError`.
     """
-    from simprior.analysis.hamming.trained import TRAINED
+    from simprior.analysis.strings.records import TRAINED
 
     origin = load_run(Path(run))
     config = {"run": str(run), "trained": origin.config, "seed": origin.config.get("seed", 0)}
@@ -182,8 +182,8 @@ def write_targets(
     overwrite: bool = False,
     note: str = "",
 ) -> pd.DataFrame:
-    """:func:`simprior.analysis.study_targets.target_table` as a run directory ``out``."""
-    from simprior.analysis.study_targets import TARGETS, target_table
+    """:func:`simprior.analysis.study.settings.target_table` as a run directory ``out``."""
+    from simprior.analysis.study.settings import TARGETS, target_table
 
     config = {"runs": train.name, "seed": seed, "draws": draws}
     with RunDir.open(out, "targets", config, resume=resume, overwrite=overwrite) as store:

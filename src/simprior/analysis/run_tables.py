@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from simprior.analysis.frames import read_frame
-from simprior.analysis.measure_names import MEASURES
-from simprior.analysis.text.columns import own_columns
-from simprior.boolean.counts_io import COUNTS
+from simprior.analysis.measure.registry import MEASURES
+from simprior.analysis.table_files import read_frame
+from simprior.analysis.text.html import own_columns
+from simprior.boolean.sampling.counts import COUNTS
 from simprior.checks import unknown
-from simprior.store import load_run
+from simprior.runs.directory import load_run
 
 MOST = 8
 """Columns of a LaTeX table, not counting errors and limits."""

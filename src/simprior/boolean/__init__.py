@@ -4,8 +4,8 @@ May import: errors, checks, rng, estimate, network, engine, store, philox, vecma
 training, analysis, cli.
 
 Data come from the user (functions by name or as bits, networks) and from run directories and text
-files of functions; they leave as :class:`~simprior.boolean.counts.FunctionCounts`, in memory or as
-a run directory. Modules are imported on first use.
+files of functions; they leave as :class:`~simprior.boolean.sampling.counts.FunctionCounts`, in
+memory or as a run directory. Modules are imported on first use.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from simprior.boolean._bitperm import ALL, U0, U1, U63, U64, popcount, reverse64
+from simprior.boolean.canonical import ALL, U0, U1, U63, U64, popcount, reverse64
 from simprior.boolean.truthtable import check_words, pack
 from simprior.checks import Tables, Whole, checked
 from simprior.errors import InputError

@@ -29,11 +29,11 @@ from simprior.boolean.import_text import (
     number,
     samples_of,
 )
-from simprior.boolean.logic_files import bad_line, read_blif, read_pla
+from simprior.boolean.logic import bad_line, read_blif, read_pla
 from simprior.boolean.truthtable import from_bits, from_hex, n_words, pack
 from simprior.checks import Integer, whole
 from simprior.errors import InputError
-from simprior.network import MAX_BITS
+from simprior.network.spec import MAX_BITS
 
 DEFAULT_BITS = 7
 _BLIF_KEYS = (".model", ".inputs", ".outputs", ".names", ".search")

@@ -12,7 +12,7 @@ from itertools import chain, islice
 
 import numpy as np
 
-from simprior.boolean.logic_files import bad_line
+from simprior.boolean.logic import bad_line
 from simprior.errors import InputError
 
 CHUNK_LINES = 1 << 18

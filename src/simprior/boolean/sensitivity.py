@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from simprior.boolean._bitperm import U0, flip_place, popcount
+from simprior.boolean.canonical import U0, flip_place, popcount
 from simprior.boolean.truthtable import check_words
 from simprior.boolean.walsh import Columns, bits_of, packed_tables
 from simprior.errors import InputError

@@ -26,15 +26,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simprior.activations import entry_of
-from simprior.boolean._bitperm import full_words, layer_masks, place_masks
-from simprior.boolean._canonical import canonical_rows
+from simprior.boolean.canonical import canonical_rows, full_words, layer_masks, place_masks
 from simprior.boolean.complexity import ones_packed
-from simprior.boolean.inputs import input_matrix
-from simprior.boolean.truthtable import check_words, pack
+from simprior.boolean.truthtable import check_words, input_matrix, pack
 from simprior.checks import Kind, Maybe, Whole, checked
 from simprior.errors import InputError
-from simprior.network import Network
+from simprior.network.activations import entry_of
+from simprior.network.spec import Network
 
 MAX_POOL_BITS = 10
 

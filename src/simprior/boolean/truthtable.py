@@ -1,4 +1,8 @@
-"""Truth tables: packed words, text forms, and parsing of whatever the user gives.
+"""The ordered inputs on which a function is defined (``docs/notation.md``).
+
+Named Boolean functions on n bits. x1 is the most significant bit of the input index.
+
+Truth tables: packed words, text forms, and parsing of whatever the user gives.
 
 Forms of F functions on m ordered inputs (``docs/notation.md``)
 
@@ -25,14 +29,163 @@ variable is our x1), only their order in an input's number differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from simprior.boolean.names import named
-from simprior.checks import Choice, Maybe, Tables, Text, Whole, checked, plain_array, shown, whole
+from simprior.checks import (
+    NETWORK,
+    Choice,
+    Integer,
+    Maybe,
+    Tables,
+    Text,
+    Whole,
+    checked,
+    plain_array,
+    shown,
+    whole,
+)
 from simprior.errors import InputError
+from simprior.network.spec import ENCODINGS, MAX_BITS, Network
+
+
+def bit_matrix(n: int, encoding: str = "01") -> np.ndarray:
+    """All bit strings of length ``n``: row i is the binary form of i, most significant bit first.
+
+    Parameters
+    ----------
+    n : int
+        Number of bits, 1 to 16.
+    encoding : str
+        ``"01"`` gives entries 0 and 1; ``"pm1"`` maps 0 to -1.
+
+    Returns
+    -------
+    (2^n, n) float64 array; column 0 is x1.
+
+    Raises
+    ------
+    InputError
+        If ``n`` or ``encoding`` is out of range.
+    """
+    n = Integer(1, MAX_BITS, "pass for example n=7")("n", n)
+    Choice(ENCODINGS, "pass encoding='01'")("encoding", encoding)
+    index = np.arange(1 << n)[:, None]
+    bits = ((index >> np.arange(n - 1, -1, -1)) & 1).astype(np.float64)
+    return bits if encoding == "01" else 2.0 * bits - 1.0
+
+
+@checked(network=NETWORK)
+def input_matrix(network: Network) -> np.ndarray:
+    """The (m, d) float64 matrix of the inputs of ``network``, a fresh array.
+
+    Explicit inputs are returned as given; otherwise :func:`bit_matrix` of (n, encoding).
+    """
+    if network.inputs is not None:
+        return np.array(network.inputs, dtype=np.float64)
+    return bit_matrix(network.n, network.encoding)
+
+
+def check_index(train_index: Any, m: int, remedy: str) -> np.ndarray:
+    """(s,) distinct indices of inputs, 1 <= s < m, as intp; else :class:`InputError`."""
+    index = np.atleast_1d(plain_array("train_index", train_index))
+    if index.dtype.kind not in "iu" and index.size:
+        what = f"train_index={shown(train_index)}"
+        raise InputError(what, f"integers from 0 to {m - 1}", remedy)
+    if index.ndim != 1 or index.size == 0 or index.size >= m:
+        what = f"a training set of {index.size} of the {m} inputs"
+        raise InputError(what, f"1 to {m - 1} inputs", "leave at least one input outside")
+    if index.min() < 0 or index.max() >= m:
+        what = f"train_index with values from {index.min()} to {index.max()}"
+        raise InputError(what, f"integers from 0 to {m - 1}", remedy)
+    if np.unique(index).size < index.size:
+        raise InputError("train_index with repeated inputs", "each input once", "drop the repeats")
+    return index.astype(np.intp)
+
+
+_Rule = Callable[[np.ndarray, np.ndarray], Any]
+
+
+def _is_prime(index: np.ndarray) -> np.ndarray:
+    sieve = np.ones(index.size + 2, dtype=bool)
+    sieve[:2] = False
+    for p in range(2, int(sieve.size**0.5) + 1):
+        if sieve[p]:
+            sieve[p * p :: p] = False
+    return sieve[index]
+
+
+def _inner_product(x: np.ndarray) -> np.ndarray:
+    pairs = x.shape[1] // 2
+    return (x[:, 0 : 2 * pairs : 2] & x[:, 1 : 2 * pairs : 2]).sum(axis=1) % 2
+
+
+# name -> (smallest n, one-line meaning, rule on the (2^n, n) bits and the (2^n,) indices)
+_RULES: dict[str, tuple[int, str, _Rule]] = {
+    "const0": (1, "always 0", lambda x, i: np.zeros(i.size)),
+    "const1": (1, "always 1", lambda x, i: np.ones(i.size)),
+    "parity": (1, "XOR of all bits", lambda x, i: x.sum(axis=1) % 2),
+    "majority": (1, "more than n/2 ones", lambda x, i: 2 * x.sum(axis=1) > x.shape[1]),
+    "and": (1, "AND of all bits", lambda x, i: x.all(axis=1)),
+    "needle": (1, "AND of all bits", lambda x, i: x.all(axis=1)),
+    "or": (1, "OR of all bits", lambda x, i: x.any(axis=1)),
+    "and2": (2, "x1 AND x2", lambda x, i: x[:, 0] & x[:, 1]),
+    "xor2": (2, "x1 XOR x2", lambda x, i: x[:, 0] ^ x[:, 1]),
+    "mux": (3, "x2 if x1 else x3", lambda x, i: np.where(x[:, 0] == 1, x[:, 1], x[:, 2])),
+    "ip": (2, "x1x2 XOR x3x4 XOR ..., floor(n/2) pairs", lambda x, i: _inner_product(x)),
+    "prime": (1, "the index is prime", lambda x, i: _is_prime(i)),
+    "mod3": (1, "the index is divisible by 3", lambda x, i: i % 3 == 0),
+}
+
+
+@checked(n=Whole(1, 16))
+def function_names(n: int) -> list[str]:
+    """Names that :func:`named` accepts at this ``n``: the fixed ones, then ``x1`` ... ``xn``."""
+    fixed = [name for name, (smallest, _, _) in _RULES.items() if n >= smallest]
+    return fixed + [f"x{k}" for k in range(1, n + 1)]
+
+
+@checked(name=Text())
+def describe(name: str) -> str:
+    """One-line meaning of a name, e.g. ``"XOR of all bits"``."""
+    return _RULES[name][1] if name in _RULES else f"the input bit {name}"
+
+
+@checked(name=Text(), n=Whole(1, 16))
+def named(name: str, n: int) -> np.ndarray:
+    """Truth table of a named function.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`function_names` (case and surrounding blanks do not matter).
+    n : int
+        Number of bits, 1 to 16.
+
+    Returns
+    -------
+    (2^n,) uint8 array of 0/1, entry j the output on input j.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown at this ``n``; the message lists the names and the nearest ones.
+    """
+    key = name.strip().lower()
+    known = function_names(n)
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "or pass a bit string or hex 0x..."
+        shown = ", ".join([*known[: len(known) - n], f"x1..x{n}"])
+        raise InputError(f"function {name!r}", f"one of {shown} (n={n})", hint)
+    bits = bit_matrix(n).astype(np.int64)
+    if key not in _RULES:
+        return bits[:, int(key[1:]) - 1].astype(np.uint8)
+    return np.asarray(_RULES[key][2](bits, np.arange(1 << n))).astype(np.uint8)
+
 
 ORDERS = ("standard", "reversed")
 
@@ -157,7 +310,7 @@ def parse_functions(functions: Any, m: int, n: int | None = None) -> np.ndarray:
     ----------
     functions : array, str, or sequence of str / arrays
         0/1, bool or -1/+1 arrays of shape (m,) or (F, m); or texts: a bit string of length m, hex
-        starting with ``0x``, or a name of :mod:`simprior.boolean.names`.
+        starting with ``0x``, or a name of :mod:`simprior.boolean.truthtable`.
     m : int
         Number of inputs.
     n : int or None

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{name}{error.strerror or error}; check the path, the disk, and permissions")
     except Exception as error:
-        from simprior.memory import is_shortage, shortage
+        from simprior.errors import is_shortage, shortage
 
         if not is_shortage(error):
             raise
@@ -94,12 +94,12 @@ def _dispatch(arguments: list[str]) -> int:
     spec = parse(command, module.SPEC, arguments[1:])
     if spec is None:
         return 0
-    from simprior.cli.output import set_up_logging
+    from simprior.cli.options import set_up_logging
 
     set_up_logging(spec.quiet)
     if not getattr(spec, "no_verify", False):
         return int(module.run(spec))
-    from simprior.store_read import verification
+    from simprior.runs.reading import verification
 
     with verification(False):
         return int(module.run(spec))

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from simprior.checks import LEVEL
-from simprior.cli.common import Device
-from simprior.cli.gp_options import (
+from simprior.cli.options import (
     METHOD_HELP,
     DataOptions,
+    Device,
     check_device,
     kernel,
     load_data,
+    markdown,
 )
-from simprior.cli.output import markdown
-from simprior.cli.values import MaybeCount, Number
+from simprior.cli.parse import MaybeCount, Number
 from simprior.errors import InputError
 
 
@@ -46,9 +46,9 @@ def run(spec: Bound) -> int:
         raise InputError("no data", "a training set", "pass for example --data digits")
     for name in ("delta", "gamma"):  # before the work
         LEVEL(name, getattr(spec, name))
-    from simprior.gp.bounds import FORMS, marginal_likelihood_bound
-    from simprior.gp.log_prior import log_prior
-    from simprior.threads import one_thread
+    from simprior.gp.orthant import log_prior
+    from simprior.gp.posterior import FORMS, marginal_likelihood_bound
+    from simprior.runs.tasks import one_thread
 
     data = load_data(spec)
     network = spec.build_network(data.X_train)

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Reading, RunDirectory, Seeded
-from simprior.cli.output import say_unlisted
-from simprior.cli.values import Count, MaybeText, Number
+from simprior.cli.options import Reading, RunDirectory, Seeded, say_unlisted
+from simprior.cli.parse import Count, MaybeText, Number
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from simprior.analysis.compare import Comparison
-    from simprior.boolean.counts import FunctionCounts
+    from simprior.analysis.compare.comparison import Comparison
+    from simprior.boolean.sampling.counts import FunctionCounts
 
 TABLE, PAIRS, ERRORS = "compare.csv", "pairs.parquet", "errors.csv"
 _SETTINGS = "min_count bootstrap splits level seed"
@@ -55,7 +54,7 @@ SPEC = Compare
 def run(spec: Compare) -> int:
     """Load, compare, print the table, write what was asked for."""
     if spec.out is not None:
-        from simprior.store_wipe import check_occupied
+        from simprior.runs.wipe import check_occupied
 
         check_occupied(spec.out, "compare", resume=False, overwrite=spec.overwrite)
     comparison = _compare(spec)
@@ -82,7 +81,7 @@ def _shown(value: Any) -> Any:
 
 
 def _compare(spec: Compare) -> Comparison:
-    from simprior.analysis.compare import compare
+    from simprior.analysis.compare.comparison import compare
 
     a = _load(spec.a)
     b = a if spec.a.resolve() == spec.b.resolve() else _load(spec.b)
@@ -94,7 +93,7 @@ def _compare(spec: Compare) -> Comparison:
 
 
 def _load(path: Path) -> FunctionCounts:
-    from simprior.boolean.counts import FunctionCounts
+    from simprior.boolean.sampling.counts import FunctionCounts
 
     counts = FunctionCounts.load(path)
     say_unlisted(path, counts)
@@ -110,7 +109,7 @@ def _recorded(path: Path) -> dict[str, Any]:
     From its configuration, its results and ``posterior.json``, the later over the earlier. Inputs
     of an attack set were trained on and are no test inputs.
     """
-    from simprior.store import load_run
+    from simprior.runs.directory import load_run
 
     run = load_run(path)
     found: dict[str, Any] = {}
@@ -177,7 +176,7 @@ def _write(spec: Compare, comparison: Comparison) -> list[Path]:
     if spec.out is None and not spec.plot:
         return []
     from simprior.analysis.figures.compare import write_figures
-    from simprior.store import RunDir
+    from simprior.runs.directory import RunDir
 
     labels = (spec.a.name or "A", spec.b.name or "B")
     labels = (f"{labels[0]} (1)", f"{labels[1]} (2)") if comparison.split else labels

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Reading, Resumable, Seeded
-from simprior.cli.values import Count, Integer, Number, Texts
+from simprior.cli.options import Reading, Resumable, Seeded
+from simprior.cli.parse import Count, Integer, Number, Texts
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simprior.analysis.correlation.correlations import Correlations
+    from simprior.analysis.correlate.correlations import Correlations
 
 _KINDS = ("pearson", "spearman", "kendall", "partial_pearson", "partial_spearman")
 
@@ -50,10 +50,10 @@ SPEC = Correlate
 
 def run(spec: Correlate) -> int:
     """Correlate, print the coefficients, write the run directory."""
-    from simprior.analysis.correlation.correlations import correlate
-    from simprior.analysis.measure import load_measures
+    from simprior.analysis.correlate.correlations import correlate
+    from simprior.analysis.measure.table import load_measures
     from simprior.analysis.result_runs import correlate_into
-    from simprior.store_io import sha256_file
+    from simprior.runs.files import sha256_file
 
     if not spec.path.exists():
         raise InputError(f"{spec.path}", "a run directory or a table", "check the path")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 
 from simprior.cli import COMMANDS, load
-from simprior.cli.output import markdown
+from simprior.cli.options import markdown
 from simprior.cli.parse import Option, options
 
 _INTRODUCTION = """\

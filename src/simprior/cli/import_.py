@@ -9,9 +9,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import RunDirectory
-from simprior.cli.output import say_unlisted
-from simprior.cli.values import MaybeCount, Texts, choice
+from simprior.cli.options import RunDirectory, say_unlisted
+from simprior.cli.parse import MaybeCount, Texts, choice
 from simprior.errors import InputError
 
 
@@ -53,9 +52,9 @@ def run(spec: Import) -> int:
     """Read, count, save, print the totals."""
     if spec.out is None:
         raise InputError("out=none", "a run directory", "pass for example --out results/old")
-    from simprior.boolean.counts import FunctionCounts
     from simprior.boolean.import_files import read_functions
-    from simprior.store_wipe import check_occupied
+    from simprior.boolean.sampling.counts import FunctionCounts
+    from simprior.runs.wipe import check_occupied
 
     check_occupied(spec.out, "import", resume=False, overwrite=spec.overwrite)
     options = spec.chosen("n m columns samples")

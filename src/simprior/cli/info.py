@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Output
-from simprior.cli.output import key_values
+from simprior.cli.options import Output, key_values
 
 if TYPE_CHECKING:
-    from simprior.store import RunInfo
+    from simprior.runs.directory import RunInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ SPEC = Info
 def run(spec: Info) -> int:
     """Print the manifest and the verdict."""
     from simprior.errors import StoreError
-    from simprior.store import load_run
+    from simprior.runs.directory import load_run
 
     info = load_run(spec.path)
     problems = info.verify()

@@ -8,24 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.common import Reading, RunOptions, frame_text
-from simprior.cli.gp_options import (
+from simprior.cli.options import (
     METHOD_HELP,
     DataOptions,
+    Reading,
+    RunOptions,
     check_device,
     check_no_data,
     data_config,
+    frame_text,
     kernel,
     load_data,
     prior_config,
 )
-from simprior.cli.values import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts
+from simprior.cli.parse import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simprior.gp.table import Request
+    from simprior.gp.orthant import Request
 
 SHOWN = """name method logp log10 stderr ess pareto_k reliable seconds
 rank count p p_low p_high""".split()
@@ -77,8 +79,8 @@ def run(spec: LogP) -> int:
 
 
 def _table(spec: LogP) -> pd.DataFrame:
-    from simprior.engine import progress_bar
-    from simprior.gp.table import log_prior_table
+    from simprior.gp.orthant import log_prior_table
+    from simprior.runs.tasks import progress_bar
 
     request, config, read = _request(spec)
     total = len(request.tables) * len(request.methods)
@@ -90,7 +92,7 @@ def _table(spec: LogP) -> pd.DataFrame:
 def _request(spec: LogP) -> tuple[Request, dict[str, Any], dict[str, Any]]:
     """What to compute, the configuration that determines it, and what data was read."""
     from simprior.boolean.truthtable import parse_functions
-    from simprior.gp.table import Request
+    from simprior.gp.orthant import Request
 
     options = _estimator_options(spec)
     common: dict[str, Any] = {"methods": spec.method or (), "seed": spec.seed}
@@ -119,9 +121,9 @@ def _from_run(
 ) -> tuple[Request, dict[str, Any]]:
     import numpy as np
 
-    from simprior.boolean.counts import FunctionCounts
-    from simprior.gp.table import Request
-    from simprior.network import Network
+    from simprior.boolean.sampling.counts import FunctionCounts
+    from simprior.gp.orthant import Request
+    from simprior.network.spec import Network
 
     assert spec.from_ is not None
     counts = FunctionCounts.load(spec.from_, top=spec.top)
@@ -177,7 +179,7 @@ def warn_unreliable(frame: pd.DataFrame) -> None:
 
 
 def _show(frame: pd.DataFrame, spec: LogP) -> None:
-    from simprior.gp.table import summarise
+    from simprior.gp.orthant import summarise
 
     totals = summarise({str(name): frame[name].to_numpy() for name in frame})
     part = frame[[name for name in SHOWN if name in frame]].head(spec.show).copy()

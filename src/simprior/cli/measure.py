@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.analysis.measure_names import GROUPS
-from simprior.cli.common import Reading, RunOptions
-from simprior.cli.output import markdown, print_json, set_up_logging
-from simprior.cli.values import (
-    Count,
-    MaybeCount,
-    MaybeNumber,
-    MaybePath,
-    MaybeText,
-    Number,
-    Numbers,
-)
+from simprior.analysis.measure.registry import GROUPS
+from simprior.cli.options import Reading, RunOptions, markdown, print_json, set_up_logging
+from simprior.cli.parse import Count, MaybeCount, MaybeNumber, MaybePath, MaybeText, Number, Numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,8 +71,8 @@ SPEC = Measure
 def run(spec: Measure) -> int:
     """Measure, print a summary of every column."""
     set_up_logging(spec.quiet)
-    from simprior.analysis.measure import measure_runs
-    from simprior.analysis.rescaling import measure_columns
+    from simprior.analysis.errors_stats import measure_columns
+    from simprior.analysis.measure.table import measure_runs
 
     frame = measure_runs(
         spec.path,
@@ -120,7 +111,7 @@ def run(spec: Measure) -> int:
 
 def spread(values: np.ndarray) -> float:
     """Standard deviation; 0 of values that differ by rounding only, nan of fewer than two."""
-    from simprior.estimate import sample_sd
+    from simprior.numerics.estimate import sample_sd
 
     return float(sample_sd(values)) if len(values) > 1 else float("nan")
 
@@ -131,7 +122,7 @@ def summary(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from simprior.analysis.measure_names import MEASURES
+    from simprior.analysis.measure.registry import MEASURES
 
     rows = []
     for name in [c for c in ("test_error",) if c in frame] + names:

@@ -8,9 +8,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Reading
-from simprior.cli.output import print_json, set_up_logging
-from simprior.cli.values import MaybePath
+from simprior.cli.options import Reading, print_json, set_up_logging
+from simprior.cli.parse import MaybePath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ SPEC = Plot
 def run(spec: Plot) -> int:
     """Draw, and print the paths of the files."""
     set_up_logging(spec.quiet)
-    from simprior.analysis.plots import plot_run
+    from simprior.analysis.figures.run_figures import plot_run
 
     paths = [str(path) for path in plot_run(spec.path, out=spec.out)]
     if spec.json:

@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.common import Device, Resumable, Seeded, Workers
-from simprior.cli.gp_options import PriorOptions, check_device, kernel, prior_config
-from simprior.cli.values import Count, MaybeCount, MaybeText, Number, choice
+from simprior.cli.options import (
+    Device,
+    PriorOptions,
+    Resumable,
+    Seeded,
+    Workers,
+    check_device,
+    kernel,
+    prior_config,
+)
+from simprior.cli.parse import Count, MaybeCount, MaybeText, Number, choice
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from simprior.boolean.counts import FunctionCounts
-    from simprior.network import Network
-    from simprior.store import RunDir
+    from simprior.boolean.sampling.counts import FunctionCounts
+    from simprior.network.spec import Network
+    from simprior.runs.directory import RunDir
 
 _GP = {"gp": "exact", "ep": "ep"}
 _FLAGS = {
@@ -83,9 +91,9 @@ def run(spec: Posterior) -> int:
 
 
 def _counts(spec: Posterior) -> FunctionCounts:
-    from simprior.boolean.posterior_store import stored_posterior
+    from simprior.boolean.sampling.chains import stored_posterior
     from simprior.boolean.truthtable import parse_functions
-    from simprior.engine import progress_bar
+    from simprior.runs.tasks import progress_bar
     from simprior.training.targets import draw_training_set
 
     network = spec.build_network()
@@ -137,7 +145,7 @@ def _draw(
         n, method = (0 if network.inputs is not None else None), _GP[spec.method]
         K, labels = kernel(network), target[index]
         return sample_posterior(K, index, labels, spec.samples, spec.seed, method, n=n, **run)
-    from simprior.training import mcmc
+    from simprior.training import posterior as mcmc
 
     function = getattr(mcmc, f"{spec.method}_posterior")
     options = method_options(spec) | run

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Reading
+from simprior.cli.options import Reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ SPEC = Report
 
 def run(spec: Report) -> int:
     """Build the page, print its path."""
-    from simprior.analysis.report import write_report
+    from simprior.analysis.report.run_report import write_report
 
     file = str(write_report(spec.path))
     spec.print_result({"report": file}, file)

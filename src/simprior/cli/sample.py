@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.common import RunOptions
-from simprior.cli.network_options import NetworkOptions
-from simprior.cli.values import (
+from simprior.cli.options import NetworkOptions, RunOptions
+from simprior.cli.parse import (
     AutoCount,
     Count,
     Fraction,
@@ -67,8 +66,8 @@ SPEC = Sample
 def run(spec: Sample) -> int:
     """Sample, print the most frequent functions and the totals of the run."""
     model = build_model(spec)
-    from simprior.boolean.sampling import sample
-    from simprior.engine import progress_bar
+    from simprior.boolean.sampling.sample import sample
+    from simprior.runs.tasks import progress_bar
 
     with progress_bar(spec.samples, "net", quiet=spec.quiet) as progress:
         counts = sample(model, progress=progress, **sampling_options(spec))
@@ -80,15 +79,15 @@ def run(spec: Sample) -> int:
 
 
 def sampling_options(spec: Sample) -> dict[str, Any]:
-    """Keywords of ``simprior.boolean.sampling.sample`` for these flags."""
+    """Keywords of ``simprior.boolean.sampling.sample.sample`` for these flags."""
     own = spec.chosen("samples seed heads device pool dtype watch keep memory")
     return own | spec.run_options()
 
 
 def build_model(spec: Sample) -> Any:
-    """The :class:`~simprior.network.Network` or ``RandomDNF`` that the flags describe."""
+    """The :class:`~simprior.network.spec.Network` or ``RandomDNF`` that the flags describe."""
     if spec.model == "dnf":
-        from simprior.boolean.dnf import RandomDNF
+        from simprior.boolean.sampling.dnf import RandomDNF
 
         return RandomDNF(n=spec.n, alpha=spec.alpha)
     return spec.build_network()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Reading, RunOptions
-from simprior.cli.values import (
+from simprior.cli.options import Reading, RunOptions
+from simprior.cli.parse import (
     Count,
     Integer,
     MaybePath,
@@ -26,7 +26,7 @@ from simprior.cli.values import (
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
-    from simprior.analysis.hamming.records import SensitivitySettings
+    from simprior.analysis.strings.records import SensitivitySettings
 
 _SHOWN = """n networks distance distance_stderr certified bias ratio asymptote gp_distance_low
 exact_distance flips flips_stderr gp_flips gp_flips_stderr exact_flips unchanged""".split()
@@ -102,7 +102,7 @@ def run(spec: Sensitivity) -> int:
     if spec.path is not None:
         return _run_trained(spec)
     from simprior.analysis.result_runs import sensitivity
-    from simprior.engine import progress_bar
+    from simprior.runs.tasks import progress_bar
 
     study = build_study(spec)
     with progress_bar(spec.networks * len(study.n), "net", quiet=spec.quiet) as progress:
@@ -120,9 +120,9 @@ def run(spec: Sensitivity) -> int:
 
 def build_study(spec: Sensitivity) -> SensitivitySettings:
     """The study that the flags describe. Raises :class:`InputError`."""
-    from simprior.analysis.hamming.nearest import Search
-    from simprior.analysis.hamming.records import SensitivitySettings
-    from simprior.network import Network
+    from simprior.analysis.strings.records import SensitivitySettings
+    from simprior.analysis.strings.search import Search
+    from simprior.network.spec import Network
 
     law = spec.chosen("hidden activation sigma_w sigma_b encoding weight_dist")
     settings = spec.chosen("n classifier networks strings paths gp_draws seed")
@@ -136,9 +136,9 @@ def command_line() -> str:
 
 
 def _run_trained(spec: Sensitivity) -> int:
-    from simprior.analysis.hamming.trained import means, trained_sensitivity
     from simprior.analysis.result_runs import save_trained
-    from simprior.store_wipe import check_occupied
+    from simprior.analysis.strings.records import means, trained_sensitivity
+    from simprior.runs.wipe import check_occupied
 
     assert spec.path is not None
     for name, default in (("n", SIZES), ("hidden", HIDDEN), ("classifier", "network")):
@@ -161,7 +161,7 @@ def _run_trained(spec: Sensitivity) -> int:
 
 def with_errors(summary: dict[str, Any]) -> dict[str, Any]:
     """The summary for a terminal: each mean with its standard error, rounded to it."""
-    from simprior.analysis.text.digits import decimals_of, fixed
+    from simprior.analysis.text.numbers import decimals_of, fixed
 
     out: dict[str, Any] = {}
     for name, value in summary.items():

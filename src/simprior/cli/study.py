@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import ComputeOptions
-from simprior.cli.output import markdown
-from simprior.cli.values import MaybePath, MaybeText, Texts
+from simprior.cli.options import ComputeOptions, markdown
+from simprior.cli.parse import MaybePath, MaybeText, Texts
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
-    from simprior.analysis.study import Recipe
-    from simprior.analysis.study_run import Step
+    from simprior.analysis.study.recipe import Recipe
+    from simprior.analysis.study.run import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +40,8 @@ SPEC = StudyCommand
 
 def run(spec: StudyCommand) -> int:
     """Plan or run; print what is or was done with each stage."""
-    from simprior.analysis.study import read_recipe
-    from simprior.analysis.study_run import plan
+    from simprior.analysis.study.recipe import read_recipe
+    from simprior.analysis.study.run import plan
 
     if spec.out is None:
         raise InputError("no --out", "a directory for the study", "pass --out results/study")
@@ -64,7 +63,7 @@ def run(spec: StudyCommand) -> int:
 
 
 def _run(recipe: Recipe, spec: StudyCommand) -> list[Step]:
-    from simprior.analysis.study_run import Options, run_study
+    from simprior.analysis.study.run import Options, run_study
 
     chosen = spec.chosen("device executor executor_options quiet")
     options = Options(workers=spec.worker_count(), **chosen)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import RunOptions
-from simprior.cli.values import MaybePath
+from simprior.cli.options import RunOptions
+from simprior.cli.parse import MaybePath
 from simprior.errors import InputError
 
 
@@ -29,8 +29,7 @@ SPEC = Sweep
 
 def run(spec: Sweep) -> int:
     """Train every cell, print and write the table."""
-    from simprior.training.sweep import read_grid
-    from simprior.training.sweep_run import run_sweep
+    from simprior.training.sweep import read_grid, run_sweep
 
     if spec.out is None:
         raise InputError("no --out", "a directory for the cells", "pass --out results/sweep")

@@ -11,9 +11,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.common import Reading
-from simprior.cli.output import say_unlisted, set_up_logging
-from simprior.cli.values import MaybeCount, MaybePath, MaybeText, Texts, choice
+from simprior.cli.options import Reading, say_unlisted, set_up_logging
+from simprior.cli.parse import MaybeCount, MaybePath, MaybeText, Texts, choice
 from simprior.errors import InputError, StoreError
 
 LABEL = "tab:functions"
@@ -56,12 +55,12 @@ SPEC = Table
 def run(spec: Table) -> int:
     """Load the counts, choose columns, print or write the table."""
     set_up_logging(spec.quiet)
-    from simprior.analysis.paper_tables import function_table, functions_caption
     from simprior.analysis.run_tables import has_functions
+    from simprior.analysis.study.paper_tables import function_table, functions_caption
     from simprior.analysis.text import tables
-    from simprior.analysis.text.latex import check_label
-    from simprior.boolean.counts import FunctionCounts
-    from simprior.boolean.results import load_result
+    from simprior.analysis.text.tables import check_label
+    from simprior.boolean.sampling.counts import FunctionCounts
+    from simprior.boolean.sampling.watch import load_result
 
     form = "json" if spec.json else spec.format
     if form == "parquet" and spec.out is None:
@@ -105,10 +104,10 @@ def _say_cut(shown: int, total: int) -> None:
 
 def _other(spec: Table, form: str) -> int:
     """Print or write a table that is not one of functions."""
-    from simprior.analysis import paper_tables
-    from simprior.analysis.frames import table_file
     from simprior.analysis.run_tables import for_paper, run_table
-    from simprior.analysis.text.latex import safe_label
+    from simprior.analysis.study import paper_tables
+    from simprior.analysis.table_files import table_file
+    from simprior.analysis.text.tables import safe_label
 
     if spec.file is None:
         _check_whole(spec.path)
@@ -135,7 +134,7 @@ def _other(spec: Table, form: str) -> int:
 
 def _check_whole(path: Path) -> None:
     """Refuse the main table of a run that is not done: it may be another one until then."""
-    from simprior.store import load_run
+    from simprior.runs.directory import load_run
 
     run = load_run(path)
     if run.status != "complete" and run.command != "study":  # a study may be read by stages

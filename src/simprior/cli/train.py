@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.common import RunOptions, frame_text
-from simprior.cli.network_options import NetworkOptions, TrainingOptions
-from simprior.cli.values import Count
+from simprior.cli.options import NetworkOptions, RunOptions, TrainingOptions, frame_text
+from simprior.cli.parse import Count
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simprior.store import RunDir
+    from simprior.runs.directory import RunDir
     from simprior.training.records import TrainResult
 
 TRAJECTORY_LOGP = "tables/trajectories-logp.parquet"
@@ -41,7 +40,7 @@ SPEC = Train
 
 def run(spec: Train) -> int:
     """Train, print the commonest functions and the totals of the run."""
-    from simprior.engine import progress_bar
+    from simprior.runs.tasks import progress_bar
 
     if spec.record_logp:
         check_logp(spec)
@@ -66,8 +65,8 @@ def run(spec: Train) -> int:
 
 def trained(spec: Train, progress: Any = None, complement: Any = None) -> TrainResult:
     """What the library returns for these flags."""
-    from simprior.training.ensemble import train
     from simprior.training.settings import TRAINING
+    from simprior.training.train import train
 
     settings = spec.chosen(" ".join(TRAINING))
     hooks = {"progress": progress, "complement": complement}
@@ -84,10 +83,10 @@ def check_logp(spec: Train) -> None:
     """
     import numpy as np
 
-    from simprior.analysis.prior_measures import Prior
+    from simprior.analysis.measure.prior import Prior
     from simprior.boolean.truthtable import n_words
     from simprior.errors import InputError
-    from simprior.training.losses import threshold
+    from simprior.network.losses import threshold
 
     if not spec.record:
         what = "record_logp without steps"
@@ -104,7 +103,7 @@ def check_logp(spec: Train) -> None:
 
 def logp_table(result: TrainResult, spec: Train) -> pd.DataFrame:
     """The trajectories with ln P(f) of every recorded function."""
-    from simprior.analysis.prior_measures import with_log_p
+    from simprior.analysis.measure.prior import with_log_p
     from simprior.errors import InputError
 
     if not spec.record or "network" not in result.config:
@@ -125,7 +124,7 @@ def show_logp(frame: pd.DataFrame, spec: Train) -> None:
 
 def keep_logp(frame: pd.DataFrame, store: RunDir) -> None:
     """Write the table into the run directory, unless it is there already."""
-    from simprior.store import write_table
+    from simprior.runs.directory import write_table
 
     if store.has_file(TRAJECTORY_LOGP):
         return

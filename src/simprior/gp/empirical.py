@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.activations import has_gradient
-from simprior.callables import differentiable, tensor_function
 from simprior.checks import Array, Integer, Maybe, Whole, checked, shown
 from simprior.errors import InputError, NumericalError
-from simprior.estimate import share_stderr
-from simprior.network import Network
-from simprior.rng import check_seed, derive
+from simprior.network.activations import has_gradient
+from simprior.network.callables import differentiable, tensor_function
+from simprior.network.spec import Network
+from simprior.numerics.estimate import share_stderr
+from simprior.numerics.random import check_seed, derive
 
 if TYPE_CHECKING:
     import torch

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from simprior import rng
-from simprior.callables import array_function
 from simprior.checks import NETWORK, checked
 from simprior.errors import InputError
-from simprior.estimate import LogProb, share_stderr
+from simprior.gp.covariance import Factor
 from simprior.gp.event import Event, check_draws, make_event
-from simprior.gp.linalg import Factor
 from simprior.gp.tilted import tilted
-from simprior.gp.weights import K_LIMIT, summarise
-from simprior.network import Network
+from simprior.gp.twist import K_LIMIT, summarise
+from simprior.network.callables import array_function
+from simprior.network.spec import Network
+from simprior.numerics import random as rng
+from simprior.numerics.estimate import LogProb, share_stderr
 
 MAX_SPREAD = 2.0
 ROUNDING = 1e-12  # spread in nats that is none
@@ -48,7 +48,7 @@ def conditional_log_prior(
     network : Network
         At least one hidden layer; Gaussian weights (the last layer must be Gaussian).
     functions : array, str or sequence
-        As in :func:`simprior.gp.log_prior.log_prior`.
+        As in :func:`simprior.gp.orthant.log_prior`.
     draws : int
         Random hidden layers, the same for all functions.
     inner_draws : int
@@ -68,8 +68,7 @@ def conditional_log_prior(
     InputError
         No hidden layer, or uniform weights.
     """
-    from simprior.boolean.inputs import input_matrix
-    from simprior.boolean.truthtable import parse_functions
+    from simprior.boolean.truthtable import input_matrix, parse_functions
 
     began = perf_counter()
     check_draws(draws)
@@ -155,8 +154,8 @@ def _combine(logs: np.ndarray, seconds: float) -> LogProb:
 def _unmet(value: float, draws: int) -> float:
     """Standard error of ln P where all hidden layers gave the same P: others may not have been met.
 
-    A share of about 1 / draws of them (:func:`simprior.estimate.share_stderr`), with P(f | hidden)
-    between 0 and 1.
+    A share of about 1 / draws of them (:func:`simprior.numerics.estimate.share_stderr`), with P(f |
+    hidden) between 0 and 1.
     """
     away = max(1.0, math.expm1(min(-value, 700.0)))
     return away * float(share_stderr(0.0, draws))

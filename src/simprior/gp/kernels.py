@@ -20,12 +20,19 @@ from typing import Literal, overload
 
 import numpy as np
 
-from simprior.activations import ACTIVATIONS, entry_of, has_gradient
 from simprior.checks import NETWORK, Number, Switch, checked, real_array
 from simprior.errors import InputError, NumericalError
-from simprior.gp.activations import LayerMap, dual_of, layer_map, sine_of, slope_of
-from simprior.gp.angles import field_angles, input_sines
-from simprior.network import Network
+from simprior.gp.duals import (
+    LayerMap,
+    dual_of,
+    field_angles,
+    input_sines,
+    layer_map,
+    sine_of,
+    slope_of,
+)
+from simprior.network.activations import ACTIVATIONS, entry_of, has_gradient
+from simprior.network.spec import Network
 
 BLOCK = 1 << 16
 RTOL = 1e-10
@@ -168,7 +175,7 @@ def _recursion(
     """(K_L, Theta_L) over distinct inputs, symmetric; Theta is K where ``slope`` is None.
 
     ``angles``: the maps of the layers need the angles between fields, see
-    :mod:`simprior.gp.angles`.
+    :mod:`simprior.gp.duals`.
     """
     sw, sb = network.sigma_ws, network.sigma_bs
     gram = _gram(inputs)

@@ -17,8 +17,8 @@ import numba
 import numpy as np
 
 from simprior.errors import InputError
-from simprior.estimate import LogProb, share_stderr
 from simprior.gp.event import Event, check_draws, feasible, impossible
+from simprior.numerics.estimate import LogProb, share_stderr
 
 MAX_LEVELS = 1000
 TWO_PI = 2.0 * math.pi

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
 from simprior.errors import InputError, NumericalError
-from simprior.estimate import LogProb, sample_sd
 from simprior.gp.event import Event, check_draws
+from simprior.numerics.estimate import LogProb, sample_sd
 
 MAX_STEPS = 200
 CHUNK = 4096

@@ -1,9 +1,16 @@
 """The Bayesian posterior over functions, P_B(f|S) = P(f)/P(C(S)) if f agrees with S, else 0.
 
 The likelihood is a step: S says sign z_S = labels, without noise. :func:`sample_posterior` draws
-z_S from the truncated Gaussian exactly (:mod:`simprior.gp.chain`), then the other inputs from the
-Gaussian conditional on z_S, and counts the functions. :func:`log_posterior` gives ln P_B(f|S) of
-any given function.
+z_S from the truncated Gaussian exactly (:mod:`simprior.gp.conditional`), then the other inputs from
+the Gaussian conditional on z_S, and counts the functions. :func:`log_posterior` gives ln P_B(f|S)
+of any given function.
+
+Marginal-likelihood PAC-Bayes bounds on the generalisation error, with the error of ln P(C(S)).
+
+Realisable case: the training error is 0 on a sample S of m inputs drawn independently. P(C(S)) is
+the prior probability of the functions that agree with S, so ln P(C(S)) of
+:func:`simprior.gp.orthant.log_prior` on the training inputs is all that is needed. A sharper
+ln P(C(S)) is a sharper bound; its standard error goes through to the bound.
 """
 
 from __future__ import annotations
@@ -12,12 +19,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from simprior import rng
-from simprior.boolean.blocks import (
+from simprior.boolean.sampling.chains import (
     Clock,
     Piece,
     check_rows,
@@ -25,22 +32,19 @@ from simprior.boolean.blocks import (
     restore_generator,
     run_chains,
 )
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.inputs import check_index
-from simprior.boolean.merge import Merger, Profile
-from simprior.boolean.prepare import check_samples
-from simprior.boolean.rows import Counter, Rows, Tally, count_words
-from simprior.boolean.truthtable import n_words, pack, parse_functions
-from simprior.checks import Choice, Maybe, Text, Updates, Whole, checked
-from simprior.engine import Progress
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.prepare import check_samples
+from simprior.boolean.sampling.rows import Counter, Merger, Profile, Rows, Tally, count_words
+from simprior.boolean.truthtable import check_index, n_words, pack, parse_functions
+from simprior.checks import LEVEL, Choice, Maybe, Number, Text, Updates, Whole, checked
 from simprior.errors import InputError
-from simprior.estimate import LogProb, clopper_pearson
-from simprior.gp.chain import Chain
-from simprior.gp.conditional import Conditioned, condition, impossible, normals
-from simprior.gp.degenerate import check_symmetric
-from simprior.gp.log_prior import log_prior
-from simprior.store import RunDir
-from simprior.threads import one_thread
+from simprior.gp.conditional import Chain, Conditioned, condition, impossible, normals
+from simprior.gp.covariance import check_symmetric
+from simprior.gp.orthant import log_prior
+from simprior.numerics import random as rng
+from simprior.numerics.estimate import LogProb, clopper_pearson
+from simprior.runs.directory import RunDir
+from simprior.runs.tasks import Progress, one_thread
 
 METHODS = ("exact", "ep")
 _BATCH = 128  # draws a batch of the chain
@@ -92,7 +96,7 @@ def sample_posterior(
     n : int, optional
         Number of bits if the inputs are all bit strings (log2(m) if m is a power of 2).
     workers, progress
-        See :func:`simprior.engine.run_tasks`.
+        See :func:`simprior.runs.tasks.run_tasks`.
     store : RunDir, optional
         Where draws are kept, and found again (``boolean.blocks``).
 
@@ -165,7 +169,7 @@ def log_posterior(
     Parameters
     ----------
     functions, K, method, n, seed, options
-        As in :func:`simprior.gp.log_prior.log_prior`.
+        As in :func:`simprior.gp.orthant.log_prior`.
     train_index, labels
         As in :func:`sample_posterior`.
 
@@ -279,3 +283,114 @@ def _table(
         dispersion=float(np.average([t.dispersion for t in tallies], weights=weights)),
         info={"posterior": info},
     )  # fmt: skip
+
+
+FORMS = ("gibbs", "single")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Upper bound ``error`` on the probability of error, and what it was computed from.
+
+    ``low`` and ``high`` are the bound at the ends of the interval of ln P(C(S)) at ``level`` (a
+    larger ln P(C(S)) is a smaller bound); they are equal to ``error`` for an exact value and NaN
+    if the error of ln P(C(S)) is unknown. ``exponent`` is the right-hand side, -ln(1 - error).
+    """
+
+    error: float
+    low: float
+    high: float
+    exponent: float
+    form: str
+    m: int
+    delta: float
+    gamma: float | None
+    log_evidence: float
+    log_evidence_stderr: float
+    level: float
+
+    @property
+    def confidence(self) -> float:
+        """Probability with which the bound holds (over S, and over f for the single form)."""
+        return (1.0 - self.delta) * (1.0 - (self.gamma or 0.0))
+
+
+@checked(m=Whole(2), form=Text(), delta=LEVEL, gamma=Maybe(LEVEL), level=LEVEL)
+def marginal_likelihood_bound(
+    log_evidence: float | LogProb,
+    m: int,
+    delta: float = 0.01,
+    *,
+    form: str = "gibbs",
+    gamma: float | None = None,
+    level: float = 0.95,
+) -> Bound:
+    """PAC-Bayes bound from the marginal likelihood P(C(S)).
+
+    ``form="gibbs"`` (Valle-Perez, Camargo & Louis 2019, section 4, after McAllester 1998 and
+    Langford & Seeger 2001): with probability 1 - delta over S, the error averaged over the Bayesian
+    posterior is at most eps,
+
+        -ln(1 - eps) = (ln 1/P(C(S)) + ln(2m/delta)) / (m - 1).
+
+    ``form="single"`` (Valle-Perez & Louis 2020, the marginal-likelihood PAC-Bayes bound): with
+    probability 1 - delta over S, and 1 - gamma over ONE function f drawn from the posterior, the
+    error of f is at most eps,
+
+        -ln(1 - eps) = (ln 1/P(C(S)) + ln m + ln 1/delta + ln 1/gamma) / (m - 1).
+
+    Parameters
+    ----------
+    log_evidence : float or LogProb
+        ln P(C(S)) in nats, <= 0.
+    m : int
+        Size of the training set, >= 2.
+    delta, gamma : float
+        In (0, 1); ``gamma`` only for the single form (default: delta).
+    level : float
+        Of the interval of the bound that follows from the standard error of ln P(C(S)).
+
+    Raises
+    ------
+    InputError
+        A parameter is out of range; the labels have probability 0.
+    """
+    value, stderr = _evidence(log_evidence)
+    _check(m, delta, gamma, form, level)
+    if form == "single":
+        gamma = delta if gamma is None else gamma
+        penalty = math.log(m) - math.log(delta) - math.log(gamma)
+    else:
+        penalty = math.log(2.0 * m / delta)
+    exponent = (penalty - value) / (m - 1.0)
+    shift = NormalDist().inv_cdf(0.5 + 0.5 * level) * stderr / (m - 1.0)
+    low, high = _error(max(exponent - shift, 0.0)), _error(exponent + shift)
+    return Bound(_error(exponent), low, high, exponent, form, m, delta, gamma, value, stderr, level)
+
+
+def _error(exponent: float) -> float:
+    return -math.expm1(-exponent)
+
+
+def _evidence(log_evidence: float | LogProb) -> tuple[float, float]:
+    if isinstance(log_evidence, LogProb):
+        value, stderr = log_evidence.value, log_evidence.stderr
+    else:
+        value, stderr = float(Number(finite=False)("log_evidence", log_evidence)), 0.0
+    slack = 5.0 * stderr if math.isfinite(stderr) else 0.1
+    if not -math.inf < value <= slack:
+        raise InputError(
+            f"log_evidence={value:g}", "a finite log-probability (<= 0)",
+            "the bounds need labels that the prior can give, and natural logarithms",
+        )  # fmt: skip
+    return min(value, 0.0), stderr
+
+
+def _check(m: int, delta: float, gamma: float | None, form: str, level: float) -> None:
+    Choice(FORMS, "pass form='gibbs'")("form", form)
+    Whole(2, remedy="pass the size of the training set", expected="an integer >= 2")("m", m)
+    given = {"delta": delta, "level": level} | ({} if gamma is None else {"gamma": gamma})
+    for name, number in given.items():
+        Number(0, 1, open=True, remedy="pass 0.01")(name, number)
+    if gamma is not None and form == "gibbs":
+        raise InputError(f"gamma={gamma!r}", "no gamma for the gibbs form", "pass form='single'")

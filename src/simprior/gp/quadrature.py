@@ -22,10 +22,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from simprior.callables import array_function, array_slope
 from simprior.errors import InputError, NumericalError
-from simprior.gp.activations import Angles, BlockMap, LayerMap, angle, correlation
-from simprior.network import Network
+from simprior.gp.duals import Angles, BlockMap, LayerMap, angle, correlation
+from simprior.network.callables import array_function, array_slope
+from simprior.network.spec import Network
 
 Scalar = Callable[[np.ndarray], np.ndarray]
 Run = Callable[[LayerMap, LayerMap | None, bool], tuple[np.ndarray, np.ndarray]]

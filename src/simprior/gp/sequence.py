@@ -18,7 +18,7 @@ import math
 import numba
 import numpy as np
 
-from simprior.gp._normal import (
+from simprior.gp.normal import (
     OPTIONS,
     TAIL,
     exp_negative,

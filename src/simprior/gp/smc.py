@@ -20,11 +20,11 @@ from time import perf_counter
 import numpy as np
 
 from simprior.errors import NumericalError
-from simprior.estimate import LogProb
 from simprior.gp.event import Event, Infeasible, check_draws, impossible
 from simprior.gp.sequence import BLOCK, Draws
 from simprior.gp.tilted import KAPPA, prepare
 from simprior.gp.twist import Twist
+from simprior.numerics.estimate import LogProb
 
 REPLICATES = 16
 

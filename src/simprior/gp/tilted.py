@@ -22,14 +22,12 @@ import numpy as np
 
 from simprior.checks import Array, checked
 from simprior.errors import InputError, NumericalError
-from simprior.estimate import LogProb
-from simprior.gp.degenerate import check_symmetric
+from simprior.gp.covariance import check_symmetric, factor
 from simprior.gp.ep import Sites, fit_sites
 from simprior.gp.event import Event, Infeasible, check_draws, feasible, impossible, make_event
-from simprior.gp.linalg import factor
 from simprior.gp.sequence import Draws
-from simprior.gp.twist import Twist, make_twist
-from simprior.gp.weights import K_LIMIT, Summary, summarise
+from simprior.gp.twist import K_LIMIT, Summary, Twist, make_twist, summarise
+from simprior.numerics.estimate import LogProb
 
 KAPPA = (1.0, 0.6, 0.3)
 COMMON = -5.0  # EP value in nats above which untilted draws (kappa = 0) join the mixture

@@ -29,10 +29,9 @@ from typing import Any
 import numpy as np
 
 from simprior.checks import Choice
-from simprior.delimited import short, unreadable
 from simprior.errors import InputError
-from simprior.training.images import read_idx, read_images
-from simprior.training.labels import classify
+from simprior.runs.delimited import short, unreadable
+from simprior.training.images import classify, read_idx, read_images
 from simprior.training.table_files import SUFFIXES, Columns, read_table, table_suffix
 
 __all__ = ["MISSING", "Examples", "is_file", "load_file", "read_data", "read_idx", "unsaid"]

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.complexity import lz76_packed, ones_packed
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.counts_check import inputs_of
-from simprior.boolean.rows import key_columns, words_from_columns, write_rows
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.rows import inputs_of, key_columns, words_from_columns, write_rows
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import StoreError
-from simprior.estimate import clopper_pearson, mean_stderr, sample_sd
-from simprior.store import RunDir, RunInfo, load_run, write_table
-from simprior.store_read import damaged, verification
-from simprior.store_schema import whole_in
+from simprior.numerics.estimate import clopper_pearson, mean_stderr, sample_sd
+from simprior.runs.directory import RunDir, RunInfo, load_run, write_table
+from simprior.runs.files import whole_in
+from simprior.runs.reading import damaged, verification
 
 if TYPE_CHECKING:
     import pandas as pd

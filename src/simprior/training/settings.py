@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from simprior.checks import unknown
-from simprior.delimited import read_matrix
 from simprior.errors import InputError
-from simprior.rng import derive
+from simprior.numerics.random import derive
+from simprior.runs.delimited import read_matrix
 
 if TYPE_CHECKING:
-    from simprior.network import Network
+    from simprior.network.spec import Network
 
 LOG_STEPS = (0, *(1 << k for k in range(24)))
 """The steps that ``record = "log"`` means: 0 and the powers of 2."""
@@ -204,7 +204,7 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
 
     Raises :class:`InputError` for an unknown name or a value of the wrong form.
     """
-    from simprior.network import Network
+    from simprior.network.spec import Network
 
     values: dict[str, Any] = {"runs": TrainSettings.runs}
     for key, value in cell.items():
@@ -239,8 +239,8 @@ def _own_seed(values: Mapping[str, Any], seed: int) -> int:
 def files_read(values: Any) -> dict[str, str]:
     """{path: SHA-256} of every file or run that settings name as ``data``, ``inputs``,
     ``prior_from``, at any depth; of a run directory, the hash of its manifest."""
-    from simprior.store_io import sha256_file
-    from simprior.store_manifest import MANIFEST
+    from simprior.runs.files import sha256_file
+    from simprior.runs.manifest import MANIFEST
 
     found: dict[str, str] = {}
     if isinstance(values, Mapping):

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.checks import SHOWN, unknown
-from simprior.delimited import (
+from simprior.errors import InputError
+from simprior.runs.delimited import (
     Records,
     check_names,
     is_number,
@@ -29,9 +30,8 @@ from simprior.delimited import (
     short,
     unreadable,
 )
-from simprior.errors import InputError
 from simprior.training.arff import Attribute, read_arff
-from simprior.training.labels import as_text, is_missing
+from simprior.training.images import as_text, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from simprior import rng
 from simprior.boolean.complexity import lz76_packed
-from simprior.boolean.inputs import input_matrix
-from simprior.boolean.truthtable import pack, parse_functions, to_hex
+from simprior.boolean.truthtable import input_matrix, pack, parse_functions, to_hex
 from simprior.checks import NETWORK, Maybe, Number, Text, Whole, checked, plain_array, shown, whole
 from simprior.errors import InputError
-from simprior.network import Network
-from simprior.training.datasets import SOURCES, corrupt_labels, split_dataset
-from simprior.training.overlap import find_overlap
+from simprior.network.spec import Network
+from simprior.numerics import random as rng
+from simprior.training.data import SOURCES, corrupt_labels, split_dataset
+from simprior.training.images import find_overlap
 
 _DRAWN = re.compile(r"(random|lz)(?::([0-9.eE+-]+))?\Z")
 _MOVES, _STARTS = 20000, 256

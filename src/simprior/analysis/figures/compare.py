@@ -1,7 +1,7 @@
 """Figures of a comparison: P_A against P_B, and the test errors of both runs.
 
-Each function takes a :class:`simprior.analysis.compare.Comparison` and returns a matplotlib Figure;
-intervals are at the level of the comparison.
+Each function takes a :class:`simprior.analysis.compare.comparison.Comparison` and returns a
+matplotlib Figure; intervals are at the level of the comparison.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.analysis.compare import Comparison
-from simprior.analysis.figures import files
+from simprior.analysis.compare.comparison import Comparison
+from simprior.analysis.compare.sources import Side
+from simprior.analysis.figures import style as files
 from simprior.analysis.figures.marks import draw_points
 from simprior.analysis.figures.registry import kind, title_of
 from simprior.analysis.figures.style import (
@@ -25,8 +26,7 @@ from simprior.analysis.figures.style import (
     new_figure,
     style,
 )
-from simprior.analysis.sides import Side
-from simprior.analysis.text.digits import scientific
+from simprior.analysis.text.numbers import scientific
 from simprior.errors import InputError
 
 if TYPE_CHECKING:

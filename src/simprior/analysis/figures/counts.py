@@ -15,19 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.complexity_stats import (
-    ENOUGH,
-    EXACT_ROWS,
-    BoundFit,
-    ComplexityProfile,
-    cells_of,
-    complexity_profile,
-    envelope,
-    fit_bound,
-    prior_histogram,
-    steps_per_bin,
-    uniform_histogram,
-)
 from simprior.analysis.figures.marks import decades, draw_points, ends, make_room
 from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import (
@@ -38,19 +25,31 @@ from simprior.analysis.figures.style import (
     new_figure,
     style,
 )
-from simprior.analysis.rank_stats import rank_frame, zipf
-from simprior.analysis.text.digits import plus_minus, scientific
-from simprior.boolean.counts import FunctionCounts
-from simprior.boolean.counts_io import COUNTS
-from simprior.boolean.results import load_result
-from simprior.boolean.watch_result import WatchResult
-from simprior.estimate import korn_graubard
+from simprior.analysis.simplicity import (
+    ENOUGH,
+    EXACT_ROWS,
+    BoundFit,
+    ComplexityProfile,
+    cells_of,
+    complexity_profile,
+    envelope,
+    fit_bound,
+    prior_histogram,
+    rank_frame,
+    steps_per_bin,
+    uniform_histogram,
+    zipf,
+)
+from simprior.analysis.text.numbers import plus_minus, scientific
+from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
+from simprior.boolean.sampling.watch import WatchResult, load_result
+from simprior.numerics.estimate import korn_graubard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from simprior.store import RunInfo
+    from simprior.runs.directory import RunInfo
 
 COMPLEXITY = r"LZ complexity $\tilde K$ (bits)"
 _MAX_POINTS, _MAX_MAXIMA = 260, 48

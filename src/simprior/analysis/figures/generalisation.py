@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.figures.labels import axis_label, name_of
+from simprior.analysis.errors_stats import measure_columns, rescaling_table
 from simprior.analysis.figures.marks import (
     areas,
     check_columns,
@@ -35,21 +35,22 @@ from simprior.analysis.figures.means import FEWEST, cell_means, means_by_value
 from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import (
     COLUMN_WIDTH,
+    axis_label,
+    name_of,
     new_figure,
     new_panels,
     style,
     tidy_ticks,
 )
-from simprior.analysis.frames import read_frame
-from simprior.analysis.measure_names import FUNCTION_GROUPS, MEASURES
-from simprior.analysis.rescaling import measure_columns, rescaling_table
+from simprior.analysis.measure.registry import FUNCTION_GROUPS, MEASURES
+from simprior.analysis.table_files import read_frame
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from simprior.store import RunInfo
+    from simprior.runs.directory import RunInfo
 
 POINTS = ("run", "network")
 FEW_SETS = 8
@@ -166,7 +167,7 @@ def forest_figure(
 ) -> Figure:
     """Coefficients with their intervals, a row a measure, a colour a group.
 
-    ``table`` as :func:`simprior.analysis.correlation.correlate` gives it: ``measure``,
+    ``table`` as :func:`simprior.analysis.correlate.correlate` gives it: ``measure``,
     ``<coefficient>``, ``_low`` and ``_high``, the ends of the bars. Rows are ordered by the mean
     size of the coefficient; measures whose coefficient was refused everywhere are left out.
     """
@@ -213,7 +214,7 @@ def rescaling_of_measures(frame: pd.DataFrame) -> Figure:
 def rescaling_figure(change: pd.DataFrame) -> Figure:
     """How much each measure moves when relu layers are rescaled and the function stays.
 
-    ``change`` as :func:`simprior.analysis.rescaling.rescaling_table` gives it: ``measure``,
+    ``change`` as :func:`simprior.analysis.errors_stats.rescaling_table` gives it: ``measure``,
     ``alpha``, ``factor`` (median of after / before), ``factor_low``, ``factor_high`` (central 95 %
     of the networks: the bars, no interval of the median), ``moved`` (share of the networks in which
     it changed: filled if any did). Factors beyond 1e6 or below 1e-6 (a volume, in high dimension)

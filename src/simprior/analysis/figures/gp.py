@@ -16,12 +16,12 @@ import pandas as pd
 from simprior.analysis.figures.marks import check_columns, draw_points
 from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import SEQUENTIAL, colours, model_label, new_figure, style
-from simprior.analysis.study_logp import fit_width, summarise_study
-from simprior.boolean.counts_io import model_of
+from simprior.analysis.study.logp import fit_width, summarise_study
+from simprior.boolean.sampling.counts import model_of
 from simprior.errors import StoreError
-from simprior.gp.table import TABLE
-from simprior.network import Network
-from simprior.store import RunInfo, load_run
+from simprior.gp.orthant import TABLE
+from simprior.network.spec import Network
+from simprior.runs.directory import RunInfo, load_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -223,7 +223,7 @@ def _title(run: RunInfo) -> str:
 def width_figure(frame: pd.DataFrame) -> Figure:
     """|ln P_width - ln P_GP| against width on log axes, with the line c/width of each function.
 
-    ``frame`` as of :func:`simprior.analysis.study_logp.run_logp`. One colour for each kind of
+    ``frame`` as of :func:`simprior.analysis.study.logp.run_logp`. One colour for each kind of
     function (the part of its name before the comma); filled: more probable than in the limit, open:
     less; bars are one standard error; carets: gaps within two of 0 (drawn at the upper limit).
     """

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.figures.labels import name_of
-from simprior.analysis.figures.style import colours, tidy_ticks
-from simprior.analysis.measure_names import MEASURES, WEIGHT_GROUPS
+from simprior.analysis.figures.style import colours, name_of, tidy_ticks
+from simprior.analysis.measure.registry import MEASURES, WEIGHT_GROUPS
 from simprior.checks import unknown
 from simprior.errors import InputError
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.measure_names import MEASURES
-from simprior.analysis.records import SAMPLED
+from simprior.analysis.measure.registry import MEASURES
+from simprior.analysis.measure.sources import SAMPLED
 from simprior.errors import InputError
-from simprior.estimate import clopper_pearson
+from simprior.numerics.estimate import clopper_pearson
 
 FEWEST = 3
 """Values whose spread is taken as known."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from simprior.store import RunInfo
+    from simprior.runs.directory import RunInfo
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 STAGES = ("measure", "correlate", "sensitivity", "logp")

@@ -18,12 +18,11 @@ from simprior.analysis.figures.style import (
     style,
     tidy_ticks,
 )
-from simprior.analysis.hamming.gp_prediction import asymptote
-from simprior.analysis.hamming.output import load
-from simprior.analysis.hamming.trained import TRAINED, load_trained
+from simprior.analysis.strings.predictions import asymptote
+from simprior.analysis.strings.records import TRAINED, load, load_trained
 from simprior.checks import unknown
-from simprior.estimate import clopper_pearson
-from simprior.store import load_run
+from simprior.numerics.estimate import clopper_pearson
+from simprior.runs.directory import load_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from simprior.store import RunInfo
+    from simprior.runs.directory import RunInfo
 
 _FLAT = 0.25  # top over bottom of the band about the middle ratio, minus 1
 _LARGEST = 120.0  # points^2: area of the largest marker
@@ -70,7 +69,7 @@ def _drawings(path: Path) -> list[Drawing]:
 def distance_figure(summary: pd.DataFrame) -> Figure:
     """Mean distance and the lower bounds on logarithmic axes; below it the ratio to sqrt(n / ln n).
 
-    ``summary`` as of :func:`simprior.analysis.hamming.records.sensitivity`. Bars: 95 %, Student's t
+    ``summary`` as of :func:`simprior.analysis.strings.records.sensitivity`. Bars: 95 %, Student's t
     over networks. The band of the lower panel has a top 1.25 times its bottom, for scale.
     """
     n = summary["n"].to_numpy(float)

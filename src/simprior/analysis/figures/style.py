@@ -1,11 +1,20 @@
-"""Look of all figures: sizes, colours, settings of matplotlib, ticks, titles."""
+"""Look of all figures: sizes, colours, settings of matplotlib, ticks, titles.
+
+Names of columns, for axes, ticks, legends and heads of tables.
+
+Figures as files: PDF and PNG, whole or not at all, equal bytes for equal figures.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from simprior.analysis.measure.registry import MEASURES
+from simprior.runs.files import atomic_path, translate_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -186,3 +195,131 @@ def _sigma(value: float | tuple[float, ...]) -> str:
         text = [f"{v:g}" for v in value]
         return "(" + ", ".join(text if len(text) <= 3 else [*text[:2], "..."]) + ")"
     return f"{value:.4g}"
+
+
+_LABELS = {
+    "pearson": "Pearson $r$",
+    "spearman": r"Spearman $\rho$",
+    "kendall": r"Kendall $\tau_b$",
+    "partial_pearson": "partial $r$",
+    "partial_spearman": r"partial $\rho$",
+    "p_value": "$p$",
+    "p_adjusted": "$p$ (BH)",
+    "p_holm": "$p$ (Holm)",
+    "partial_p_value": "partial $p$",
+    "partial_p_adjusted": "partial $p$ (BH)",
+    "partial_p_holm": "partial $p$ (Holm)",
+    "test_error": "test error",
+    "held_out_error": "error on held-out inputs",
+    "total_error": "error over all inputs",
+    "train_error": "training error",
+    "majority_error": "error of the commoner class",
+    "train_size": "training examples",
+    "attack": "attack points",
+    "corrupt": "share of labels replaced by coin flips",
+    "sigma_w": r"$\sigma_w$",
+    "sigma_b": r"$\sigma_b$",
+    "optimizer": "optimiser",
+    "alpha": r"$\alpha$",
+    "target": "target",
+    "n": "input bits $n$",
+    "depth": "hidden layers",
+    "width": "width",
+    "steps": "steps",
+    "data_seed": "data seed",
+    "activation": "activation",
+    "batch_size": "batch size",
+    "lr": "learning rate",
+    "options": "options of the optimiser",
+    "loss": "loss",
+    "p_constant": "P(constant)",
+    "functions": "distinct functions",
+    "fitted_share": "share fitted",
+    "target_lz76": "LZ complexity of the target",
+    "target_entropy": "entropy of the target",
+    "target_log_p": r"$\ln P$(target)",
+}
+_UNITS = {"target_lz76": "bits", "target_entropy": "bits", "target_log_p": "nats"}
+
+
+def name_of(column: str | None) -> str:
+    """Short name of a column for ticks and legends."""
+    if column is None:
+        return ""
+    if ", " in column:  # a group of several
+        return ", ".join(map(name_of, column.split(", ")))
+    known = MEASURES.get(column)
+    return str(known.label) if known is not None else _LABELS.get(column, column)
+
+
+def axis_label(column: str) -> str:
+    """Name of a column with its unit, for an axis."""
+    known = MEASURES.get(column)
+    unit = str(known.unit) if known is not None else _UNITS.get(column, "")
+    return f"{name_of(column)} ({unit})" if unit and unit not in ("1", "-") else name_of(column)
+
+
+FORMS = ("pdf", "png")
+
+
+def write_figures(
+    figures: Iterable[tuple[str, str, Figure]], folder: Path, subject: str
+) -> list[Path]:
+    """Write each of ``figures`` (name, title, figure) into ``folder``, as PDF and as PNG.
+
+    ``subject`` says what made them; it goes into the metadata with the title. ``figures`` may be a
+    generator: each figure is written before the next is drawn.
+
+    Returns
+    -------
+    list of Path
+        The files written, PDF before PNG.
+
+    Raises
+    ------
+    StoreError
+        The folder or a file cannot be written.
+    """
+    with translate_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, title, figure in figures:
+        for form in FORMS:
+            files.append(folder / f"{name}.{form}")
+            save_figure(figure, files[-1], subject, title)
+    return files
+
+
+def save_figure(figure: Figure, path: Path, subject: str, title: str) -> None:
+    """Write ``figure`` as PDF or PNG, by the suffix of ``path``, atomically.
+
+    No date and no random identifier is written: equal figures are equal files. Fonts are embedded.
+    ``subject`` goes into the metadata. Raises :class:`StoreError` if the file cannot be written.
+    """
+    form = path.suffix[1:]
+    metadata: dict[str, Any] = {"Title": title, "Subject": subject, "Creator": "simprior"}
+    if form == "pdf":
+        metadata["CreationDate"] = None
+    else:
+        metadata = {"Title": title, "Description": subject, "Software": "simprior"}
+    _print_bad_maths(figure)
+    with style(), atomic_path(path) as temporary:
+        figure.savefig(temporary, format=form, dpi=DPI, metadata=metadata)
+
+
+def _print_bad_maths(figure: Figure) -> None:
+    """Show a text whose ``$...$`` is no mathematics (a name of a file, a setting) as it is."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        if not isinstance(text, Text) or not is_math_text(text.get_text()):
+            continue
+        for line in text.get_text().splitlines():
+            try:
+                if is_math_text(line):
+                    parser.parse(line)
+            except ValueError:
+                text.set_parse_math(False)

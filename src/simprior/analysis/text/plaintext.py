@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simprior.analysis.text.digits import six_digits
+from simprior.analysis.text.numbers import six_digits
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -1,0 +1,247 @@
+"""How alike two distributions over functions are: P_SGD(f|S) against P_B(f|S), or any two runs.
+
+:func:`compare` takes two tables of functions and gives distances, correlations of log-probabilities
+and test errors, with intervals, and next to each the *noise ceiling*: what two disjoint parts of
+one and the same run show at the size at which parts of the two runs are compared (``matched``).
+A value is no evidence of a difference unless ``matched`` lies apart from both ceilings.
+
+Intervals cover counting noise only: the functions, the training set and the networks' law are
+fixed. (The two slopes are an exception, see :func:`simprior.analysis.compare.distances.line_fit`.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.analysis.compare.sources import Joint, Side, WeightedFunctions, join, side_of
+from simprior.analysis.compare.statistics import (
+    agreement_rows,
+    ceilings,
+    distance_rows,
+    error_rows,
+    mass_rows,
+    measure,
+)
+from simprior.analysis.correlate.intervals import disjoint_parts, split_halves, unit_total
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.truthtable import to_hex
+from simprior.checks import LEVEL, Number, Whole, checked
+from simprior.errors import InputError
+from simprior.numerics import random as rng
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = 16
+_NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number of a comparison.
+
+    ``stderr`` and [``low``, ``high``]: counting noise, at the level of the comparison; NaN where
+    the number is a plain count. ``matched``: mean over splits of the statistic of a part of A
+    against a part of B; ``noise_ceiling_a``, ``noise_ceiling_b``: of two parts of A, of B, all
+    parts of the same effective size; NaN where the notion does not apply.
+    """
+
+    name: str
+    value: float
+    stderr: float = _NAN
+    low: float = _NAN
+    high: float = _NAN
+    matched: float = _NAN
+    noise_ceiling_a: float = _NAN
+    noise_ceiling_b: float = _NAN
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` found; ``errors`` is the error histogram, None without a target.
+
+    ``part_size`` is the effective size of the parts behind ``matched`` and the ceilings; ``split``
+    tells that one run was compared with itself, dealt out in halves.
+    """
+
+    a: Side
+    b: Side
+    joint: Joint
+    statistics: tuple[Statistic, ...]
+    min_count: float
+    level: float
+    part_size: float
+    split: bool
+    errors: pd.DataFrame | None = None
+
+    def __getitem__(self, name: str) -> Statistic:
+        """The statistic of that name; KeyError if there is none."""
+        for entry in self.statistics:
+            if entry.name == name:
+                return entry
+        raise KeyError(name)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a statistic; columns as the fields of :class:`Statistic`."""
+        import pandas as pd
+
+        names = [field.name for field in fields(Statistic)]
+        return pd.DataFrame([astuple(entry) for entry in self.statistics], columns=names)
+
+    def pairs(self, top: int | None = None) -> pd.DataFrame:
+        """One row a function, by descending p_a + p_b: function (hex), p_a, p_a_low, p_a_high,
+        effective_a, p_b, ..., seen_in ("both", "a only", "b only").
+
+        A function that a run did not meet has p = 0 there and the exact upper limit of 0 counts;
+        of a table that lists part of the functions, that of all its unlisted samples.
+        """
+        import pandas as pd
+
+        j = self.joint
+        order = np.argsort(-(j.pa + j.pb), kind="stable")[:top]
+        columns: dict[str, Any] = {"function": to_hex(j.words[order], self.a.m)}
+        for name, side, row, p, units in (
+            ("a", self.a, j.row_a, j.pa, j.ka), ("b", self.b, j.row_b, j.pb, j.kb),
+        ):  # fmt: skip
+            low, high = side.intervals(self.level)
+            at, met = row[order], row[order] >= 0
+            columns[f"p_{name}"] = p[order]
+            columns[f"p_{name}_low"] = np.where(met, low[at], 0.0)
+            columns[f"p_{name}_high"] = np.where(met, high[at], side.unseen_bound(self.level))
+            columns[f"effective_{name}"] = units[order]
+        seen = np.where(j.pb[order] == 0, "a only", np.where(j.pa[order] == 0, "b only", "both"))
+        columns["seen_in"] = seen.astype(object)
+        return pd.DataFrame(columns)
+
+
+@checked(min_count=Number(1), bootstrap=Whole(2, 10**6), splits=Whole(1, 10**5), level=LEVEL)
+def compare(
+    a: FunctionCounts | WeightedFunctions,
+    b: FunctionCounts | WeightedFunctions,
+    *,
+    min_count: float = 10,
+    bootstrap: int = 200,
+    splits: int = SPLITS,
+    seed: int = 0,
+    level: float = 0.95,
+    target: Any = None,
+    test_mask: Any = None,
+) -> Comparison:
+    """Compare two distributions over functions on the same inputs.
+
+    Parameters
+    ----------
+    a, b : FunctionCounts or WeightedFunctions
+        Whole tables on the same m inputs. The same object twice: the run is dealt out in two
+        halves, which are compared.
+    min_count : float
+        Correlations, slopes and scatter use functions with this effective count (the count, for
+        independent networks) on both sides; at least 1.
+    bootstrap : int
+        Replicates behind the standard errors; 2 at least.
+    splits : int
+        Random divisions behind ``matched`` and the noise ceilings.
+    seed : int
+        Of bootstrap and divisions; same seed, same result.
+    level : float
+        Confidence level of all intervals.
+    target : optional
+        The target function in any accepted form; gives test errors, their histogram, baselines.
+    test_mask : (m,) of bool, optional
+        The inputs that were not trained on; all if not given.
+
+    Returns
+    -------
+    Comparison
+        Statistics (nats unless named decades; see docs/comparing.md):
+        total_variation, jensen_shannon, hellinger (plug-in values, never low on average; the
+        interval covers the true distance) and ``*_held_out`` (never high on average);
+        functions_a/b/common, mass_common_a/b (share of a run's networks whose function the other
+        run met); unlisted_mass_a/b of a table that lists only part of its samples' functions;
+        selected_functions, selected_mass_a/b; spearman, kendall, pearson,
+        pearson_noise_free; offset_decades, scatter_decades, scatter_decades_noise_free; slope,
+        slope_counting_only; with a target mean_error_a/b, mean_error_difference, baseline_*.
+
+    Raises
+    ------
+    InputError
+        Different inputs, a table that is pooled, subsampled or loaded in part, a bad parameter.
+    """
+    _check(min_count, bootstrap, splits, level)
+    seed = rng.check_seed(seed)
+    split = a is b
+    if split:
+        a, b = _halves(a, seed)
+    side_a, side_b = side_of(a, "a"), side_of(b, "b")
+    _check_same_inputs(side_a, side_b)
+    joint = join(side_a, side_b)
+    rest = (side_a.rest, side_b.rest)
+    found = measure(joint.pa, joint.ka, joint.pb, joint.kb, min_count, rest)
+    size = min(unit_total(side_a), unit_total(side_b))
+    size = size if math.isinf(size) else float(size // 2)
+    noise = ceilings(side_a, side_b, joint, size, min_count, splits, seed)
+    rows = [
+        *distance_rows(side_a, side_b, joint, found, bootstrap, seed, level),
+        *mass_rows(side_a, side_b, found, level),
+        *agreement_rows(joint, found, min_count, bootstrap, seed, level),
+    ]
+    errors = None
+    if target is not None or test_mask is not None:
+        more, errors = error_rows(side_a, side_b, target, test_mask, level)
+        rows += more
+    statistics = tuple(Statistic(*row, *noise.get(row[0], (_NAN,) * 3)) for row in rows)
+    return Comparison(
+        side_a, side_b, joint, statistics, min_count, level, size, split, errors
+    )  # fmt: skip
+
+
+def _halves(source: Any, seed: int) -> tuple[Any, Any]:
+    """Two halves of one table; of effective counts where samples are dependent."""
+    side = side_of(source, "a")
+    if isinstance(source, FunctionCounts) and source.iid and side.set_size == source.samples:
+        return split_halves(source, seed)
+    size = unit_total(side)
+    if not 2 <= size < math.inf:
+        raise InputError(
+            "one table given twice", "a table of two effective samples at least, not exact",
+            "pass two tables",
+        )  # fmt: skip
+    parts = disjoint_parts(
+        side, np.arange(len(side.p)), size // 2, rng.generator(seed, "compare/halves")
+    )
+    return tuple(
+        WeightedFunctions(
+            side.m,
+            side.words[x.p > 0],
+            x.p[x.p > 0],
+            (x.units / np.maximum(x.p, 1e-300))[x.p > 0],
+            side.n,
+        )
+        for x in parts
+    )  # type: ignore[return-value]
+
+
+def _check(min_count: float, bootstrap: int, splits: int, level: float) -> None:
+    if not 1 <= min_count < math.inf:
+        raise InputError(
+            f"min_count={min_count!r}", "a number from 1", "pass for example --min-count 10"
+        )
+    if bootstrap < 2:
+        raise InputError(f"bootstrap={bootstrap!r}", "2 replicates at least", "pass 200")
+    if splits < 1:
+        raise InputError(f"splits={splits!r}", "1 split at least", f"pass {SPLITS}")
+    if not 0 < level < 1:
+        raise InputError(f"level={level!r}", "a number between 0 and 1", "pass for example 0.95")
+
+
+def _check_same_inputs(a: Side, b: Side) -> None:
+    remedy = "compare functions on the same inputs in the same order"
+    if a.m != b.m:
+        raise InputError(f"functions on m={b.m} inputs", f"m={a.m}, as in the first table", remedy)
+    known_a, known_b = (getattr(s.source.info.get("model"), "inputs", None) for s in (a, b))
+    if known_a is not None and known_b is not None and not np.array_equal(known_a, known_b):
+        raise InputError("runs on different inputs", "the same inputs", remedy)

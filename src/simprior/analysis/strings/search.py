@@ -1,0 +1,432 @@
+"""Hamming distance from a string to the nearest string of the other class.
+
+Exact where all smaller balls can be enumerated, an upper bound by search otherwise:
+
+1. *Singles.* All n strings at distance 1 are evaluated: distances 1 and 2 are always exact.
+2. *Beam.* From distance d to d + 1 each of the ``beam`` best strings (smallest margin, the output
+   towards its own class) tries the ``candidates`` bits that its gradient prefers; every new string
+   is evaluated; the first of another class bounds the distance.
+3. *Exchange.* At the distance just below the bound, one flipped bit is exchanged for another while
+   this lowers the margin. If the class changes the bound falls by one, and so on.
+4. *Certificate.* If all strings at distances 2 ... h - 1 are at most ``budget``, they are
+   enumerated in order of distance: the result is then exact, whatever the search found.
+
+Critical sample ratio on real inputs: is there another class in a box around the point?
+
+Arpit et al. (ICML 2017, section 4) call a point critical if a box of radius r around it holds a
+point of another class, found by a Langevin search for adversarial samples. The same here, for all
+networks and points at once: signed gradient steps on the margin plus noise, projected on the box,
+from the point itself and from random points of the box.
+
+A search can miss: the ratio found is a lower bound of the true one. It is exact where it is 1, and
+grows with ``steps`` and ``restarts``. For a network that is linear in the box one step from the
+point reaches the corner of least margin, so that nothing is missed.
+
+Random flips until the class changes: distinct bits, in random order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.analysis.strings.networks import Centred
+from simprior.checks import shown
+from simprior.errors import InputError
+from simprior.numerics.estimate import share_stderr
+from simprior.numerics.random import generator
+
+if TYPE_CHECKING:
+    import torch
+
+    from simprior.analysis.flatness.ensemble import Ensemble
+
+ROUNDS = 12  # exchanges in a row, at most
+CHUNK = 512  # strings evaluated at once
+
+
+MOST = {"beam": 10**6, "candidates": 10**6, "budget": 10**10}
+"""Strings that are held or tried at once, and enumerated; beyond, no search ends."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How hard to look: width of the beam, bits tried from each string, strings to enumerate."""
+
+    beam: int = 8
+    candidates: int = 32
+    budget: int = 50_000
+
+    def __post_init__(self) -> None:
+        for name, least in (("beam", 1), ("candidates", 1), ("budget", 0)):
+            value = getattr(self, name)
+            good = isinstance(value, int) and not isinstance(value, bool)
+            if not good or not least <= value <= MOST[name]:
+                raise InputError(
+                    f"{name}={shown(value)}",
+                    f"an integer >= {least} (and <= {MOST[name]:,})",
+                    f"pass --{name} {max(least, 8)}",
+                )
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """``distance`` h (0: no string of the other class was found), ``search`` the bound before the
+    enumeration (0: none), whether ``distance`` is ``certified``, and the flipped ``bits`` (h,)."""
+
+    distance: int
+    search: int
+    certified: bool
+    bits: np.ndarray
+
+
+def nearest(centred: Centred, search: Search = Search()) -> Nearest:
+    """The distance of the start string of ``centred`` to the other class (see the module)."""
+    hunt = _Hunt(centred, search)
+    bits = hunt.run()
+    found = 0 if bits is None else len(bits)
+    least = enumerate_balls(centred, found or centred.n + 1, search.budget)
+    if least is not None and len(least):
+        return Nearest(len(least), found, True, least)
+    return Nearest(found, found, least is not None, _sorted(bits))
+
+
+def enumerate_balls(centred: Centred, below: int, budget: int) -> np.ndarray | None:
+    """The flips of a nearest string of the other class at a distance 2 ... ``below`` - 1.
+
+    Returns an empty array if there is none, and None, without looking, if the strings are more
+    than ``budget``.
+    """
+    n = centred.n
+    total = 0
+    for h in range(2, below):
+        total += math.comb(n, h)
+        if total > budget:
+            return None
+    label = centred.outputs(centred.root)[0] > 0
+    for h in range(2, below):
+        for sets in _subsets(n, h):
+            states = centred.root
+            for column in range(h):
+                states = centred.flip(states, sets[:, column])
+            changed = np.flatnonzero((centred.outputs(states) > 0) != label)
+            if len(changed):
+                return np.asarray(sets[changed[0]])
+    return np.zeros(0, np.int64)
+
+
+def _subsets(n: int, h: int) -> Iterator[np.ndarray]:
+    source = combinations(range(n), h)
+    while block := list(islice(source, CHUNK)):
+        yield np.array(block, np.int64)
+
+
+def _sorted(bits: np.ndarray | None) -> np.ndarray:
+    return np.zeros(0, np.int64) if bits is None else np.sort(bits)
+
+
+@dataclass
+class _Front:
+    """Strings at one distance d: states (B, ...), flipped bits (B, d), margins (B,)."""
+
+    states: np.ndarray
+    sets: np.ndarray
+    margins: np.ndarray
+
+    def best(self, count: int) -> _Front:
+        """The ``count`` smallest margins, each set of bits once."""
+        _, first = np.unique(np.sort(self.sets, axis=1), axis=0, return_index=True)
+        order = first[np.argsort(self.margins[first], kind="stable")][:count]
+        return _Front(self.states[order], self.sets[order], self.margins[order])
+
+
+class _Hunt:
+    """The search of one start string."""
+
+    def __init__(self, centred: Centred, search: Search) -> None:
+        self.centred, self.search = centred, search
+        self.label = bool(centred.outputs(centred.root)[0] > 0)
+        self.sign = np.float32(1.0 if self.label else -1.0)
+
+    def run(self) -> np.ndarray | None:
+        """Flipped bits of a string of the other class, as few as the search finds, or None."""
+        n = self.centred.n
+        bits = np.arange(n)
+        front = self._front(self.centred.flip(self.centred.root, bits), bits[:, None])
+        fronts: list[_Front] = []
+        for _ in range(n):
+            if (found := self._changed(front)) is not None:
+                break
+            front = front.best(self.search.beam)
+            fronts.append(front)
+            if front.sets.shape[1] == n:
+                return None
+            front = self._extend(front)
+        while len(fronts) > 1 and found is not None:  # distance 1 was tried in full
+            closer = self._exchange(fronts.pop())
+            if closer is None:
+                break
+            found = closer
+        return found
+
+    def _front(self, states: np.ndarray, sets: np.ndarray) -> _Front:
+        parts = [
+            self.centred.outputs(states[at : at + CHUNK]) for at in range(0, len(states), CHUNK)
+        ]
+        return _Front(states, sets, self.sign * np.concatenate(parts))
+
+    def _changed(self, front: _Front) -> np.ndarray | None:
+        """A set of flips whose output has the other class."""
+        other = front.margins <= 0 if self.label else front.margins < 0
+        where = np.flatnonzero(other)
+        return front.sets[where[np.argmin(front.margins[where])]] if len(where) else None
+
+    def _preferred(self, front: _Front) -> np.ndarray:
+        """(B, n) estimated change of the margin by flipping each bit; flipped bits at +inf."""
+        effects = self.sign * self.centred.effects(front.states)
+        np.put_along_axis(effects, front.sets, np.inf, axis=1)
+        return np.asarray(effects)
+
+    def _extend(self, front: _Front) -> _Front:
+        d = front.sets.shape[1]
+        count = min(self.search.candidates, self.centred.n - d)
+        effects = self._preferred(front)
+        chosen = _smallest(effects, count)
+        rows = np.repeat(np.arange(len(chosen)), count)
+        sets = np.concatenate([front.sets[rows], chosen.reshape(-1, 1)], axis=1)
+        return self._front(self.centred.flip(front.states[rows], chosen.ravel()), sets)
+
+    def _exchange(self, front: _Front) -> np.ndarray | None:
+        """Exchange bits at the same distance while the margin falls; flips that change the class,
+        or None."""
+        for _ in range(ROUNDS):
+            least = front.margins.min()
+            tried = self._swaps(front)
+            if (found := self._changed(tried)) is not None:
+                return found
+            front = _Front(
+                np.concatenate([front.states, tried.states]),
+                np.concatenate([front.sets, tried.sets]),
+                np.concatenate([front.margins, tried.margins]),
+            ).best(self.search.beam)
+            if not front.margins.min() < least:
+                return None
+        return None
+
+    def _swaps(self, front: _Front) -> _Front:
+        """For every string of the beam: some flipped bits out, some others in."""
+        d = front.sets.shape[1]
+        side = max(2, math.isqrt(self.search.candidates))
+        outs, ins = min(side, d), min(side, self.centred.n - d)
+        effects = self.sign * self.centred.effects(front.states)
+        gain = np.take_along_axis(effects, front.sets, axis=1)  # least useful flips: largest
+        leave = _smallest(-gain, outs)
+        np.put_along_axis(effects, front.sets, np.inf, axis=1)
+        enter = _smallest(effects, ins)
+        size = outs * ins
+        rows = np.repeat(np.arange(len(front.sets)), size)
+        place = np.repeat(leave, ins, axis=1).ravel()
+        new = np.tile(enter, (1, outs)).ravel()
+        sets = front.sets[rows]
+        old = sets[np.arange(len(sets)), place].copy()
+        sets[np.arange(len(sets)), place] = new
+        states = self.centred.flip(self.centred.unflip(front.states[rows], old), new)
+        return self._front(states, sets)
+
+
+def _smallest(values: np.ndarray, count: int) -> np.ndarray:
+    """(B, count) columns of the smallest entries of each row, in increasing order."""
+    if count < values.shape[1]:
+        part = np.argpartition(values, count - 1, axis=1)[:, :count]
+    else:
+        part = np.broadcast_to(np.arange(values.shape[1]), values.shape).copy()
+    order = np.argsort(np.take_along_axis(values, part, axis=1), axis=1, kind="stable")
+    return np.asarray(np.take_along_axis(part, order, axis=1))
+
+
+STEPS, RESTARTS, RADIUS = 20, 2, 0.05
+NOISE = 0.1  # standard deviation of the Langevin noise of a step, in radii
+
+
+def box_csr(
+    ensemble: Ensemble,
+    X: np.ndarray | None = None,
+    radius: float = RADIUS,
+    seed: int = 0,
+    *,
+    steps: int = STEPS,
+    restarts: int = RESTARTS,
+) -> dict[str, np.ndarray]:
+    """Share of the points with a differently classified point within ``radius`` in each coordinate.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        N networks of one architecture.
+    X : (m, d) array, optional
+        The points (default: the examples fitted).
+    radius : float
+        Half the side of the box, in units of the inputs.
+    seed : int
+        Of noise and random starts; those of a network belong to (seed, its id).
+    steps, restarts : int
+        Gradient steps of a search, and searches a point (the first starts at the point).
+
+    Returns
+    -------
+    dict
+        ``box_csr`` (N,) the share found critical, a lower bound, and ``box_csr_stderr`` (N,) its
+        standard error (``estimate.share_stderr`` of c, m) as an estimate for the population the
+        points come from.
+
+    Raises
+    ------
+    InputError
+        A radius that is not > 0, points of the wrong shape, an activation without gradient.
+    """
+    found = critical_points(ensemble, X, radius, seed, steps=steps, restarts=restarts)
+    share = found.mean(axis=1)
+    return {
+        "box_csr": share, "box_csr_stderr": share_stderr(share, found.shape[1])
+    }  # fmt: skip
+
+
+def critical_points(
+    ensemble: Ensemble,
+    X: np.ndarray | None = None,
+    radius: float = RADIUS,
+    seed: int = 0,
+    *,
+    steps: int = STEPS,
+    restarts: int = RESTARTS,
+) -> np.ndarray:
+    """(N, m) bool: points for which :func:`box_csr` found another class in the box."""
+    import torch
+
+    for name, value in (("steps", steps), ("restarts", restarts)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name}={value!r}", "an integer >= 1", f"pass for example {name}=20")
+    if not (isinstance(radius, int | float) and math.isfinite(radius) and radius > 0):
+        raise InputError(f"radius={radius!r}", "a finite number > 0", f"pass for example {RADIUS}")
+    points = ensemble.X if X is None else _points(X, ensemble)
+    numbers = len(points) * (4 * ensemble.passes.units + 4 * ensemble.network.d)
+    parts = []
+    with torch.no_grad():
+        for rows in ensemble.chunks(numbers):
+            search = _Search(ensemble.subset(rows), points, float(radius), seed, steps)
+            parts.append(search.run(restarts))
+    return np.concatenate(parts)
+
+
+def _points(X: Any, ensemble: Ensemble) -> torch.Tensor:
+    import torch
+
+    array = np.array(X, np.float64)
+    d = ensemble.network.d
+    if array.ndim != 2 or array.shape[1] != d or not len(array) or not np.isfinite(array).all():
+        raise InputError(f"X of shape {array.shape}", f"(m, {d}) finite points", "pass a matrix")
+    return torch.from_numpy(array).to(ensemble.device)
+
+
+class _Search:
+    """The search for one chunk of networks."""
+
+    def __init__(
+        self, ensemble: Ensemble, points: torch.Tensor, radius: float, seed: int, steps: int
+    ) -> None:
+        from simprior.network.losses import threshold
+
+        self.passes, self.points = ensemble.passes, points
+        self.layers = ensemble.passes.layers(ensemble.parameters)
+        self.derive = ensemble.passes.derivatives()
+        self.level = threshold(ensemble.loss)
+        self.radius, self.steps = radius, steps
+        self.rngs = [generator(seed, "box-csr", int(i)) for i in ensemble.ids]
+        start = points.expand(len(ensemble), -1, -1)
+        self.high = self._outputs(start)[0] > self.level  # the class of the point itself
+        self.found = self.high.new_zeros(self.high.shape)
+
+    def run(self, restarts: int) -> np.ndarray:
+        """(N, m) bool."""
+        for restart in range(restarts):
+            x = self.points.expand(len(self.rngs), -1, -1)
+            if restart:
+                x = x + self.radius * (2 * self._random(uniform=True) - 1)
+            self._descend(x)
+        return np.asarray(self.found.cpu().numpy())
+
+    def _descend(self, x: torch.Tensor) -> None:
+        """Lower the margin from x (N, m, d); the first step may cross the box, later ones less."""
+        low, high = self.points - self.radius, self.points + self.radius
+        sign = (2.0 * self.high - 1.0).unsqueeze(2)
+        for step in range(self.steps):
+            slope = self._slopes(x)
+            size = 2 * self.radius / (1 + step)
+            x = x - size * (sign * slope).sign()
+            if step:
+                x = x + NOISE * self.radius * self._random(uniform=False)
+            x = x.clamp(low, high)
+            self.found |= (self._outputs(x)[0] > self.level) != self.high
+            if bool(self.found.all()):
+                return
+
+    def _outputs(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """(N, m) outputs on (N, m, d) inputs, and (u, phi(u)) of the hidden layers."""
+        hidden, h = [], x
+        for i, (w, b) in enumerate(self.layers):
+            h = b + h @ w
+            if i < len(self.layers) - 1:
+                u, h = h, self.passes.activation(h)
+                hidden.append((u, h))
+        return h[:, :, 0], hidden
+
+    def _slopes(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, m, d) gradients of the outputs in the inputs."""
+        _, hidden = self._outputs(x)
+        back = self.layers[-1][0].mT.expand(-1, x.shape[1], -1)
+        for (w, _), (u, h) in zip(self.layers[-2::-1], hidden[::-1], strict=True):
+            back = (self.derive(u, h)[0] * back) @ w.mT
+        return back
+
+    def _random(self, uniform: bool) -> torch.Tensor:
+        import torch
+
+        shape = tuple(self.points.shape)
+        draws = [rng.random(shape) if uniform else rng.standard_normal(shape) for rng in self.rngs]
+        return torch.from_numpy(np.stack(draws)).to(self.points.device)
+
+
+FIRST, MOST_FLIPS = 32, 256  # strings of a path evaluated at once: doubled from FIRST to MOST
+
+
+def first_change(centred: Centred, order: np.ndarray) -> int:
+    """How many bits of ``order`` are flipped, one after the other, until the class changes.
+
+    Parameters
+    ----------
+    centred : Centred
+        A classifier at its start string.
+    order : (n,) int array
+        A permutation of the bits.
+
+    Returns
+    -------
+    int
+        1 to n, or 0 if the class is the same all along, also with every bit flipped.
+    """
+    label = centred.outputs(centred.root)[0] > 0
+    state, at, size = centred.root, 0, FIRST
+    while at < len(order):
+        states = centred.path(state, order[at : at + size])
+        changed = np.flatnonzero((centred.outputs(states) > 0) != label)
+        if len(changed):
+            return at + int(changed[0]) + 1
+        state, at, size = states[-1:], at + size, min(2 * size, MOST_FLIPS)
+    return 0

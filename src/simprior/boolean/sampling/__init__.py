@@ -1,0 +1,7 @@
+"""Random networks drawn, and the functions that they compute counted."""
+
+from __future__ import annotations
+
+from simprior._attach import attach
+
+__getattr__, __dir__, __all__ = attach(__name__)

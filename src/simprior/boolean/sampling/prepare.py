@@ -1,0 +1,168 @@
+"""How many output layers ("heads") to draw on the same hidden layers.
+
+Sharing hidden layers is marginally exact, and cheap because drawing and evaluating the hidden
+layers is most of the work; samples of one hidden draw are correlated, with within-cluster
+correlation rho. At R heads a hidden draw the variance grows by 1 + (R - 1) rho and the cost a
+sample falls as c_hidden / R + c_head, so the best R is sqrt(c_hidden / c_head (1 - rho) / rho).
+rho is measured in a pilot run of its own random stream; the costs are counted, not timed, so that
+the choice is the same on every machine.
+
+From the arguments of a sampling run to its checked :class:`~simprior.boolean.sampling.job.Job`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean.sampling.dnf import RandomDNF
+from simprior.boolean.sampling.job import Job
+from simprior.boolean.sampling.kernel import GROUP
+from simprior.boolean.sampling.tasks import count_range
+from simprior.checks import Choice, Integer, Whole, shown
+from simprior.errors import InputError
+from simprior.network.spec import Network, check_size
+from simprior.numerics.random import check_seed, derive
+from simprior.runs.tasks import resolve_device
+
+MOST_HEADS = 512
+_PILOT_HEADS, _PILOT_CLUSTERS = GROUP, 512
+_MIN_CLUSTERS = 2000  # so that clustered standard errors have enough clusters
+_RANDOM_COST = 8.0  # a normal number costs about as much as 8 multiply-adds
+_COUNT_COST = 1500.0  # counting one function
+
+
+def within_cluster_correlation(counts: np.ndarray, heads: int) -> float:
+    """ANOVA estimate of rho from (C,) counts of an event among ``heads`` heads a cluster.
+
+    Donner & Koval 1980, eq. for the one-way intraclass correlation of a 0/1 variable.
+    """
+    p = counts / heads
+    mean = p.mean()
+    if mean <= 0.0 or mean >= 1.0 or len(p) < 2:
+        return 0.0
+    between = heads * p.var(ddof=1)
+    within = (heads * p * (1 - p)).sum() / (len(p) * (heads - 1))
+    return float((between - within) / (between + (heads - 1) * within))
+
+
+def choose_heads(job: Job) -> tuple[int, float]:
+    """Number of heads for ``job`` and the correlation rho behind it.
+
+    rho is the larger one of two events: the function is constant 0, and it is balanced (between a
+    quarter and three quarters of the outputs are 1). Perceptrons have no hidden layer to share:
+    their heads are independent networks and the number says only how many are made at once.
+    """
+    network = job.model
+    assert isinstance(network, Network)
+    if network.depth == 0:
+        return GROUP, 0.0
+    seed = int.from_bytes(derive(job.seed, "pilot")[:7], "little")
+    pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=_PILOT_HEADS * _PILOT_CLUSTERS)
+    draws = _PILOT_CLUSTERS if _cost_hidden(network) < 1e8 else _PILOT_CLUSTERS // 8
+    ones = np.stack([_ones(pilot, c) for c in range(draws)])
+    m = network.m
+    balanced = ones[:, m // 4 : m - m // 4 + 1].sum(axis=1)
+    events = (ones[:, 0], balanced)
+    rho = max(within_cluster_correlation(e, _PILOT_HEADS) for e in events)
+    rho = min(max(rho, 1e-4), 0.5)
+    best = math.sqrt(_cost_hidden(network) / _cost_head(network) * (1 - rho) / rho)
+    best = min(best, MOST_HEADS, job.samples / _MIN_CLUSTERS)
+    return (1 if best < 8 else max(16, round(best / 16) * 16)), rho
+
+
+def _ones(pilot: Job, cluster: int) -> np.ndarray:
+    counter = count_range(pilot, cluster, cluster + 1)
+    histogram = counter.ones[:, 0].copy()
+    histogram[0], histogram[-1] = counter.tally[0, 0], counter.tally[1, 0]
+    return histogram
+
+
+def _cost_hidden(network: Network) -> float:
+    fans = network.fan_ins[:-1]
+    units = zip(fans, network.hidden, strict=True)
+    return sum((f + 1) * w * (network.m + _RANDOM_COST) for f, w in units)
+
+
+def _cost_head(network: Network) -> float:
+    return (network.fan_ins[-1] + 1) * (network.m + _RANDOM_COST) + _COUNT_COST
+
+
+DTYPES = ("float32", "float64")
+DEFAULT_MEMORY = 4 * 2**30
+MAX_SAMPLES = 10**13
+MAX_HEADS = 1 << 16
+
+
+def make_job(
+    network: Network | RandomDNF, samples: int | float, seed: int, heads: int | str = "auto",
+    device: str = "cpu", dtype: str = "float32", pool: bool = False, keep: float = 1.0,
+) -> Job:  # fmt: skip
+    """Checked :class:`Job`, its device and number of heads resolved (the pilot runs here)."""
+    if not isinstance(network, Network | RandomDNF):
+        raise InputError(
+            f"network={shown(network)}", "a Network or a RandomDNF", "build one, e.g. Network(n=7)"
+        )
+    Choice(DTYPES, "pass dtype='float32'")("dtype", dtype)
+    if pool and keep_shift(keep):
+        raise InputError(
+            f"pool with keep={keep!r}",
+            "keep 1: classes need all their members",
+            "leave one of the two out",
+        )
+    job = Job(
+        model=network, samples=check_samples(samples), seed=check_seed(seed), dtype=dtype,
+        device=resolve_device(device), keep_shift=keep_shift(keep), pool=pool,
+    )  # fmt: skip
+    if isinstance(network, RandomDNF):
+        if not isinstance(heads, str | int) or heads not in ("auto", 1):
+            raise InputError(
+                f"heads={shown(heads)}", "1 or auto for a DNF network", "leave heads out"
+            )
+        return job
+    check_size(network)
+    if isinstance(heads, str) and heads == "auto":
+        chosen, _ = choose_heads(job)
+        return replace(job, heads=chosen)
+    expected = f"an integer from 1 to {MAX_HEADS} or auto"
+    heads = Integer(1, MAX_HEADS, "pass heads='auto'", expected)("heads", heads)
+    return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
+
+
+def job_config(job: Job) -> dict[str, Any]:
+    """What determines the result, for ``config.toml``; equal on resume."""
+    kind = "dnf" if isinstance(job.model, RandomDNF) else "network"
+    return {
+        "model": kind,
+        kind: {k: v for k, v in job.model.to_dict().items() if v is not None},
+        "samples": job.samples, "seed": job.seed, "heads": job.heads,
+        "dtype": job.dtype, "device": job.device,
+        "keep": 2.0**-job.keep_shift, "pool": job.pool,
+    }  # fmt: skip
+
+
+def check_samples(samples: Any) -> int:
+    """A whole number >= 1 (1e7 is accepted) as int; else :class:`InputError`."""
+    expected = "a whole number from 1 to 1e13"
+    return Whole(1, MAX_SAMPLES, "pass for example 1e7", expected)("samples", samples)
+
+
+def check_memory(memory: int | None) -> int:
+    """Bytes to work in: the default, or the value if it is at least 64 MiB."""
+    if memory is None:
+        return DEFAULT_MEMORY
+    least = Integer(2**26, remedy="pass for example --memory 2GB", expected="at least 64 MiB")
+    return least("memory", memory)
+
+
+def keep_shift(keep: float) -> int:
+    """k for keep = 2^-k, 0 <= k <= 40; else :class:`InputError`."""
+    shift = -np.log2(keep) if isinstance(keep, int | float) and 0 < keep <= 1 else -1.0
+    if not 0 <= shift <= 40 or shift != int(shift):
+        raise InputError(
+            f"keep={shown(keep)}", "1, 1/2, 1/4, ... 2^-40", "pass for example --keep 1/64"
+        )
+    return int(shift)

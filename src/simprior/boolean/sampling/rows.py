@@ -1,0 +1,455 @@
+"""Counted functions: rows of a table, the tallies beside them, the hash table that makes them, and
+the columns that hold them in a file.
+
+Do the totals in a manifest fit together, and with the table they are of?
+
+Adding up counts of functions: in memory (hash table), or out of core (DuckDB over Parquet).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.boolean.sampling import kernel as _kernel
+from simprior.boolean.sampling.table import EXTRA, absorb, compact, export, grow, regrow, sort_ties
+from simprior.boolean.sampling.unseen import singleton_dispersion
+from simprior.boolean.truthtable import n_words, pack
+from simprior.errors import StoreError
+from simprior.runs.directory import Written, write_table
+from simprior.runs.files import finite_in, whole_in
+from simprior.runs.tasks import available_cores
+from simprior.runs.wipe import SPILL
+
+if TYPE_CHECKING:
+    pass
+    pass
+
+_START_ENTRIES = 1 << 16
+MAX_WORD_COLUMNS = 16
+
+
+@dataclass
+class Rows:
+    """Counted functions: (F, W) packed words and three (F,) columns."""
+
+    words: np.ndarray
+    count: np.ndarray
+    clusters: np.ndarray
+    sumsq: np.ndarray
+
+
+@dataclass
+class Tally:
+    """What a task reports besides its rows: totals by number of ones, and the two constants.
+
+    ``ones`` is (m + 1, 2): count and sum over clusters of squared counts, by number of ones t (rows
+    0 and m are the constants, kept out of the hash table). ``constants`` is (2,): number of
+    clusters that gave constant 0 and constant 1. ``dispersion`` is the index of dispersion of the
+    number of singletons a cluster (see ``unseen.singleton_dispersion``).
+    """
+
+    samples: int
+    ones: np.ndarray
+    constants: np.ndarray
+    dispersion: float = 1.0
+
+    def to_meta(self) -> dict[str, Any]:
+        """Plain values for the shard's manifest entry."""
+        used = np.flatnonzero(self.ones[:, 0])
+        return {
+            "samples": self.samples,
+            "t": used.tolist(),
+            "count": self.ones[used, 0].tolist(),
+            "sumsq": self.ones[used, 1].tolist(),
+            "constants": self.constants.tolist(),
+            "dispersion": self.dispersion,
+        }
+
+    @classmethod
+    def from_meta(cls, meta: dict[str, Any], m: int) -> Tally:
+        """Inverse of :meth:`to_meta`."""
+        ones = np.zeros((m + 1, 2), np.int64)
+        ones[meta["t"], 0], ones[meta["t"], 1] = meta["count"], meta["sumsq"]
+        return cls(meta["samples"], ones, np.array(meta["constants"], np.int64), meta["dispersion"])
+
+
+@dataclass
+class Counter:
+    """Hash table of a task with the tallies that go along with it."""
+
+    m: int
+    keep_shift: int
+    table: np.ndarray = field(init=False)
+    used: int = 0
+    tally: np.ndarray = field(init=False)
+    ones: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.table = np.zeros((_START_ENTRIES, n_words(self.m) + EXTRA), np.uint64)
+        self.tally, self.ones = np.zeros((2, 4), np.int64), np.zeros((self.m + 1, 4), np.int64)
+
+    @property
+    def limit(self) -> int:
+        """Entries beyond which the table must grow."""
+        return int(self.table.shape[0] // 2)
+
+    def grow(self) -> None:
+        """Double the table."""
+        new = np.zeros((2 * self.table.shape[0], self.table.shape[1]), np.uint64)
+        grow(self.table, new)
+        self.table = new
+
+    def result(self, samples: int, draws: int, iid: bool) -> tuple[Rows, Tally]:
+        """Rows (constants included) and tally of ``samples`` counted in ``draws`` clusters."""
+        words, count, clusters, sumsq, last = export(self.table, self.used)
+        dispersion = 1.0
+        if not iid:
+            single = clusters == 1
+            per_cluster = np.bincount(last[single], count[single], minlength=draws)
+            dispersion = singleton_dispersion(per_cluster)
+        ones = self.ones[:, :2].copy()
+        full = pack(np.array([[0] * self.m, [1] * self.m], np.uint8))
+        ones[0], ones[self.m] = self.tally[0, [0, 2]], self.tally[1, [0, 2]]
+        seen = self.tally[:, 0] > 0
+        rows = Rows(
+            np.concatenate([full[seen], words]),
+            np.concatenate([self.tally[seen, 0], count]),
+            np.concatenate([self.tally[seen, 1], clusters]),
+            np.concatenate([self.tally[seen, 2], sumsq]),
+        )
+        return rows, Tally(samples, ones, self.tally[:, 1].copy(), dispersion)
+
+
+def count_words(words: np.ndarray, heads: int, first_cluster: int, counter: Counter) -> None:
+    """Count (F, W) packed functions, ``heads`` consecutive ones a cluster (1: independent)."""
+    m = counter.m
+    tail = np.uint64((1 << (m - 64 * (words.shape[1] - 1))) - 1)
+    while counter.used + len(words) > counter.limit:
+        counter.grow()
+    counter.used += _kernel.count_many(
+        words, heads, m, tail, first_cluster, counter.keep_shift, counter.table, counter.tally,
+        counter.ones,
+    )  # fmt: skip
+
+
+def write_rows(path: Path, rows: Rows) -> Written:
+    """Write rows as Parquet, see :func:`row_columns`."""
+    return write_table(path, row_columns(rows))
+
+
+def row_columns(rows: Rows) -> dict[str, Any]:
+    """Columns of a table of rows: those of :func:`key_columns`, then the three numbers."""
+    numbers = {"count": rows.count, "clusters": rows.clusters, "sumsq": rows.sumsq}
+    return {**key_columns(rows.words), **numbers}
+
+
+def key_columns(words: np.ndarray) -> dict[str, Any]:
+    """Columns that hold the packed functions: w0, w1, ... or ``table`` (big-endian bytes)."""
+    if words.shape[1] <= MAX_WORD_COLUMNS:
+        return {f"w{i}": np.ascontiguousarray(words[:, i]) for i in range(words.shape[1])}
+    import pyarrow as pa
+
+    octets = np.ascontiguousarray(words.astype(">u8")).view(np.uint8)
+    width = octets.shape[1] if octets.ndim == 2 else 8 * words.shape[1]
+    return {"table": pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), len(words), [None, pa.py_buffer(octets.tobytes())]
+    )}  # fmt: skip
+
+
+def words_from_columns(columns: dict[str, Any], m: int) -> np.ndarray:
+    """Inverse of :func:`key_columns`."""
+    if "table" not in columns:
+        return np.stack([columns[f"w{i}"] for i in range(n_words(m))], axis=1).astype(np.uint64)
+    joined = b"".join(columns["table"].tolist())
+    return np.frombuffer(joined, ">u8").reshape(-1, n_words(m)).astype(np.uint64)
+
+
+_MOST = 2**62
+_REMEDY = "the run is damaged: make it again with --overwrite, or import the table again"
+
+
+def check_totals(path: Path, results: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise :class:`StoreError` unless the totals of a run of function counts are in range and
+    agree with each other and with the configuration."""
+    problem = next(_problems(results, config), None)
+    if problem:
+        raise StoreError(f"{path}: {problem} in manifest.json; {_REMEDY}")
+
+
+def check_rows(
+    path: Path, rows: Rows, profile: Profile, samples: int, functions: int | None = None
+) -> None:
+    """Raise :class:`StoreError` unless the rows of a table are counts of ``samples`` samples."""
+    k, c, q = profile.count, profile.clusters, profile.sumsq
+    total = float((k.astype(float) * profile.multiplicity).sum())
+    problem = None
+    if len(k) and (k.min() < 1 or c.min() < 1 or (c > k).any() or (q < k).any()):
+        problem = "a count that cannot be"
+    elif total > samples * (1 + 1e-12):
+        problem = f"counts that add up to {total:.0f}, more than the {samples} samples"
+    elif functions is not None and functions != profile.functions:
+        problem = f"{profile.functions} functions in place of the {functions} of the manifest"
+    elif len(rows.count) > profile.functions or (np.diff(rows.count) > 0).any():
+        problem = "rows that are not in order of their counts"
+    if problem:
+        raise StoreError(f"{path}: {problem}; {_REMEDY}")
+
+
+def inputs_of(config: Mapping[str, Any]) -> int | None:
+    """Number m of inputs of a run's functions by its configuration; None if that does not say."""
+    model = config.get("network") or config.get("dnf")
+    if not isinstance(model, dict):
+        return None
+    if model.get("inputs") is not None:
+        return len(model["inputs"]) if isinstance(model["inputs"], list) else -1
+    n = model.get("n")
+    return 1 << int(n) if n is not None and whole_in(n, 1, 62) else None
+
+
+def _problems(results: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    found = {"functions": 0, **results}  # which the earliest runs do not name
+    for key, low in (("m", 1), ("n", 0), ("samples", 0), ("heads", 1), ("functions", 0)):
+        if not whole_in(found.get(key), low, _MOST):
+            yield f"{key}={found.get(key)!r}, no whole number >= {low},"
+    m, n, samples = results["m"], results["n"], results["samples"]
+    expected = inputs_of(config)
+    if (n and m != 1 << min(n, 62)) or (expected is not None and m != expected):
+        says = f"m={expected}" if expected is not None else f"n={n}"
+        yield f"m={m} beside {says} of the configuration"
+    for key, high in (("draws", float(samples)), ("keep", 1.0), ("dispersion", 1e300)):
+        if not finite_in(results.get(key), 0.0, high):
+            yield f"{key}={results.get(key)!r}, no number from 0 to {high:g},"
+    sampled = {"samples", "seed", "pool"} <= set(config)  # a run of simprior sample
+    if sampled and config["samples"] != samples:
+        yield f"samples={samples} beside samples={config['samples']!r} of the configuration"
+    yield from _ones_problems(results.get("ones"), m, samples)
+    pooled = results.get("pooled")
+    if pooled is not None:
+        good = isinstance(pooled, dict) and whole_in(pooled.get("classes"), 0, _MOST)
+        if not good or not finite_in(pooled.get("replicates"), 0.0, float(samples)):
+            yield f"pooled={pooled!r}, no classes and replicates,"
+
+
+def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
+    columns = ones if isinstance(ones, dict) else {}
+    found = [
+        column for key in ("t", "count", "sumsq") if isinstance(column := columns.get(key), list)
+    ]
+    if len(found) < 3:
+        yield "no totals by number of ones"
+        return
+    t, count, squares = found
+    if not len(t) == len(count) == len(squares):
+        yield "totals by number of ones of different lengths"
+    elif not all(whole_in(x, 0, m) for x in t) or t != sorted(set(t)):
+        yield f"numbers of ones outside 0 to {m}, or not in order,"
+    elif not all(
+        whole_in(k, 1, samples) and whole_in(q, k, _MOST)
+        for k, q in zip(count, squares, strict=True)
+    ):
+        yield "totals by number of ones that cannot be"
+    elif sum(count) > samples:
+        yield f"totals by number of ones that add up to {sum(count)} of {samples} samples"
+
+
+_RADIX = 65535
+_COUNTS = ("count", "clusters", "sumsq")
+_THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
+_ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The distinct (count, clusters, sumsq) of a table and how many functions share each.
+
+    Every statistic of a run that does not name functions is computed from it. Four (G,) int64
+    arrays, sorted by descending count.
+    """
+
+    count: np.ndarray
+    clusters: np.ndarray
+    sumsq: np.ndarray
+    multiplicity: np.ndarray
+
+    @property
+    def functions(self) -> int:
+        """Number of functions in the table."""
+        return int(self.multiplicity.sum())
+
+    @classmethod
+    def of(cls, count: np.ndarray, clusters: np.ndarray, sumsq: np.ndarray) -> Profile:
+        """Profile of three (F,) columns."""
+        order = np.lexsort((sumsq, clusters, -count))
+        k, c, q = count[order], clusters[order], sumsq[order]
+        new = np.ones(len(k), bool)
+        new[1:] = (k[1:] != k[:-1]) | (c[1:] != c[:-1]) | (q[1:] != q[:-1])
+        starts = np.flatnonzero(new)
+        return cls(k[starts], c[starts], q[starts], np.diff(np.append(starts, len(k))))
+
+
+class Merger:
+    """Adds rows of many tasks in one hash table; the result does not depend on their order."""
+
+    def __init__(self, m: int) -> None:
+        self._table = np.zeros((1 << 12, n_words(m) + EXTRA), np.uint64)
+        self._used = 0
+
+    def add(self, rows: Rows) -> None:
+        """Add the counts of ``rows``."""
+        at = 0
+        while at < len(rows.words):
+            at, self._used = absorb(
+                self._table, self._used, rows.words, rows.count, rows.clusters, rows.sumsq, at
+            )
+            if at < len(rows.words):
+                factor = 4 if self._table.shape[0] < 1 << 22 else 2
+                new = np.zeros((factor * self._table.shape[0], self._table.shape[1]), np.uint64)
+                regrow(self._table, new)
+                self._table = new
+
+    def rows(self) -> Rows:
+        """Everything added so far, by descending count, then ascending table."""
+        words, numbers = compact(self._table, self._used)
+        order = row_order(words, numbers[0])
+        count, clusters, sumsq = (np.ascontiguousarray(column[order]) for column in numbers)
+        return Rows(words[order], count, clusters, sumsq)
+
+
+def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Order of the rows by descending count, then ascending words (all rows distinct): (F,) int64.
+
+    As ``np.lexsort``, several times faster: one unstable sort by the first word, ties mended,
+    then a radix sort by count (counts of 65,535 and more are few and sorted apart).
+    """
+    order = np.argsort(words[:, 0])
+    sort_ties(np.ascontiguousarray(words), order)
+    ranked = count[order]
+    often = ranked >= _RADIX
+    head = np.flatnonzero(often)
+    head = head[np.argsort(-ranked[head], kind="stable")]
+    rest = np.flatnonzero(~often)
+    rest = rest[np.argsort((_RADIX - ranked[rest]).astype(np.uint16), kind="stable")]
+    found: np.ndarray = order[np.concatenate([head, rest])]
+    return found
+
+
+def merge_shards(paths: list[Path], out: Path, m: int, memory: int) -> Profile:
+    """Add up shards into ``out``, sorted by descending count, then ascending table.
+
+    In memory if the rows fit into ``memory`` bytes, otherwise out of core by DuckDB; the file holds
+    the same rows either way. Returns the profile of the merged table.
+    """
+    import pyarrow.parquet as pq
+
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    if rows * 8 * (n_words(m) + EXTRA) * _ENTRY_OVERHEAD <= memory:
+        return merge_in_memory(paths, out, m)
+    return merge_out_of_core(paths, out, m, memory)
+
+
+def merge_in_memory(paths: list[Path], out: Path, m: int) -> Profile:
+    """Hash-table merge of the shards ``paths`` into ``out``."""
+    merger = Merger(m)
+    for path in paths:
+        merger.add(read_rows(path, m))
+    rows = merger.rows()
+    write_rows(out, rows)
+    return Profile.of(rows.count, rows.clusters, rows.sumsq)
+
+
+def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
+    """Rows of a table written by ``rows.write_rows``; the first ``top`` of them if given."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if top is None:
+            table = pq.read_table(path)
+        else:
+            batches, have = [], 0
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=min(max(top, 1024), 1 << 20)):
+                    batches.append(batch)
+                    have += batch.num_rows
+                    if have >= top:
+                        break
+                table = pa.Table.from_batches(batches, file.schema_arrow).slice(0, top)
+        if "table" in table.column_names:
+            octets = b"".join(table["table"].to_pylist())
+            words = np.frombuffer(octets, ">u8").reshape(-1, n_words(m)).astype(np.uint64)
+        else:
+            words = np.stack([table[f"w{i}"].to_numpy() for i in range(n_words(m))], axis=1)
+        k, c, q = (table[name].to_numpy().astype(np.int64) for name in _COUNTS)
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(
+            f"{path}: not a readable table ({reason}); run again with --resume"
+        ) from None
+    return Rows(np.ascontiguousarray(words, np.uint64), k, c, q)
+
+
+def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Profile:
+    """DuckDB merge of the shards within ``memory`` bytes (256 MiB at least), spilling next to
+    ``out``."""
+    import duckdb
+
+    from simprior.runs.files import atomic_path, translate_errors
+
+    keys = ["table"] if n_words(m) > 16 else [f"w{i}" for i in range(n_words(m))]
+    key_list = ", ".join(f'"{k}"' for k in keys)
+    sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _COUNTS)
+    with translate_errors(out), atomic_path(out) as temporary:
+        connection = duckdb.connect(config={
+            "memory_limit": f"{max(memory, _THREAD_MEMORY) // 2**20}MiB",
+            "temp_directory": str(out.parent / SPILL),
+            "preserve_insertion_order": "false",
+            "threads": max(1, min(available_cores(), memory // _THREAD_MEMORY)),
+        })  # fmt: skip
+        try:
+            names = ", ".join(_quoted(path) for path in paths)
+            connection.execute(
+                f"COPY (SELECT {key_list}, {sums} FROM read_parquet([{names}]) GROUP BY {key_list} "
+                f"ORDER BY count DESC, {key_list}) TO {_quoted(temporary)} "
+                "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+            )
+            found = profile_query(connection, temporary)
+        except duckdb.Error as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StoreError(
+                f"{out}: the merge failed ({reason}); free disk or raise --memory, then --resume"
+            ) from None
+        finally:
+            connection.close()
+    return found
+
+
+def profile_of_file(path: Path) -> Profile:
+    """Profile of a merged table, without loading it."""
+    import duckdb
+
+    connection = duckdb.connect()
+    try:
+        return profile_query(connection, path)
+    except duckdb.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(f"{path}: not a readable table ({reason}); run again") from None
+    finally:
+        connection.close()
+
+
+def profile_query(connection: object, path: Path) -> Profile:
+    """Profile of the Parquet table at ``path`` on an open DuckDB connection."""
+    found = connection.execute(  # type: ignore[attr-defined]
+        "SELECT count, clusters, sumsq, count(*) AS multiplicity "
+        f"FROM read_parquet({_quoted(path)}) GROUP BY ALL ORDER BY count DESC, clusters, sumsq"
+    ).fetchnumpy()
+    return Profile(*(np.asarray(found[k], np.int64) for k in (*_COUNTS, "multiplicity")))
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"

@@ -1,0 +1,269 @@
+"""Function frequencies of random networks: P(f) by sampling.
+
+:func:`sample` draws networks from the prior, counts the functions they compute and returns
+:class:`~simprior.boolean.sampling.counts.FunctionCounts`. The samples are split into tasks (ranges
+of hidden draws); every random number is a function of (seed, hidden draw, position), so the result
+is bit for bit the same whatever the number of workers, the split, the order, or an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack, cast, overload
+
+import numpy as np
+
+from simprior.boolean.sampling.counts import COUNTS, POOLED, FunctionCounts
+from simprior.boolean.sampling.dnf import RandomDNF
+from simprior.boolean.sampling.job import Job, Task
+from simprior.boolean.sampling.prepare import check_memory, job_config, keep_shift, make_job
+from simprior.boolean.sampling.rows import Merger, Tally, merge_shards
+from simprior.boolean.sampling.table import EXTRA
+from simprior.boolean.sampling.tasks import Counted, Counting
+from simprior.boolean.sampling.watch import WatchResult
+from simprior.boolean.sampling.watch import watch as watch_functions
+from simprior.boolean.truthtable import n_words
+from simprior.checks import RUN_OPTIONS, Switch, Text, checked
+from simprior.errors import InputError
+from simprior.network.spec import Network
+from simprior.runs.directory import RunDir, load_run
+from simprior.runs.manifest import MANIFEST
+from simprior.runs.sharded import open_run, run_pieces
+from simprior.runs.tasks import Progress, RunKeywords, RunOptions, resolve_device
+
+_TASK_WORK = 2e11  # multiply-adds a task: a few seconds
+_TASK_SAMPLES = 1 << 24
+_POOL_TASKS = 64  # pooled standard errors come from the spread over tasks
+_TABLES_IN_MEMORY = 48  # half-full tables of eight workers, with room for the export
+_ROW_COPIES = 8  # loading holds a row several times for a moment
+ALIGN = 64  # tasks start at multiples of this many hidden draws (blocks of the torch engine)
+
+
+class SampleKeywords(RunKeywords, total=False):
+    """The keyword arguments of :func:`sample` besides ``watch``."""
+
+    heads: int | str
+    device: str
+    dtype: str
+    pool: bool
+    keep: float
+    memory: int | None
+
+
+@overload
+def sample(
+    network: Network | RandomDNF,
+    samples: int | float = ...,
+    seed: int = ...,
+    *,
+    watch: None = None,
+    **keywords: Unpack[SampleKeywords],
+) -> FunctionCounts: ...
+
+
+@overload
+def sample(
+    network: Network,
+    samples: int | float = ...,
+    seed: int = ...,
+    *,
+    watch: Sequence[Any] | np.ndarray | str,
+    **keywords: Unpack[SampleKeywords],
+) -> WatchResult: ...
+
+
+@checked(**RUN_OPTIONS, device=Text(), dtype=Text(), pool=Switch())  # type: ignore[misc]
+def sample(  # mypy does not see that this takes the keywords above
+    network: Network | RandomDNF,
+    samples: int | float = 10**6,
+    seed: int = 0,
+    workers: int = 1,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    heads: int | str = "auto",
+    device: str = "cpu",
+    dtype: str = "float32",
+    pool: bool = False,
+    watch: Any = None,
+    keep: float = 1.0,
+    memory: int | None = None,
+    executor: str = "local",
+    executor_options: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> FunctionCounts | WatchResult:
+    """Draw random networks and count the Boolean functions they compute.
+
+    Parameters
+    ----------
+    network : Network or RandomDNF
+        The prior over parameters.
+    samples : int
+        Number of networks (a float such as 1e7 is accepted if it is whole).
+    seed : int
+        Root seed; same spec and seed, same result bit for bit on CPU.
+    workers, executor, executor_options
+        See :func:`simprior.runs.tasks.run_tasks`.
+    out : path, optional
+        Run directory; without it everything stays in memory.
+    resume, overwrite : bool
+        Continue or replace what is in ``out``.
+    heads : int or "auto"
+        Output layers on the same hidden layers (1: independent networks). Standard errors and
+        intervals account for the sharing (``docs/sampling.md`` says when not to share).
+    device : str
+        ``cpu``, ``cuda`` or ``auto``.
+    dtype : str
+        ``float32``, or ``float64`` for the same parameters evaluated in double precision.
+    pool : bool
+        Also pool counts over the exact symmetries of the prior (``FunctionCounts.pooled``).
+    watch : functions, optional
+        Only these functions: as :func:`simprior.boolean.sampling.watch.watch`, with the heads of
+        this call.
+    keep : float
+        Count only the functions whose hash falls in this share (a power of 1/2) of all hashes; the
+        constants and the totals by number of ones are always complete.
+    memory : int
+        Bytes for tables and merging before work is spilled to disk (default 4 GiB). A resumed run
+        may merge with another amount.
+
+    Returns
+    -------
+    FunctionCounts
+        With ``out``, the rows that ``memory`` has room for, the commonest first (its totals are
+        those of all rows; the complete table is ``out/counts.parquet``). With ``watch``, a
+        :class:`~simprior.boolean.sampling.watch.WatchResult`.
+
+    Raises
+    ------
+    InputError, StoreError, DeviceError, NumericalError, Interrupted
+    """
+    options = RunOptions.of(locals())
+    if watch is not None:
+        if dtype != "float32" or keep_shift(keep) or resolve_device(device) != "cpu":
+            raise InputError(
+                f"watch with dtype={dtype!r}, keep={keep!r}, device={device!r}",
+                "dtype float32, keep 1 and device cpu",
+                "leave these options out, or sample without watch",
+            )
+        return watch_functions(
+            cast(Network, network),
+            watch,
+            samples,
+            seed,
+            workers=workers,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            heads=heads,
+            pool=pool,
+            executor=executor,
+            executor_options=executor_options,
+            progress=progress,
+        )
+    job = make_job(network, samples, seed, heads, device, dtype, pool, keep)
+    memory = check_memory(memory)
+    if out is None:
+        return _in_memory(job, options, task_draws(job, memory))
+    if isinstance(network, Network):
+        network.check_storable()
+    draws = stored_task_draws(Path(out)) if resume and not overwrite else None
+    draws = draws or task_draws(job, memory)
+    recorded = {"heads": heads, "memory": memory, "task_draws": draws}
+    with open_run(options, "sample", job_config(job), **recorded) as store:
+        if store.finished(*(COUNTS, POOLED)[: 2 if job.pool else 1]):
+            return _load(store, job, memory)
+        return _stored(job, options, draws, store, memory)
+
+
+def stored_task_draws(out: Path) -> int | None:
+    """The split of a run to be resumed: its shards are found again only with the same tasks."""
+    if not (out / MANIFEST).exists():
+        return None
+    stored = load_run(out).manifest["options"].get("task_draws")
+    return stored if isinstance(stored, int) else None
+
+
+def task_draws(job: Job, memory: int) -> int:
+    """Hidden draws a task: a few seconds of work, and tables of all workers within ``memory``.
+
+    It does not depend on the number of workers, and does not influence the merged result (pooled
+    standard errors are computed from the spread over tasks and do depend on it).
+    """
+    model = job.model
+    entry = 8 * (n_words(model.m) + EXTRA)
+    total = -(-job.samples // job.heads)
+    work = 1e4
+    if isinstance(model, Network):
+        layers = list(zip(model.fan_ins, (*model.hidden, 1), strict=True))
+        hidden = sum((f + 1) * w * (model.m + 8) for f, w in layers[:-1])
+        work = hidden / job.heads + (layers[-1][0] + 1) * (model.m + 8) + 500
+    size = min(_TASK_SAMPLES, _TASK_WORK / work, memory / (_TABLES_IN_MEMORY * entry))
+    if job.pool:
+        size = min(size, job.samples / _POOL_TASKS)
+    most = max(ALIGN, int(size) // (job.heads * ALIGN) * ALIGN)
+    tasks = -(-total // most)
+    return -(-total // (tasks * ALIGN)) * ALIGN
+
+
+def split(job: Job, draws: int) -> list[Task]:
+    """Tasks of ``draws`` hidden draws each that cover the job."""
+    total = -(-job.samples // job.heads)
+    return [
+        Task(i, a, min(a + draws, total), min((a + draws) * job.heads, job.samples) - a * job.heads)
+        for i, a in enumerate(range(0, total, draws))
+    ]
+
+
+def _in_memory(job: Job, options: RunOptions, draws: int) -> FunctionCounts:
+    """Count all tasks, adding up their rows as they come."""
+    tasks = split(job, draws)
+    job = replace(job, replicate=draws * job.heads)
+    tallies: dict[int, Tally] = {}
+    main, pooled = Merger(job.model.m), Merger(job.model.m)
+
+    def receive(task: Task, result: Counted) -> None:
+        tallies[task.index] = result.tally
+        main.add(result.rows)
+        if result.pooled is not None:
+            pooled.add(result.pooled)
+
+    run_pieces(Counting(job), tasks, options, None, receive)
+    counts = FunctionCounts.from_rows(job, main.rows(), [tallies[t.index] for t in tasks])
+    return counts.with_pool(pooled.rows(), job.replicates) if job.pool else counts
+
+
+def _stored(
+    job: Job, options: RunOptions, draws: int, store: RunDir, memory: int
+) -> FunctionCounts:
+    """Count all tasks into shards, merge these into the tables of the run, and close it."""
+    tasks, m = split(job, draws), job.model.m
+    job = replace(job, replicate=draws * job.heads)
+    run_pieces(Counting(job), tasks, options, store)
+    metas = store.shards
+    totals = [Tally.from_meta(metas[t.name]["meta"], m) for t in tasks]
+    paths = [store.check_shard(t.name) for t in tasks]
+    merged = merge_shards(paths, store.path / "counts.parquet", m, memory)
+    store.add_file("counts.parquet", rows=merged.functions)
+    results = FunctionCounts.totals(job, totals, merged)
+    if job.pool:
+        paths = [store.check_shard(f"pool-{t.name}") for t in tasks]
+        classes = merge_shards(paths, store.path / "pooled.parquet", m, memory)
+        store.add_file("pooled.parquet", rows=classes.functions)
+        results["pooled"] = {"classes": classes.functions, "replicates": job.replicates}
+    store.finish(results)
+    store.clear_shards()
+    return _load(store, job, memory)
+
+
+def _load(store: RunDir, job: Job, memory: int) -> FunctionCounts:
+    counts = FunctionCounts.load(store.path, top=loadable(job, memory))
+    counts.info["model"] = job.model  # whose activation need not be imported again
+    return counts
+
+
+def loadable(job: Job, memory: int) -> int:
+    """How many rows of the table a result keeps in memory: the commonest ones."""
+    return max(1000, memory // (_ROW_COPIES * 8 * (n_words(job.model.m) + EXTRA)))

@@ -1,0 +1,125 @@
+"""One task of a sampling run: a range of hidden draws -> counts of the functions found there.
+
+Everything here runs in a worker; a task's result depends on (job, range) only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean.sampling import kernel as _kernel
+from simprior.boolean.sampling.dnf import RandomDNF, sample_dnf_chunk
+from simprior.boolean.sampling.job import (
+    STREAM,
+    Job,
+    Plan,
+    Task,
+    make_plan,
+    make_scratch,
+    symmetry_of,
+)
+from simprior.boolean.sampling.rows import Counter, Rows, Tally, count_words, row_columns
+from simprior.boolean.symmetry import canonical
+from simprior.network.spec import Network
+from simprior.numerics.random import philox_key
+from simprior.runs.sharded import Shard, Work
+
+
+@dataclass
+class Counted:
+    """Result of a task: its tally, its rows, and those of the classes if these are pooled."""
+
+    tally: Tally
+    rows: Rows
+    pooled: Rows | None = None
+
+
+@lru_cache(maxsize=2)
+def _prepared(network: Network, heads: int, keep_shift: int) -> tuple[Plan, Any]:
+    plan = make_plan(network, heads, keep_shift)
+    return plan, make_scratch(plan)
+
+
+def count_range(job: Job, first: int, stop: int) -> Counter:
+    """Count the functions of the hidden draws ``first .. stop - 1`` (at most 2^32 - 2 of them)."""
+    counter = Counter(job.model.m, job.keep_shift)
+    if isinstance(job.model, RandomDNF):
+        _count_dnf(job, first, stop, counter)
+    elif job.compiled:
+        _count_compiled(job, first, stop, counter)
+    else:
+        from simprior.boolean.sampling.torch_engine import count_with_torch  # torch is heavy
+
+        count_with_torch(job, first, stop, counter)
+    return counter
+
+
+def _count_compiled(job: Job, first: int, stop: int, counter: Counter) -> None:
+    assert isinstance(job.model, Network)
+    plan, (scratch, buffers) = _prepared(job.model, job.heads, job.keep_shift)
+    key = np.uint64(philox_key(job.seed, STREAM))
+    at = first
+    while True:
+        at, counter.used = _kernel.run_clusters(
+            plan.arch, plan.consts, scratch, plan.heads_arch, buffers, at, stop, first, job.samples,
+            key, counter.table, counter.used, counter.limit, counter.tally, counter.ones,
+        )  # fmt: skip
+        if at >= stop:
+            return
+        counter.grow()
+
+
+def _count_dnf(job: Job, first: int, stop: int, counter: Counter) -> None:
+    assert isinstance(job.model, RandomDNF)
+    key = philox_key(job.seed, STREAM)
+    for start in range(first, stop, 1 << 16):
+        words = sample_dnf_chunk(job.model, key, start, min(start + (1 << 16), stop))
+        count_words(words, 1, start - first, counter)
+
+
+@dataclass(frozen=True)
+class Counting(Work[Task, Counted]):
+    """The work of a sampling run: shards ``NAME`` of the rows and ``pool-NAME`` of the classes."""
+
+    job: Job
+
+    def compute(self, piece: Task) -> Counted:
+        """Counts of the hidden draws of a task."""
+        counter = count_range(self.job, piece.first, piece.stop)
+        rows, tally = counter.result(piece.samples, piece.stop - piece.first, self.job.iid)
+        pooled = pool_rows(rows, self.job, piece.samples) if self.job.pool else None
+        return Counted(tally, rows, pooled)
+
+    def names(self, piece: Task) -> tuple[str, ...]:
+        """One shard, or two if classes are pooled."""
+        return (piece.name, f"pool-{piece.name}")[: 2 if self.job.pool else 1]
+
+    def shards(self, piece: Task, result: Counted) -> list[Shard]:
+        """The rows with the tally; the classes before them."""
+        main = Shard(piece.name, row_columns(result.rows), result.tally.to_meta())
+        if result.pooled is None:
+            return [main]
+        return [Shard(f"pool-{piece.name}", row_columns(result.pooled)), main]
+
+
+def pool_rows(rows: Rows, job: Job, samples: int) -> Rows:
+    """Rows of symmetry classes by canonical form; the task of ``samples`` samples is the cluster.
+
+    sumsq is count^2 (full task / this task): tasks differ in size, and the variance between them
+    is that of count / sqrt(samples).
+    """
+    model = job.model
+    canon, _ = canonical(rows.words, model.n, symmetry_of(model), model.m)
+    order = np.lexsort(canon.T[::-1])
+    canon = canon[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (canon[1:] != canon[:-1]).any(axis=1)
+    starts = np.flatnonzero(new)
+    count = np.add.reduceat(rows.count[order], starts)
+    squares = np.rint(count.astype(float) ** 2 * (job.replicate / samples)).astype(np.int64)
+    ones = np.ones(len(starts), np.int64)
+    return Rows(canon[starts], count, ones, np.maximum(squares, count))

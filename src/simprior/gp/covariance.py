@@ -1,0 +1,386 @@
+"""Factors of covariance matrices of full or deficient rank, with errors instead of jitter.
+
+A factor ``A`` of shape (m, r) with ``A A^T = K`` writes ``z ~ N(0, K)`` as ``z = A u``,
+``u ~ N(0, I_r)``. Full rank: ``A`` is the Cholesky factor. Rank-deficient (linear kernels): ``A``
+comes from the pivoted Cholesky factorisation and the m constraints live on r < m weights. A matrix
+whose spectrum runs smoothly into the rounding level is neither, and is refused: a relative jitter
+of 1e-6 moves the log-probability of parity by 34 nats.
+
+Degenerate covariances, handled in the open: zero variances, copies, indefiniteness.
+
+The sign pattern of z ~ N(0, K) does not change when an input of zero variance (always 0, so output
+0), a copy of another input (same sign) or a mirror image (opposite sign) is taken out and put back.
+What remains must be positive definite as it stands: nothing here ever adds to the diagonal, since a
+relative 1e-6 moves ln P of the parity by tens of nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import lapack
+
+from simprior.checks import Array, Maybe, Number, checked, real_array
+from simprior.errors import InputError, NumericalError
+
+EPS = float(np.finfo(np.float64).eps)
+MIN_RCOND = 1e-14  # of the correlation matrix; below it Cholesky factors are not trusted
+RESIDUAL = 32.0 * EPS  # what may be left of a correlation matrix outside its rank: rounding only
+GAP = 100.0  # the smallest pivot of a rank-deficient matrix, in units of the rounding level
+
+
+@dataclass(frozen=True)
+class Factor:
+    """``K = A A^T``.
+
+    ``A`` (m, r) has its rows in the order of the inputs; ``pivots`` are the r inputs whose rows,
+    in that order, are lower triangular; ``rcond`` estimates the reciprocal condition number of the
+    pivots' correlation matrix; ``scale`` (m,) are the standard deviations.
+    """
+
+    A: np.ndarray
+    pivots: np.ndarray
+    rcond: float
+    scale: np.ndarray
+
+    @property
+    def m(self) -> int:
+        """Number of inputs."""
+        return int(self.A.shape[0])
+
+    @property
+    def rank(self) -> int:
+        """Number of latent coordinates r."""
+        return int(self.A.shape[1])
+
+    @property
+    def full(self) -> bool:
+        """Whether K has full rank."""
+        return self.rank == self.m
+
+
+def _not_psd(eigenvalue: float, level: float) -> NumericalError:
+    return NumericalError(
+        f"K has the eigenvalue {eigenvalue:.3g} (largest entry 1 after scaling, rounding level "
+        f"{level:.1g}): expected a positive semi-definite matrix; compute K in float64 from a "
+        "formula that is a covariance, and add no jitter"
+    )
+
+
+def _singular(R: np.ndarray, eigenvalue: float, level: float) -> NumericalError:
+    off = np.abs(np.triu(R, 1))
+    i, j = np.unravel_index(int(off.argmax()), R.shape)
+    return NumericalError(
+        f"K is singular to working precision: smallest eigenvalue {eigenvalue:.3g} of the "
+        f"correlation matrix, rounding level {level:.1g}, and no gap above it (closest of the "
+        f"inputs kept: {i} and {j}, 1 - |correlation| = {1.0 - off[i, j]:.2g}): expected full or "
+        "clearly deficient rank; jitter would move ln P by tens of nats: use fewer or less similar "
+        "inputs, a shorter length scale or a rougher kernel (of a network: fewer layers or a "
+        "smaller sigma_b), or method='ep-probit' or 'laplace', whose unit noise such a K suits"
+    )
+
+
+def factor(K: np.ndarray) -> Factor:
+    """Factor a positive semi-definite (m, m) matrix without zero diagonal entries.
+
+    Raises
+    ------
+    NumericalError
+        If K has a negative eigenvalue beyond rounding, or if its spectrum runs into the rounding
+        level without a gap, so that its rank cannot be told.
+    """
+    m = K.shape[0]
+    scale = np.sqrt(np.maximum(np.diag(K), 0.0))
+    if not (scale > 0.0).all():
+        raise NumericalError(
+            "K has a zero or negative variance on its diagonal: expected positive variances; "
+            "drop inputs with output 0 first"
+        )
+    R = K / np.outer(scale, scale)
+    L, info = lapack.dpotrf(R, lower=1, clean=1)
+    if info == 0:
+        rcond = float(lapack.dpocon(L, np.abs(R).sum(0).max(), uplo="L")[0])
+        if rcond > MIN_RCOND:
+            return Factor(scale[:, None] * L, np.arange(m), rcond, scale)
+    return _pivoted(R, scale)
+
+
+def factor_for_noise(K: np.ndarray) -> Factor:
+    """As :func:`factor` for a K to which noise of variance 1 is added, of any numerical rank.
+
+    Where the rank cannot be told, ``A`` comes from the eigenvalues above the rounding level and
+    ``rcond`` is 0: what is left out is far below the noise.
+
+    Raises
+    ------
+    NumericalError
+        If K has a negative eigenvalue beyond rounding.
+    """
+    try:
+        return factor(K)
+    except NumericalError:
+        scale = np.sqrt(np.maximum(np.diag(K), 0.0))
+        if not (scale > 0.0).all():
+            raise
+        R = K / np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(R)
+        level = 8.0 * len(K) * EPS
+        if values[0] < -10.0 * level:
+            raise
+        some = values > level
+        A = scale[:, None] * vectors[:, some] * np.sqrt(values[some])
+        return Factor(A, np.arange(int(some.sum())), 0.0, scale)
+
+
+def _pivoted(R: np.ndarray, scale: np.ndarray) -> Factor:
+    """Rank-revealing factor of a correlation matrix (LAPACK's dpstrf)."""
+    m = R.shape[0]
+    level = 8.0 * m * EPS
+    L, order, rank, _ = lapack.dpstrf(R, lower=1, tol=level)
+    order = order - 1
+    L = np.tril(L)[:, :rank]
+    smallest = float(np.linalg.eigvalsh(R)[0])
+    residual = float(np.abs(R[np.ix_(order, order)] - L @ L.T).max())
+    if smallest < -10.0 * level or residual > 10.0 * level:
+        raise _not_psd(smallest, level)
+    rcond = float(np.linalg.cond(L[:rank])) ** -2
+    gap = float(L[rank - 1, rank - 1]) ** 2 > GAP * level
+    if rank == m or not gap or residual > RESIDUAL or rcond < MIN_RCOND or _confused(R):
+        raise _singular(R, smallest, level)
+    A = np.empty((m, rank))
+    A[order] = L
+    return Factor(scale[:, None] * A, order[:rank].astype(np.intp), rcond, scale)
+
+
+def _confused(R: np.ndarray) -> bool:
+    """Whether two different inputs have correlation 1 to rounding (deep networks)."""
+    close = np.argwhere(np.triu(R > 1.0 - 64.0 * EPS, 1))
+    return any(not np.array_equal(R[i], R[j]) for i, j in close[:4096])
+
+
+def reverse_cholesky(J: np.ndarray) -> np.ndarray:
+    """Upper-triangular U with ``J = U U^T``; :class:`NumericalError` if J is not definite."""
+    L, info = lapack.dpotrf(J[::-1, ::-1], lower=1, clean=1)
+    if info != 0:
+        raise NumericalError("the information matrix of the sites is not positive definite")
+    return L[::-1, ::-1]
+
+
+MAX_CONDITION = 1e14
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Which inputs carry information and how the others follow from them.
+
+    ``keep`` (r,) indices of the inputs kept, ascending; ``zero`` indices of inputs whose output is
+    exactly 0 (label 0 with probability 1); ``duplicate_of`` (m,) for each input the index (in the
+    original numbering) of the kept input it repeats: itself if kept, -1 if zero; ``sign`` (m,)
+    +1 where z_i has the sign of z_{duplicate_of[i]}, -1 where it has the opposite sign, 0 if zero.
+    """
+
+    keep: np.ndarray
+    zero: np.ndarray
+    duplicate_of: np.ndarray
+    sign: np.ndarray
+
+    @property
+    def trivial(self) -> bool:
+        """True if nothing is dropped."""
+        return len(self.keep) == len(self.duplicate_of)
+
+    @property
+    def dropped(self) -> str:
+        """One line for messages and diagnostics, e.g. ``"1 of zero variance, 3 repeated"``."""
+        repeated = len(self.duplicate_of) - len(self.keep) - len(self.zero)
+        return f"{len(self.zero)} of zero variance, {repeated} repeated"
+
+    def kernel(self, K: np.ndarray) -> np.ndarray:
+        """K on the kept inputs, (r, r)."""
+        return K[np.ix_(self.keep, self.keep)]
+
+    def reduce_labels(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of the kept inputs and whether each labelling is possible at all.
+
+        ``labels`` is (..., m) of 0/1 or bool. Returns ((..., r) of the same type, (...) bool); a
+        labelling is impossible (ln P = -inf) if it puts 1 on a zero input, or unlike labels on
+        copies, or like labels on mirror images. (An exact 0 has probability 0 off ``zero``.)
+        """
+        labels = np.asarray(labels)
+        expected = self.expand_labels(labels[..., self.keep])
+        return labels[..., self.keep], (labels == expected).all(axis=-1)
+
+    def expand_labels(self, kept: np.ndarray) -> np.ndarray:
+        """Labels of all m inputs from those of the kept ones, (..., r) -> (..., m)."""
+        kept = np.asarray(kept)
+        place = np.searchsorted(self.keep, np.maximum(self.duplicate_of, 0))
+        place = np.minimum(place, max(len(self.keep) - 1, 0))
+        if len(self.keep) == 0:
+            return np.zeros((*kept.shape[:-1], len(self.duplicate_of)), kept.dtype)
+        full = kept[..., place].astype(bool) ^ (self.sign < 0)
+        return (full & (self.sign != 0)).astype(kept.dtype)
+
+
+@checked(inputs=Maybe(Array(2)))
+def reduce_inputs(K: np.ndarray, inputs: np.ndarray | None = None) -> Reduction:
+    """Find inputs of zero variance, and inputs that repeat or mirror an earlier one.
+
+    Only bitwise equality counts (K from :func:`simprior.gp.kernels.nngp` has it for equal inputs,
+    and for x and -x under an odd activation with sigma_b = 0): a tolerance could declare possible
+    functions impossible.
+
+    Parameters
+    ----------
+    K : (m, m) array
+        Symmetric covariance.
+    inputs : (m, d) array, optional
+        The inputs behind K. If given, two inputs may count as copies or mirror images only when
+        they are proportional; distinct inputs that K confuses raise :class:`NumericalError` (a
+        very deep network in its ordered phase, correlation 1 to the last bit).
+
+    Raises
+    ------
+    InputError
+        K is not a finite symmetric matrix, or a variance is negative.
+    """
+    K = check_symmetric(K)
+    var = K.diagonal()
+    if (var < 0).any():
+        worst = int(np.argmin(var))
+        raise InputError(
+            f"K[{worst},{worst}]={var[worst]:.6g}", "a variance >= 0", "pass a covariance matrix"
+        )
+    alive = var > 0
+    if K[~alive].any():
+        raise InputError("K", "zero covariances where a variance is 0", "pass a covariance matrix")
+    first: dict[bytes, int] = {}
+    duplicate_of = np.full(len(K), -1)
+    sign = np.zeros(len(K), dtype=np.int64)
+    for i in np.flatnonzero(alive):
+        lead = 1 if K[i, np.flatnonzero(K[i])[0]] > 0 else -1
+        row = lead * K[i] + 0.0
+        head = first.setdefault(row.tobytes(), int(i))
+        duplicate_of[i] = head
+        sign[i] = 1 if K[i, head] > 0 else -1
+    _check_copies(duplicate_of, inputs)
+    keep = np.flatnonzero(duplicate_of == np.arange(len(K)))
+    return Reduction(keep, np.flatnonzero(~alive), duplicate_of, sign)
+
+
+@dataclass(frozen=True)
+class CentredFactor:
+    """Lower Cholesky factor of K, (m, m), and the 1-norm condition number of its correlations."""
+
+    chol: np.ndarray
+    condition: float
+
+
+def cholesky(K: np.ndarray, max_condition: float = MAX_CONDITION) -> CentredFactor:
+    """Cholesky factor of a positive definite K, without jitter.
+
+    Rounding in K shifts ln P by about 1e-16 times the condition number times m, hence the limit.
+
+    Raises
+    ------
+    InputError
+        K is not a finite symmetric matrix.
+    NumericalError
+        K is not positive definite, or its correlation matrix is conditioned worse than
+        ``max_condition``; the message gives smallest eigenvalue, condition number and remedy.
+    """
+    from scipy.linalg import lapack
+
+    K = check_symmetric(K)
+    var = K.diagonal()
+    if (var <= 0).any():
+        raise _not_positive(K, float("inf"))
+    scale = np.sqrt(var)
+    corr = K / scale[:, None] / scale
+    factor, info = lapack.dpotrf(corr, lower=1, clean=1)
+    if info:
+        raise _not_positive(K, float("inf"))
+    rcond, _ = lapack.dpocon(factor, np.abs(corr).sum(axis=0).max(), uplo="L")
+    condition = 1.0 / rcond if rcond > 0 else float("inf")
+    if not condition <= max_condition:
+        raise _not_positive(K, condition)
+    return CentredFactor(np.ascontiguousarray(factor) * scale[:, None], condition)
+
+
+@checked(max_condition=Number(1))
+def check_psd(K: np.ndarray, max_condition: float = MAX_CONDITION) -> float:
+    """Condition number of K's correlation matrix; raises as :func:`cholesky` does."""
+    return cholesky(K, max_condition).condition
+
+
+def root(K: np.ndarray) -> np.ndarray:
+    """A factor R, (m, rank), with K = R R^T to rounding, for a K of any rank: draws are R @ eps.
+
+    Eigenvalues within m times the rounding of the largest one count as 0; rows of zero variance
+    are exactly 0. For draws only: ln P of a rank-deficient K has no density to integrate.
+
+    Raises
+    ------
+    InputError
+        K is not a finite symmetric matrix.
+    NumericalError
+        K has an eigenvalue below minus that rounding (it is no covariance).
+    """
+    K = check_symmetric(K)
+    values, vectors = np.linalg.eigh(K)
+    floor = 8 * len(K) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    if values[0] < -floor:
+        raise _not_positive(K, float("inf"))
+    some = values > floor
+    factor = vectors[:, some] * np.sqrt(values[some])
+    factor[K.diagonal() == 0] = 0.0
+    return factor
+
+
+def check_symmetric(K: np.ndarray) -> np.ndarray:
+    """K as a float64 array if it is a finite, square, symmetric matrix, else InputError."""
+    array = real_array("K", K)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
+        raise InputError(f"K of shape {array.shape}", "a square matrix", "pass nngp(network, X)")
+    if not np.isfinite(array).all():
+        raise InputError("K with infinite or NaN entries", "finite numbers", "check the inputs")
+    gap = float(np.abs(array - array.T).max())
+    if gap > 1e-12 * float(np.abs(array).max()):
+        raise InputError(
+            f"K with |K - K.T| up to {gap:.3g}", "a symmetric matrix", "pass (K + K.T) / 2"
+        )
+    return array
+
+
+def _not_positive(K: np.ndarray, condition: float) -> NumericalError:
+    values = np.linalg.eigvalsh(K)
+    low, high = float(values[0]), float(values[-1])
+    rank = int((values > len(K) * np.finfo(np.float64).eps * high).sum())
+    if np.isinf(condition):
+        condition = high / low if low > 0 else float("inf")
+    return NumericalError(
+        f"K ({len(K)} x {len(K)}) is not positive definite in float64: smallest eigenvalue "
+        f"{low:.3g}, largest {high:.3g}, rank about {rank}, condition number {condition:.3g}; "
+        "expected a positive definite matrix; drop zero and repeated inputs (reduce_inputs) and "
+        "near copies, or use a rougher kernel (of a network: sigma_b > 0, a nonlinear activation, "
+        "or fewer layers; jitter is never added)"
+    )
+
+
+def _check_copies(duplicate_of: np.ndarray, inputs: np.ndarray | None) -> None:
+    if inputs is None:
+        return
+    X = np.asarray(inputs, dtype=np.float64)
+    if X.ndim != 2 or len(X) != len(duplicate_of):
+        raise InputError(
+            f"inputs of shape {X.shape}", f"({len(duplicate_of)}, d) as K has", "pass X of nngp"
+        )
+    for i in np.flatnonzero((duplicate_of >= 0) & (duplicate_of != np.arange(len(X)))):
+        x, y = X[i], X[duplicate_of[i]]
+        scale = float(x @ y) / float(y @ y) if y.any() else 0.0
+        if not np.allclose(x, scale * y, rtol=1e-12, atol=0.0):
+            raise NumericalError(
+                f"K cannot tell inputs {duplicate_of[i]} and {i} apart (correlation +-1 to the "
+                "last bit) though they differ: expected distinct rows; use fewer layers or a "
+                "larger sigma_w"
+            )

@@ -1,0 +1,427 @@
+"""ln P(f) of any functions under a Gaussian-process prior: one call, an explicit table of methods.
+
+P(f) = P(sign z = f), z ~ N(mean, K): a step likelihood, no noise. ``tilted`` is the default and
+comes with a standard error that holds; ``ep``, ``ep-probit`` and ``laplace`` are approximations of
+unknown error; the others check the default.
+
+Tables of ln P for many functions and methods: batches, workers, shards, resume.
+
+A table has a row a function and method, in the order of the functions given:
+
+    index, name, function (hex), method, logp (nats), log10, stderr, ess, pareto_k, reliable,
+    converged, seconds
+
+and further columns that the caller joins to each function (e.g. its sampled frequency).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.boolean.truthtable import pack, to_hex
+from simprior.checks import Choice, Maybe, Number, Numbers, Text, Validator, Whole, checked, shown
+from simprior.errors import InputError, check_fits
+from simprior.gp.covariance import (
+    Reduction,
+    check_symmetric,
+    factor,
+    factor_for_noise,
+    reduce_inputs,
+)
+from simprior.gp.ep import ep, ep_probit
+from simprior.gp.event import check_mean, check_memory, make_event
+from simprior.gp.liness import liness
+from simprior.gp.minimax import minimax
+from simprior.gp.simple import closed, laplace, montecarlo
+from simprior.gp.smc import smc
+from simprior.gp.tilted import tilted
+from simprior.numerics.estimate import LogProb
+from simprior.numerics.random import check_seed
+from simprior.runs.directory import RunDir, load_run, write_table
+from simprior.runs.tasks import Progress, one_thread, run_tasks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHODS: dict[str, Callable[..., LogProb]] = {
+    "tilted": tilted,  # EP-tilted sequential importance sampling
+    "smc": smc,  # the same with resampling along the sequence, for structured functions, m large
+    "ep": ep,  # expectation propagation, step likelihood
+    "ep-probit": ep_probit,  # the same with the unit noise of a probit link
+    "laplace": laplace,  # Laplace approximation, probit link
+    "closed": closed,  # m <= 3 and special covariances
+    "minimax": minimax,  # Botev's exponential tilting
+    "liness": liness,  # splitting with linear elliptical slice sampling
+    "mc": montecarlo,  # plain Monte Carlo
+}
+
+NOISY = ("ep-probit", "laplace")
+"""Methods with the unit noise of a probit link, for which K may be singular (K + I never is)."""
+
+
+OPTIONS: dict[str, Validator] = {
+    "draws": Whole(1), "max_draws": Whole(1), "tol": Number(0, open=True), "kappa": Numbers(),
+    "replicates": Whole(1, 10**6), "chains": Whole(1, 10**6), "thin": Whole(1, 10**9),
+    "site_tol": Number(0, 1, open=True), "step_tol": Number(0, 1, open=True),
+    "damping": Number(0, 1), "block": Whole(1),
+}  # fmt: skip
+"""What each option of the methods may be; the methods themselves check what depends on m."""
+
+
+@checked(method=Text(), n=Maybe(Whole(0, 64)))
+def log_prior(
+    functions: Any,
+    K: np.ndarray,
+    method: str = "tilted",
+    *,
+    mean: np.ndarray | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> list[LogProb]:
+    """ln P(sign z = f) for each function, z ~ N(mean, K).
+
+    Parameters
+    ----------
+    functions : array or str or sequence
+        (F, m) or (m,) of 0/1, bit strings, hex strings or names.
+    K : (m, m) array
+        Covariance on the m inputs. Inputs of zero variance (output 0) and exact copies are taken
+        out first; nothing is ever added to the diagonal.
+    method : str
+        A name in ``METHODS``.
+    mean : (m,) array, optional
+        Mean of z, zero by default.
+    n : int, optional
+        Number of bits for named functions, as in ``parse_functions``.
+    seed : int
+        Randomness is a function of (seed, method, function): the order and size of the batch do
+        not matter.
+    options
+        ``draws`` and ``tol`` (wanted standard error, in nats) for the sampling methods, ignored by
+        the others, and what the method's own docstring lists.
+
+    Returns
+    -------
+    list of LogProb
+        One a function, in order, values in nats.
+
+    Raises
+    ------
+    InputError
+        Unknown method or option, K no covariance, functions of another length.
+    NumericalError
+        K is neither of full rank nor clearly rank-deficient in float64 (``ep-probit`` and
+        ``laplace``, whose link adds unit noise, take any positive semi-definite K).
+    """
+    return list(iter_log_prior(functions, K, method, mean=mean, n=n, seed=seed, **options))
+
+
+@checked(method=Text(), n=Maybe(Whole(0, 64)))
+def iter_log_prior(
+    functions: Any,
+    K: np.ndarray,
+    method: str = "tilted",
+    *,
+    mean: np.ndarray | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Iterator[LogProb]:
+    """As :func:`log_prior`, one result at a time as they are computed."""
+    from simprior.boolean.truthtable import parse_functions
+
+    estimator, chosen = _estimator(method, options)
+    check_seed(seed)
+    K = check_symmetric(K)
+    tables = parse_functions(functions, len(K), n)
+    mean = check_mean(mean, len(K))
+    if method in NOISY:
+        return _noisy(estimator, chosen, method, tables, K, mean)
+    if mean is None:
+        reduction = reduce_inputs(K)
+    else:  # copies with different means are no copies
+        reduction = reduce_inputs(K) if not mean.any() else _no_reduction(K)
+    if "seed" in inspect.signature(estimator).parameters:
+        chosen["seed"] = seed
+    kept, possible = reduction.reduce_labels(tables)
+    if len(reduction.keep) == 0:
+        return (_certain(method, bool(ok), reduction) for ok in possible)
+    small = np.ascontiguousarray(reduction.kernel(K))
+    matrix = factor(small)
+    shift = None if mean is None else mean[reduction.keep]
+    return (
+        estimator(make_event(bits, small, matrix, shift), **chosen)
+        if ok
+        else _certain(method, False, reduction)
+        for bits, ok in zip(kept, possible, strict=True)
+    )
+
+
+def _estimator(
+    method: str, options: dict[str, Any]
+) -> tuple[Callable[..., LogProb], dict[str, Any]]:
+    Choice(METHODS)("method", method)
+    estimator = METHODS[method]
+    known = set(inspect.signature(estimator).parameters) - {"event", "seed"}
+    for name, value in options.items():
+        if name not in known | {"draws", "tol"}:
+            raise InputError(
+                f"option {name}={shown(value)}",
+                f"one of {', '.join(sorted(known))}",
+                "remove it",
+            )
+    options = {
+        k: OPTIONS[k](k, v) if k in OPTIONS and v is not None else v for k, v in options.items()
+    }
+    if options.get("draws"):
+        check_fits(f"draws={options['draws']}", 8.0 * options["draws"], "lower draws")
+    return estimator, {k: v for k, v in options.items() if k in known and v is not None}
+
+
+def _no_reduction(K: np.ndarray) -> Reduction:
+    m = len(K)
+    return Reduction(np.arange(m), np.empty(0, np.intp), np.arange(m), np.ones(m, np.int64))
+
+
+def _noisy(
+    estimator: Callable[..., LogProb], options: dict[str, Any], method: str, tables: np.ndarray,
+    K: np.ndarray, mean: np.ndarray | None,
+) -> Iterator[LogProb]:  # fmt: skip
+    """ln P under a probit link. Copies of an input have noise of their own, so nothing is merged;
+    an input of zero variance has label 1 with probability Phi(mean), whatever the others are."""
+    from scipy.special import log_ndtr
+
+    keep, zero = np.flatnonzero(np.diag(K) > 0), np.flatnonzero(np.diag(K) == 0)
+    at_zero = np.zeros(len(zero)) if mean is None else mean[zero]
+    fixed = log_ndtr((2.0 * tables[:, zero] - 1.0) * at_zero).sum(axis=1)
+    if not len(keep):
+        found = {"reliable": True, "converged": True, "reason": "all inputs have zero variance"}
+        return (LogProb(float(value), 0.0, math.inf, method, dict(found)) for value in fixed)
+    small = np.ascontiguousarray(K[np.ix_(keep, keep)])
+    matrix, shift = factor_for_noise(small), None if mean is None else mean[keep]
+
+    def one(bits: np.ndarray, value: float) -> LogProb:
+        found = estimator(make_event(bits[keep], small, matrix, shift), **options)
+        return replace(found, value=found.value + value)
+
+    return (one(bits, float(value)) for bits, value in zip(tables, fixed, strict=True))
+
+
+def _certain(method: str, happens: bool, reduction: Reduction) -> LogProb:
+    """Exact result where the dropped inputs decide."""
+    value = 0.0 if happens else -math.inf
+    reason = f"decided by dropped inputs ({reduction.dropped})"
+    return LogProb(
+        value, 0.0, math.inf, method, {"reliable": True, "converged": True, "reason": reason}
+    )
+
+
+TABLE = "logp.parquet"
+Columns = dict[str, np.ndarray]
+_BATCH_WORK = 256 * 128**2  # functions a batch at m = 128: about a second of `tilted`
+
+
+@dataclass(frozen=True)
+class Request:
+    """Functions, kernel and methods of one table.
+
+    ``K`` (m, m); ``tables`` (F, m) uint8; ``names`` F texts shown in place of the hex form;
+    ``methods`` names in ``METHODS``; ``options`` (draws, tol) of the estimators; ``joined`` further
+    (F,) columns.
+    """
+
+    K: np.ndarray
+    tables: np.ndarray
+    methods: tuple[str, ...] = ("tilted",)
+    seed: int = 0
+    names: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    joined: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            Choice(METHODS, expected=f"some of {', '.join(METHODS)}")("method", method)
+        if len(set(self.methods)) < max(len(self.methods), 1):
+            found, expected = f"method={','.join(self.methods)}", "each method once, at least one"
+            raise InputError(found, expected, "pass for example --method tilted,ep")
+
+
+def log_prior_table(
+    request: Request,
+    *,
+    out: Path | str | None = None,
+    config: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    workers: int = 1,
+    executor: str = "local",
+    executor_options: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+    results: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """ln P of every function by every method; with ``out`` a run directory, a shard a batch.
+
+    The values depend on the request only: not on batches, workers or interruptions. ``results``
+    are further entries of the manifest.
+
+    Raises
+    ------
+    InputError, NumericalError, StoreError, Interrupted
+    """
+    check_memory(len(request.K), min(workers, len(request.tables)))
+    size = max(1, int(_BATCH_WORK / len(request.K) ** 2))
+    batches = [slice(i, i + size) for i in range(0, len(request.tables), size)]
+    columns = run_batches(
+        "logp", partial(compute, request), batches, lambda b: _digest(request, b), out=out,
+        config=config or {}, resume=resume, overwrite=overwrite, workers=workers,
+        executor=executor, executor_options=executor_options, progress=progress,
+        amount=lambda b: len(request.tables[b]) * len(request.methods),
+        join=partial(_join, request), results=results,
+    )  # fmt: skip
+    import pandas as pd
+
+    return pd.DataFrame(columns)
+
+
+def compute(request: Request, batch: slice) -> Columns:
+    """Columns of the functions in ``batch``; function by function, method by method."""
+    tables = request.tables[batch]
+    results = [
+        list(iter_log_prior(
+            tables, request.K, method, n=0, seed=request.seed, **request.options
+        ))
+        for method in request.methods
+    ]  # fmt: skip
+    rows = [result for of_function in zip(*results, strict=True) for result in of_function]
+    repeat = len(request.methods)
+
+    def diagnostic(name: str, missing: Any) -> np.ndarray:
+        return np.array([row.diagnostics.get(name, missing) for row in rows])
+
+    return {
+        "index": np.repeat(np.arange(batch.start, batch.start + len(tables)), repeat),
+        "function": np.repeat(to_hex(pack(tables), tables.shape[1]), repeat).astype(object),
+        "method": np.tile(np.array(request.methods, object), len(tables)),
+        "logp": np.array([row.value for row in rows]),
+        "log10": np.array([row.log10 for row in rows]),
+        "stderr": np.array([row.stderr for row in rows]),
+        "ess": np.array([row.ess for row in rows]),
+        "pareto_k": diagnostic("pareto_k", math.nan).astype(float),
+        "reliable": diagnostic("reliable", False).astype(bool),
+        "converged": diagnostic("converged", True).astype(bool),
+        "seconds": diagnostic("seconds", 0.0).astype(float),
+    }
+
+
+def run_batches(
+    command: str,
+    function: Callable[[Any], Columns],
+    batches: Sequence[Any],
+    digest: Callable[[Any], str],
+    *,
+    out: Path | str | None,
+    config: Mapping[str, Any],
+    resume: bool = False,
+    overwrite: bool = False,
+    workers: int = 1,
+    executor: str = "local",
+    executor_options: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+    amount: Callable[[Any], int] | None = None,
+    join: Callable[[Columns], Columns] | None = None,
+    results: Mapping[str, Any] | None = None,
+) -> Columns:
+    """Columns of all batches, in order; in a run directory each batch is a shard until the end.
+
+    ``digest`` identifies what a batch computes: a shard left by an earlier run is used again only
+    if it agrees. ``join`` completes the columns of the whole table.
+    """
+    parts: dict[int, Columns] = {}
+    numbered = list(enumerate(batches))
+
+    def go(todo: list[tuple[int, Any]], receive: Callable[[int, Columns], None]) -> None:
+        run_tasks(
+            partial(_numbered, function), todo, on_result=lambda t, r: receive(t[0], r),
+            workers=min(workers, max(1, len(todo))), executor=executor,
+            executor_options=executor_options, progress=progress,
+            amount=None if amount is None else lambda t: amount(t[1]),
+        )  # fmt: skip
+
+    finish = join or (lambda columns: columns)
+    if out is None:
+        go(numbered, parts.__setitem__)
+        return finish(_concatenate([parts[i] for i, _ in numbered]))
+    options = {"workers": workers, "executor": executor}
+    with RunDir.open(
+        out, command, config, resume=resume, overwrite=overwrite, options=options
+    ) as store:
+        if store.finished(TABLE):
+            return load_run(store.path).read_table(TABLE)
+        digests = {i: digest(batch) for i, batch in numbered}
+        names = {i: f"{i:06d}" for i, _ in numbered}
+        kept = {
+            i for i, _ in numbered
+            if store.has_shard(names[i], {"digest": digests[i]})
+        }  # fmt: skip
+        if progress is not None and kept:
+            progress.update(
+                sum(1 if amount is None else amount(b) for i, b in numbered if i in kept)
+            )
+
+        def write(i: int, columns: Columns) -> None:
+            written = write_table(store.shard_path(names[i]), columns)
+            store.register_shard(
+                names[i], written.sha256, written.rows, written.bytes, {"digest": digests[i]}
+            )
+
+        go([(i, batch) for i, batch in numbered if i not in kept], write)
+        columns = finish(_concatenate([store.read_shard(names[i]) for i, _ in numbered]))
+        written = write_table(store.path / TABLE, columns)
+        store.add_file(TABLE, rows=written.rows)
+        store.finish({"rows": written.rows, **summarise(columns), **(results or {})})
+        store.clear_shards()
+    return columns
+
+
+def summarise(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Totals of a table for people: functions, seconds, and what is not to be trusted."""
+    out: dict[str, Any] = {"functions": len(np.unique(columns["function"]))}
+    if "method" in columns:
+        sampled = np.isfinite(columns["stderr"].astype(float))
+        out["unreliable"] = int((sampled & ~columns["reliable"].astype(bool)).sum())
+        out["not_converged"] = int((~columns["converged"].astype(bool)).sum())
+        out["seconds"] = float(columns["seconds"].sum())
+    return out
+
+
+def _numbered(function: Callable[[Any], Columns], task: tuple[int, Any]) -> Columns:
+    with one_thread():
+        return function(task[1])
+
+
+def _concatenate(parts: list[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _join(request: Request, columns: Columns) -> Columns:
+    index = columns["index"].astype(np.intp)
+    names = np.array(request.names or to_hex(pack(request.tables), request.tables.shape[1]), object)
+    joined = {name: np.asarray(values)[index] for name, values in request.joined.items()}
+    return {"index": columns["index"], "name": names[index], **columns, **joined}
+
+
+def _digest(request: Request, batch: slice) -> str:
+    text = hashlib.sha256(np.packbits(request.tables[batch]).tobytes())
+    text.update(np.ascontiguousarray(request.K).tobytes())
+    text.update(repr((request.methods, request.seed, sorted(request.options.items()))).encode())
+    return text.hexdigest()

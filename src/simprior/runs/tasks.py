@@ -1,0 +1,496 @@
+"""Progress on stderr: a bar on a terminal, a log line now and then elsewhere.
+
+Map a function over tasks: in this process, over a process pool, or over a cluster.
+
+Results arrive in any order, so whatever is built from them must not depend on it. May import:
+checks, errors and ``engine_*`` modules only.
+
+Where to compute: cpu, cuda, or whichever there is.
+
+One thread for linear algebra while many small problems are solved.
+
+The matrices are small and the steps many: a threaded BLAS waits for itself. Measured with two
+threads on a machine with other work: 4 to 20 times slower at m = 128 and 5 times at m = 1024.
+Workers of the engine are single-threaded anyway, so this also keeps results equal to the bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
+
+from simprior.checks import Choice, shown
+from simprior.errors import DeviceError, InputError, SimpriorError
+from simprior.runs.pool import Pool, WorkerError, groups, run_pool
+
+__all__ = [
+    "EXECUTORS",
+    "Interrupted",
+    "Progress",
+    "RunKeywords",
+    "RunOptions",
+    "WorkerError",
+    "available_cores",
+    "check_executor",
+    "progress_bar",
+    "run_tasks",
+]
+
+_logger = logging.getLogger("simprior")
+LOG_SECONDS = 30.0
+
+
+class Progress(Protocol):
+    """Anything that can be told how much has been done."""
+
+    def update(self, n: int = 1) -> object:
+        """``n`` more units are done."""
+
+
+class LogProgress:
+    """A log line with rate and time left, at most every ``interval`` seconds."""
+
+    def __init__(
+        self, total: int, unit: str, start: int = 0, interval: float = LOG_SECONDS
+    ) -> None:
+        self.total, self.unit, self.done, self.start = total, unit, start, start
+        self.interval, self.began = interval, time.monotonic()
+        self._last = self.began
+
+    def update(self, n: int = 1) -> None:
+        """Count ``n`` units; write a line if the interval has passed."""
+        self.done += n
+        moment = time.monotonic()
+        if moment - self._last >= self.interval:
+            self._last = moment
+            _logger.info(self.line(moment - self.began))
+
+    def line(self, seconds: float) -> str:
+        """The text after ``seconds`` of work."""
+        rate = (self.done - self.start) / seconds if seconds > 0 else 0.0
+        share = 100.0 * self.done / self.total if self.total else 100.0
+        left = f"{_duration((self.total - self.done) / rate)} left" if rate > 0 else "unknown left"
+        done = f"{self.done:,} of {self.total:,} {self.unit}"
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        return f"{done} ({share:.1f} %), {speed} {self.unit}/s, {left}"
+
+
+class _Silent:
+    def update(self, n: int = 1) -> None:
+        """Nothing to show."""
+
+
+@contextlib.contextmanager
+def progress_bar(
+    total: int, unit: str = "net", *, start: int = 0, quiet: bool = False, description: str = ""
+) -> Iterator[Progress]:
+    """A progress display for ``total`` units, of which ``start`` are done already.
+
+    On a terminal a bar with rate and time left, otherwise a log line every 30 s.
+    """
+    if quiet:
+        yield _Silent()
+    elif not sys.stderr.isatty():
+        yield LogProgress(total, unit, start)
+    else:
+        from tqdm import tqdm
+
+        with tqdm(
+            total=total,
+            initial=start,
+            unit=unit,
+            unit_scale=True,
+            desc=description or None,
+            file=sys.stderr,
+            disable=None,
+            smoothing=0.1,
+        ) as bar:
+            yield bar
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+EXECUTORS = ("local", "slurm", "dask")
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class RunKeywords(TypedDict, total=False):
+    """The keyword arguments that functions which compute something have in common."""
+
+    workers: int
+    executor: str
+    executor_options: Mapping[str, Any] | None
+    progress: Progress | None
+    out: Path | str | None
+    resume: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How something is computed, shown and kept; nothing here determines the result.
+
+    ``workers``, ``executor``, ``executor_options`` and ``progress`` are those of :func:`run_tasks`.
+    ``out`` is the run directory (None: everything stays in memory); ``resume`` continues what is
+    there, ``overwrite`` replaces it. ``quiet``: no progress on stderr where none is given.
+    """
+
+    workers: int = 1
+    executor: str = "local"
+    executor_options: Mapping[str, Any] | None = None
+    progress: Progress | None = None
+    out: Path | str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    quiet: bool = True
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> RunOptions:
+        """The options among the arguments ``given`` by name; what is missing has its default."""
+        return cls(
+            **{field.name: given[field.name] for field in fields(cls) if field.name in given}
+        )
+
+    @contextlib.contextmanager
+    def showing(self, total: int, unit: str) -> Iterator[RunOptions]:
+        """These options with a progress display of ``total`` units, unless they have one."""
+        with progress_bar(total, unit, quiet=self.quiet or self.progress is not None) as bar:
+            yield self if self.progress is not None else replace(self, progress=bar)
+
+
+class Interrupted(SimpriorError):
+    """A run was stopped by Ctrl-C or SIGTERM; what was finished has been handed over.
+
+    Whether it is kept is for the run directory to say, which sets ``kept``.
+    """
+
+    exit_code = 130
+
+
+def available_cores() -> int:
+    """Number of CPU cores this process may use (its affinity mask)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    on_result: Callable[[Task, Result], None],
+    workers: int = 1,
+    executor: str = "local",
+    executor_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    amount: Callable[[Task], int] | None = None,
+    then: Callable[[Task, Result], Task | None] | None = None,
+) -> int:
+    """Call ``function(task)`` for every task and hand each result to ``on_result(task, result)``.
+
+    Parameters
+    ----------
+    function : callable
+        Picklable (a module-level function, or a ``functools.partial`` of one), if ``workers > 1``
+        or the executor is not local.
+    tasks : iterable
+        Picklable tasks, drawn lazily: at most ``2 * workers`` calls are in flight.
+    on_result : callable
+        Called in this process, in order of completion.
+    workers : int
+        1 runs in this process (executor ``local``); otherwise worker processes or cluster jobs,
+        each single-threaded.
+    executor : str
+        ``local``, ``dask`` or ``slurm`` (the latter two: ``pip install 'simprior[cluster]'``).
+    executor_options : mapping, optional
+        ``dask``: keywords of ``distributed.Client``; ``slurm``: ``folder``, ``tasks_per_job`` and
+        submitit's parameters.
+    progress : Progress, optional
+        ``progress.update(amount(task))`` is called after each result (default amount: 1).
+    then : callable, optional
+        The task that follows from a result, if any: it is done before those not begun.
+
+    Returns
+    -------
+    int
+        The number of results handed over.
+
+    Raises
+    ------
+    InputError
+        Unknown executor, ``workers < 1``, or the cluster packages are missing.
+    Interrupted
+        SIGINT or SIGTERM: nothing more was submitted, calls in progress were waited for and their
+        results handed over. A second signal stops at once.
+    WorkerError
+        A worker died (a cluster job that died is submitted again up to 3 times, and the others go
+        on). Errors that ``function`` raises are raised here.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise InputError(
+            f"workers={shown(workers)}", "an integer >= 1", "pass for example --workers 2"
+        )
+    if not isinstance(executor, str) or executor not in EXECUTORS:
+        raise InputError(
+            f"executor={shown(executor)}", f"one of {', '.join(EXECUTORS)}", "pass --executor local"
+        )
+
+    done = 0
+
+    def deliver(task: Task, result: Result) -> Task | None:
+        nonlocal done
+        on_result(task, result)
+        done += 1
+        if progress is not None:
+            progress.update(1 if amount is None else amount(task))
+        return None if then is None else then(task, result)
+
+    with _graceful_stop() as stop:
+        if workers == 1 and executor == "local":
+            _run_here(function, tasks, deliver, stop)
+        else:
+            pool, group = _make_pool(workers, executor, executor_options or {})
+            run_pool(
+                pool, 2 * workers, partial(_guarded, function), groups(tasks, group),
+                lambda task, result: deliver(task, _unwrap(result)), stop, _dead_worker_message,
+            )  # fmt: skip
+    if stop.is_set():
+        raise Interrupted(f"interrupted after {done} finished tasks")
+    return done
+
+
+def check_executor(executor: str, options: Mapping[str, Any] | None) -> None:
+    """Raise :class:`InputError` now for what :func:`run_tasks` would refuse; starts nothing."""
+    if executor in ("slurm", "dask"):
+        from simprior.runs import cluster as engine_cluster
+
+        engine_cluster.check_options(executor, options or {})
+
+
+def _run_here(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    deliver: Callable[[Task, Result], Task | None],
+    stop: threading.Event,
+) -> None:
+    for first in tasks:
+        task: Task | None = first
+        while task is not None:
+            if stop.is_set():
+                return
+            task = deliver(task, function(task))
+
+
+def _dead_worker_message() -> str:
+    text = (
+        "a worker process died (killed, or out of memory); finished shards are kept: "
+        "run again with --resume and fewer --workers or less --memory"
+    )
+    if getattr(sys.modules.get("__main__"), "__file__", None) and not _is_console_script():
+        text += "; in a script, put the call under if __name__ == '__main__':"
+    return text
+
+
+def _is_console_script() -> bool:
+    return Path(sys.argv[0]).name in {"simprior", "__main__.py"}
+
+
+def _make_pool(workers: int, executor: str, options: Mapping[str, Any]) -> tuple[Pool, int]:
+    """The pool and how many tasks make one call."""
+    if executor == "local":
+        return _LocalPool(workers), 1
+    from simprior.runs import cluster as engine_cluster
+
+    if executor == "dask":
+        return engine_cluster.DaskPool(workers, options), 1
+    group = engine_cluster.tasks_per_job(options)
+    return engine_cluster.SlurmPool(workers, options), group
+
+
+class _LocalPool:
+    """A process pool that starts clean interpreters (spawn)."""
+
+    broken: tuple[type[Exception], ...] = (BrokenProcessPool,)
+
+    def __init__(self, workers: int) -> None:
+        self._before = set(multiprocessing.active_children())
+        self._pool = futures.ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+        )
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> futures.Future[Any]:
+        with _importable_main():
+            return self._pool.submit(function, *args)
+
+    def wait(self, handles: Iterable[Any], timeout: float) -> Iterable[Any]:
+        return futures.wait(handles, timeout, futures.FIRST_COMPLETED).done
+
+    def result(self, handle: futures.Future[Any]) -> Any:
+        return handle.result()
+
+    def cancel(self, handles: list[Any]) -> Iterable[Any]:
+        return [handle for handle in handles if handle.cancel()]
+
+    def shutdown(self, *, kill: bool) -> None:
+        if kill:
+            for child in set(multiprocessing.active_children()) - self._before:
+                child.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _importable_main() -> Iterator[None]:
+    """Let workers start when the main module came from a pipe: its "file" cannot be read again."""
+    main = sys.modules["__main__"]
+    name = getattr(main, "__file__", None)
+    if name is None or Path(name).exists():
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = name
+
+
+def _start_worker() -> None:
+    """Ignore Ctrl-C (the parent decides), use one thread, and die when the parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_threads()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+_limited = False
+
+
+def limit_threads() -> None:
+    """Make numerical libraries of this process single-threaded, loaded already or later."""
+    global _limited  # noqa: PLW0603
+    if _limited:
+        return
+    _limited = True
+    for name in _THREAD_VARIABLES:
+        # numba reads its variable again at every compilation, and refuses another value than the
+        # one it started with (a cluster job imports it while the task is unpickled)
+        if name != "NUMBA_NUM_THREADS" or "numba" not in sys.modules:
+            os.environ[name] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    if "numba" in sys.modules:
+        sys.modules["numba"].set_num_threads(1)
+    if "numpy" in sys.modules:
+        with contextlib.suppress(ImportError):
+            from threadpoolctl import threadpool_limits
+
+            threadpool_limits(1)
+
+
+class _Failure(NamedTuple):
+    """An error of ours on its way from a worker: its class and its one line of text."""
+
+    kind: type[SimpriorError]
+    message: str
+
+
+def _guarded(function: Callable[[Task], Result], group: list[Task]) -> list[Result | _Failure]:
+    """Call in a worker. Errors whose constructors take several arguments do not unpickle."""
+    limit_threads()
+    results: list[Result | _Failure] = []
+    for task in group:
+        try:
+            results.append(function(task))
+        except SimpriorError as error:
+            results.append(_Failure(type(error), str(error)))
+    return results
+
+
+def _unwrap(result: Any) -> Any:
+    if isinstance(result, _Failure):
+        error = result.kind.__new__(result.kind, result.message)
+        error.args = (result.message,)
+        raise error
+    return result
+
+
+@contextlib.contextmanager
+def _graceful_stop() -> Iterator[threading.Event]:
+    """An event set by the first SIGINT or SIGTERM; the second one raises KeyboardInterrupt."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+DEVICES = ("cpu", "cuda", "auto")
+
+
+def resolve_device(device: str) -> str:
+    """``cpu`` or ``cuda``; :class:`DeviceError` when CUDA is asked for and there is none."""
+    if Choice(DEVICES, "pass --device cpu")("device", device) == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise DeviceError(
+            "device='cuda': expected a CUDA device that torch can use, found none; "
+            "pass --device cpu"
+        )
+    return "cpu"
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Numerical libraries are single-threaded inside; nothing changes without threadpoolctl."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        yield
+        return
+    with threadpool_limits(1):
+        yield

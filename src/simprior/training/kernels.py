@@ -1,0 +1,434 @@
+"""Forward and backward pass of one small network, float32, everything in the first-level cache.
+
+Layout of a parameter vector P (float32): for hidden layer l the weights ``[pad4(fan_in)]
+[pad16(width)]`` at ``off[l]``, then its bias row at ``boff[l]``; the output layer is one row of
+``pad16(fan_in)`` at ``off[L]`` and its bias at ``boff[L]``. Padding is zero and stays zero (its
+gradient is zero), and padded units output f(0) = 0. Activations, their derivatives and the deltas
+are ``[rows][pad16(width)]`` at ``hoff[l]`` of H, D, Z. ``net`` is the tuple of ``_net.Net``.
+
+Train members of an ensemble, one after the other, each inside the first-level cache.
+
+Arguments come in tuples, made by :mod:`simprior.training.draws`:
+
+* ``net``: geometry of the network (``_step``); ``law``: scales, bias ratios, uniform, mask;
+* ``data``: x (flat padded inputs of the training set), y (labels 0/1), sizes, all inputs, m;
+* ``rule``: int64 values at the ``R_*`` positions; ``c``: scalars of the optimiser, float64;
+* ``keys``: uint64 keys at the ``K_*`` positions; ``s``: scratch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from simprior.network.compiled import activate_with_slope, choose
+from simprior.network.losses import LOSSES
+from simprior.training.updates import (
+    ENTROPY,
+    SGLD,
+    STAGE,
+    dot16,
+    draw_noise,
+    draw_parameters,
+    draw_weighted,
+    gemm,
+    prepare,
+    random_labels,
+    shuffle,
+    transpose16,
+    update,
+)
+
+# mypy: disable-error-code="no-untyped-def"
+
+
+BLOCK_ROWS = 32
+
+_FAST = {"contract", "nsz"}
+_f = np.float32
+_ZERO = np.float32(0.0)
+
+
+@njit(nogil=True)
+def forward(P, net, x, x_row, rows, H, D, z):
+    """Pre-activations of the output, z[0:rows], from ``rows`` (a multiple of 4) inputs at ``x``."""
+    widths, pads, off, boff, hoff, _, code = net
+    depth = widths.size - 1
+    p, source, source_row = P.ctypes.data, x, x_row
+    for l in range(depth):  # noqa: E741
+        cols = pads[l + 1]
+        target = H.ctypes.data + 4 * hoff[l + 1]
+        gemm(
+            source, source_row, 4, p + 4 * off[l], 4 * cols, target, 4 * cols, p + 4 * boff[l], 0,
+            rows, cols, widths[l],
+        )  # fmt: skip
+        activate_with_slope(code, H, D, hoff[l + 1], rows * cols)
+        source, source_row = target, 4 * cols
+    bias = P[boff[depth]]
+    for s in range(rows):
+        z[s] = dot16(source + s * source_row, p + 4 * off[depth], pads[depth] // 16) + bias
+
+
+@njit(nogil=True)
+def transpose_weights(P, net, T):
+    """Transposes of the weight matrices that deltas pass through, into T (layer l at toff[l])."""
+    widths, pads, off, _, _, toff, _ = net
+    for l in range(1, widths.size - 1):  # noqa: E741
+        cols, back = pads[l + 1], pads[l]
+        for i in range(0, back, 16):
+            for j in range(0, cols, 16):
+                source = P.ctypes.data + 4 * (off[l] + i * cols + j)
+                transpose16(
+                    source, 4 * cols, T.ctypes.data + 4 * (toff[l] + j * back + i), 4 * back
+                )
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _scaled(Z, D, start, rows, width, pad):
+    """Delta = dL/dh times f', zero on padded units, whose dL/dh is not meaningful."""
+    for s in range(rows):
+        at = np.uint64(start + s * pad)
+        for i in range(at, at + np.uint64(width)):
+            Z[i] *= D[i]
+        for i in range(at + np.uint64(width), at + np.uint64(pad)):
+            Z[i] = _ZERO
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _add_rows(G, at, Z, start, rows, pad):
+    a, n = np.uint64(at), np.uint64(pad)
+    for s in range(rows):
+        b = np.uint64(start + s * pad)
+        for i in range(n):
+            G[a + i] += Z[b + i]
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _output_layer(P, G, net, x, rows, H, D, Z, dz):
+    widths, pads, off, boff, hoff, _, _ = net
+    depth = widths.size - 1
+    pad, v, h = np.uint64(pads[depth]), np.uint64(off[depth]), np.uint64(hoff[depth])
+    for s in range(np.uint64(rows)):
+        g = dz[s]
+        G[boff[depth]] += g
+        if depth:
+            a = h + s * pad
+            for i in range(pad):
+                G[v + i] += g * H[a + i]
+                Z[a + i] = g * P[v + i] * D[a + i]
+        else:
+            a = s * pad
+            for i in range(pad):
+                G[v + i] += g * x[a + i]
+
+
+@njit(nogil=True)
+def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
+    """Add the gradient of sum_s dz[s] z[s] to G, after :func:`forward` of the same rows.
+
+    ``x`` is the flat array of padded inputs, the rows start at element ``first``.
+    """
+    widths, pads, off, boff, hoff, toff, _ = net
+    depth = widths.size - 1
+    _output_layer(P, G, net, x[first:], rows, H, D, Z, dz)
+    g, z = G.ctypes.data, Z.ctypes.data
+    for l in range(depth - 1, -1, -1):  # noqa: E741
+        cols, back = pads[l + 1], pads[l]
+        source = H.ctypes.data + 4 * hoff[l] if l else x.ctypes.data + 4 * first
+        delta = z + 4 * hoff[l + 1]
+        place = g + 4 * off[l]
+        gemm(
+            source, 4, 4 * back, delta, 4 * cols, place, 4 * cols, place, 4 * cols,
+            (widths[l] + 3) // 4 * 4, cols, rows,
+        )  # fmt: skip
+        _add_rows(G, boff[l], Z, hoff[l + 1], rows, cols)
+        if l:
+            for i in range(hoff[l], hoff[l] + rows * back):
+                Z[i] = _ZERO
+            target = z + 4 * hoff[l]
+            gemm(
+                delta, 4 * cols, 4, T.ctypes.data + 4 * toff[l], 4 * back, target, 4 * back,
+                target, 4 * back, rows, back, widths[l + 1],
+            )  # fmt: skip
+            _scaled(Z, D, hoff[l], rows, widths[l], back)
+
+
+def _gradient_loop(derivative: Any) -> Any:
+    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    def loop(z, y, dz, rows, scale):
+        for s in range(np.uint64(rows)):
+            dz[s] = scale * derivative(z[s], y[s])
+
+    return loop
+
+
+def _value_loop(value: Any) -> Any:
+    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    def loop(z, y, out, rows):
+        for s in range(np.uint64(rows)):
+            out[s] = value(z[s], y[s])
+
+    return loop
+
+
+_COMPILED = [loss.compiled() for loss in LOSSES.values()]
+_gradient_of = choose([_gradient_loop(derivative) for _, derivative in _COMPILED])
+_value_of = choose([_value_loop(value) for value, _ in _COMPILED])
+_THRESHOLDS = tuple(_f(loss.threshold) for loss in LOSSES.values())
+
+
+@njit(nogil=True)
+def loss_gradient(z, y, dz, rows, padded, scale, loss):
+    """dz[s] = scale d loss / d z of ``rows`` samples with labels y (0 or 1); 0 up to ``padded``."""
+    _gradient_of(loss, z, y, dz, rows, scale)
+    for s in range(np.uint64(rows), np.uint64(padded)):
+        dz[s] = _ZERO
+
+
+@njit(nogil=True)
+def loss_values(z, y, out, rows, loss):
+    """Loss of each sample (float32), label y 0 or 1."""
+    _value_of(loss, z, y, out, rows)
+
+
+@njit(nogil=True)
+def threshold_of(loss):
+    """The class is 1 iff the output is above this."""
+    return _THRESHOLDS[loss]
+
+
+# mypy: disable-error-code="no-untyped-def"
+
+
+FIRST_FIT, EPOCHS, LOSS, STEPS = range(4)
+R_OPTIMIZER, R_LOSS, R_BATCH, R_STOP, R_STOP_N, R_MAX_STEPS, R_CHECK, R_ADVERSARIAL, R_PRETRAIN = (
+    range(9)
+)
+K_INIT, K_ORDER, K_NOISE, K_LABELS = range(4)
+
+
+@njit(nogil=True)
+def outputs(P, net, x, rows, s, z):
+    """Pre-activations z[0:rows] of the ``rows`` inputs in the flat padded array ``x``."""
+    H, D, part = s[2], s[3], s[7]
+    pad = net[1][0]
+    for first in range(0, rows, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, rows - first)
+        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, part)
+        for i in range(n):
+            z[first + i] = part[i]
+
+
+@njit(nogil=True)
+def count_errors(P, net, x, y, rows, threshold, all_of_them, s):
+    """Number of misclassified samples; stops after the first block with one unless told not to.
+
+    A pre-activation that is not a number is an error whatever the label.
+    """
+    H, D, z = s[2], s[3], s[7]
+    pad = net[1][0]
+    errors = 0
+    for first in range(0, rows, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, rows - first)
+        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
+        for i in range(n):
+            one = z[i] > threshold
+            if one != (y[first + i] > np.float32(0.5)) or z[i] != z[i]:
+                errors += 1
+        if errors and not all_of_them:
+            return errors
+    return errors
+
+
+@njit(nogil=True)
+def mean_loss(P, net, x, y, rows, loss, s, each):
+    """Mean loss over all samples; ``each`` gets the loss of every one."""
+    outputs(P, net, x, rows, s, each)
+    loss_values(each, y, each, rows, loss)
+    total = 0.0
+    for i in range(rows):
+        total += each[i]
+    return total / rows
+
+
+@njit(nogil=True)
+def function_of(P, net, x, m, threshold, s, packed):
+    """Truth table on the m inputs in ``x``, packed (input 0 in the top bit of word 0)."""
+    H, D, z = s[2], s[3], s[7]
+    pad = net[1][0]
+    packed[:] = np.uint64(0)
+    for first in range(0, m, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, m - first)
+        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
+        for i in range(n):
+            j = first + i
+            if z[i] > threshold:
+                packed[j >> 6] |= np.uint64(1) << np.uint64(63 - (j & 63))
+
+
+@njit(nogil=True)
+def gradient(P, G, net, x, y, chosen, first, count, loss, s):
+    """Mean-loss gradient over ``chosen[first : first + count]`` into G (all rows if not shuffled:
+    ``chosen`` is then the identity)."""
+    _, _, H, D, Z, T, dz, z, xb, yb = s[:10]
+    pad = net[1][0]
+    G[:] = np.float32(0.0)
+    transpose_weights(P, net, T)
+    scale = np.float32(1.0) / np.float32(count)
+    width = np.uint64(pad)
+    for start in range(0, count, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, count - start)
+        rows = (n + 3) // 4 * 4
+        for i in range(n):
+            j = chosen[first + start + i]
+            yb[i] = y[j]
+            source, target = np.uint64(j * pad), np.uint64(i * pad)
+            for k in range(width):
+                xb[target + k] = x[source + k]
+        for k in range(n * pad, rows * pad):
+            xb[k] = np.float32(0.0)
+        forward(P, net, xb.ctypes.data, 4 * pad, rows, H, D, z)
+        loss_gradient(z, yb, dz, n, rows, scale, loss)
+        backward(P, G, net, xb, 0, rows, H, D, Z, T, dz)
+
+
+@njit(nogil=True)
+def record(shown, net, data, y, loss, threshold, s, watch, at, step):
+    """Fill the rows of ``watch`` from ``at`` whose step has come; returns the next row."""
+    x, _, size, everything, m = data
+    steps, tables, errors, losses = watch
+    while at < steps.size and steps[at] <= step:
+        function_of(shown, net, everything, m, threshold, s, tables[at])
+        errors[at] = count_errors(shown, net, x, y, size, threshold, True, s)
+        losses[at] = mean_loss(shown, net, x, y, size, loss, s, s[17])
+        at += 1
+    return at
+
+
+@njit(nogil=True)
+def take_minibatch(P, G, member, step, net, data, y, rule, keys, s):
+    """Gradient of the minibatch of step ``step`` (from 0) into G."""
+    perm, chosen, each, cumulative, buf, words = s[15:]
+    x, size, batch, loss = data[0], data[2], rule[R_BATCH], rule[R_LOSS]
+    epoch_steps = (size + batch - 1) // batch
+    start = step % epoch_steps * batch
+    count = min(batch, size - start)
+    if rule[R_ADVERSARIAL] > 0:
+        start, count = 0, min(batch, size)
+        mean_loss(P, net, x, y, size, loss, s, each)
+        power = np.float32(rule[R_ADVERSARIAL] * 0.001)
+        for i in range(size):
+            each[i] = max(each[i], np.float32(1e-12)) ** power
+        draw_weighted(chosen[:count], each, cumulative, step, member, keys[K_ORDER], buf, words)
+        perm = chosen
+    elif start == 0 and batch < size:
+        shuffle(perm, step // epoch_steps, member, keys[K_ORDER], buf, words)
+    gradient(P, G, net, x, y, perm, start, count, loss, s)
+
+
+@njit(nogil=True)
+def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
+    """Train from P until the rule says stop; the trained parameters are left in P.
+
+    Returns (steps, step of the first fit or -1). ``watch`` is (steps at which to record, tables,
+    errors, losses): row k is filled at step ``watch[0][k]`` if it is reached.
+    """
+    G, a, b, e, noise, perm = s[10:16]
+    x, size = data[0], data[2]
+    code, loss, stop = rule[R_OPTIMIZER], rule[R_LOSS], rule[R_STOP]
+    threshold = threshold_of(loss)
+    epoch_steps = (size + rule[R_BATCH] - 1) // rule[R_BATCH]
+    check = rule[R_CHECK] if rule[R_CHECK] > 0 else epoch_steps
+    prepare(code, P, a, b, e, c)
+    shown = a if code == ENTROPY else P
+    step, first_fit, at = 0, np.int64(-1), 0
+    for i in range(size):
+        perm[i] = i
+    while True:
+        last = step >= rule[R_MAX_STEPS]
+        at = record(shown, net, data, y, loss, threshold, s, watch, at, step)
+        needed = stop != STEPS or first_fit < 0
+        if last or (needed and step % check == 0):
+            fits = count_errors(shown, net, x, y, size, threshold, False, s) == 0
+            if fits and first_fit < 0:
+                first_fit = np.int64(step)
+            done = last or (fits and stop == FIRST_FIT)
+            if fits and stop == EPOCHS:
+                done = done or step >= first_fit + rule[R_STOP_N] * epoch_steps
+            elif fits and stop == LOSS:
+                done = done or mean_loss(shown, net, x, y, size, loss, s, s[17]) <= stop_loss
+            if done:
+                break
+        take_minibatch(P, G, member, step, net, data, y, rule, keys, s)
+        step += 1
+        if code in (SGLD, ENTROPY):
+            draw_noise(noise, step, member, keys[K_NOISE], s[19], s[20])
+        update(code, P, G, a, b, e, noise, law[3], c, step)
+    if code == ENTROPY:
+        P[:] = a
+    return step, first_fit
+
+
+@njit(nogil=True)
+def prepare_stage(stage, labels, rule, member, data, keys, s):
+    """Labels and rule of a stage: 0 pre-training on random labels, 1 the training itself."""
+    if stage == 1:
+        labels[: data[2]] = data[1][: data[2]]
+        return rule
+    first = rule.copy()
+    batch = rule[R_BATCH]
+    random_labels(labels, member, keys[K_LABELS], s[19], s[20])
+    first[R_STOP] = FIRST_FIT
+    first[R_MAX_STEPS] = rule[R_PRETRAIN] * ((data[2] + batch - 1) // batch)
+    return first
+
+
+@njit(nogil=True, cache=True)
+def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, out, watch):
+    """Train members ``first .. first + count - 1``; row i of each array of ``out`` is member i's:
+    (packed table, steps, first fit, errors, loss). ``watch`` as in :func:`fit`, a row a member."""
+    x, _, size, everything, m = data
+    tables, steps, fits, errors, losses = out
+    scales, ratios, uniform, _ = law
+    loss, labels = rule[R_LOSS], s[1]
+    threshold = threshold_of(loss)
+    for i in range(count):
+        member = np.uint64(first + i)
+        draw_parameters(P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20])
+        for stage in range(0 if rule[R_PRETRAIN] > 0 else 1, 2):
+            now = prepare_stage(stage, labels, rule, member, data, keys, s)
+            mine = (watch[0][: watch[0].size * stage], watch[1][i], watch[2][i], watch[3][i])
+            steps[i], fits[i] = fit(
+                P, member + STAGE * np.uint64(1 - stage), net, law, data, labels, now, stop_loss,
+                c, keys, s, mine,
+            )  # fmt: skip
+        errors[i] = count_errors(P, net, x, labels, size, threshold, True, s)
+        losses[i] = mean_loss(P, net, x, labels, size, loss, s, s[17])
+        function_of(P, net, everything, m, threshold, s, tables[i])
+
+
+@njit(nogil=True, cache=True)
+def guess_and_check(P, first, count, net, law, data, rule, keys, s, out):
+    """Draw networks until one fits (Chiang et al. 2023); member i's draw j is network
+    2^32 i + j of the initialisation stream. ``steps`` is the number of draws."""
+    x, y, size, everything, m = data
+    tables, steps, fits, errors, losses = out
+    scales, ratios, uniform, _ = law
+    threshold = threshold_of(rule[R_LOSS])
+    for i in range(count):
+        base = np.uint64(first + i) << np.uint64(32)
+        steps[i], fits[i] = 0, -1
+        while steps[i] < rule[R_MAX_STEPS]:
+            member = base + np.uint64(steps[i])
+            draw_parameters(
+                P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20]
+            )
+            steps[i] += 1
+            if count_errors(P, net, x, y, size, threshold, False, s) == 0:
+                fits[i] = steps[i]
+                break
+        errors[i] = count_errors(P, net, x, y, size, threshold, True, s)
+        losses[i] = mean_loss(P, net, x, y, size, rule[R_LOSS], s, s[17])
+        function_of(P, net, everything, m, threshold, s, tables[i])

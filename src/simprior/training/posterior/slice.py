@@ -1,0 +1,316 @@
+"""Elliptical slice sampling of a network's parameters under the 0-1 likelihood.
+
+The prior of the parameters is Gaussian and the likelihood is 1 if the network agrees with S and 0
+if not, so a move along an ellipse through the present point and a fresh prior draw (Murray, Adams
+& MacKay 2010) needs no step size and has no rejected draws; S holds at every step. Updating all
+parameters at once shrinks the bracket to almost nothing, hence blocks: the weights into a few units
+(sizes drawn at random, up to a whole layer), and after each the output layer, exactly.
+
+Start: a draw from the prior, swept with only those labels as constraints that it has right so far,
+until it has all of them. That is not a draw from the posterior; ``burn_in`` sweeps follow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean.sampling.chains import (
+    Clock,
+    Piece,
+    check_rows,
+    generator_state,
+    restore_generator,
+    run_chains,
+)
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.prepare import check_samples
+from simprior.boolean.truthtable import input_matrix, n_words, pack
+from simprior.checks import NETWORK, Choice, Integer, Maybe, Updates, Whole, checked
+from simprior.errors import InputError, NumericalError, check_fits
+from simprior.network.activations import COMPILED, code_of
+from simprior.network.spec import Network, check_size
+from simprior.numerics import random as rng
+from simprior.runs.directory import RunDir
+from simprior.runs.tasks import Progress
+from simprior.training.posterior import kernels as kernel
+from simprior.training.posterior.chains import TrainingSet, counts_of_chains, make_training_set
+
+SETTLE_LIMIT = 20_000  # sweeps to find a network that agrees with S
+_CHUNK = 1 << 12  # records unpacked at a time
+_ARRAYS = ("w", "h", "pre", "z", "active")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Length of the chains: ``draws`` records a chain, ``thin`` sweeps apart, after ``burn_in``."""
+
+    draws: int
+    thin: int
+    burn_in: int
+    settle: int = SETTLE_LIMIT
+
+
+@dataclass
+class State:
+    """Arrays of one chain (layout in :mod:`simprior.training.posterior.kernels`)."""
+
+    spec: tuple[Any, ...]
+    arrays: tuple[np.ndarray, ...]  # w, h, pre, z on S
+    full: tuple[np.ndarray, ...]  # h, pre, z on all inputs
+    work: tuple[np.ndarray, ...]
+    blocks: np.ndarray
+    active: np.ndarray
+
+    def function(self) -> np.ndarray:
+        """(m,) uint8 function of the present parameters."""
+        fans, widths, _, _, code = self.spec
+        kernel.forward(self.arrays[0], fans, widths, code, *self.full)
+        return (self.full[2] > 0).astype(np.uint8)
+
+
+@checked(network=NETWORK, workers=Whole(1), progress=Updates())
+def slice_posterior(
+    network: Network,
+    train_index: Sequence[int] | np.ndarray,
+    labels: Any = None,
+    samples: int | float = 10**5,
+    seed: int = 0,
+    *,
+    target: Any = None,
+    chains: int = 32,
+    thin: int = 1,
+    burn_in: int | None = None,
+    settle_limit: int = SETTLE_LIMIT,
+    workers: int = 1,
+    progress: Progress | None = None,
+    store: RunDir | None = None,
+) -> FunctionCounts:
+    """Draw functions from P_B(f|S) of a finite network by elliptical slice sampling.
+
+    Parameters
+    ----------
+    network : Network
+        Gaussian weights and a built-in activation.
+    train_index, labels, target
+        See :func:`simprior.training.posterior.chains.make_training_set`.
+    samples : int
+        Functions to record, rounded up to as many for each chain.
+    seed : int
+        Chain c is a function of (seed, c) and the options: not of ``workers``.
+    chains : int
+        Independent chains; the error bars come from their spread.
+    thin : int
+        Sweeps between records.
+    burn_in : int, optional
+        Sweeps before the first record, after S holds; half of the recorded sweeps by default.
+    settle_limit : int
+        Sweeps in which a chain must find a network that agrees with S.
+    workers, progress
+        See :func:`simprior.runs.tasks.run_tasks`; progress counts records.
+    store : RunDir, optional
+        Where draws and states of the chains are kept, and found again (``boolean.blocks``).
+
+    Returns
+    -------
+    FunctionCounts
+        Each chain is a cluster. ``info["posterior"]``: ``method``, ``rhat`` (largest over the
+        statistics of the functions), ``ess`` (smallest), ``converged`` (R-hat < 1.01 and ESS >=
+        400), ``reason`` (why not), ``statistics``, ``violating`` (0), ``acceptance`` (accepted over
+        tried points of the ellipses of hidden layers), ``settle_sweeps`` (most of all chains),
+        ``chains``, ``draws_per_chain``, ``thin``, ``burn_in``.
+
+    Raises
+    ------
+    InputError
+        Bad training set or option, weights that are not Gaussian, a user's own activation.
+    NumericalError
+        A chain found no network that agrees with S.
+    """
+    given = make_training_set(network.m, train_index, labels, target)
+    _check_network(network)
+    samples, seed = check_samples(samples), rng.check_seed(seed)
+    for name, value, low in (("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)):
+        check_at_least(name, value, low)
+    check_size(network)
+    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
+    draws = -(-samples // chains)
+    burn = thin * draws // 2 if burn_in is None else burn_in
+    options = Options(draws, thin, burn, settle_limit)
+    found = run_chains(
+        partial(run_chain, network, given, options, seed), chains, network.m, store,
+        workers=workers, progress=progress,
+    )  # fmt: skip
+    words, ends = [w for w, _ in found], [state for _, state in found]
+    check_rows(words, draws, "chain")
+    tries = sum(int(end["tries"]) for end in ends)
+    info = {
+        "method": "slice", "thin": thin, "burn_in": burn,
+        "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
+        "settle_sweeps": max(int(end["settled"]) for end in ends),
+    }  # fmt: skip
+    bits = 0 if network.inputs is not None else network.n
+    return counts_of_chains(np.stack(words), given, bits, info)
+
+
+MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "max_depth": 30}
+"""Numbers beyond which no run ends, or fits in memory."""
+
+
+def check_at_least(name: str, value: Any, low: int) -> None:
+    """Refuse anything but None or a whole number of at least ``low``."""
+    remedy = f"pass for example {name}={min(32, MOST[name])}"
+    Maybe(Integer(low, MOST[name], remedy))(name, value)
+
+
+def run_chain(
+    network: Network, given: TrainingSet, options: Options, seed: int, chain: int,
+    kept: dict[str, Any] | None = None, seconds: float = math.inf,
+) -> Piece:  # fmt: skip
+    """Go on with chain number ``chain`` for about ``seconds``: start, burn-in, records.
+
+    Raises :class:`NumericalError` if it finds no network that agrees with S.
+    """
+    source = rng.generator(seed, "slice", chain)
+    state = start(network, given, source)
+    at = {"settled": 0, "burned": -1, "drawn": 0, "updates": 0, "tries": 0}
+    if kept is not None:
+        _restore(state, source, kept)
+        at = {name: int(kept[name]) for name in at}
+    clock = Clock(seconds)
+    if at["burned"] < 0:
+        _settle_on(state, given, source, options.settle, at, clock)
+    if at["burned"] >= 0:
+        for count in clock.portions(at["burned"], options.burn_in, _CHUNK):
+            advance(state, given, source, count, fresh=at["burned"] == 0)
+            at["burned"] += count
+    words = [np.empty((0, n_words(network.m)), np.uint64)]
+    if at["burned"] == options.burn_in:
+        for count in clock.portions(at["drawn"], options.draws, _CHUNK):
+            tables = np.empty((count, network.m), np.uint8)
+            updates, tries = kernel.run_chain(
+                state.spec, state.arrays, state.work, state.blocks, given.bits, state.active,
+                source, options.thin, state.full, tables,
+            )  # fmt: skip
+            words.append(pack(tables))
+            at["drawn"] += count
+            at["updates"] += updates
+            at["tries"] += tries
+    arrays = dict(zip(_ARRAYS, (*state.arrays, state.active), strict=True))
+    end = {**at, **arrays, "source": generator_state(source)}
+    return Piece(np.concatenate(words), end, at["drawn"] == options.draws)
+
+
+def _settle_on(
+    state: State, given: TrainingSet, source: np.random.Generator, limit: int, at: dict[str, int],
+    clock: Clock,
+) -> None:  # fmt: skip
+    """Sweeps towards S until it holds (``burned`` becomes 0) or the time is up."""
+    for count in clock.portions(at["settled"], limit, limit):
+        done = kernel.settle(
+            state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source,
+            count,
+        )  # fmt: skip
+        at["settled"] += count if done < 0 else int(done)
+        if done >= 0:
+            at["burned"] = 0
+            return
+    if at["settled"] >= limit:
+        raise _unsettled(state, given, limit)
+
+
+def _restore(state: State, source: np.random.Generator, kept: dict[str, Any]) -> None:
+    for name, array in zip(_ARRAYS, (*state.arrays, state.active), strict=True):
+        array[...] = kept[name]
+    restore_generator(source, kept["source"])
+
+
+def start(network: Network, given: TrainingSet, source: np.random.Generator) -> State:
+    """A chain at a draw from the prior; nothing holds yet."""
+    widths = np.array(network.hidden, np.int64)
+    fans = np.array(network.fan_ins, np.int64)
+    depth, s, m = network.depth, given.index.size, network.m
+    widest, fan = max((*network.hidden, 1)), int(fans.max())
+    rows = max(widest, network.d)
+    scales = np.array(network.sigma_ws) / np.sqrt(fans)
+    biases = np.array(network.sigma_bs, float)
+    w = np.zeros((depth + 1, widest, fan + 1))
+    for layer, units in enumerate((*network.hidden, 1)):
+        f = fans[layer]
+        w[layer, :units, :f] = scales[layer] * source.standard_normal((units, f))
+        w[layer, :units, f] = biases[layer] * source.standard_normal(units)
+    x = np.ascontiguousarray(input_matrix(network).T)
+
+    def activations(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        h = np.zeros((depth + 1, rows, inputs.shape[1]))
+        h[0, : network.d] = inputs
+        return h, np.zeros((depth, rows, inputs.shape[1])), np.zeros(inputs.shape[1])
+
+    h, pre, z = activations(np.ascontiguousarray(x[:, given.index]))
+    h_new, pre_new, z_new = activations(np.ascontiguousarray(x[:, given.index]))
+    work = (np.zeros(s), np.zeros((widest, s)), np.zeros((widest, fan + 1)), h_new, pre_new, z_new)
+    spec = (fans, widths, scales, biases, code_of(network))
+    state = State(
+        spec, (w, h, pre, z), activations(x), work, block_sizes(network), np.zeros(s, np.bool_)
+    )
+    kernel.forward(w, fans, widths, spec[4], h, pre, z)
+    assert state.full[2].size == m
+    return state
+
+
+def block_sizes(network: Network) -> np.ndarray:
+    """(L, 6) numbers of units updated together: one of them is drawn for each sweep of a layer."""
+    parts = (16, 8, 8, 8, 4, 1)
+    sizes = [[max(1, w // part) for part in parts] for w in network.hidden]
+    return np.array(sizes or np.zeros((0, 6)), np.int64).reshape(-1, 6)
+
+
+def settle(state: State, given: TrainingSet, source: np.random.Generator, limit: int) -> int:
+    """Bring a chain to agree with S; sweeps needed. :class:`NumericalError` if it does not."""
+    done = kernel.settle(
+        state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source, limit
+    )
+    if done < 0:
+        raise _unsettled(state, given, limit)
+    return int(done)
+
+
+def _unsettled(state: State, given: TrainingSet, limit: int) -> NumericalError:
+    return NumericalError(
+        f"slice sampling: {int(state.active.sum())} of {given.index.size} training labels "
+        f"fitted after {limit} sweeps: expected all; check that the network can represent "
+        "them, or raise settle_limit"
+    )
+
+
+def advance(
+    state: State, given: TrainingSet, source: np.random.Generator, sweeps: int, fresh: bool = True
+) -> None:
+    """``sweeps`` sweeps without a record; ``fresh``: activations on S are computed anew before."""
+    if fresh and sweeps:
+        fans, widths, _, _, code = state.spec
+        w, h, pre, z = state.arrays
+        kernel.forward(w, fans, widths, code, h, pre, z)
+    kernel.sweeps(
+        state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source, sweeps
+    )
+
+
+def with_labels(given: TrainingSet, table: np.ndarray) -> TrainingSet:
+    """The same inputs, labelled by another function (m,)."""
+    return replace(given, bits=np.ascontiguousarray(table[given.index]), target=None)
+
+
+def _check_network(network: Network) -> None:
+    expected = "gaussian (the ellipse needs a Gaussian prior)"
+    Choice(("gaussian",), "use rejection", expected)("weight_dist", network.weight_dist)
+    if code_of(network) is None:
+        raise InputError(
+            f"activation={network.activation_name!r}", f"one of {', '.join(COMPILED)}",
+            "use rejection for other activations",
+        )  # fmt: skip

@@ -1,0 +1,424 @@
+"""One step of many members at once on a (E, p) tensor of parameters, as in ``_update`` (torch).
+
+Ensembles with torch: for CUDA, and for activations given as callables.
+
+E members are trained at once with batched matrix products; each has its own order, state and
+number of steps, and a member that is done is replaced by the next one, so that the batch stays
+full. The members are those of the compiled kernel (same initial parameters, minibatches and noise)
+up to float32 rounding.
+
+Chosen members of a torch run again, each for its own number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from simprior.boolean.truthtable import n_words, pack
+from simprior.network.callables import tensor_function
+from simprior.network.losses import LOSSES
+from simprior.network.parameters import flat_layers, flat_size, forward, shapes_of
+from simprior.network.spec import Network
+from simprior.training.draws import Parameters, Source
+from simprior.training.spec import Members, Optimizer, Stop, TrainSpec
+from simprior.training.targets import Problem
+
+Noise = Callable[[], torch.Tensor]
+
+
+class Rule:
+    """The optimiser of E members; ``state`` is a list of (E, p) tensors, ``t`` (E,) their steps."""
+
+    def __init__(self, optimizer: Optimizer, members: int, size: int, device: str) -> None:
+        self.rule, self.lr, self.o = optimizer.rule, float(optimizer.lr or 0), optimizer.options
+        self.state = [torch.zeros(members, size, device=device) for _ in range(3)]
+        self.t = torch.zeros(members, dtype=torch.float64, device=device)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether steps need normal numbers."""
+        return self.rule in ("sgld", "entropy")
+
+    def shown(self, P: torch.Tensor) -> torch.Tensor:
+        """The parameters of the networks: P, or the outer ones of Entropy-SGD."""
+        return self.state[0] if self.rule == "entropy" else P
+
+    def reset(self, rows: torch.Tensor, P: torch.Tensor) -> None:
+        """Fresh state for the members in ``rows``."""
+        self.t[rows] = 0
+        start = float(self.o.get("initial_accumulator_value", 0.0))
+        for k, state in enumerate(self.state):
+            state[rows] = start if k == 0 else 0.0
+            if self.rule == "entropy" and k < 2:
+                state[rows] = P[rows]
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget all members but those in ``rows``."""
+        self.state, self.t = [state[rows] for state in self.state], self.t[rows]
+
+    @torch.no_grad()
+    def step(self, P: torch.Tensor, G: torch.Tensor, noise: Noise) -> None:
+        """Update P in place from the gradients G (overwritten)."""
+        self.t += 1
+        decay = float(self.o["weight_decay"])
+        if self.rule == "adamw":
+            P *= 1 - self.lr * decay
+        elif decay:
+            G += decay * P
+        getattr(self, f"_{self.rule}")(P, G, noise)
+
+    def _sgd(self, P: torch.Tensor, G: torch.Tensor, _: Any) -> None:
+        momentum = float(self.o["momentum"])
+        if momentum == 0:
+            P -= self.lr * G
+            return
+        keep = torch.where(self.t == 1, 1.0, 1.0 - float(self.o["dampening"])).float()[:, None]
+        buffer = self.state[0].mul_(momentum).add_(keep * G)
+        P -= self.lr * (G + momentum * buffer if self.o["nesterov"] else buffer)
+
+    def _adam(self, P: torch.Tensor, G: torch.Tensor, _: Any) -> None:
+        b1, b2, eps = (float(self.o[k]) for k in ("beta1", "beta2", "eps"))
+        m = self.state[0].mul_(b1).add_(G, alpha=1 - b1)
+        v = self.state[1].mul_(b2).addcmul_(G, G, value=1 - b2)
+        if self.o["amsgrad"]:
+            v = torch.maximum(self.state[2], v, out=self.state[2])
+        step = (self.lr / (1 - b1**self.t)).float()[:, None]
+        inverse = (1 / torch.sqrt(1 - b2**self.t)).float()[:, None]
+        P -= step * m / (v.sqrt() * inverse + eps)
+
+    _adamw = _adam
+
+    def _rmsprop(self, P: torch.Tensor, G: torch.Tensor, _: Any) -> None:
+        alpha, eps = float(self.o["alpha"]), float(self.o["eps"])
+        v = self.state[0].mul_(alpha).addcmul_(G, G, value=1 - alpha)
+        if self.o["centered"]:
+            mean = self.state[2].mul_(alpha).add_(G, alpha=1 - alpha)
+            v = (v - mean * mean).clamp_(min=0)
+        buffer = self.state[1].mul_(float(self.o["momentum"])).add_(G / (v.sqrt() + eps))
+        P -= self.lr * buffer
+
+    def _adagrad(self, P: torch.Tensor, G: torch.Tensor, _: Any) -> None:
+        rate = (self.lr / (1 + (self.t - 1) * float(self.o["lr_decay"]))).float()[:, None]
+        total = self.state[0].addcmul_(G, G)
+        P -= rate * G / (total.sqrt() + float(self.o["eps"]))
+
+    def _adadelta(self, P: torch.Tensor, G: torch.Tensor, _: Any) -> None:
+        rho, eps = float(self.o["rho"]), float(self.o["eps"])
+        v = self.state[0].mul_(rho).addcmul_(G, G, value=1 - rho)
+        move = (self.state[1] + eps).sqrt() / (v + eps).sqrt() * G
+        self.state[1].mul_(rho).addcmul_(move, move, value=1 - rho)
+        P -= self.lr * move
+
+    def _sgld(self, P: torch.Tensor, G: torch.Tensor, noise: Noise) -> None:
+        P += (2 * self.lr * float(self.o["temperature"])) ** 0.5 * noise() - self.lr * G
+
+    def _entropy(self, P: torch.Tensor, G: torch.Tensor, noise: Noise) -> None:
+        inner, gamma, alpha = (float(self.o[k]) for k in ("inner_lr", "gamma", "alpha"))
+        x, mean = self.state[0], self.state[1]
+        P += inner**0.5 * float(self.o["noise"]) * noise() - inner * (G - gamma * (x - P))
+        mean.mul_(1 - alpha).add_(P, alpha=alpha)
+        due = (self.t % float(self.o["inner_steps"]) == 0)[:, None]
+        x.copy_(torch.where(due, x - self.lr * (x - mean), x))
+        mean.copy_(torch.where(due, x, mean))
+        P.copy_(torch.where(due, x, P))
+
+
+MEMBERS = {"cpu": 256, "cuda": 4096}
+_STAGE = 1 << 62
+
+
+class Batch:
+    """Forward pass of E networks whose parameters are the rows of an (E, p) tensor."""
+
+    def __init__(self, network: Network) -> None:
+        self.shapes = shapes_of(network)
+        self.size = flat_size(self.shapes)
+        self.activation = tensor_function(network)
+
+    def __call__(self, P: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Pre-activations (E, B) of inputs (E, B, d) or (1, B, d)."""
+        layers = flat_layers(P, self.shapes)
+        return forward(x.expand(len(P), -1, -1), layers, self.activation)[:, :, 0]
+
+
+class Ensemble:
+    """E slots, each training one member at a time, until all of a range are done."""
+
+    def __init__(
+        self, spec: TrainSpec, problem: Problem, first: int, count: int, device: str, members: int
+    ) -> None:
+        self.spec, self.problem, self.device = spec, problem, device
+        self.first, self.count = first, count
+        self.slots = min(members, count)
+        self.source, self.net = Source(spec.network, spec.seed), Batch(spec.network)
+        self.rule = Rule(spec.optimizer, self.slots, self.net.size, device)
+        f32 = lambda a: torch.tensor(np.asarray(a), dtype=torch.float32, device=device)  # noqa: E731
+        self.x, self.everything = f32(problem.train_inputs), f32(problem.inputs)
+        self.labels = f32(problem.labels)
+        self.losses, self.cut = LOSSES[spec.loss].tensors, LOSSES[spec.loss].threshold
+        size, batch = problem.size, spec.batch(problem.size)
+        self.size, self.batch, self.epoch_steps = size, batch, -(-size // batch)
+        self.check, self.limit = spec.check or self.epoch_steps, spec.max_steps(size)
+        self.P = torch.zeros(self.slots, self.net.size, device=device)
+        self.y = self.labels.repeat(self.slots, 1)
+        self.orders = np.tile(np.arange(size), (self.slots, 1))
+        self.member = np.full(self.slots, -1)
+        self.step = np.zeros(self.slots, np.int64)
+        self.fit = np.full(self.slots, -1)
+        self.stage = np.ones(self.slots, np.int64)
+        self.taken = 0
+        w = n_words(problem.m)
+        whole = lambda: np.zeros(count, np.int64)  # noqa: E731
+        self.words, self.loss = np.zeros((count, w), np.uint64), np.zeros(count)
+        self.steps, self.first_fit, self.errors = whole(), whole(), whole()
+        self.rows: list[dict[str, np.ndarray]] = []
+
+    def run(self) -> None:
+        """Train all members of the range."""
+        self.fill(np.arange(self.slots))
+        while (self.member >= 0).any():
+            self.record()
+            done = self.look()
+            if len(done):
+                self.fill(done)
+                self.compact()
+                continue
+            self.advance()
+
+    def compact(self) -> None:
+        """Drop idle slots once they are half of all: no member is left to fill them."""
+        used = np.flatnonzero(self.member >= 0)
+        if not 0 < 2 * len(used) <= self.slots:
+            return
+        rows = torch.from_numpy(used).to(self.device)
+        self.slots, self.P, self.y = len(used), self.P[rows], self.y[rows]
+        self.orders, self.member, self.step = self.orders[used], self.member[used], self.step[used]
+        self.fit, self.stage = self.fit[used], self.stage[used]
+        self.rule.keep(rows)
+
+    def fill(self, slots: np.ndarray) -> None:
+        """Give ``slots`` their next member or stage; without one they stay idle (member -1)."""
+        for slot in slots:
+            again = self.member[slot] >= 0 and self.stage[slot] == 0
+            if not again:
+                self.member[slot] = self.taken + self.first if self.taken < self.count else -1
+                self.taken += 1
+                self.stage[slot] = 0 if self.spec.pretrain else 1
+                if self.member[slot] < 0:
+                    continue
+                start = self.source.parameters(int(self.member[slot])).flat()
+                self.P[slot] = torch.from_numpy(start)
+            else:
+                self.stage[slot] = 1
+                self.P[slot] = self.rule.shown(self.P)[slot]
+            labels = self.labels
+            if self.stage[slot] == 0:
+                drawn = self.source.labels(int(self.member[slot]), self.size)
+                labels = torch.from_numpy(drawn).to(self.device)
+            self.y[slot] = labels
+            self.step[slot], self.fit[slot] = 0, -1
+        self.rule.reset(torch.from_numpy(slots).to(self.device), self.P)
+
+    def _key(self, slot: Any) -> int:
+        return max(int(self.member[slot]), 0) + (0 if self.stage[slot] else _STAGE)
+
+    @torch.no_grad()
+    def evaluate(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(errors, mean loss) of the members in ``slots`` on everything to be fitted."""
+        P = self.rule.shown(self.P)[slots]
+        z, y = self.net(P, self.x[None]), self.y[slots]
+        wrong = ((z > self.cut) != (y > 0.5)) | torch.isnan(z)
+        mean = self.losses(z, y).double().mean(dim=1)
+        return wrong.sum(dim=1).cpu().numpy(), mean.cpu().numpy()
+
+    @torch.no_grad()
+    def functions(self, slots: np.ndarray) -> np.ndarray:
+        """(F, W) packed functions of the members in ``slots``."""
+        z = self.net(self.rule.shown(self.P)[slots], self.everything[None])
+        return pack((z > self.cut).to(torch.uint8).cpu().numpy())
+
+    def record(self) -> None:
+        """Keep the trajectory points of this step."""
+        wanted = np.array(self.spec.record, np.int64)
+        chosen = (self.member >= 0) & (self.stage == 1) & np.isin(self.step, wanted)
+        slots = np.flatnonzero(chosen & (self.member < self.spec.record_runs))
+        if len(slots):
+            errors, mean = self.evaluate(slots)
+            self.rows.append({
+                "run": self.member[slots].copy(), "step": self.step[slots].copy(),
+                "words": self.functions(slots), "errors": errors, "loss": mean,
+            })  # fmt: skip
+
+    def look(self) -> np.ndarray:
+        """Check the members that are due; returns the slots that are done with their stage."""
+        limit = np.where(self.stage == 0, self.spec.pretrain * self.epoch_steps, self.limit)
+        last = self.step >= limit
+        due = np.flatnonzero((self.member >= 0) & (last | (self.step % self.check == 0)))
+        if not len(due):
+            return due
+        errors, mean = self.evaluate(due)
+        good = errors == 0
+        self.fit[due] = np.where(good & (self.fit[due] < 0), self.step[due], self.fit[due])
+        kind, value = self.spec.stop.kind, self.spec.stop.value
+        enough = good & (self.stage[due] == 0)
+        if kind == "first-fit":
+            enough = good
+        elif kind == "epochs":
+            enough |= good & (self.step[due] >= self.fit[due] + value * self.epoch_steps)
+        elif kind == "loss":
+            enough |= good & (mean <= value)
+        over = enough | last[due]
+        self.keep(due[over & (self.stage[due] == 1)], errors, mean, due)
+        return np.asarray(due[over])
+
+    def keep(
+        self, slots: np.ndarray, errors: np.ndarray, mean: np.ndarray, due: np.ndarray
+    ) -> None:
+        """Write down what the members in ``slots`` found."""
+        if not len(slots):
+            return
+        row, at = self.member[slots] - self.first, np.searchsorted(due, slots)
+        self.words[row] = self.functions(slots)
+        self.steps[row], self.first_fit[row] = self.step[slots], self.fit[slots]
+        self.errors[row], self.loss[row] = errors[at], mean[at]
+
+    def minibatches(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(E, B) examples of this step and their weights (0 past the end of an epoch)."""
+        place = self.step % self.epoch_steps * self.batch
+        columns = place[:, None] + np.arange(self.batch)
+        weight = (columns < self.size) & (self.member >= 0)[:, None]
+        if self.spec.optimizer.power:
+            chosen = self._by_loss()
+            weight = np.ones_like(weight)
+        else:
+            if self.batch < self.size:
+                for slot in np.flatnonzero((place == 0) & (self.member >= 0)):
+                    epoch = int(self.step[slot] // self.epoch_steps)
+                    self.orders[slot] = self.source.order(self._key(slot), epoch, self.size)
+            columns = np.minimum(columns, self.size - 1)
+            chosen = np.take_along_axis(self.orders, columns, axis=1)
+        share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+        to = lambda a: torch.from_numpy(a).to(self.device)  # noqa: E731
+        return to(chosen), to(share.astype(np.float32))
+
+    @torch.no_grad()
+    def _by_loss(self) -> np.ndarray:
+        each = self.losses(self.net(self.P, self.x[None]), self.y)
+        weights = each.clamp(min=1e-12).pow(round(1000 * self.spec.optimizer.power) / 1000)
+        table = weights.cpu().numpy()
+        return np.stack([
+            self.source.weighted(self._key(slot), int(self.step[slot]), table[slot], self.batch)
+            for slot in range(self.slots)
+        ])  # fmt: skip
+
+    def advance(self) -> None:
+        """One step of every member."""
+        chosen, share = self.minibatches()
+        P = self.P.detach().requires_grad_()
+        if self.batch == self.size and not self.spec.optimizer.power:
+            x, y = self.x[None], self.y
+        else:
+            x, y = self.x[chosen], torch.gather(self.y, 1, chosen)
+        total = (self.losses(self.net(P, x), y) * share).sum()
+        (gradient,) = torch.autograd.grad(total, P)
+        self.step += 1
+        self.rule.step(self.P, gradient, self._noise)
+
+    def _noise(self) -> torch.Tensor:
+        drawn = [self.source.noise(self._key(s), int(self.step[s])).flat()
+                 for s in range(self.slots)]  # fmt: skip
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
+
+
+def train_with_torch(
+    spec: TrainSpec, problem: Problem, first: int, count: int, device: str, members: int = 0
+) -> Members:
+    """The members of the range, ``members`` of them at a time (0: by device)."""
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
+    done = Ensemble(spec, problem, first, count, device, members or MEMBERS[device])
+    done.run()
+    return Members(
+        done.words, done.steps, done.first_fit, done.errors, done.loss, _sorted(done.rows, spec)
+    )
+
+
+def _sorted(rows: list[dict[str, np.ndarray]], spec: TrainSpec) -> dict[str, np.ndarray]:
+    if not rows:
+        return {}
+    joined = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+    order = np.lexsort((joined["step"], joined["run"]))
+    return {k: v[order] for k, v in joined.items()}
+
+
+class _Chosen:
+    """The random choices of ``members[i]`` under the name i."""
+
+    def __init__(self, source: Source, members: np.ndarray) -> None:
+        self._source, self._members = source, members
+
+    def _real(self, key: int) -> int:
+        stage = key & _STAGE
+        return int(self._members[key ^ stage]) + stage
+
+    def parameters(self, member: int) -> Parameters:
+        return self._source.parameters(self._real(member))
+
+    def labels(self, member: int, size: int) -> np.ndarray:
+        return self._source.labels(self._real(member), size)
+
+    def order(self, key: int, epoch: int, size: int) -> np.ndarray:
+        return self._source.order(self._real(key), epoch, size)
+
+    def weighted(self, key: int, step: int, weights: np.ndarray, count: int) -> np.ndarray:
+        return self._source.weighted(self._real(key), step, weights, count)
+
+    def noise(self, key: int, step: int) -> Parameters:
+        return self._source.noise(self._real(key), step)
+
+
+class Replay(Ensemble):
+    """An ensemble whose member i is ``members[i]``, done after ``steps[i]`` steps."""
+
+    def __init__(
+        self, spec: TrainSpec, problem: Problem, members: np.ndarray, steps: np.ndarray, device: str
+    ) -> None:
+        super().__init__(spec, problem, 0, len(members), device, len(members))
+        self.source: Any = _Chosen(self.source, members)
+        self.wanted = steps
+        self.found = np.zeros((len(members), self.net.size), np.float32)
+
+    def look(self) -> np.ndarray:
+        """Slots whose pre-training fits or is over, or whose training has had its steps."""
+        used, first = self.member >= 0, self.stage == 0
+        limit = np.where(
+            first, self.spec.pretrain * self.epoch_steps, self.wanted[np.maximum(self.member, 0)]
+        )
+        last = self.step >= limit
+        due = np.flatnonzero(used & (last | (first & (self.step % self.check == 0))))
+        if not len(due):
+            return due
+        errors, mean = self.evaluate(due)
+        over = last[due] | ((errors == 0) & first[due])
+        done = due[over & ~first[due]]
+        self.keep(done, errors, mean, due)
+        if len(done):
+            self.found[self.member[done]] = self.rule.shown(self.P)[done].cpu().numpy()
+        return np.asarray(due[over])
+
+
+def retrain_with_torch(
+    spec: TrainSpec, problem: Problem, members: np.ndarray, steps: np.ndarray, device: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(parameters, words, errors, loss) of ``members`` after ``steps`` steps."""
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
+    spec = replace(spec, stop=Stop("steps", max(int(steps.max()), 1)), record=(), record_runs=0)
+    done = Replay(spec, problem, members, steps, device)
+    done.run()
+    return done.found, done.words, done.errors, done.loss
