@@ -1,7 +1,6 @@
 """What the runs say: measures, comparisons, correlations, figures, tables, studies and reports.
 
-May import: errors, checks, rng, estimate, network, engine, store, philox, vecmath, boolean, gp,
-training. Never cli.
+May import: errors, checks, numerics, runs, network, boolean, gp, training. Never cli.
 
 Data come from run directories that the layers below have written, or from their results in memory.
 They leave as tables (``measure``: a row a network), figures, and pages. ``flatness`` and

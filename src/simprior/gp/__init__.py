@@ -1,7 +1,6 @@
 """Gaussian-process (infinite-width) priors over functions.
 
-May import: errors, checks, rng, estimate, network, engine, store, philox, boolean.
-Never training, analysis, cli.
+May import: errors, checks, numerics, runs, network, boolean. Never training, analysis, cli.
 
 Public names, in the order in which data flows: ``nngp``, ``ntk`` (kernels of a ``Network``),
 ``empirical_nngp``, ``empirical_ntk`` (their Monte-Carlo twins), ``NNGPKernel``, ``NTKKernel``

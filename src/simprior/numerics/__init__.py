@@ -1,6 +1,10 @@
 """Numbers: random streams, compiled elementary functions, estimates with their errors.
 
 May import: errors, checks. Never network, runs, boolean, gp, training, analysis, cli.
+
+``random`` gives streams and keys, ``compiled`` counter-based random numbers and elementary
+functions for compiled code, ``estimate`` what every estimator returns: a value with its standard
+error.
 """
 
 from __future__ import annotations

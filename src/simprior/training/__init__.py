@@ -1,12 +1,11 @@
 """Training sets and trained networks.
 
-May import: errors, checks, rng, estimate, network, engine, store, boolean.
-Never gp, analysis, cli.
+May import: errors, checks, numerics, runs, network, boolean. Never gp, analysis, cli.
 
-Data come from a Boolean target or from a file of real data (``targets``, ``datasets``,
+Data come from a Boolean target or from a file of real data (``targets``, ``data``,
 ``loaders``). ``train`` turns them into a :class:`~simprior.training.records.TrainResult`, in memory
-or as a run directory; ``sweep_run`` into a directory of such runs; ``mcmc`` into ``FunctionCounts``
-of the posterior. Imported on first use.
+or as a run directory; ``sweep`` into a directory of such runs; ``posterior`` into
+``FunctionCounts`` of the posterior. Imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""Two priors or posteriors compared, function by function."""
+"""Two priors or posteriors compared, function by function.
+
+May import: what :mod:`simprior.analysis` may.
+
+``comparison`` is the public function; ``sources`` reads the two sides, ``statistics`` and
+``distances`` compute.
+"""
 
 from __future__ import annotations
 

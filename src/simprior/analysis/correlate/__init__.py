@@ -5,11 +5,10 @@ May import: what :mod:`simprior.analysis` may.
 Data come as a table with a row a network (``simprior measure`` writes it) and leave as
 :class:`~simprior.analysis.correlate.correlations.Correlations`, in memory or as a run directory.
 
-``correlate`` is the public function (module ``correlations``; ``setup`` has its arguments and
-points); ``_kernels`` the compiled coefficients, ``intervals`` the bootstrap, ``permutation`` the
-tests, ``granulated`` and ``environments`` the analyses of Jiang et al. (2020) and Dziugaite et al.
-(2020), which ``controlled`` calls, ``baselines`` class imbalance, ``checks`` what is refused,
-``output`` the files.
+``correlate`` is the public function (module ``correlations``). ``controls`` has its arguments and
+points, ``kernels`` the compiled coefficients, ``intervals`` the bootstrap, ``tests`` the
+permutation tests and baselines, ``environments`` the analyses of Jiang et al. (2020) and Dziugaite
+et al. (2020), ``checks`` what is refused.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ May import: the modules of ``analysis`` that make tables and records, and all la
 Tables (DataFrames), ``FunctionCounts`` or a ``Comparison`` come in; a matplotlib Figure, one column
 wide, goes out. No window is opened and the caller's settings of matplotlib are left alone.
 
-* ``style``: sizes, colours, ticks. ``marks``: points with bars, legends, small print. ``labels``:
-  names of columns. ``means``: means of networks with their intervals.
+* ``style``: sizes, colours, ticks, names of columns, and the writer of PDF and PNG. ``marks``:
+  points with bars, legends, small print. ``means``: means of networks with their intervals.
 * ``counts``, ``compare``, ``generalisation``, ``gp``, ``strings``: the figures themselves.
-* ``registry``: the list of all kinds. ``files``: the writer of PDF and PNG.
+* ``registry``: the list of all kinds. ``run_figures``: the figures of a run directory.
 
 A new kind of figure is one new module here: a function decorated with ``registry.kind``. If
 ``simprior plot`` shall draw it of the runs of a command, another one, decorated with

@@ -1,4 +1,10 @@
-"""A table with a row a network (or function): who it is, and what was measured of it."""
+"""A table with a row a network (or function): who it is, and what was measured of it.
+
+May import: what :mod:`simprior.analysis` may.
+
+``registry`` tells every measure once; ``sources`` finds networks and functions, ``groups`` and
+``prior`` compute the columns, ``table`` puts them together.
+"""
 
 from __future__ import annotations
 

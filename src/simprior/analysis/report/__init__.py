@@ -1,4 +1,9 @@
-"""One self-contained page about a run directory."""
+"""One self-contained page about a run directory.
+
+May import: what :mod:`simprior.analysis` may.
+
+``run_report`` decides what is on the page; ``page`` is the HTML, by the template beside it.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
 """Numbers and tables as text: Markdown, CSV, LaTeX, JSON and HTML, all from one data frame.
 
-``digits`` writes a number, an estimate with its error, or an interval, in each of the notations
-(LaTeX mathematics, siunitx, HTML, a terminal). ``columns`` finds which columns of a frame are the
-error or the limits of another. ``plaintext`` (Markdown and JSON), ``latex`` and ``html`` write
-whole tables, and ``tables`` chooses among them and writes files.
+``numbers`` writes a number, an estimate with its error, or an interval, in each of the notations
+(LaTeX mathematics, siunitx, HTML, a terminal). ``plaintext`` (Markdown and JSON) and ``html`` write
+whole tables; ``tables`` writes LaTeX, chooses among them and writes files.
 
-May import: errors, store_csv, store_io and one another. This package knows no run, no measure and
+May import: errors, runs and one another. This package knows no run, no measure and
 no figure, and imports nothing else of ``simprior.analysis``. Frames come from the modules that
-compute (which never import this package); the text goes to ``report``, ``study_*``, the modules
+compute (which never import this package); the text goes to ``report``, ``study``, the modules
 that write run directories, and the command line.
 """
 

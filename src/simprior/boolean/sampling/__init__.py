@@ -1,4 +1,12 @@
-"""Random networks drawn, and the functions that they compute counted."""
+"""Random networks drawn, and the functions that they compute counted.
+
+May import: what :mod:`simprior.boolean` may, and that.
+
+A job (``job``, checked by ``prepare``) is split into ranges of hidden draws; ``tasks`` computes one
+with the compiled kernel (``kernel``, ``tile``, ``table``) or with torch (``torch_engine``);
+``rows`` adds up what they found; ``sample`` runs them all and returns ``counts``. ``watch`` follows
+given functions only (``watch_kernel``), ``dnf`` samples random DNF networks, ``unseen`` estimates
+what was never met, ``chains`` keeps long Markov chains in run directories."""
 
 from __future__ import annotations
 

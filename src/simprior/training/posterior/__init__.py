@@ -1,7 +1,6 @@
 """The Bayesian posterior over functions of a network of finite width, P_B(f|S), by sampling.
 
-May import: errors, checks, rng, estimate, network, engine, store, boolean, and training.
-Never gp, analysis, cli.
+May import: what :mod:`simprior.training` may, and that.
 
 * ``rejection_posterior``: exact; prior draws that agree with S (any prior, P(C(S)) not tiny).
 * ``slice_posterior``: elliptical slice sampling of the parameters under the 0-1 likelihood.
