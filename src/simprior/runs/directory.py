@@ -250,7 +250,7 @@ class RunDir:
             (self.path / SHARDS).rmdir()
             for name in ours:
                 (self.path / name).unlink(missing_ok=True)
-            self.manifest["status"] = "interrupted"  # and nobody need be told
+            self.manifest["status"] = "interrupted"  # the error is on its way to the user
             self.path.rmdir()
 
     def close(self, why: str = "interrupted") -> None:

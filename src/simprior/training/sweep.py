@@ -235,7 +235,10 @@ def _unchanged(out: Path, config: Mapping[str, Any], names: list[str]) -> dict[s
 
 
 def _rename(folder: Path, kept: Mapping[str, str]) -> None:
-    """Give kept cells their new names; all step aside first, since names may change places."""
+    """Give kept cells their new names.
+
+    Each is moved to a temporary name first: the new name of one may be the old one of another.
+    """
     moved = {name: before for name, before in kept.items() if name != before}
     with translate_errors(folder):
         for name, before in moved.items():
