@@ -39,5 +39,6 @@ def test_surface(name: str, world: surface.World) -> None:
     if name.startswith("help of") and not version("tyro").startswith(TYRO):
         pytest.skip(f"tyro {version('tyro')} may lay out help texts in another way")
     found = surface.plain(CASES[name](world))
-    lines = list(surface.differences(found, VALUES[name]))
+    rel = surface.TOLERANCES.get(name, 1e-9)
+    lines = list(surface.differences(found, VALUES[name], rel=rel))
     assert not lines, f"{len(lines)} differences:\n" + "\n".join(lines[:20])
