@@ -198,7 +198,7 @@ def stopped(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(sampling, "_finish", stop)
+        patch.setattr(sampling, "merge_shards", stop)
         assert main([*PLAIN, "--out", str(out), "--quiet"]) == 130
     assert len(load_run(out).shards) >= 3 and load_run(out).verify() == []
     return out

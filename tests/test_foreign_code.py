@@ -105,7 +105,7 @@ def test_what_could_not_be_found_again_is_refused_before_the_run(
     network = Network(n=3, hidden=4, activation=activations[kind])
     out = tmp_path / "run"
     with pytest.raises(InputError, match="that can be imported from a module by its name"):
-        boolean.sampling.sample(network, samples=64, out=out)
+        boolean.sampling.sample.sample(network, samples=64, out=out)
     with pytest.raises(InputError, match=r"pass activation='myact:swish', or run without out"):
         training.train(network, "x1", train=4, runs=4, out=out)
     assert not out.exists()
@@ -114,9 +114,9 @@ def test_what_could_not_be_found_again_is_refused_before_the_run(
 def test_a_function_of_a_module_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "run"
     network = Network(n=3, hidden=4, activation=a_function)
-    made = boolean.sampling.sample(network, samples=64, out=out)
+    made = boolean.sampling.sample.sample(network, samples=64, out=out)
     assert made.info["model"].activation is a_function
-    read = boolean.counts.FunctionCounts.load(out).info["model"]
+    read = boolean.sampling.counts.FunctionCounts.load(out).info["model"]
     assert read.activation_name == network.activation_name
 
 
@@ -125,6 +125,6 @@ def test_a_run_whose_activation_has_gone_is_read(place: Path) -> None:
     (place / "evil.py").unlink()
     sys.modules.pop("evil", None)
     assert main(["table", "run"]) == 0
-    found = boolean.counts.FunctionCounts.load("run").info["model"]
+    found = boolean.sampling.counts.FunctionCounts.load("run").info["model"]
     with pytest.raises(InputError, match="an import path"):
         found.activation_callable()

@@ -159,12 +159,12 @@ def test_kernel_entries_that_were_0_in_every_network() -> None:
 
 def test_watched_functions_that_none_or_all_draws_gave() -> None:
     network = Network(n=2, hidden=(4,), sigma_b=0.0)  # f(00) = 0 always: half of all never occur
-    found = sp.boolean.watch.watch(network, ["1000", "0000"], samples=2000, heads=20)
+    found = sp.watch(network, ["1000", "0000"], samples=2000, heads=20)
     assert found.draws == 100 and found.p[0] == 0
     assert found.stderr[0] == pytest.approx(1 / 102) and found.variance_reduction[0] == 1
     frame = found.ones_frame()
     assert frame.p[4] == 0 and frame.p_high[4] == pytest.approx(RULE_OF_THREE / 100, rel=0.01)
-    sure = sp.boolean.watch.watch(
+    sure = sp.watch(
         Network(n=1, hidden=(), sigma_w=1e-9, sigma_b=1.0), ["00", "11"], samples=400, heads=20
     )
     assert sure.stderr.min() > 0.01  # all draws give P(const) = 1/2: others may not

@@ -120,7 +120,7 @@ def test_every_kind_takes_the_keys_that_it_is_said_to_take() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "home"), [("errorbar", "figures/marks.py"), ("savefig", "figures/files.py")]
+    ("method", "home"), [("errorbar", "figures/marks.py"), ("savefig", "figures/style.py")]
 )
 def test_bars_and_files_have_one_home(method: str, home: str) -> None:
     """One function draws points with bars, and one writes figures."""
