@@ -118,7 +118,7 @@ COMPUTING = (
     "strings",
 )
 """The packages and modules of ``analysis`` that compute and return frames."""
-WRITERS = ("figures", "report", "result_runs", "run_tables", "study", "text")
+WRITERS = ("figures", "report", "result_runs", "run_figures", "run_tables", "study", "text")
 """Those that write tables, figures and pages, or call what does."""
 WRITING = {"savefig", "to_csv", "to_excel", "to_html", "to_latex", "to_markdown"}
 

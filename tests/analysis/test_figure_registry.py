@@ -16,8 +16,8 @@ from simprior.analysis import figures
 from simprior.analysis.figures import registry
 from simprior.analysis.figures.counts import ones_figure
 from simprior.analysis.figures.marks import draw_points
-from simprior.analysis.figures.run_figures import plot_run
 from simprior.analysis.figures.style import new_figure
+from simprior.analysis.run_figures import plot_run
 from simprior.analysis.study.recipe import parse_recipe
 from simprior.analysis.study.settings import draw_figure
 from simprior.boolean.sampling.counts import FunctionCounts

@@ -9,7 +9,7 @@ wide, goes out. No window is opened and the caller's settings of matplotlib are 
 * ``style``: sizes, colours, ticks, names of columns, and the writer of PDF and PNG. ``marks``:
   points with bars, legends, small print. ``means``: means of networks with their intervals.
 * ``counts``, ``compare``, ``generalisation``, ``gp``, ``strings``: the figures themselves.
-* ``registry``: the list of all kinds. ``run_figures``: the figures of a run directory.
+* ``registry``: the list of all kinds.
 
 A new kind of figure is one new module here: a function decorated with ``registry.kind``. If
 ``simprior plot`` shall draw it of the runs of a command, another one, decorated with

@@ -219,9 +219,10 @@ def function_statistics(
 ) -> dict[str, np.ndarray]:
     """Statistics of (C, T, W) packed functions, each (C, T).
 
-    ``ones`` number of ones; ``lz76`` complexity (of about 1000 draws a chain, equally spaced); ``error``
-    share of inputs outside S where the target differs (with a target); ``f1`` ... indicator of each
-    of the ``top`` (k, W) functions; ``agrees`` whether the draw agrees with S, if not all do.
+    ``ones`` number of ones; ``lz76`` complexity (of about 1000 draws a chain, equally spaced);
+    ``error`` share of inputs outside S where the target differs (with a target); ``f1`` ...
+    indicator of each of the ``top`` (k, W) functions; ``agrees`` whether the draw agrees with S, if
+    not all do.
     """
     chains, draws, width = words.shape
     flat = words.reshape(-1, width)
