@@ -12,6 +12,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from simprior.errors import StoreError
 from simprior.runs import reading as store_read
 from simprior.runs.directory import load_run, read_table, verification
 from simprior.runs.manifest import MANIFEST, read_manifest, save_manifest
+from simprior.runs.tasks import run_tasks
 
 NOT_RESULTS = {"log.txt", ".simprior.lock"}
 SAMPLE = ["sample", "--n", "3", "--hidden", "6", "--seed", "4", "--workers", "1", "--top", "3"]
@@ -443,3 +445,23 @@ def test_verification_holds_where_it_was_asked_for(runs: Path, tmp_path: Path) -
         load()
     load()
     assert len(refused) == 2
+
+
+def _loads(path: Path) -> bool:
+    FunctionCounts.load(path)
+    return True
+
+
+def test_workers_compare_hashes_as_the_process_that_sent_the_work(
+    runs: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(runs / "plain", copy)
+    (copy / "config.toml").write_text((copy / "config.toml").read_text() + "# edited\n")
+    found: list[bool] = []
+    call = partial(run_tasks, _loads, [copy, copy], workers=2)
+    with verification(False):
+        call(on_result=lambda _, loaded: found.append(loaded))
+    assert found == [True, True]
+    with pytest.raises(StoreError, match=r"config\.toml"):
+        call(on_result=lambda _, loaded: found.append(loaded))

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from simprior.runs.directory import RunDir, Written, comparing, verification, write_table
+from simprior.runs.directory import RunDir, Written, write_table
 from simprior.runs.tasks import RunOptions, run_tasks
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def run_pieces(
 
     folder = store.shards_folder if store is not None and work.in_worker else None
     run_tasks(
-        partial(_do, work, folder, comparing()),
+        partial(_do, work, folder),
         todo,
         on_result=take,
         workers=min(options.workers, max(1, len(todo))),
@@ -182,11 +182,10 @@ def _finished(work: Work[P, Any], store: RunDir, piece: P) -> bool:
     return all(store.has_shard(name, piece.range) for name in work.names(piece))
 
 
-def _do(work: Work[P, R], folder: Path | None, verify: bool, piece: P) -> R | list[_Record]:
+def _do(work: Work[P, R], folder: Path | None, piece: P) -> R | list[_Record]:
     """A piece in a worker: its result, or what was written into ``folder``."""
-    with verification(verify):
-        result = work.compute(piece)
-        return result if folder is None else _write(work, folder, piece, result)
+    result = work.compute(piece)
+    return result if folder is None else _write(work, folder, piece, result)
 
 
 def _write(work: Work[P, R], folder: Path, piece: P, result: R) -> list[_Record]:

@@ -274,9 +274,11 @@ def run_tasks(
         if workers == 1 and executor == "local":
             _run_here(function, tasks, deliver, stop)
         else:
+            from simprior.runs.reading import comparing
+
             pool, group = _make_pool(workers, executor, executor_options or {})
             run_pool(
-                pool, 2 * workers, partial(_guarded, function), groups(tasks, group),
+                pool, 2 * workers, partial(_guarded, function, comparing()), groups(tasks, group),
                 lambda task, result: deliver(task, _unwrap(result)), stop, _dead_worker_message,
             )  # fmt: skip
     if stop.is_set():
@@ -287,9 +289,9 @@ def run_tasks(
 def check_executor(executor: str, options: Mapping[str, Any] | None) -> None:
     """Raise :class:`InputError` now for what :func:`run_tasks` would refuse; starts nothing."""
     if executor in ("slurm", "dask"):
-        from simprior.runs import cluster as engine_cluster
+        from simprior.runs import cluster
 
-        engine_cluster.check_options(executor, options or {})
+        cluster.check_options(executor, options or {})
 
 
 def _run_here(
@@ -324,12 +326,12 @@ def _make_pool(workers: int, executor: str, options: Mapping[str, Any]) -> tuple
     """The pool and how many tasks make one call."""
     if executor == "local":
         return _LocalPool(workers), 1
-    from simprior.runs import cluster as engine_cluster
+    from simprior.runs import cluster
 
     if executor == "dask":
-        return engine_cluster.DaskPool(workers, options), 1
-    group = engine_cluster.tasks_per_job(options)
-    return engine_cluster.SlurmPool(workers, options), group
+        return cluster.DaskPool(workers, options), 1
+    group = cluster.tasks_per_job(options)
+    return cluster.SlurmPool(workers, options), group
 
 
 class _LocalPool:
@@ -424,15 +426,23 @@ class _Failure(NamedTuple):
     message: str
 
 
-def _guarded(function: Callable[[Task], Result], group: list[Task]) -> list[Result | _Failure]:
-    """Call in a worker. Errors whose constructors take several arguments do not unpickle."""
+def _guarded(
+    function: Callable[[Task], Result], verify: bool, group: list[Task]
+) -> list[Result | _Failure]:
+    """Call in a worker, which compares hashes if the process that sent the tasks does.
+
+    Errors whose constructors take several arguments do not unpickle.
+    """
+    from simprior.runs.reading import verification
+
     limit_threads()
     results: list[Result | _Failure] = []
-    for task in group:
-        try:
-            results.append(function(task))
-        except SimpriorError as error:
-            results.append(_Failure(type(error), str(error)))
+    with verification(verify):
+        for task in group:
+            try:
+                results.append(function(task))
+            except SimpriorError as error:
+                results.append(_Failure(type(error), str(error)))
     return results
 
 
