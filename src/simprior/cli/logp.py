@@ -146,12 +146,6 @@ def _from_run(
     return request, {"from": str(spec.from_), "top": spec.top, **config}
 
 
-def _arange(count: int) -> Any:
-    import numpy as np
-
-    return np.arange(count)
-
-
 def _estimator_options(spec: LogP) -> dict[str, Any]:
     options: dict[str, Any] = {} if spec.draws is None else {"draws": spec.draws}
     if spec.tol is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from simprior.runs.directory import RunDir, Written, write_table
 from simprior.runs.tasks import RunOptions, run_tasks
@@ -66,9 +66,6 @@ class _Record(NamedTuple):
 class Work(Generic[P, R]):
     """What a run computes; subclasses are picklable and hold all that determines the result."""
 
-    in_worker: ClassVar[bool] = True
-    """Whether workers write the shards themselves (large ones), so that no table travels."""
-
     def compute(self, piece: P) -> R:
         """The result of a piece."""
         raise NotImplementedError
@@ -84,26 +81,6 @@ class Work(Generic[P, R]):
     def read(self, store: RunDir, piece: P) -> R:
         """The result of a piece from its shards. Raises :class:`StoreError`."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class ColumnWork(Work[P, "Columns"]):
-    """Work whose pieces give the columns of one small table each, made by ``function(piece)``."""
-
-    function: Callable[[P], Columns]
-    in_worker: ClassVar[bool] = False
-
-    def compute(self, piece: P) -> Columns:
-        """The columns of a piece."""
-        return self.function(piece)
-
-    def shards(self, piece: P, result: Columns) -> list[Shard]:
-        """One shard with these columns."""
-        return [Shard(piece.name, result)]
-
-    def read(self, store: RunDir, piece: P) -> Columns:
-        """The columns of the shard."""
-        return store.read_shard(piece.name)
 
 
 def open_run(
@@ -161,11 +138,10 @@ def run_pieces(
             if receive is not None:
                 receive(piece, result)
             return
-        records = result if work.in_worker else _write(work, store.shards_folder, piece, result)
-        for name, written, meta in records:
+        for name, written, meta in result:
             store.register_shard(name, written.sha256, written.rows, written.bytes, meta)
 
-    folder = store.shards_folder if store is not None and work.in_worker else None
+    folder = None if store is None else store.shards_folder
     run_tasks(
         partial(_do, work, folder),
         todo,

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
@@ -157,7 +157,7 @@ class RunOptions:
 
     ``workers``, ``executor``, ``executor_options`` and ``progress`` are those of :func:`run_tasks`.
     ``out`` is the run directory (None: everything stays in memory); ``resume`` continues what is
-    there, ``overwrite`` replaces it. ``quiet``: no progress on stderr where none is given.
+    there, ``overwrite`` replaces it.
     """
 
     workers: int = 1
@@ -167,7 +167,6 @@ class RunOptions:
     out: Path | str | None = None
     resume: bool = False
     overwrite: bool = False
-    quiet: bool = True
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> RunOptions:
@@ -175,12 +174,6 @@ class RunOptions:
         return cls(
             **{field.name: given[field.name] for field in fields(cls) if field.name in given}
         )
-
-    @contextlib.contextmanager
-    def showing(self, total: int, unit: str) -> Iterator[RunOptions]:
-        """These options with a progress display of ``total`` units, unless they have one."""
-        with progress_bar(total, unit, quiet=self.quiet or self.progress is not None) as bar:
-            yield self if self.progress is not None else replace(self, progress=bar)
 
 
 class Interrupted(SimpriorError):
