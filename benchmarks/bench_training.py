@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from simprior.network.spec import Network
-from simprior.training.targets import Problem, boolean_problem
+from simprior.training.targets import Problem
 from simprior.training.train import train
 
 NETWORK = Network(n=7, hidden=(40, 40))
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--figure", default=None)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    problem = boolean_problem(NETWORK, TARGET, 64, seed=0)
+    problem = Problem(NETWORK, TARGET, train=64, seed=0)
     print(f"target with {np.sum(problem.target)} ones of 128, |S| = {problem.size}")
     ensemble(problem, 8, 16)  # compile, or load the compiled kernel
     compare(problem)

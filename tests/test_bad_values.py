@@ -24,7 +24,7 @@ from simprior.errors import (
     shortage,
     shorten,
 )
-from simprior.training import Optimizer, boolean_problem
+from simprior.training import Optimizer, Problem
 
 FAST = ["--n", "3", "--hidden", "4", "--device", "cpu", "--workers", "1", "--quiet"]
 DIGITS = "9" * 5000
@@ -205,7 +205,7 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
     (truthtable.from_hex, {"texts": [15], "m": 8}),
     (truthtable.parse_functions, {"functions": ["x1", 3], "m": 8}),
     (Optimizer, {"name": ["adam"]}), (Optimizer, {"lr": 10**5000}), (Optimizer, {"options": 0.1}),
-    (boolean_problem, {"network": NET, "target": "x1", "train": 4, "corrupt": np.eye(2)}),
+    (Problem, {"network": NET, "target": "x1", "train": 4, "corrupt": np.eye(2)}),
 ]  # fmt: skip
 
 

@@ -23,8 +23,9 @@ ALLOWED = {
     "boolean": MIDDLE,
     "gp": {*MIDDLE, "gp"},
     "training": {*MIDDLE, "training"},
-    "analysis": {*MIDDLE, "gp", "training", "analysis"},
-    "cli": {*MIDDLE, "gp", "training", "analysis", "cli"},
+    "routes": {*MIDDLE, "gp", "training", "routes"},
+    "analysis": {*MIDDLE, "gp", "training", "routes", "analysis"},
+    "cli": {*MIDDLE, "gp", "training", "routes", "analysis", "cli"},
 }
 """What the modules of a package may import; base is errors, checks and the modules beside them."""
 PACKAGES = tuple(name for name in ALLOWED if name != "base")

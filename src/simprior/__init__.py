@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simprior import analysis as analysis
     from simprior import boolean as boolean
     from simprior import gp as gp
+    from simprior import routes as routes
     from simprior import training as training
     from simprior.analysis.compare.comparison import compare as compare
     from simprior.analysis.correlate.correlations import correlate as correlate
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from simprior.errors import SimpriorError as SimpriorError
     from simprior.network.spec import Network as Network
     from simprior.numerics.estimate import LogProb as LogProb
+    from simprior.routes.evidence import bound as bound
+    from simprior.routes.evidence import log_evidence as log_evidence
+    from simprior.routes.evidence import log_prior as log_prior
+    from simprior.routes.posterior import posterior as posterior
+    from simprior.training.targets import Problem as Problem
     from simprior.training.train import train as train
 
 __version__ = "0.1.0"

@@ -237,12 +237,12 @@ def test_runs_that_cannot_be_repeated_say_why():
     result = train(net, "random", train=6, runs=2, lr=0.05)
     with pytest.raises(InputError, match="problem="):
         Ensemble.of_run(result)
-    from simprior.training.targets import boolean_problem
+    from simprior.training.targets import Problem
 
-    problem = boolean_problem(net, "random", 6)
+    problem = Problem(net, "random", train=6)
     assert len(Ensemble.of_run(result, [0, 1], problem=problem)) == 2
     with pytest.raises(InputError, match="differ"):
-        Ensemble.of_run(result, problem=boolean_problem(net, "random", 6, seed=1))
+        Ensemble.of_run(result, problem=Problem(net, "random", train=6, seed=1))
     with pytest.raises(InputError, match="members 0 to 1"):
         Ensemble.of_run(result, [2], problem=problem)
     changed = replace(result, words=result.words ^ np.uint64(1 << 63))

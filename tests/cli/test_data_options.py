@@ -15,11 +15,12 @@ from simprior.analysis.table_files import read_file
 from simprior.cli import main
 from simprior.cli.options import load_inputs
 from simprior.errors import InputError
+from simprior.network.spec import Network
 from simprior.runs.directory import load_run
 from simprior.training.data import load_dataset
 from simprior.training.settings import files_read
 from simprior.training.settings import settings as cell_settings
-from simprior.training.targets import data_problem
+from simprior.training.targets import Problem
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_sweep_says_what_it_read_once(
 
 def test_digits_say_what_they_are(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="simprior")
-    data_problem("digits", classes="3,8", train=30, test=20)
+    Problem(Network(), data="digits", classes="3,8", train=30, test=20)
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith("digits: 1797 examples, 64 features, 10 classes: 0 (178), 1 (182)")
     assert second.startswith("digits 3,8: 30 training and 20 test inputs, 0 test inputs are")

@@ -59,7 +59,7 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
     from simprior.boolean import truthtable as names
     from simprior.boolean.sampling import dnf, watch
     from simprior.boolean.sampling.counts import FunctionCounts
-    from simprior.training import Optimizer, boolean_problem, data_problem, lz_target
+    from simprior.training import Optimizer, Problem, lz_target
     from simprior.training import posterior as mcmc
     from simprior.training.data import corrupt_labels, load_dataset
     from simprior.training.spec import Stop, TrainSpec
@@ -166,11 +166,11 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
         ("exact_probabilities", dnf.exact_probabilities, {"dnf": sp.RandomDNF(2)}),
         ("clause_tables", dnf.clause_tables, {"n": 3}),
         ("noise_stability", walsh.noise_stability_packed, {"words": words, "m": 8, "rho": 0.9}),
-        ("boolean_problem", boolean_problem,
+        ("Problem", Problem,
          {"network": net, "target": "x1", "train": 4, "seed": 0, "corrupt": 0.0, "attack": 0}),
-        ("data_problem", data_problem,
-         {"data": "breast-cancer", "classes": None, "train": 10, "test": 10, "seed": 0,
-          "corrupt": 0.0, "attack": 0, "scale": None, "label": None}),
+        ("Problem of data", Problem,
+         {"network": net, "data": "breast-cancer", "classes": None, "train": 10, "test": 10,
+          "seed": 0, "corrupt": 0.0, "attack": 0, "scale": None, "label": None}),
         ("load_dataset", load_dataset,
          {"name": "breast-cancer", "classes": None, "train": 10, "seed": 0, "corrupt": 0.0,
           "scale": None, "balanced": False}),

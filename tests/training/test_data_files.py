@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from simprior import Network
 from simprior.errors import InputError
 from simprior.training import table_files
 from simprior.training.data import load_dataset, parse_classes
 from simprior.training.images import find_overlap, read_images
 from simprior.training.loaders import Examples, load_file, read_data
 from simprior.training.replay import problem_of
-from simprior.training.targets import data_problem, problem_from_arrays
+from simprior.training.targets import Problem, problem_from_arrays
 
 ROWS = "".join(f"{i / 8},{i % 5},{i % 3}\n" for i in range(12))
 TABLE = "a,b,label\n" + ROWS
@@ -313,7 +314,7 @@ def test_a_file_and_its_archive_are_read_once(tmp_path, name: str, caplog) -> No
     x, y = load_file(tmp_path)
     assert np.array_equal(x, IMAGES.reshape(50, 9) / 255) and np.array_equal(y, LABELS)
     assert f"train-images-idx3-ubyte.gz left out (it is {name} again)" in said(caplog)
-    problem = data_problem(str(tmp_path), train=20, test=30)
+    problem = Problem(Network(), data=str(tmp_path), train=20, test=30)
     assert problem.source["test_in_train"] == 0
 
 
@@ -323,7 +324,7 @@ def test_pixels_are_divided_by_255(tmp_path) -> None:
     images[:, 0, 0] = 0
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS))
-    problem = data_problem(str(tmp_path), train=20, test=30, seed=1)
+    problem = Problem(Network(), data=str(tmp_path), train=20, test=30, seed=1)
     given = {tuple(row) for row in images.reshape(50, 9).tolist()}
     assert {tuple(row) for row in np.rint(problem.inputs * 255).tolist()} == given
     assert np.allclose(problem.inputs * 255, np.rint(problem.inputs * 255), atol=1e-10)
@@ -377,13 +378,13 @@ def test_scales_know_the_training_set_only(tmp_path) -> None:
         assert np.allclose(data.X_test[:, :3], want)
         assert not data.X_train[:, 3:].any() and not data.X_test[:, 3:].any()
     with pytest.raises(InputError, match="scale='minmax'"):
-        data_problem(path, train=20, test=20, scale="minmax")
+        Problem(Network(), data=path, train=20, test=20, scale="minmax")
 
 
 def test_duplicates_are_counted_for_every_source(tmp_path, caplog) -> None:
     x = np.repeat(np.arange(30.0), 2)[:, None] * [1.0, 3.0]
     path = table(tmp_path, pd.DataFrame({"u": x[:, 0], "v": x[:, 1], "y": np.arange(60) // 2 % 2}))
-    problem = data_problem(path, train=30, test=30, seed=0)
+    problem = Problem(Network(), data=path, train=30, test=30, seed=0)
     seen = {tuple(row) for row in problem.inputs[:30]}
     expected = sum(tuple(row) in seen for row in problem.inputs[30:])
     assert expected > 5 and problem.source["test_in_train"] == expected
@@ -396,7 +397,7 @@ def test_duplicates_are_counted_for_every_source(tmp_path, caplog) -> None:
         assert data.describe()["test_in_train"] == 0 and caplog.records[-1].levelno == logging.INFO
         assert "100 training and" in said(caplog) and "0 test inputs" in said(caplog)
     x = np.array([[0.0], [1.0], [-0.0], [2.0]])
-    arrays = problem_from_arrays("toy", x[:2], np.array([0, 1]), x[2:], np.array([1, 0]))
+    arrays = problem_from_arrays(Network(), "toy", x[:2], np.array([0, 1]), x[2:], np.array([1, 0]))
     assert arrays.source["test_in_train"] == 1  # -0.0 is 0.0
     assert "(1 of them with another label)" in said(caplog)
 
@@ -409,13 +410,15 @@ def test_contradictions_are_reported() -> None:
 
 def test_runs_of_built_in_data_need_no_settings() -> None:
     """Their records are as they were, so that earlier runs can be resumed and measured."""
-    assert data_problem("digits", classes="3,8").settings == {}
-    assert data_problem("digits", classes="3,8", scale="standard").settings == {"scale": "standard"}
+    assert Problem(Network(), data="digits", classes="3,8").settings == {}
+    assert Problem(Network(), data="digits", classes="3,8", scale="standard").settings == {
+        "scale": "standard"
+    }
 
 
 def test_earlier_records_of_files_have_no_settings(tmp_path) -> None:
     frame = pd.DataFrame({"u": X[:, 0], "v": X[:, 1], "label": np.arange(12) % 2})
-    problem = data_problem(table(tmp_path, frame), train=4, test=4)
+    problem = Problem(Network(), data=table(tmp_path, frame), train=4, test=4)
 
     class Result:
         problem: dict[str, object]

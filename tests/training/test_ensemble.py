@@ -17,7 +17,7 @@ from simprior.runs.tasks import Interrupted
 from simprior.training import spec as tasks
 from simprior.training.records import TrainResult
 from simprior.training.spec import OPTIMIZERS, Stop, TrainSpec
-from simprior.training.targets import boolean_problem
+from simprior.training.targets import Problem
 from simprior.training.train import train
 
 NETWORK = Network(n=5, hidden=(20,))
@@ -319,7 +319,7 @@ def test_stop_text_round_trip() -> None:
 
 
 def test_gd_is_the_full_batch() -> None:
-    problem = boolean_problem(NETWORK, "x1", 12)
+    problem = Problem(NETWORK, "x1", train=12)
     from simprior.training.spec import Optimizer
 
     assert TrainSpec(NETWORK, Optimizer("gd", 0.1), batch_size=4).batch(problem.size) == 12

@@ -19,10 +19,10 @@ from simprior.network.spec import Network
 from simprior.training.draws import Parameters, Source
 from simprior.training.replay import trained_parameters
 from simprior.training.spec import Optimizer, TrainSpec
-from simprior.training.targets import boolean_problem
+from simprior.training.targets import Problem
 
 NETWORK = Network(n=5, hidden=(12, 20), activation="tanh")
-PROBLEM = boolean_problem(NETWORK, "random", 22, seed=3)
+PROBLEM = Problem(NETWORK, "random", train=22, seed=3)
 STEPS = 30
 MEMBER = 5
 
@@ -178,7 +178,7 @@ def test_every_shape(hidden: tuple[int, ...], batch: int) -> None:
 
 def test_many_inputs_and_batches_above_a_block() -> None:
     network = Network(n=7, hidden=(24, 24))
-    problem = boolean_problem(network, "random", 100, seed=1)
+    problem = Problem(network, "random", train=100, seed=1)
     ours, make = OPTIMIZERS["adam"]
     assert_same_path(TrainSpec(network, ours, "ce", 70, seed=4), problem, make, 8)
 

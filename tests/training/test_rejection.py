@@ -156,7 +156,6 @@ def test_impossible_labels_end_in_one_line() -> None:
         ({"labels": [0]}, "labels"),
         ({"labels": None}, "labels or a target"),
         ({"labels": None, "target": "01"}, "target"),
-        ({"labels": [0, 0], "target": "const1"}, "differ from the target"),
         ({"samples": 0}, "samples=0"),
         ({"max_draws": 0.5}, "samples=0.5"),
         ({"heads": 0}, "heads=0"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
@@ -14,22 +14,34 @@ from simprior.cli.options import (
     DataOptions,
     Device,
     check_device,
-    kernel,
+    check_no_data,
+    flags,
     load_data,
-    markdown,
 )
-from simprior.cli.parse import MaybeCount, Number
+from simprior.cli.parse import MaybeCount, MaybePath, Number
 from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    from simprior.routes.evidence import Bounds
+    from simprior.training.targets import Problem
+
+_Task: Any = flags(["target", "attack", "data_seed"])
+_SIZE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound(DataOptions, Device):
+class Bound(_Task, DataOptions, Device):
     """PAC-Bayes bounds on the error of the Bayesian posterior from ln P(C(S)), with its error.
 
-    gibbs bounds the error averaged over the posterior (Valle-Perez et al. 2019), single that of one
-    function drawn from it (Valle-Perez & Louis 2020).
+    S is a training set of real data (--data, all of it by default), of a Boolean function
+    (--target, 64 inputs by default), or that of a run of simprior train (--from). gibbs bounds the
+    error averaged over the posterior (Valle-Perez et al. 2019), single that of one function drawn
+    from it (Valle-Perez & Louis 2020).
     """
 
+    from_: Annotated[
+        MaybePath, arg(name="from", help="run of train or posterior: its network and S")
+    ] = None
     delta: Annotated[Number, arg(help="the bound may fail with this probability over S")] = 0.01
     gamma: Annotated[Number, arg(help="single: and with this one over the function")] = 0.01
     method: Annotated[str, arg(help=METHOD_HELP)] = "tilted"
@@ -42,27 +54,11 @@ SPEC = Bound
 def run(spec: Bound) -> int:
     """Estimate ln P(C(S)) and print both bounds."""
     check_device(spec)
-    if spec.data is None:
-        raise InputError("no data", "a training set", "pass for example --data digits")
     for name in ("delta", "gamma"):  # before the work
         LEVEL(name, getattr(spec, name))
-    from simprior.gp.orthant import log_prior
-    from simprior.gp.posterior import FORMS, marginal_likelihood_bound
-    from simprior.runs.tasks import one_thread
-
-    data = load_data(spec)
-    network = spec.build_network(data.X_train)
-    options: dict[str, Any] = {} if spec.draws is None else {"draws": spec.draws}
-    K = kernel(network)
-    with one_thread():
-        evidence = log_prior(data.y_train, K, spec.method, n=0, seed=spec.seed, **options)[0]
-    rows: list[dict[str, Any]] = []
-    for form in FORMS:
-        gamma = {"gamma": spec.gamma} if form == "single" else {}
-        bound = marginal_likelihood_bound(evidence, data.m, spec.delta, form=form, **gamma)
-        row = {"form": form, "error_below": bound.error, "low": bound.low, "high": bound.high}
-        rows.append(row | {"exponent": bound.exponent, "confidence": bound.confidence})
-    summary = data.describe() | {
+    bounds, summary = _bounds(spec)
+    evidence = bounds.evidence
+    summary |= {
         "method": evidence.method,
         "log_evidence": evidence.value,
         "log_evidence_stderr": evidence.stderr,
@@ -74,6 +70,56 @@ def run(spec: Bound) -> int:
         logging.getLogger("simprior").warning(
             "ln P(C(S)) is not reliable (Pareto k-hat %.2f): raise --draws", summary["pareto_k"]
         )
-    table = markdown(list(rows[0]), [list(row.values()) for row in rows])
-    spec.print_result({"summary": summary, "bounds": rows}, table, summary)
+    table = bounds.to_frame()
+    spec.print_result({"summary": summary, "bounds": table}, table, summary)
     return 0
+
+
+def _bounds(spec: Bound) -> tuple[Bounds, dict[str, Any]]:
+    """The bounds, and what is said of the training set."""
+    from simprior.gp.orthant import log_prior
+    from simprior.routes.evidence import bound, bounds_of, kernel_of
+    from simprior.runs.tasks import one_thread
+
+    options: dict[str, Any] = {} if spec.draws is None else {"draws": spec.draws}
+    problem = _problem(spec)
+    if problem is not None:
+        found = bound(problem, spec.method, seed=spec.seed, **spec.chosen("delta gamma"), **options)
+        about = {"name": problem.name, "train": len(problem.train_index)}
+        return found, about | {"attack": len(problem.attack_index), "corrupt": problem.corrupt}
+    data = load_data(spec)
+    K = kernel_of(spec.build_network(data.X_train))
+    with one_thread():
+        evidence = log_prior(data.y_train, K, spec.method, n=0, seed=spec.seed, **options)[0]
+    return bounds_of(evidence, data.m, spec.delta, spec.gamma), data.describe()
+
+
+def _problem(spec: Bound) -> Problem | None:
+    """The problem of ``--from`` or ``--target``; None for data without attack points."""
+    from simprior.training.replay import problem_of_run
+    from simprior.training.targets import Problem
+
+    if spec.from_ is not None:
+        if spec.target is not None:
+            what = f"target={spec.target} with --from"
+            raise InputError(what, "the target of the run", "leave --target out")
+        return problem_of_run(spec.from_, spec.data, spec.label)
+    seed = spec.seed if spec.data_seed is None else spec.data_seed
+    task = spec.chosen("corrupt attack")
+    if spec.target is not None and spec.data is None:
+        if spec.balanced or spec.classes or spec.scale or spec.label:
+            check_no_data(spec)
+        train = spec.train or _SIZE
+        return Problem(spec.build_network(), spec.target, train=train, seed=seed, **task)
+    if spec.data is None:
+        raise InputError("no data", "a training set", "pass for example --data digits")
+    if spec.target is not None:
+        what = f"target={spec.target} and data={spec.data}"
+        raise InputError(what, "one of the two", "drop one")
+    if not spec.attack and spec.data_seed is None:
+        return None
+    if spec.train is None or spec.balanced:
+        what = f"attack={spec.attack}, data_seed={spec.data_seed}"
+        raise InputError(what, "--train N, without --balanced", "pass for example --train 100")
+    task |= spec.chosen("data classes label missing scale train")
+    return Problem(spec.build_network(), test=1, seed=seed, **task)

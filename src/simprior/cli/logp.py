@@ -17,17 +17,18 @@ from simprior.cli.options import (
     check_no_data,
     data_config,
     frame_text,
-    kernel,
     load_data,
     prior_config,
 )
 from simprior.cli.parse import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts
 from simprior.errors import InputError
+from simprior.routes.evidence import kernel_of, tables_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from simprior.gp.orthant import Request
+    from simprior.network.spec import Network
 
 SHOWN = """name method logp log10 stderr ess pareto_k reliable seconds
 rank count p p_low p_high""".split()
@@ -38,17 +39,20 @@ _NAME_WIDTH = 36
 class LogP(DataOptions, RunOptions, Reading):
     """ln P(f) of given functions under the prior of an infinitely wide network, in nats.
 
-    The functions are given (--functions), taken from a run of simprior sample (--from), or are the
-    labels of real data (--data). P(f) is the probability that the signs are those of f: a step
-    likelihood, no noise. Comparisons over many priors, of EP with the exact value or of finite
+    The functions are given (--functions), taken from a run of simprior sample, train or posterior
+    (--from; --data then is the data file of the run), or are the labels of real data (--data).
+    P(f) is the probability that the signs are those of f: a step likelihood, no noise. Comparisons
+    over many priors, of EP with the exact value or of finite
     widths with the limit, are stages [logp] of simprior study.
     """
 
     functions: Annotated[
-        FunctionList, arg(help="functions: bits, hex or names, with commas between")
+        FunctionList,
+        arg(help="functions: bits, hex, names, lz:K, random, net:W, with commas between"),
     ] = None
     from_: Annotated[
-        MaybePath, arg(name="from", help="run of simprior sample: its commonest functions")
+        MaybePath,
+        arg(name="from", help="run of sample, train or posterior: its commonest functions"),
     ] = None
     top: Annotated[Count, arg(help="functions to take from the run")] = 1000
     method: Annotated[Texts, arg(help=METHOD_HELP)] = ("tilted",)
@@ -67,6 +71,8 @@ def run(spec: LogP) -> int:
     check_device(spec)
     sources = {"functions": spec.functions, "from": spec.from_, "data": spec.data}
     given = [name for name, value in sources.items() if value]
+    if given == ["from", "data"]:  # the data file of the run
+        given = ["from"]
     if len(given) != 1:
         what = f"functions from {' and '.join(given) or 'nowhere'}"
         expected = "one of --functions, --from, --data"
@@ -91,27 +97,28 @@ def _table(spec: LogP) -> pd.DataFrame:
 
 def _request(spec: LogP) -> tuple[Request, dict[str, Any], dict[str, Any]]:
     """What to compute, the configuration that determines it, and what data was read."""
-    from simprior.boolean.truthtable import parse_functions
     from simprior.gp.orthant import Request
 
     options = _estimator_options(spec)
     common: dict[str, Any] = {"methods": spec.method or (), "seed": spec.seed}
     common["options"] = options
     config: dict[str, Any] = {"method": list(common["methods"]), "seed": spec.seed, **options}
+    if spec.from_ is not None:
+        if spec.data is None:
+            check_no_data(spec)
+        return *_from_run(spec, common, config), {}
     if spec.data is not None:
         data = load_data(spec)
         network = spec.build_network(data.X_train)
         name = f"{data.name} {data.classes} ({data.m} labels)"
-        request = Request(kernel(network), data.y_train[None], names=(name,), **common)
+        request = Request(kernel_of(network), data.y_train[None], names=(name,), **common)
         config = {"network": prior_config(spec, network), **data_config(spec, data), **config}
         return request, config, {"data": data.describe()}
     check_no_data(spec)
-    if spec.from_ is not None:
-        return *_from_run(spec, common, config), {}
     network = spec.build_network()
     names = spec.functions or ()
-    tables = parse_functions(list(names), network.m, None if network.inputs is None else 0)
-    request = Request(kernel(network, spec.worker_count()), tables, names=tuple(names), **common)
+    tables = tables_of(network, list(names), spec.seed)
+    request = Request(kernel_of(network, spec.worker_count()), tables, names=tuple(names), **common)
     config = {"network": prior_config(spec, network), "functions": list(names), **config}
     return request, config, {}
 
@@ -123,14 +130,10 @@ def _from_run(
 
     from simprior.boolean.sampling.counts import FunctionCounts
     from simprior.gp.orthant import Request
-    from simprior.network.spec import Network
 
     assert spec.from_ is not None
     counts = FunctionCounts.load(spec.from_, top=spec.top)
-    network = counts.info.get("model")
-    if not isinstance(network, Network):
-        remedy = "imported counts and DNF networks have no kernel: pass --functions and the network"
-        raise InputError(f"from={spec.from_}", "a run of simprior sample on networks", remedy)
+    network = _network_of(spec, counts.info.get("model"))
     low, high = counts.intervals()
     joined = {
         "rank": np.arange(1, len(counts) + 1),
@@ -140,10 +143,25 @@ def _from_run(
         "p_low": low,
         "p_high": high,
     }
-    request = Request(
-        kernel(network, spec.worker_count()), counts.tables(), joined=joined, **common
-    )
-    return request, {"from": str(spec.from_), "top": spec.top, **config}
+    K = kernel_of(network, spec.worker_count())
+    request = Request(K, counts.tables(), joined=joined, **common)
+    found = {"from": str(spec.from_), "top": spec.top, **config}
+    return request, found | ({} if spec.data is None else {"data": spec.data})
+
+
+def _network_of(spec: LogP, model: Any) -> Network:
+    """The network of the run ``--from``, on the inputs of its functions."""
+    from simprior.network.spec import Network
+    from simprior.runs.directory import load_run
+    from simprior.training.replay import problem_of_run
+
+    assert spec.from_ is not None
+    if load_run(spec.from_).command in ("train", "posterior"):
+        return problem_of_run(spec.from_, spec.data, spec.label).network
+    if not isinstance(model, Network):
+        remedy = "imported counts and DNF networks have no kernel: pass --functions and the network"
+        raise InputError(f"from={spec.from_}", "a run of simprior sample on networks", remedy)
+    return model
 
 
 def _estimator_options(spec: LogP) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from simprior.analysis.text.plaintext import json_text, markdown
 from simprior.cli.parse import SETTINGS, Integer, MaybeCount, MaybePath, Options, Widths, choice
 from simprior.errors import DeviceError, InputError
 from simprior.runs.delimited import read_matrix
-from simprior.training.settings import TRAINING, TrainSettings, declared
+from simprior.training.settings import NETWORK, PROBLEM, TRAINING, TrainSettings, declared
 from simprior.training.settings import text as show
 
 __all__ = ["human", "key_values", "markdown", "print_json", "say_unlisted", "set_up_logging"]
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from simprior.network.spec import Network
     from simprior.training.data import Dataset
+    from simprior.training.targets import Problem
 
 
 def set_up_logging(quiet: bool) -> None:
@@ -254,6 +255,8 @@ def flags(names: Iterable[str]) -> Any:
 
 TrainingOptions: Any = flags([name for name in TRAINING if name != "seed"])
 """Everything that determines a training run, but for its network and its seed."""
+ProblemOptions: Any = flags(PROBLEM)
+"""What is to be learned: a target or data, the training set, corruption and attack points."""
 DataSource: Any = flags("data classes label missing corrupt scale".split())
 """Where real data come from and how they are read."""
 _Architecture: Any = flags(["n", *_LAW.split(), "inputs"])
@@ -281,6 +284,31 @@ class ArchitectureOptions(_Architecture):
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(_Law, ArchitectureOptions):
     """The same with the law of the parameters."""
+
+
+def build_problem(spec: Any) -> Problem:
+    """The problem that the flags describe: those of the network and of :data:`ProblemOptions`.
+
+    With ``--from RUN`` (of simprior train) it is that of the run, and flags that describe another
+    one are refused; ``--data`` and ``--label`` then say where its data file is.
+    """
+    from simprior.training.replay import problem_of_run
+    from simprior.training.targets import Problem
+
+    seed = spec.seed if spec.data_seed is None else spec.data_seed
+    if getattr(spec, "from_", None) is None:
+        task = spec.chosen(" ".join(name for name in PROBLEM if name != "data_seed"))
+        if task["target"] is None and task["data"] is None:
+            raise InputError("no target", "a function", "pass for example --target x1")
+        return Problem(spec.build_network(), seed=seed, **task)
+    usual = TrainSettings()
+    for name in (*NETWORK, *PROBLEM):
+        value = getattr(spec, name, None)
+        if name not in ("data", "label") and hasattr(spec, name) and value != getattr(usual, name):
+            raise InputError(
+                f"{name}={show(value)} with --from", "the problem of the run", f"leave {name} out"
+            )
+    return problem_of_run(spec.from_, spec.data, spec.label)
 
 
 def load_inputs(text: str) -> np.ndarray:
@@ -334,16 +362,6 @@ def check_device(spec: Device) -> None:
             f"device={spec.device!r}: expected auto or cpu, the Gaussian-process estimators run on "
             "the CPU; leave --device out"
         )
-
-
-def kernel(network: Network, workers: int = 1) -> np.ndarray:
-    """(m, m) covariance on the network's inputs, after checking that its size fits in memory."""
-    from simprior.boolean.truthtable import input_matrix
-    from simprior.gp.event import check_memory
-    from simprior.gp.kernels import nngp
-
-    check_memory(network.m, workers)
-    return nngp(network, input_matrix(network))
 
 
 def load_data(spec: DataOptions) -> Dataset:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.boolean.complexity import ones_packed
 from simprior.boolean.sampling.chains import (
     Clock,
     Piece,
@@ -42,7 +43,7 @@ from simprior.gp.conditional import Chain, Conditioned, condition, impossible, n
 from simprior.gp.covariance import check_symmetric
 from simprior.gp.orthant import log_prior
 from simprior.numerics import random as rng
-from simprior.numerics.estimate import LogProb, clopper_pearson
+from simprior.numerics.estimate import LogProb, clopper_pearson, share_stderr
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, one_thread
 
@@ -68,6 +69,7 @@ def sample_posterior(
     seed: int = 0,
     method: str = "exact",
     *,
+    target: Any = None,
     n: int | None = None,
     workers: int = 1,
     progress: Progress | None = None,
@@ -93,6 +95,9 @@ def sample_posterior(
         of expectation propagation in place of the truncated one, followed by signs at all inputs;
         ``info["posterior"]["violating"]`` is the share of draws that disagree with S, and
         ``violating_high`` its 95 % upper limit.
+    target : function, optional
+        True labels of all m inputs, against which errors are counted. The labels of S may differ
+        from them (corruption).
     n : int, optional
         Number of bits if the inputs are all bit strings (log2(m) if m is a power of 2).
     workers, progress
@@ -107,7 +112,9 @@ def sample_posterior(
         proposals, so ``stderr`` and ``intervals`` account for copies. ``info["posterior"]``:
         ``ess`` (effective draws for a function that z_S decides; more for others), ``pareto_k`` of
         the proposals (intervals are not to be trusted above 0.7), ``reliable``, ``log_evidence``
-        and ``log_evidence_stderr`` (ln P(C(S)), nats; EP's has no error), ``violating``.
+        and ``log_evidence_stderr`` (ln P(C(S)), nats; EP's has no error), ``violating``; with a
+        target ``error`` and ``error_stderr`` (mean share of inputs outside S where a draw differs
+        from it).
 
     Raises
     ------
@@ -120,6 +127,7 @@ def sample_posterior(
     K = check_symmetric(K)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     index, bits = check_training_set(train_index, labels, len(K))
+    truth = target_table(target, len(K), n)
     with one_thread():
         given = condition(K, index, bits, method, rng.generator(seed, "posterior/pilot"))
     heads = 1 if given.source is None else max(1, min(_BATCH, samples // _BATCHES))
@@ -130,14 +138,55 @@ def sample_posterior(
         progress=progress,
     )  # fmt: skip
     bits_n = (len(K).bit_length() - 1 if len(K) & (len(K) - 1) == 0 else 0) if n is None else n
-    merger, tallies = Merger(len(K)), []
+    merger, tallies, wrong = Merger(len(K)), [], []
     for task, (words, _) in zip(tasks, found, strict=True):
         check_rows([words], task.samples, f"task {task.index}, part")
         rows, tally = _count(given, words, heads)
         merger.add(rows)
         tallies.append(tally)
+        if truth is not None:
+            wrong.append(outside_errors(words, index, truth))
     ends = [end for _, end in found]
-    return _table(given, merger.rows(), tallies, ends, samples, heads, bits_n)
+    counts = _table(given, merger.rows(), tallies, ends, samples, heads, bits_n)
+    if truth is not None:
+        error, stderr = mean_of_clusters(np.concatenate(wrong), heads)
+        counts.info["posterior"] |= {"error": error, "error_stderr": stderr}
+    return counts
+
+
+def target_table(target: Any, m: int, n: int | None) -> np.ndarray | None:
+    """(m,) uint8 table of the true labels, None without any. Raises :class:`InputError`."""
+    if target is None:
+        return None
+    tables = parse_functions(target, m, n)
+    if len(tables) != 1:
+        raise InputError(f"target of {len(tables)} functions", "one function", "pass one row")
+    table: np.ndarray = tables[0]
+    return table
+
+
+def outside_errors(words: np.ndarray, index: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(k,) shares of the inputs outside ``index`` where packed functions (k, W) differ from
+    ``truth`` (m,)."""
+    outside = np.ones(len(truth), np.uint8)
+    outside[index] = 0
+    mask, table = pack(np.stack([outside, truth]))
+    return np.asarray(ones_packed((words ^ table) & mask, len(truth)) / outside.sum())
+
+
+def mean_of_clusters(values: np.ndarray, size: int) -> tuple[float, float]:
+    """Mean of ``values`` between 0 and 1, and its standard error from the spread between clusters
+    of ``size`` values in a row (Cochran 1977, section 6.3).
+
+    Without any spread it is that of a share that no cluster showed.
+    """
+    first = np.arange(0, len(values), size)
+    sums, sizes = np.add.reduceat(values, first), np.add.reduceat(np.ones(len(values)), first)
+    mean, clusters = float(values.mean()), len(first)
+    if np.ptp(values) == 0 or clusters < 2:
+        return mean, float(share_stderr(0.0, clusters))
+    squares = float(((sums - mean * sizes) ** 2).sum()) * clusters / (clusters - 1)
+    return mean, math.sqrt(squares) / len(values)
 
 
 def check_training_set(train_index: Any, labels: Any, m: int) -> tuple[np.ndarray, np.ndarray]:

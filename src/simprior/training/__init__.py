@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from simprior.training.records import TrainResult as TrainResult
     from simprior.training.spec import Optimizer as Optimizer
     from simprior.training.targets import Problem as Problem
-    from simprior.training.targets import boolean_problem as boolean_problem
-    from simprior.training.targets import data_problem as data_problem
     from simprior.training.targets import lz_target as lz_target
     from simprior.training.train import train as train
 

@@ -9,7 +9,7 @@ From what a run recorded back to its spec and problem, and to the weights of its
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from simprior.errors import InputError, NumericalError, StoreError
 from simprior.network.parameters import Parameters
 from simprior.network.spec import Network
+from simprior.runs.directory import load_run
 from simprior.runs.tasks import run_tasks
 from simprior.training import kernels as kernel
 from simprior.training.data import SOURCES
@@ -28,7 +29,7 @@ from simprior.training.draws import parameter_slices as slices
 from simprior.training.loaders import unsaid
 from simprior.training.records import TrainResult, unpack_hex
 from simprior.training.spec import Optimizer, Stop, TrainSpec
-from simprior.training.targets import Problem, boolean_problem, data_problem
+from simprior.training.targets import Problem
 
 _TORCH_CHUNK = 256
 
@@ -150,7 +151,7 @@ def _no_watch(plan: Plan) -> tuple[np.ndarray, ...]:
 
 
 def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
-    """The problem of a run, inputs included.
+    """The problem of a training run, inputs included.
 
     Boolean problems and built-in data sets are made again from the record; a run on a file of data
     or on explicit inputs needs its ``problem``, since runs do not store inputs. What is returned
@@ -161,9 +162,51 @@ def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
     InputError
         The problem cannot be made from the record, or the one given is another.
     """
-    recorded = result.problem
+    return _as_recorded(result.problem, result.config, problem)
+
+
+def problem_of_run(path: Path | str, data: str | None = None, label: str | None = None) -> Problem:
+    """The problem of a run directory of ``simprior train`` or ``posterior``, with its network.
+
+    Parameters
+    ----------
+    path
+        A complete run.
+    data, label
+        The data file of the run, where it is on one (see :func:`problem_from_file`).
+
+    Raises
+    ------
+    InputError, StoreError
+        The run has no problem, is not complete, or is on a file that was not given.
+    """
+    run = load_run(path)
+    if run.command not in ("train", "posterior") or run.status != "complete":
+        raise StoreError(
+            f"{path}: expected a complete run of 'simprior train' or 'posterior', found one of "
+            f"'simprior {run.command}' that is {run.status}; {run.way_on}"
+        )
+    config = run.config
+    if "problem" in config:
+        recorded = config["problem"]
+        given = None if data is None else _from_file(recorded, config, data, label)
+        return _as_recorded(recorded, config, given)
+    if data is not None:
+        what = f"data={data} for {path}, a run on {config['target']}"
+        raise InputError(what, "no data", "leave --data out")
+    task = {
+        name: config[name] for name in ("target", "train", "corrupt", "attack") if name in config
+    }
+    seed = config.get("data_seed", config["seed"])
+    return Problem(Network.from_dict(config["network"]), seed=seed, **task)
+
+
+def _as_recorded(
+    recorded: Mapping[str, Any], config: Mapping[str, Any], problem: Problem | None
+) -> Problem:
+    """``problem``, or the one made from the record, after comparing it with the record."""
     if problem is None:
-        problem = _rebuilt(result)
+        problem = _rebuilt(recorded, config)
     found = problem.describe()
     # runs of data made before there were settings have none on record
     missing = {key: found[key] for key in problem.settings}
@@ -171,8 +214,9 @@ def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
     if wrong:
         raise InputError(
             f"the problem {found['name']!r} of this run ({', '.join(wrong)} differ)",
-            "the one that the run recorded", "pass the problem that the networks were trained on",
-        )  # fmt: skip
+            "the one that the run recorded",
+            "pass the problem that the networks were trained on",
+        )
     return problem
 
 
@@ -183,7 +227,12 @@ def problem_from_file(result: TrainResult, data: str, label: str | None = None) 
     done about missing values are on record (``label`` for runs that did not record it).
     :func:`problem_of` checks that the result is the problem of the run. Raises :class:`InputError`.
     """
-    recorded = result.problem
+    return _from_file(result.problem, result.config, data, label)
+
+
+def _from_file(
+    recorded: Mapping[str, Any], config: Mapping[str, Any], data: str, label: str | None
+) -> Problem:
     name, known = Path(data).name, str(recorded["name"])  # which is "FILE CLASSES"
     classes = known.removeprefix(f"{name} ") if known.startswith(name) else known.rpartition(" ")[2]
     classes = str(recorded.get("classes", classes))
@@ -191,21 +240,23 @@ def problem_from_file(result: TrainResult, data: str, label: str | None = None) 
     more = {key: recorded[key] for key in ("scale", "missing") if key in recorded}
     train, attack = len(recorded["train_index"]), len(recorded["attack_index"])
     with unsaid():
-        return data_problem(
-            data, classes=classes, label=label, train=train,
-            test=recorded["m"] - train - attack, seed=recorded["seed"],
-            corrupt=recorded["corrupt"], attack=attack, **more,
-        )  # fmt: skip
+        return Problem(
+            _architecture(config),
+            data=data,
+            classes=classes,
+            label=label,
+            train=train,
+            test=recorded["m"] - train - attack,
+            seed=recorded["seed"],
+            corrupt=recorded["corrupt"],
+            attack=attack,
+            **more,
+        )
 
 
 def spec_of(result: TrainResult, problem: Problem) -> TrainSpec:
     """The training spec of a run. Raises :class:`InputError` if its activation is not found."""
-    config = result.config
-    if "network" in config:
-        network = Network.from_dict(config["network"])
-    else:
-        known = {key: value for key, value in config["architecture"].items() if key != "n"}
-        network = Network.from_dict({**known, "inputs": problem.inputs})
+    config, network = result.config, problem.network
     optimizer = Optimizer(config["optimizer"], config["lr"], config["optimizer_options"])
     return TrainSpec(
         network, optimizer, config["loss"], int(config["batch_size"]), Stop.parse(config["stop"]),
@@ -248,31 +299,41 @@ def retrain(
     return spec, problem, found
 
 
-def _rebuilt(result: TrainResult) -> Problem:
-    recorded = result.problem
+def _rebuilt(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> Problem:
     train, attack = recorded["train_index"], len(recorded["attack_index"])
+    network = _architecture(config)
     more: dict[str, Any] = {
-        "seed": recorded["seed"], "corrupt": recorded["corrupt"], "attack": attack,
-    }  # fmt: skip
+        "seed": recorded["seed"],
+        "corrupt": recorded["corrupt"],
+        "attack": attack,
+    }
     if recorded["n"]:
-        network = Network.from_dict(result.config["network"])
         table: Any = recorded["name"]
         if table == "given":
             table = unpack_hex(recorded["target"], recorded["m"])
-        made = boolean_problem(network, table, len(train), **more)
+        made = Problem(network, table, train=len(train), **more)
         if made.train_index.tolist() == list(train):
             return made
-        return boolean_problem(network, table, list(train), **more)
+        return Problem(network, table, train=list(train), **more)
     name, _, classes = recorded["name"].partition(" ")
     if name not in SOURCES:
         raise InputError(
-            f"a run on {recorded['name']!r}", "a Boolean target or a built-in data set",
+            f"a run on {recorded['name']!r}",
+            "a Boolean target or a built-in data set",
             "pass its file again (simprior measure --data FILE) or problem=",
-        )  # fmt: skip
+        )
+    more |= {"scale": recorded.get("scale"), "classes": classes}
     test = recorded["m"] - len(train) - attack
-    more["scale"] = recorded.get("scale")
     with unsaid():
-        return data_problem(name, classes=classes, train=len(train), test=test, **more)
+        return Problem(network, data=name, train=len(train), test=test, **more)
+
+
+def _architecture(config: Mapping[str, Any]) -> Network:
+    """The network of a run, without the inputs where these are of data."""
+    known = dict(config["network"] if "network" in config else config["architecture"])
+    if "network" not in config:
+        known.pop("n", None)
+    return Network.from_dict(known)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -68,12 +68,16 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(NetworkSettings):
-    """What determines the result of a training run; the keywords of :func:`simprior.train`."""
+class ProblemSettings(NetworkSettings):
+    """A network and what it is to learn: the keywords of :class:`simprior.Problem`."""
 
     target: Annotated[
         str | None,
-        Setting("word?", "function to learn: bits, hex, a name, random, random:T (T ones), lz:K"),
+        Setting(
+            "word?",
+            "function to learn: bits, hex, a name, random, random:T (T ones), lz:K, net:W "
+            "(a random network of width W)",
+        ),
     ] = None
     data: Annotated[
         str | None,
@@ -114,6 +118,12 @@ class TrainSettings(NetworkSettings):
     data_seed: Annotated[
         int | None, Setting("whole?", "seed of target, split, corruption, attack (default: --seed)")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(ProblemSettings):
+    """What determines the result of a training run; the keywords of :func:`simprior.train`."""
+
     runs: Annotated[int, Setting("count", "networks to train, e.g. 1e5")] = 1000
     optimizer: Annotated[
         str,
@@ -167,6 +177,8 @@ def declared(kind: type = TrainSettings) -> dict[str, Setting]:
 
 NETWORK = tuple(declared(NetworkSettings))
 """Names of the settings of the network."""
+PROBLEM = tuple(name for name in declared(ProblemSettings) if name not in NETWORK)
+"""Names of the settings of the problem, which are keywords of ``sp.Problem``."""
 TRAINING = tuple(name for name in declared() if name not in NETWORK)
 """Names of the settings of the training, which are keywords of ``sp.train``."""
 

@@ -1,9 +1,9 @@
 """What is to be learned: a labelling of m inputs, a training set S, corruption and attack points.
 
-A :class:`Problem` fixes the m inputs on which functions are compared, the true labels, and the
-examples that must be fitted. Attack points are inputs outside S with WRONG labels that must be
-fitted as well, which lowers generalisation at zero training error (as in Wu, Zhu & E 2017; Mingard
-et al., JMLR 2021); the test error is measured on the inputs that are in neither.
+A :class:`Problem` fixes the network, the m inputs on which its functions are compared, the true
+labels, and the examples that must be fitted. Attack points are inputs outside S with WRONG labels
+that must be fitted as well, which lowers generalisation at zero training error (as in Wu, Zhu & E
+2017; Mingard et al., JMLR 2021); the test error is measured on the inputs that are in neither.
 """
 
 from __future__ import annotations
@@ -11,36 +11,96 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import input_matrix, pack, parse_functions, to_hex
-from simprior.checks import NETWORK, Maybe, Number, Text, Whole, checked, plain_array, shown, whole
+from simprior.checks import (
+    NETWORK,
+    Maybe,
+    Number,
+    Text,
+    Validator,
+    Whole,
+    checked,
+    plain_array,
+    shown,
+    whole,
+)
 from simprior.errors import InputError
+from simprior.network.callables import array_function
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.training.data import SOURCES, corrupt_labels, split_dataset
 from simprior.training.images import find_overlap
 
-_DRAWN = re.compile(r"(random|lz)(?::([0-9.eE+-]+))?\Z")
+_DRAWN = re.compile(r"(random|lz|net)(?::([0-9.eE+-]+))?\Z")
+_EXAMPLES = {"lz": ("a complexity", "lz:35"), "net": ("a width", "net:2")}
 _MOVES, _STARTS = 20000, 256
+_TEACHERS, _MAX_TEACHER = 1000, 10**6
 SPLIT_STREAM = "posterior/training-set"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Problem:
-    """A labelling of ``m`` inputs and the examples to be fitted.
+    """A network, the inputs on which its functions are compared, and the examples to be fitted.
 
-    ``inputs`` (m, d) float64; ``target`` (m,) uint8 true labels; ``train_index`` (k,) and
-    ``attack_index`` (a,) disjoint rows of ``inputs``; ``labels`` (k + a,) uint8 the labels to fit,
-    training set first. ``n`` is the number of bits if the inputs are all bit strings, else 0.
-    ``settings`` (of data) is what else determines the inputs: classes, label, missing, scale;
-    ``source`` says what was read, and how many test inputs are training inputs too.
+    It is what every route takes: ``train``, ``posterior``, ``log_evidence``, ``bound``,
+    ``measure``. The task is a Boolean function of the network's inputs, or a labelling of inputs
+    that are given, or real data.
+
+    Parameters
+    ----------
+    network : Network
+        Architecture and law of the parameters. With ``data`` or ``inputs`` its inputs are replaced.
+    target : array or str
+        The Boolean function to learn, in any accepted form (bits, hex, a name), or ``random``
+        (uniform over functions), ``random:T`` (uniform over functions with T ones), ``lz:K`` (see
+        :func:`lz_target`), ``net:W`` (a random teacher, see :func:`teacher_target`).
+    train : int or sequence of int
+        Size of S, 1 to m - 1, drawn without replacement; or the inputs themselves.
+    data, classes, label, missing, scale, test
+        Real data: a name of ``data.SOURCES`` or a local file in a format of ``loaders`` (whose
+        class column is ``label``; ``missing`` values are refused, or their rows dropped); two sets
+        of ``classes``; how features are scaled (see :mod:`simprior.training.data`). The function is
+        the labelling of training, attack and ``test`` held-out inputs, in this order.
+    inputs, labels, train_index
+        Inputs (m, d) and their true labels (m,) of 0/1, of which ``train_index`` (or ``train`` of
+        them, drawn) are the training set.
+    corrupt : float
+        Share of the labels of S replaced by coin flips (``data.corrupt_labels``).
+    attack : int
+        Number of attack points (module docstring).
+    seed : int
+        Of the target (if drawn), S, the corruption and the attack points, independent streams.
+
+    Attributes
+    ----------
+    network : Network
+        With the inputs of the problem.
+    inputs : (m, d) float64
+    target : (m,) uint8
+        True labels.
+    train_index, attack_index : (k,), (a,)
+        Disjoint rows of ``inputs``.
+    labels : (k + a,) uint8
+        The labels to fit, training set first.
+    n : int
+        Number of bits if the inputs are all bit strings, else 0.
+    settings, source
+        Of data: what else determines the inputs (classes, label, missing, scale); what was read,
+        and how many test inputs are training inputs too.
+
+    Raises
+    ------
+    InputError
+        No task or two of them, not a function of the inputs, sizes that do not fit.
     """
 
+    network: Network
     name: str
     n: int
     inputs: np.ndarray
@@ -50,8 +110,44 @@ class Problem:
     labels: np.ndarray
     seed: int
     corrupt: float
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    source: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any]
+    source: Mapping[str, Any]
+
+    def __init__(
+        self,
+        network: Network,
+        target: Any = None,
+        *,
+        train: int | Sequence[int] = 64,
+        data: str | None = None,
+        classes: str | None = None,
+        label: str | None = None,
+        missing: str = "refuse",
+        scale: str | None = None,
+        test: int = 100,
+        inputs: Any = None,
+        labels: Any = None,
+        train_index: Sequence[int] | np.ndarray | None = None,
+        corrupt: float = 0.0,
+        attack: int = 0,
+        seed: int = 0,
+    ) -> None:
+        given = {k: v for k, v in locals().items() if k != "self"}
+        _check_task(given)
+        made = _data_fields(given) if data is not None else _function_fields(given)
+        self._fill(**made)
+
+    def _fill(self, **fields: Any) -> None:
+        fields = {"settings": {}, "source": {}} | fields
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def _of(cls, **fields: Any) -> Problem:
+        """A problem with these fields."""
+        problem: Problem = object.__new__(cls)
+        problem._fill(**fields)
+        return problem
 
     @property
     def m(self) -> int:
@@ -109,112 +205,91 @@ class Problem:
         }
 
 
-@checked(network=NETWORK, corrupt=Number(0, 1))
-def boolean_problem(
-    network: Network,
-    target: Any,
-    train: int | Sequence[int],
-    *,
-    seed: int = 0,
-    corrupt: float = 0.0,
-    attack: int = 0,
-) -> Problem:
-    """A Boolean function and a random training set.
+_CHECKS: Mapping[str, Validator] = {
+    "network": NETWORK,
+    "data": Maybe(Text()),
+    "classes": Maybe(Text()),
+    "label": Maybe(Text()),
+    "scale": Maybe(Text()),
+    "corrupt": Number(0, 1),
+}
+_DATA_ONLY = ("classes", "label", "scale", "missing")
 
-    Parameters
-    ----------
-    network : Network
-        Gives the inputs.
-    target : array or str
-        A function in any accepted form (bits, hex, a name), ``random`` (uniform over functions),
-        ``random:T`` (uniform over functions with T ones) or ``lz:K`` (see :func:`lz_target`).
-    train : int or sequence of int
-        Size of S, 1 to m - 1, drawn without replacement; or the indices themselves.
-    seed : int
-        Of the target (if drawn), S, the corruption and the attack points, independent streams.
-    corrupt : float
-        Share of the labels of S replaced by coin flips (``datasets.corrupt_labels``).
-    attack : int
-        Number of attack points.
 
-    Raises
-    ------
-    InputError
-        Not a function of the inputs, or sizes that do not fit.
-    """
+def _check_task(given: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` unless the arguments of :class:`Problem` name one task."""
+    for name, check in _CHECKS.items():
+        check(name, given[name])
+    tasks = [name for name in ("target", "data", "labels") if given[name] is not None]
+    if len(tasks) != 1:
+        what = f"target={shown(given['target'])}, data={given['data']!r}"
+        what += "" if given["labels"] is None else ", labels"
+        raise InputError(what, "one of the two", "pass for example --target lz:35")
+    if given["data"] is None:
+        found = {name: given[name] for name in _DATA_ONLY}
+        found["missing"] = None if given["missing"] == "refuse" else given["missing"]
+        for name, value in found.items():
+            if value is not None:
+                raise InputError(f"{name}={value!r}", "data to apply it to", "leave it out")
+        return
+    for name in ("inputs", "train_index"):
+        if given[name] is not None:
+            raise InputError(f"{name} with data={given['data']!r}", "one of the two", "drop one")
+
+
+def _function_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a problem on a function of the network's inputs, or of those given."""
+    network, seed, corrupt = given["network"], given["seed"], given["corrupt"]
+    if given["inputs"] is not None:
+        x = Network(inputs=given["inputs"])
+        network = replace(network, n=x.n, inputs=x.inputs)
     inputs = input_matrix(network)
     m = len(inputs)
     n = network.n if network.inputs is None else 0
-    name, table = make_target(target, m, n, seed)
+    asked = given["target"] if given["labels"] is None else given["labels"]
+    name, table = make_target(asked, m, n, seed, network)
+    train = given["train"] if given["train_index"] is None else given["train_index"]
     index = _training_set(train, m, seed)
-    points = _attack_points(np.setdiff1d(np.arange(m), index), attack, seed)
+    points = _attack_points(np.setdiff1d(np.arange(m), index), given["attack"], seed)
     labels = corrupt_labels(table[index], corrupt, seed)
     labels = np.concatenate([labels, 1 - table[points]])
-    return Problem(name, n, inputs, table, index, points, labels, seed, float(corrupt))
+    return {
+        "network": network,
+        "name": name,
+        "n": n,
+        "inputs": inputs,
+        "target": table,
+        "train_index": index,
+        "attack_index": points,
+        "labels": labels,
+        "seed": seed,
+        "corrupt": float(corrupt),
+    }
 
 
-@checked(
-    data=Text(),
-    classes=Maybe(Text()),
-    label=Maybe(Text()),
-    scale=Maybe(Text()),
-    train=Whole(1),
-    test=Whole(0),
-    attack=Whole(0),
-    corrupt=Number(0, 1),
-)
-def data_problem(
-    data: str,
-    *,
-    classes: str | None = None,
-    train: int = 100,
-    test: int = 100,
-    seed: int = 0,
-    corrupt: float = 0.0,
-    attack: int = 0,
-    scale: str | None = None,
-    label: str | None = None,
-    missing: str = "refuse",
-) -> Problem:
-    """Real data: the function is the labelling of training, attack and test inputs, in this order.
-
-    ``data`` is a name of ``datasets.SOURCES``, or a local file in a format of ``loaders`` (whose
-    class column is ``label``; ``missing`` values are refused, or their rows dropped); ``test``
-    held-out inputs and ``attack`` points are drawn from the examples outside the training set.
-    Scaling as in ``datasets``. Raises :class:`InputError`.
-    """
-    found = split_dataset(
-        data,
-        classes=classes,
-        train=whole("train", train, 1),
-        seed=seed,
-        scale=scale,
-        label=label,
-        missing=missing,
-        count=False,
-    )
+def _data_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a problem on real data."""
+    data = given["data"]
+    whole("attack", given["attack"], 0)
+    whole("test", given["test"], 0)
+    options = {name: given[name] for name in ("classes", "scale", "label", "missing", "seed")}
+    train = whole("train", given["train"], 1)
+    found = split_dataset(data, train=train, count=False, **options)
     settings: dict[str, Any] = {}
     if data not in SOURCES:
-        settings = {"classes": found.classes, "missing": missing, "scale": found.scale}
+        settings = {"classes": found.classes, "missing": given["missing"], "scale": found.scale}
         if "label" in found.source:
             settings["label"] = found.source["label"]
     elif found.scale != SOURCES[data].scale:
         settings = {"scale": found.scale}
-    problem = problem_from_arrays(
-        f"{found.name} {found.classes}",
-        found.X_train,
-        found.y_train,
-        found.X_test,
-        found.y_test,
-        test=test,
-        seed=seed,
-        corrupt=corrupt,
-        attack=attack,
-    )
-    return replace(problem, settings=settings, source={**found.source, **problem.source})
+    parts = (found.X_train, found.y_train, found.X_test, found.y_test)
+    chosen = {name: given[name] for name in ("test", "seed", "corrupt", "attack")}
+    made = _split_fields(given["network"], f"{found.name} {found.classes}", *parts, **chosen)
+    return made | {"settings": settings, "source": {**found.source, **made["source"]}}
 
 
 def problem_from_arrays(
+    network: Network,
     name: str,
     X_train: np.ndarray,
     y_train: np.ndarray,
@@ -226,7 +301,29 @@ def problem_from_arrays(
     corrupt: float = 0.0,
     attack: int = 0,
 ) -> Problem:
-    """As :func:`data_problem` from arrays: inputs (k, d) and (t, d), labels 0/1."""
+    """A problem on data that are split already: inputs (k, d) and (t, d), labels 0/1.
+
+    ``test`` held-out inputs (default: all but the attack points) and ``attack`` points are drawn
+    from the second part. Raises :class:`InputError`.
+    """
+    parts = (X_train, y_train, X_test, y_test)
+    options = {"test": test, "seed": seed, "corrupt": corrupt, "attack": attack}
+    return Problem._of(**_split_fields(network, name, *parts, **options))
+
+
+def _split_fields(
+    network: Network,
+    name: str,
+    X_train: np.ndarray,
+    y_train: np.ndarray,
+    X_test: np.ndarray,
+    y_test: np.ndarray,
+    *,
+    test: Any,
+    seed: int,
+    corrupt: float,
+    attack: Any,
+) -> dict[str, Any]:
     k = len(y_train)
     attack = whole("attack", attack, 0)
     test = whole("test", len(y_test) - attack if test is None else test, 1)
@@ -241,13 +338,28 @@ def problem_from_arrays(
     fitted = k + attack
     twice = find_overlap(inputs[:fitted], labels, inputs[fitted:], target[fitted:])
     twice.report(name, fitted, test)
-    examples = (np.arange(k), points, labels.astype(np.uint8))
-    about = twice.describe()
-    return Problem(name, 0, inputs, target, *examples, seed, float(corrupt), source=about)
+    return {
+        "network": replace(network, n=inputs.shape[1], inputs=inputs),
+        "name": name,
+        "n": 0,
+        "inputs": inputs,
+        "target": target,
+        "train_index": np.arange(k),
+        "attack_index": points,
+        "labels": labels.astype(np.uint8),
+        "seed": seed,
+        "corrupt": float(corrupt),
+        "source": twice.describe(),
+    }
 
 
-def make_target(target: Any, m: int, n: int, seed: int) -> tuple[str, np.ndarray]:
-    """(name, (m,) uint8 truth table) of a target in any form of :func:`boolean_problem`."""
+def make_target(
+    target: Any, m: int, n: int, seed: int, network: Network | None = None
+) -> tuple[str, np.ndarray]:
+    """(name, (m,) uint8 truth table) of a target in any form of :class:`Problem`.
+
+    ``network`` gives a teacher (``net:W``) its inputs, activation and law of parameters.
+    """
     match = _DRAWN.match(target.strip().lower()) if isinstance(target, str) else None
     if match is None:
         tables = parse_functions(target, m, n)
@@ -259,10 +371,17 @@ def make_target(target: Any, m: int, n: int, seed: int) -> tuple[str, np.ndarray
         number = None if value is None else float(value)
     except ValueError:
         number = math.nan
+    if kind in _EXAMPLES and number is None:
+        what, example = _EXAMPLES[kind]
+        raise InputError(f"target={kind!r}", what, f"write for example {example}")
     if kind == "lz":
-        if number is None:
-            raise InputError("target='lz'", "a complexity", "write for example lz:35")
+        assert number is not None
         return f"lz:{value}", lz_target(m, number, seed)
+    if kind == "net":
+        if network is None:
+            raise InputError(f"target={target!r}", "a network for its inputs", "pass a Network")
+        width = whole("target net:W with W", number, 1, _MAX_TEACHER)
+        return f"net:{width}", teacher_target(network, width, seed)
     random = rng.generator(seed, "train/target")
     if number is None:
         return "random", random.integers(2, size=m).astype(np.uint8)
@@ -270,6 +389,41 @@ def make_target(target: Any, m: int, n: int, seed: int) -> tuple[str, np.ndarray
     table = np.zeros(m, np.uint8)
     table[random.permutation(m)[:ones]] = 1
     return f"random:{ones}", table
+
+
+@checked(network=NETWORK, width=Whole(1))
+def teacher_target(network: Network, width: int, seed: int) -> np.ndarray:
+    """The labels that a random network with hidden layers of ``width`` gives to the inputs.
+
+    The teacher has the depth (at least one hidden layer), the activation and the Gaussian law of
+    parameters of ``network``. Constant functions are drawn again.
+
+    Returns
+    -------
+    (m,) uint8 table of 0/1.
+
+    Raises
+    ------
+    InputError
+        None of 1,000 teachers gave two labels.
+    """
+    f = array_function(network)
+    inputs, depth = input_matrix(network), max(network.depth, 1)
+    sigmas = [np.resize(s, depth + 1) for s in (network.sigma_ws, network.sigma_bs)]
+    random = rng.generator(seed, "train/teacher")
+    for _ in range(_TEACHERS):
+        h = inputs
+        for layer in range(depth + 1):
+            units = width if layer < depth else 1
+            w = random.standard_normal((h.shape[1], units)) * sigmas[0][layer]
+            z = h @ w / math.sqrt(h.shape[1]) + sigmas[1][layer] * random.standard_normal(units)
+            h = f(z) if layer < depth else z
+        table = (h[:, 0] > 0).astype(np.uint8)
+        if table.min() < table.max():
+            return table
+    raise InputError(
+        f"target=net:{width}", "a teacher that gives two labels", "pass a wider one, or sigma_b=0"
+    )
 
 
 @checked(m=Whole(2, 2**20), complexity=Number(finite=False), tolerance=Maybe(Number(0)))

@@ -22,7 +22,7 @@ import numpy as np
 
 from simprior.boolean.sampling.rows import key_columns, words_from_columns
 from simprior.boolean.truthtable import n_words
-from simprior.checks import NETWORK, RUN_OPTIONS, Choice, Maybe, Table, Text, checked, shown, whole
+from simprior.checks import RUN_OPTIONS, Choice, Kind, Maybe, Table, Text, checked, shown, whole
 from simprior.errors import InputError, check_fits
 from simprior.network.callables import differentiable
 from simprior.network.spec import Network, check_size
@@ -51,8 +51,11 @@ from simprior.training.spec import (
     split,
     trajectory_rows,
 )
-from simprior.training.targets import Problem, boolean_problem, data_problem
+from simprior.training.targets import Problem
 
+TASK = "target train data classes label missing scale test corrupt attack".split()
+"""The arguments of :func:`train` that describe a problem; they are those of :class:`Problem`."""
+_SPEC = "loss batch_size max_epochs check pretrain seed".split()
 COLUMNS = ("steps", "first_fit", "errors", "loss")
 """Fields of :class:`Members` that are columns as they are."""
 
@@ -144,7 +147,7 @@ ENGINES = ("auto", "compiled", "torch")
 
 @checked(
     **RUN_OPTIONS,
-    network=NETWORK,
+    problem=Kind(("Problem", "Network")),
     device=Text(),
     engine=Text(),
     loss=Text(),
@@ -154,7 +157,7 @@ ENGINES = ("auto", "compiled", "torch")
     options=Maybe(Table()),
 )
 def train(
-    network: Network,
+    problem: Problem | Network,
     target: Any = None,
     *,
     train: int | Sequence[int] = 64,
@@ -196,15 +199,11 @@ def train(
 
     Parameters
     ----------
-    network : Network
-        Architecture and law of the initial parameters. With ``data`` its inputs are replaced.
-    target : array, str or Problem
-        The Boolean function to learn (see :func:`~simprior.training.targets.boolean_problem`), or
-        a problem made beforehand (then the arguments about data are not used).
-    train : int or sequence of int
-        Size of the training set, or its indices.
-    data, classes, label, missing, scale, test
-        Real data in place of a Boolean target (:func:`~simprior.training.targets.data_problem`).
+    problem : Problem or Network
+        What is to be learned, with the law of the initial parameters; or that law alone, and the
+        task in the arguments that follow.
+    target, train, data, classes, label, missing, scale, test, corrupt, attack
+        As of :class:`simprior.Problem`; with a problem they must be left out.
     runs : int
         Members of the ensemble.
     optimizer, lr, options
@@ -223,8 +222,6 @@ def train(
         Steps between looks at the training error; 0: once an epoch, and before the first step.
     pretrain : int
         Epochs (at most) of a first stage on random labels: a bad initialisation.
-    corrupt, attack
-        Share of labels replaced by coin flips; number of mislabelled points added.
     data_seed : int, optional
         Of target, split, corruption and attack points; default ``seed``.
     record, record_runs
@@ -269,26 +266,16 @@ def make_job(given: Mapping[str, Any]) -> Job:
 
     Raises :class:`InputError`, :class:`DeviceError`.
     """
+    problem = make_problem(given)
     record = check_steps(given["record"])
     spec = TrainSpec(
-        given["network"], make_optimizer(given["optimizer"], given["lr"], given["options"]),
-        given["loss"], given["batch_size"], Stop.parse(given["stop"]), given["max_epochs"],
-        given["check"], given["pretrain"], given["seed"],
-        record, whole("record_runs", given["record_runs"], 0) if record else 0,
-    )  # fmt: skip
-    seed = given["seed"] if given["data_seed"] is None else given["data_seed"]
-    names = ("train", "data", "classes", "label", "missing", "scale", "test", "corrupt", "attack")
-    problem = make_problem(
-        spec.network, given["target"], seed=seed, **{name: given[name] for name in names}
+        network=problem.network,
+        optimizer=make_optimizer(given["optimizer"], given["lr"], given["options"]),
+        stop=Stop.parse(given["stop"]),
+        record=record,
+        record_runs=whole("record_runs", given["record_runs"], 0) if record else 0,
+        **{name: given[name] for name in _SPEC},
     )
-    if problem.n == 0:
-        columns = problem.inputs.shape[1]
-        spec = replace(spec, network=replace(spec.network, n=columns, inputs=problem.inputs))
-    elif problem.m != spec.network.m:
-        raise InputError(
-            f"a problem of {problem.m} inputs", f"one of the network's {spec.network.m} inputs",
-            "make both for the same n",
-        )  # fmt: skip
     check_size(spec.network)
     runs = whole("runs", given["runs"], 1)
     check_fits(f"runs={runs}", runs * (8.0 * n_words(problem.m) + 24), "train fewer --runs")
@@ -318,31 +305,23 @@ def make_optimizer(
     return Optimizer(optimizer, lr, dict(options or {}))
 
 
-def make_problem(
-    network: Network, target: Any, *, train: Any, data: str | None, classes: str | None = None,
-    label: str | None = None, missing: str = "refuse", scale: str | None = None, test: int = 100,
-    corrupt: float = 0.0, attack: int = 0, seed: int = 0,
-) -> Problem:  # fmt: skip
-    """The problem that the arguments of :func:`train` describe. Raises :class:`InputError`."""
-    if isinstance(target, Problem):
-        return target
-    if (target is None) == (data is None):
-        raise InputError(
-            f"target={shown(target)}, data={data!r}",
-            "one of the two",
-            "pass for example --target lz:35",
-        )
-    if data is None:
-        given = {"classes": classes, "label": label, "scale": scale}
-        given["missing"] = None if missing == "refuse" else missing
-        for name, value in given.items():
-            if value is not None:
-                raise InputError(f"{name}={value!r}", "data to apply it to", "leave it out")
-        return boolean_problem(network, target, train, seed=seed, corrupt=corrupt, attack=attack)
-    return data_problem(
-        data, classes=classes, label=label, missing=missing, scale=scale,
-        train=whole("train", train, 1), test=test, seed=seed, corrupt=corrupt, attack=attack,
-    )  # fmt: skip
+def make_problem(given: Mapping[str, Any]) -> Problem:
+    """The problem that the arguments of :func:`train`, by name, describe.
+
+    Raises :class:`InputError`.
+    """
+    problem, seed = given["problem"], given["data_seed"]
+    task = {name: given[name] for name in TASK}
+    if not isinstance(problem, Problem):
+        return Problem(problem, seed=given["seed"] if seed is None else seed, **task)
+    usual = inspect.signature(Problem).parameters
+    for name, value in {**task, "data_seed": seed}.items():
+        default = usual[name].default if name in usual else None
+        if not (value is default or (isinstance(value, type(default)) and value == default)):
+            raise InputError(
+                f"{name}={shown(value)} with a Problem", "one of the two", "put it into the Problem"
+            )
+    return problem
 
 
 def _engine(spec: TrainSpec, device: str, engine: str) -> str:

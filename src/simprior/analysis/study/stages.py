@@ -88,7 +88,7 @@ def checked_stage(stage: Stage, recipe: Recipe) -> Stage:
                 sample_settings(cell, recipe.seed)
             else:
                 job = settings(cell, recipe.seed)
-                check_settings({"network": job.network, "target": job.target, **job.keywords})
+                check_settings({"problem": job.network, "target": job.target, **job.keywords})
                 networks += job.runs
         return GridStage(**given, grid=grid, cells=cells, networks=networks)
     if stage.kind == "sensitivity":

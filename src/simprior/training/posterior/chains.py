@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 class TrainingSet:
     """``index`` (s,) inputs, ``bits`` (s,) uint8 labels, of ``m`` inputs; ``target`` (m,) or None.
 
-    ``target`` is the function that the labels come from, if known: it defines the error of a draw
-    on the inputs outside S.
+    ``target`` has the true labels, if known, from which ``bits`` may differ: it defines the error
+    of a draw on the inputs outside S.
     """
 
     m: int
@@ -86,12 +86,13 @@ def make_training_set(
     labels : (s,) of 0/1 or -1/+1, or None
         Their labels; None takes them from ``target``.
     target : function, optional
-        The function on all m inputs, in any accepted form.
+        The true labels of all m inputs, in any accepted form. ``labels`` may differ from them
+        (corruption, attack points).
 
     Raises
     ------
     InputError
-        S is empty or everything, labels are missing, not binary, or not those of the target.
+        S is empty or everything, labels are missing or not binary.
     """
     index = check_index(train_index, m, "number the inputs as the bits of a truth table")
     table = None if target is None else _one(target, m, "target")
@@ -101,10 +102,6 @@ def make_training_set(
         bits = table[index]
     else:
         bits = _one(labels, index.size, "labels")
-    if table is not None and (table[index] != bits).any():
-        raise InputError(
-            "labels that differ from the target", "the target's labels", "leave labels out (None)"
-        )
     return TrainingSet(m, index, bits, table)
 
 

@@ -1,0 +1,165 @@
+"""ln P of functions and of training sets under the prior of a network, and what follows from it.
+
+The prior is that of the infinitely wide network: its kernel is built here, on the network's inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simprior.checks import LEVEL, NETWORK, Integer, Kind, Text, checked
+from simprior.gp.posterior import FORMS, Bound, marginal_likelihood_bound
+from simprior.network.spec import Network
+from simprior.numerics.estimate import LogProb
+from simprior.training.targets import Problem, make_target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEED = Integer(0, 2**63 - 1, "pass for example seed=0")
+
+
+def kernel_of(network: Network, workers: int = 1) -> np.ndarray:
+    """(m, m) covariance of the infinitely wide network's outputs on its inputs.
+
+    Raises :class:`~simprior.errors.MemoryShortage` if estimators with ``workers`` processes would
+    not fit in memory.
+    """
+    from simprior.boolean.truthtable import input_matrix
+    from simprior.gp.event import check_memory
+    from simprior.gp.kernels import nngp
+
+    check_memory(network.m, workers)
+    return nngp(network, input_matrix(network))
+
+
+@checked(network=NETWORK, method=Text(), seed=SEED)
+def log_prior(
+    network: Network, functions: Any, method: str = "tilted", *, seed: int = 0, **options: Any
+) -> Any:
+    """ln P(f), in nats, of functions under the prior of an infinitely wide network.
+
+    Parameters
+    ----------
+    network : Network
+        Its widths do not matter.
+    functions : str, array or sequence
+        A name (``"parity"``), bits, hex, or an (m,) table: one function. A sequence of these, or
+        an (F, m) array: F functions. Targets that are drawn (``lz:35``, ``random``, ``net:2``)
+        are drawn by ``seed``.
+    method, seed, options
+        As of :func:`simprior.gp.log_prior` (``draws``, ``tol``, ...).
+
+    Returns
+    -------
+    LogProb, or list of LogProb
+        Of one function, or of each in the sequence, in order.
+
+    Raises
+    ------
+    InputError, NumericalError
+        As of :func:`simprior.gp.log_prior`.
+    """
+    from simprior.gp.orthant import log_prior as estimate
+
+    one = isinstance(functions, str) or not any(
+        isinstance(f, str | Sequence | np.ndarray) for f in functions
+    )
+    tables = tables_of(network, [functions] if one else functions, seed)
+    n = network.n if network.inputs is None else 0
+    found = estimate(tables, kernel_of(network), method, n=n, seed=seed, **options)
+    return found[0] if one else found
+
+
+def tables_of(network: Network, functions: Any, seed: int = 0) -> np.ndarray:
+    """(F, m) uint8 tables of functions in any form that a target may have.
+
+    Raises :class:`~simprior.errors.InputError`.
+    """
+    from simprior.boolean.truthtable import parse_functions
+
+    n = network.n if network.inputs is None else 0
+    if isinstance(functions, np.ndarray) or not any(isinstance(f, str) for f in functions):
+        return parse_functions(functions, network.m, n)
+    found = [make_target(f, network.m, n, seed, network)[1] for f in functions]
+    return np.stack(found)
+
+
+@checked(problem=Kind(("Problem",)), method=Text(), seed=SEED)
+def log_evidence(
+    problem: Problem, method: str = "tilted", *, seed: int = 0, **options: Any
+) -> LogProb:
+    """ln P(C(S)), in nats: the probability that an infinitely wide random network fits S.
+
+    S is everything that the problem has to fit: the training set with its corruption, and the
+    attack points. Options as of :func:`simprior.gp.log_prior`.
+    """
+    from simprior.gp.orthant import log_prior as estimate
+    from simprior.runs.tasks import one_thread
+
+    inputs = problem.train_inputs
+    K = kernel_of(replace(problem.network, n=inputs.shape[1], inputs=inputs))
+    with one_thread():
+        return estimate(problem.labels, K, method, n=0, seed=seed, **options)[0]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Both PAC-Bayes bounds of a training set of ``size`` examples, from ln P(C(S))."""
+
+    evidence: LogProb
+    size: int
+    gibbs: Bound
+    single: Bound
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a bound: form, error_below, low, high, exponent, confidence."""
+        import pandas as pd
+
+        bounds = (self.gibbs, self.single)
+        return pd.DataFrame(
+            {
+                "form": [b.form for b in bounds],
+                "error_below": [b.error for b in bounds],
+                "low": [b.low for b in bounds],
+                "high": [b.high for b in bounds],
+                "exponent": [b.exponent for b in bounds],
+                "confidence": [b.confidence for b in bounds],
+            }
+        )
+
+
+@checked(problem=Kind(("Problem",)), method=Text(), delta=LEVEL, gamma=LEVEL, seed=SEED)
+def bound(
+    problem: Problem,
+    method: str = "tilted",
+    *,
+    delta: float = 0.01,
+    gamma: float = 0.01,
+    seed: int = 0,
+    **options: Any,
+) -> Bounds:
+    """PAC-Bayes bounds on the error of the Bayesian posterior of a problem.
+
+    ``gibbs`` bounds the error averaged over the posterior (Valle-Perez et al. 2019), ``single``
+    that of one function drawn from it (Valle-Perez & Louis 2020); see
+    :func:`simprior.gp.posterior.marginal_likelihood_bound`. Attack points count as training
+    examples.
+    """
+    evidence = log_evidence(problem, method, seed=seed, **options)
+    return bounds_of(evidence, problem.size, delta, gamma)
+
+
+def bounds_of(evidence: LogProb, size: int, delta: float = 0.01, gamma: float = 0.01) -> Bounds:
+    """Both bounds from ln P(C(S)) of ``size`` examples."""
+    found = {
+        form: marginal_likelihood_bound(
+            evidence, size, delta, form=form, **({"gamma": gamma} if form == "single" else {})
+        )
+        for form in FORMS
+    }
+    return Bounds(evidence, size, found["gibbs"], found["single"])

@@ -1,0 +1,310 @@
+"""The Bayesian posterior over the functions of a problem, P_B(f|S), by any method.
+
+============  ================================================================================
+gp            infinite width, exact draws: of the truncated Gaussian (likelihood ``step``), of the
+              Gaussian (``squared``)
+ep            infinite width, the Gaussian approximation used in the literature
+features      random features: ONE draw of the hidden layers is kept, the last layer is Bayesian;
+              exact, as ``gp`` with the kernel of these features
+rejection     finite width, exact: prior draws that fit S
+slice         finite width: elliptical slice sampling of the parameters
+hmc, nuts     finite width: a likelihood with a gradient (``logistic`` or ``squared``)
+============  ================================================================================
+
+Likelihoods of a label y_j = +-1 given the output z_j: ``step`` (the sign of z_j is y_j),
+``logistic`` (sigmoid(beta y_j z_j)), ``squared`` (exp(-(y_j - z_j)^2 / 2 v), v the ``noise``
+variance, or temperature).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simprior.boolean.sampling.chains import stored_posterior
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.checks import (
+    RUN_OPTIONS,
+    Choice,
+    Kind,
+    Maybe,
+    Number,
+    checked,
+    shown,
+    unknown,
+)
+from simprior.errors import InputError
+from simprior.network.spec import Network
+from simprior.routes.evidence import SEED, kernel_of
+from simprior.runs.directory import RunDir
+from simprior.runs.tasks import Progress
+from simprior.training.targets import Problem
+
+_CHAINS = ("chains", "thin", "burn_in")
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "gp": (),
+    "ep": (),
+    "features": (),
+    "rejection": ("max_draws",),
+    "slice": _CHAINS,
+    "hmc": (*_CHAINS, "beta"),
+    "nuts": (*_CHAINS, "beta"),
+}
+"""The options of their own that methods have."""
+METHODS = tuple(OPTIONS)
+LIKELIHOODS: Mapping[str, tuple[str, ...]] = {
+    "step": ("gp", "ep", "features", "rejection", "slice"),
+    "logistic": ("hmc", "nuts"),
+    "squared": ("gp", "features", "hmc", "nuts"),
+}
+"""Likelihoods, and the methods that know them; the first that a method has is its default."""
+DEFAULTS: Mapping[str, Any] = {"max_draws": 10**9, "thin": 1, "beta": 10.0, "noise": 0.1}
+"""Defaults that the record of a run names."""
+
+
+@checked(
+    **{name: RUN_OPTIONS[name] for name in ("workers", "out", "resume", "overwrite", "progress")},
+    problem=Kind(("Problem",)),
+    seed=SEED,
+    noise=Maybe(Number(0, open=True)),
+)
+def posterior(
+    problem: Problem,
+    method: str = "gp",
+    samples: int | float = 10**5,
+    seed: int = 0,
+    *,
+    likelihood: str | None = None,
+    noise: float | None = None,
+    workers: int = 1,
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> FunctionCounts:
+    """Draw functions from the Bayesian posterior of a problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        Network, training set (with its corruption and attack points) and true labels. Functions
+        are labellings of all inputs of the problem.
+    method : str
+        See the module docstring. The widths of the network matter for all but ``gp`` and ``ep``.
+    samples : int
+        Functions to draw.
+    seed : int
+        Of the draws; the training set has the seed of the problem.
+    likelihood : str, optional
+        ``step``, ``logistic`` or ``squared``; by default the first that the method knows.
+    noise : float, optional
+        Variance of the noise of the squared likelihood (default 0.1).
+    workers, out, resume, overwrite, progress
+        As in :func:`simprior.sample`.
+    options
+        ``rejection``: ``max_draws``. ``slice``, ``hmc``, ``nuts``: ``chains``, ``thin``,
+        ``burn_in``; ``hmc`` and ``nuts``: ``beta``. See the functions in
+        :mod:`simprior.training.posterior`.
+
+    Returns
+    -------
+    FunctionCounts
+        ``info["posterior"]`` says what is known about the draws: among others ``error`` and
+        ``error_stderr``, the mean share of test inputs where a draw differs from the true labels;
+        ``target_p`` with its interval, P_B of the target; ``converged`` of chains.
+
+    Raises
+    ------
+    InputError, NumericalError, StoreError, Interrupted
+        Among others for an option that the method does not have.
+    """
+    likelihood = check_method(method, likelihood, noise, options)
+    own = {name: DEFAULTS.get(name) for name in OPTIONS[method]} | options
+    if likelihood == "squared":
+        own.pop("beta", None)
+        own["noise"] = DEFAULTS["noise"] if noise is None else float(noise)
+    options = {name: value for name, value in own.items() if value is not None}
+    how = {"workers": workers, "progress": progress}
+
+    def draw(store: RunDir | None) -> FunctionCounts:
+        return _draw(problem, method, likelihood, samples, seed, {**options, **how, "store": store})
+
+    if out is None:
+        counts = draw(None)
+        counts.info["posterior"] |= _about(problem, counts)
+        counts.info["posterior"].pop("train_index")
+        return counts
+    problem.network.check_storable()
+    config = posterior_config(problem, method, samples, seed)
+    config |= {} if likelihood != "squared" else {"likelihood": likelihood}
+    return stored_posterior(
+        draw,
+        out,
+        config | options,
+        about=lambda counts: _about(problem, counts),
+        resume=resume,
+        overwrite=overwrite,
+        options={"workers": workers},
+    )
+
+
+def check_method(
+    method: Any, likelihood: str | None, noise: float | None, options: Mapping[str, Any]
+) -> str:
+    """The likelihood. Raises :class:`InputError` for a method, a likelihood or an option that do
+    not go together."""
+    Choice(METHODS)("method", method)
+    known = [name for name, methods in LIKELIHOODS.items() if method in methods]
+    if likelihood is None:
+        likelihood = known[0]
+    Choice(tuple(LIKELIHOODS))("likelihood", likelihood)
+    if likelihood not in known:
+        others = ", ".join(LIKELIHOODS[likelihood])
+        raise InputError(
+            f"likelihood={likelihood!r} with method={method!r}",
+            f"{' or '.join(known)}",
+            f"use it with {others}",
+        )
+    if noise is not None and likelihood != "squared":
+        raise InputError(
+            f"noise={noise} with likelihood={likelihood!r}",
+            "the squared likelihood",
+            "leave noise out, or pass likelihood='squared'",
+        )
+    if likelihood == "squared" and options.get("beta") is not None:
+        raise InputError("beta with likelihood='squared'", "noise in its place", "leave beta out")
+    for name, value in options.items():
+        if value is not None and name not in OPTIONS[method]:
+            if not any(name in other for other in OPTIONS.values()):
+                raise unknown(f"option {name}={shown(value)}", name, OPTIONS[method] or ("none",))
+            having = [other for other, own in OPTIONS.items() if name in own]
+            raise InputError(
+                f"{name}={shown(value)} with method={method!r}",
+                f"one of the methods {', '.join(having)}",
+                f"leave {name} out",
+            )
+    return likelihood
+
+
+def posterior_config(
+    problem: Problem, method: str, samples: int | float, seed: int
+) -> dict[str, Any]:
+    """What determines the draws, but for the options of the method.
+
+    For a Boolean target the names are those of the flags; of other problems it is what a training
+    run records too (``architecture``, ``problem``).
+    """
+    network = problem.network
+    law = {k: v for k, v in network.to_dict().items() if v is not None}
+    if law["weight_dist"] == "gaussian":
+        del law["weight_dist"]
+    chosen = {"method": method, "samples": samples, "seed": seed}
+    if problem.settings or problem.source:
+        del law["inputs"]
+        return {"architecture": law, "problem": problem.describe(), **chosen}
+    config: dict[str, Any] = {"network": law}
+    config["target"] = problem.target_text if problem.name == "given" else problem.name
+    config["train"] = len(problem.train_index)
+    if not _is_drawn(problem):
+        config["train"] = problem.train_index.tolist()
+    config |= chosen
+    if problem.corrupt:
+        config["corrupt"] = problem.corrupt
+    if len(problem.attack_index):
+        config["attack"] = len(problem.attack_index)
+    if problem.seed != seed:
+        config["data_seed"] = problem.seed
+    return config
+
+
+def _is_drawn(problem: Problem) -> bool:
+    """Whether the training set is the one that its size and the seed of the problem give."""
+    from simprior.training.targets import draw_training_set
+
+    index = problem.train_index
+    return np.array_equal(draw_training_set(problem.m, len(index), problem.seed), index)
+
+
+def _about(problem: Problem, counts: FunctionCounts) -> dict[str, Any]:
+    """What the report says of the target and the training set."""
+    p, low, high = counts.share(problem.target)
+    fitted = problem.fitted_index
+    truth = problem.target[fitted]
+    found: dict[str, Any] = {"target": problem.target_text, "train": len(problem.train_index)}
+    found |= {"target_p": p, "target_p_low": low, "target_p_high": high}
+    wrong = int((truth != problem.labels).sum())
+    if wrong:
+        found["wrong_labels"] = wrong
+    return found | {"train_index": fitted.tolist()}
+
+
+def _draw(
+    problem: Problem,
+    method: str,
+    likelihood: str,
+    samples: int | float,
+    seed: int,
+    how: dict[str, Any],
+) -> FunctionCounts:
+    """Counts by the chosen method; ``how``: its options, workers, progress, store."""
+    index, labels, target = problem.fitted_index, problem.labels, problem.target
+    if method in ("gp", "ep", "features"):
+        K = kernel_of(problem.network) if method != "features" else features(problem.network, seed)
+        return _gaussian(problem, K, method, likelihood, samples, seed, how)
+    from simprior.training import posterior as finite
+
+    function: Callable[..., FunctionCounts] = getattr(finite, f"{method}_posterior")
+    return function(problem.network, index, labels, samples, seed, target=target, **how)
+
+
+def _gaussian(
+    problem: Problem,
+    K: np.ndarray,
+    method: str,
+    likelihood: str,
+    samples: int | float,
+    seed: int,
+    how: dict[str, Any],
+) -> FunctionCounts:
+    from simprior.gp.posterior import sample_posterior
+    from simprior.gp.regression import sample_regression
+
+    task = (K, problem.fitted_index, problem.labels, samples, seed)
+    n = problem.n if problem.n else 0
+    if likelihood == "squared":
+        options = {k: v for k, v in how.items() if k != "store"}
+        counts = sample_regression(*task, target=problem.target, n=n, **options)
+    else:
+        kind = "ep" if method == "ep" else "exact"
+        counts = sample_posterior(*task, kind, target=problem.target, n=n, **how)
+    if method == "features":
+        counts.info["posterior"]["method"] = "features"
+    return counts
+
+
+def features(network: Network, seed: int) -> np.ndarray:
+    """(m, m) covariance of the outputs given one draw of the hidden layers, by ``seed``.
+
+    K = sigma_w^2 / p h h^T + sigma_b^2 with the p activations h of the last hidden layer: what
+    random features (Rahimi & Recht 2007) give, and the last layer of the finite network exactly.
+    """
+    from simprior.boolean.truthtable import input_matrix
+    from simprior.network.callables import array_function
+    from simprior.numerics import random as rng
+
+    Choice(("gaussian",), "use rejection for other laws", "gaussian")(
+        "weight_dist", network.weight_dist
+    )
+    h, f = input_matrix(network), array_function(network)
+    source = rng.generator(seed, "posterior/features")
+    for layer, width in enumerate(network.hidden):
+        w = source.standard_normal((h.shape[1], width)) * network.sigma_ws[layer]
+        b = source.standard_normal(width) * network.sigma_bs[layer]
+        h = f(h @ w / math.sqrt(h.shape[1]) + b)
+    K = network.sigma_ws[-1] ** 2 / h.shape[1] * (h @ h.T) + network.sigma_bs[-1] ** 2
+    return np.asarray((K + K.T) / 2)
