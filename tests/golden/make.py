@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import tempfile
 from pathlib import Path
 
@@ -23,10 +24,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write golden values.")
     parser.add_argument("parts", nargs="+", metavar="PART", help="core, surface")
     parser.add_argument("--to", type=Path, default=HERE, metavar="DIR", help="where to write")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to write, the others stay")
     arguments = parser.parse_args()
     for part in arguments.parts:
+        cases = importlib.import_module(f"{part}_cases").CASES
         values = {}
-        for name, case in importlib.import_module(f"{part}_cases").CASES.items():
+        if arguments.only:
+            values = json.loads((HERE / f"{part}.json").read_text())
+            cases = {name: cases[name] for name in arguments.only}
+        for name, case in cases.items():
             with tempfile.TemporaryDirectory() as folder:
                 values[name] = case(Path(folder))
         compare.write(arguments.to / f"{part}.json", values)

@@ -1,8 +1,9 @@
 """Make ``surface.json``: ``python tests/golden/make_surface.py``.
 
 Only a version whose surface is meant to be kept may do so; the values that are committed come from
-commit fc9e572, the last one before the modules moved. ``--runs DIR`` makes the runs of an earlier
-version in DIR instead (see ``surface_cases.make_old``).
+commit fc9e572, the last one before the modules moved. With names of cases as arguments only those
+are made anew (for a change that is meant to be seen there). ``--runs DIR`` makes the runs of an
+earlier version in DIR instead (see ``surface_cases.make_old``).
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder, inside(Path(folder)):
         world = World(Path(folder).resolve())
-        values = {}
+        names = [name for name in sys.argv[1:] if name in cases()]
+        values = json.loads(VALUES.read_text(encoding="utf-8")) if names else {}
         for name, case in cases().items():
+            if names and name not in names:
+                continue
             began = time.monotonic()
             values[name] = case(world)
             if (took := time.monotonic() - began) > 2:

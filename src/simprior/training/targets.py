@@ -307,7 +307,7 @@ def problem_from_arrays(
     from the second part. Raises :class:`InputError`.
     """
     parts = (X_train, y_train, X_test, y_test)
-    options = {"test": test, "seed": seed, "corrupt": corrupt, "attack": attack}
+    options: dict[str, Any] = {"test": test, "seed": seed, "corrupt": corrupt, "attack": attack}
     return Problem._of(**_split_fields(network, name, *parts, **options))
 
 
