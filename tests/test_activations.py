@@ -20,7 +20,7 @@ from simprior.training.draws import Source
 from simprior.training.posterior import hmc_posterior, rejection_posterior, slice_posterior
 from simprior.training.posterior.chains import make_training_set
 from simprior.training.posterior.nuts import run_nuts
-from simprior.training.posterior.soft import SoftTarget
+from simprior.training.posterior.soft import Likelihood, SoftTarget
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 SAME = {"n": 3, "hidden": (6,), "sigma_b": 0.5}
@@ -74,7 +74,7 @@ def no_graph(x: Any) -> Any:
 
 def nuts(network: Network) -> Any:
     """One chain of pyro's sampler."""
-    target = SoftTarget(network, make_training_set(8, [0, 3], [0, 1]), 10.0)
+    target = SoftTarget(network, make_training_set(8, [0, 3], [0, 1]), Likelihood.of(10.0, None))
     return run_nuts(lambda u: -target.log_density(u[None])[0], np.zeros(target.size), 4, 4, 0)
 
 

@@ -53,8 +53,9 @@ def test_methods_agree_on_real_data_with_corrupted_labels(seed: int) -> None:
     """10 training points of digits 3 and 8, 10 % of them corrupted: rejection and slice at width
     400 against the exact infinite width; 4 standard errors, 2 x 3 comparisons: a false alarm in
     2,600 runs (and what width 400 differs from infinity is far below the errors)."""
-    problem = sp.Problem(WIDE, data="digits", classes="3,8", train=10, test=50, corrupt=0.1,
-                         seed=seed)  # fmt: skip
+    problem = sp.Problem(
+        WIDE, data="digits", classes="3,8", train=10, test=50, corrupt=0.1, seed=seed
+    )
     gp = sp.posterior(problem, "gp", 20_000, seed=1).info["posterior"]
     rejection = sp.posterior(problem, "rejection", 1500, seed=2).info["posterior"]
     chains = sp.posterior(problem, "slice", 6400, seed=3, thin=4).info["posterior"]
@@ -191,3 +192,25 @@ def test_options_are_flags() -> None:
 
     fields = set(Posterior.__dataclass_fields__)
     assert {name for own in OPTIONS.values() for name in own} <= fields
+
+
+@pytest.mark.slow
+def test_squared_error_by_hmc_is_exact_for_random_features() -> None:
+    """A network without hidden layers is linear in its parameters, so that its posterior is the
+    Gaussian one: hmc and gp give every test label with the same probability. 4.5 standard errors of
+    the difference, 6 inputs: false alarm 1e-3 at 31 degrees of freedom."""
+    problem = sp.Problem(sp.Network(n=4, hidden=()), "majority", train=10, corrupt=0.3, seed=2)
+    exact = sp.posterior(problem, "gp", 40_000, likelihood="squared", noise=0.5)
+    chains = sp.posterior(problem, "hmc", 16_000, likelihood="squared", noise=0.5)
+    gap, errors = [], []
+    for counts in (exact, chains):
+        report = counts.info["posterior"]
+        gap.append(report["error"])
+        errors.append(report["error_stderr"])
+    assert abs(gap[0] - gap[1]) < 4.5 * np.hypot(*errors)
+    tables = [
+        unpack(counts.words, 16)[:, problem.test_index].T @ counts.p for counts in (exact, chains)
+    ]
+    ess = chains.info["posterior"]["ess"]
+    p = tables[0]
+    assert (np.abs(tables[0] - tables[1]) < 4.5 * np.sqrt(p * (1 - p) * (1 / ess + 1 / 4e4))).all()

@@ -13,7 +13,7 @@ from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.training.posterior import hmc_posterior, slice_posterior
 from simprior.training.posterior.chains import TrainingSet, ess, make_training_set
-from simprior.training.posterior.soft import SoftTarget, chain_major, run_hmc
+from simprior.training.posterior.soft import Likelihood, SoftTarget, chain_major, run_hmc
 
 
 def sources(count: int, seed: int = 0) -> list[np.random.Generator]:
@@ -81,7 +81,7 @@ def test_a_bad_start_and_bad_options_end_in_one_line() -> None:
 
 def soft_target(network: Network, beta: float) -> tuple[SoftTarget, TrainingSet]:
     given = make_training_set(network.m, [0, 2, 3], None, target=named("x1", network.n))
-    return SoftTarget(network, given, beta), given
+    return SoftTarget(network, given, Likelihood.of(beta, None)), given
 
 
 @pytest.mark.parametrize("activation", ["tanh", "gelu", "sin", "relu"])

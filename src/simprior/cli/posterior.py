@@ -63,6 +63,10 @@ class Posterior(ProblemOptions, NetworkOptions, Resumable, Workers, Device, Seed
     burn_in: Annotated[MaybeCount, arg(help="slice, hmc, nuts: sweeps before the first draw")] = (
         None
     )
+    start: Annotated[
+        MaybeText,
+        arg(help="slice: chains begin at prior, trained networks, both, or auto (the default)"),
+    ] = None
     beta: Annotated[
         MaybeNumber, arg(help="logistic: inverse temperature of the likelihood (default 10)")
     ] = None

@@ -50,7 +50,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "ep": (),
     "features": (),
     "rejection": ("max_draws",),
-    "slice": _CHAINS,
+    "slice": (*_CHAINS, "start"),
     "hmc": (*_CHAINS, "beta"),
     "nuts": (*_CHAINS, "beta"),
 }
@@ -108,7 +108,7 @@ def posterior(
         As in :func:`simprior.sample`.
     options
         ``rejection``: ``max_draws``. ``slice``, ``hmc``, ``nuts``: ``chains``, ``thin``,
-        ``burn_in``; ``hmc`` and ``nuts``: ``beta``. See the functions in
+        ``burn_in``; ``slice``: ``start``; ``hmc`` and ``nuts``: ``beta``. See the functions in
         :mod:`simprior.training.posterior`.
 
     Returns

@@ -311,6 +311,26 @@ def problem_from_arrays(
     return Problem._of(**_split_fields(network, name, *parts, **options))
 
 
+def problem_on(network: Network, index: np.ndarray, labels: np.ndarray) -> Problem:
+    """The problem of fitting ``labels`` at the inputs ``index``, the true labels unknown: those of
+    the inputs outside are 0."""
+    inputs = input_matrix(network)
+    target = np.zeros(len(inputs), np.uint8)
+    target[index] = labels
+    return Problem._of(
+        network=network,
+        name="given",
+        n=network.n if network.inputs is None else 0,
+        inputs=inputs,
+        target=target,
+        train_index=np.asarray(index, np.int64),
+        attack_index=np.zeros(0, np.int64),
+        labels=np.asarray(labels, np.uint8),
+        seed=0,
+        corrupt=0.0,
+    )
+
+
 def _split_fields(
     network: Network,
     name: str,

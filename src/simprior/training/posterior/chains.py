@@ -286,7 +286,7 @@ def counts_of_chains(
         "violating": float(violations(words, given).mean()), "statistics": found.table,
     }  # fmt: skip
     counts = _table(given.m, n, rows, tally, chains, draws, report)
-    if "beta" in info:
+    if "beta" in info or "noise" in info:
         report["violating_high"] = _share_high(violations(words, given).sum(axis=1), counts)
     return counts
 

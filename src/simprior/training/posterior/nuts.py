@@ -22,7 +22,7 @@ from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
 from simprior.training.posterior.chains import TrainingSet, counts_of_chains, make_training_set
 from simprior.training.posterior.slice import check_at_least
-from simprior.training.posterior.soft import BETA, SoftTarget, check_beta
+from simprior.training.posterior.soft import BETA, Likelihood, SoftTarget
 
 _FEWEST = 4
 
@@ -37,6 +37,7 @@ def nuts_posterior(
     *,
     target: Any = None,
     beta: float = BETA,
+    noise: float | None = None,
     chains: int = 4,
     thin: int = 1,
     burn_in: int | None = None,
@@ -66,40 +67,56 @@ def nuts_posterior(
     _import_pyro()
     given = make_training_set(network.m, train_index, labels, target)
     samples, seed = check_samples(samples), rng.check_seed(seed)
-    check_beta(beta)
+    likelihood = Likelihood.of(beta, noise)
     for name, value, low in (
-        ("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0),
+        ("chains", chains, 1),
+        ("thin", thin, 1),
+        ("burn_in", burn_in, 0),
         ("max_depth", max_depth, 1),
-    ):  # fmt: skip
+    ):
         check_at_least(name, value, low)
     check_size(network)
     check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     if draws * thin < _FEWEST:
         raise InputError(
-            f"samples={samples} by {chains} chains", f"at least {_FEWEST} draws a chain",
+            f"samples={samples} by {chains} chains",
+            f"at least {_FEWEST} draws a chain",
             "draw more --samples, or by fewer --chains",
-        )  # fmt: skip
+        )
     warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
     found = run_chains(
-        partial(_run, network, given, beta, seed, draws, warmup, thin, accept, max_depth),
-        chains, network.m, store, workers=workers, progress=progress,
-    )  # fmt: skip
+        partial(_run, network, given, likelihood, seed, draws, warmup, thin, accept, max_depth),
+        chains,
+        network.m,
+        store,
+        workers=workers,
+        progress=progress,
+    )
     words, ends = [w for w, _ in found], [end for _, end in found]
     check_rows(words, draws, "chain")
     info = {
-        "method": "nuts", "beta": float(beta), "thin": thin, "burn_in": warmup,
+        "method": "nuts",
+        **likelihood.describe(),
+        "thin": thin,
+        "burn_in": warmup,
         "acceptance": float(np.mean([end["rate"] for end in ends])),
         "divergent": sum(int(end["divergent"]) for end in ends),
-    }  # fmt: skip
+    }
     bits = 0 if network.inputs is not None else network.n
     return counts_of_chains(np.stack(words), given, bits, info)
 
 
 def run_nuts(
-    potential: Any, start: np.ndarray, draws: int, warmup: int, seed: int, *,
-    accept: float = 0.8, max_depth: int = 10,
-) -> tuple[np.ndarray, float, int]:  # fmt: skip
+    potential: Any,
+    start: np.ndarray,
+    draws: int,
+    warmup: int,
+    seed: int,
+    *,
+    accept: float = 0.8,
+    max_depth: int = 10,
+) -> tuple[np.ndarray, float, int]:
     """One chain: (draws, D) positions, mean acceptance, number of divergences.
 
     ``potential`` maps a (D,) tensor to minus the log-density. torch's global generator, which pyro
@@ -112,13 +129,18 @@ def run_nuts(
         warnings.simplefilter("ignore")
         pyro.set_rng_seed(seed % 2**32)
         nuts = pyro.infer.NUTS(
-            potential_fn=lambda sites: potential(sites["u"]), target_accept_prob=accept,
+            potential_fn=lambda sites: potential(sites["u"]),
+            target_accept_prob=accept,
             max_tree_depth=max_depth,
-        )  # fmt: skip
+        )
         run = pyro.infer.MCMC(
-            nuts, num_samples=draws, warmup_steps=warmup, num_chains=1, disable_progbar=True,
+            nuts,
+            num_samples=draws,
+            warmup_steps=warmup,
+            num_chains=1,
+            disable_progbar=True,
             initial_params={"u": torch.from_numpy(np.array(start, float))},
-        )  # fmt: skip
+        )
         run.run()
         found = run.get_samples()["u"].numpy()
         diagnostics = run.diagnostics()
@@ -140,23 +162,37 @@ def _import_pyro() -> Any:
 
 
 def _run(
-    network: Network, given: TrainingSet, beta: float, seed: int, draws: int, warmup: int,
-    thin: int, accept: float, max_depth: int, chain: int, kept: Any = None,
+    network: Network,
+    given: TrainingSet,
+    likelihood: Likelihood,
+    seed: int,
+    draws: int,
+    warmup: int,
+    thin: int,
+    accept: float,
+    max_depth: int,
+    chain: int,
+    kept: Any = None,
     seconds: float = math.inf,
-) -> Piece:  # fmt: skip
+) -> Piece:
     """All of chain number ``chain``: pyro's sampler does not hand over its state on the way."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        target = SoftTarget(network, given, beta)
+        target = SoftTarget(network, given, likelihood)
         source = rng.generator(seed, "nuts", chain)
         start = source.standard_normal(target.size)
         found, rate, divergent = run_nuts(
-            lambda u: -target.log_density(u[None])[0], start, draws * thin, warmup,
-            int(source.integers(2**32)), accept=accept, max_depth=max_depth,
-        )  # fmt: skip
+            lambda u: -target.log_density(u[None])[0],
+            start,
+            draws * thin,
+            warmup,
+            int(source.integers(2**32)),
+            accept=accept,
+            max_depth=max_depth,
+        )
         words = target.functions(found[thin - 1 :: thin])
     finally:
         torch.set_num_threads(threads)

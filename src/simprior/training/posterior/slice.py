@@ -7,7 +7,8 @@ parameters at once shrinks the bracket to almost nothing, hence blocks: the weig
 (sizes drawn at random, up to a whole layer), and after each the output layer, exactly.
 
 Start: a draw from the prior, swept with only those labels as constraints that it has right so far,
-until it has all of them. That is not a draw from the posterior; ``burn_in`` sweeps follow.
+until it has all of them; or a trained network (:mod:`simprior.training.posterior.starts`). Neither
+is a draw from the posterior; ``burn_in`` sweeps follow.
 """
 
 from __future__ import annotations
@@ -33,15 +34,22 @@ from simprior.boolean.sampling.prepare import check_samples
 from simprior.boolean.truthtable import input_matrix, n_words, pack
 from simprior.checks import NETWORK, Choice, Integer, Maybe, Updates, Whole, checked
 from simprior.errors import InputError, NumericalError, check_fits
-from simprior.network.activations import COMPILED, code_of
+from simprior.network.activations import COMPILED, code_of, has_gradient
 from simprior.network.spec import Network, check_size
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
 from simprior.training.posterior import kernels as kernel
 from simprior.training.posterior.chains import TrainingSet, counts_of_chains, make_training_set
+from simprior.training.posterior.starts import (
+    STARTS,
+    origin_counts,
+    trained_network,
+    wants_training,
+)
 
 SETTLE_LIMIT = 20_000  # sweeps to find a network that agrees with S
+_PATIENCE = 2_000  # sweeps after which ``auto`` trains a network instead
 _CHUNK = 1 << 12  # records unpacked at a time
 _ARRAYS = ("w", "h", "pre", "z", "active")
 
@@ -54,6 +62,7 @@ class Options:
     thin: int
     burn_in: int
     settle: int = SETTLE_LIMIT
+    start: str = "auto"
 
 
 @dataclass
@@ -87,6 +96,7 @@ def slice_posterior(
     thin: int = 1,
     burn_in: int | None = None,
     settle_limit: int = SETTLE_LIMIT,
+    start: str = "auto",
     workers: int = 1,
     progress: Progress | None = None,
     store: RunDir | None = None,
@@ -110,7 +120,11 @@ def slice_posterior(
     burn_in : int, optional
         Sweeps before the first record, after S holds; half of the recorded sweeps by default.
     settle_limit : int
-        Sweeps in which a chain must find a network that agrees with S.
+        Sweeps in which a chain from the prior must find a network that agrees with S.
+    start : str
+        Where chains begin: ``prior``, ``trained`` (networks trained by different optimisers),
+        ``both`` (one chain in two), or ``auto``: the prior, and a trained network for each chain
+        that does not agree with S within 2,000 sweeps.
     workers, progress
         See :func:`simprior.runs.tasks.run_tasks`; progress counts records.
     store : RunDir, optional
@@ -123,7 +137,8 @@ def slice_posterior(
         statistics of the functions), ``ess`` (smallest), ``converged`` (R-hat < 1.01 and ESS >=
         400), ``reason`` (why not), ``statistics``, ``violating`` (0), ``acceptance`` (accepted over
         tried points of the ellipses of hidden layers), ``settle_sweeps`` (most of all chains),
-        ``chains``, ``draws_per_chain``, ``thin``, ``burn_in``.
+        ``starts`` (how many chains began where), ``chains``, ``draws_per_chain``, ``thin``,
+        ``burn_in``.
 
     Raises
     ------
@@ -137,23 +152,31 @@ def slice_posterior(
     samples, seed = check_samples(samples), rng.check_seed(seed)
     for name, value, low in (("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)):
         check_at_least(name, value, low)
+    Choice(STARTS, "pass start='auto'")("start", start)
     check_size(network)
     check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     burn = thin * draws // 2 if burn_in is None else burn_in
-    options = Options(draws, thin, burn, settle_limit)
+    options = Options(draws, thin, burn, settle_limit, start)
     found = run_chains(
-        partial(run_chain, network, given, options, seed), chains, network.m, store,
-        workers=workers, progress=progress,
-    )  # fmt: skip
+        partial(run_chain, network, given, options, seed),
+        chains,
+        network.m,
+        store,
+        workers=workers,
+        progress=progress,
+    )
     words, ends = [w for w, _ in found], [state for _, state in found]
     check_rows(words, draws, "chain")
     tries = sum(int(end["tries"]) for end in ends)
     info = {
-        "method": "slice", "thin": thin, "burn_in": burn,
+        "method": "slice",
+        "thin": thin,
+        "burn_in": burn,
         "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
         "settle_sweeps": max(int(end["settled"]) for end in ends),
-    }  # fmt: skip
+        "starts": origin_counts([str(end["origin"]) for end in ends]),
+    }
     bits = 0 if network.inputs is not None else network.n
     return counts_of_chains(np.stack(words), given, bits, info)
 
@@ -169,9 +192,14 @@ def check_at_least(name: str, value: Any, low: int) -> None:
 
 
 def run_chain(
-    network: Network, given: TrainingSet, options: Options, seed: int, chain: int,
-    kept: dict[str, Any] | None = None, seconds: float = math.inf,
-) -> Piece:  # fmt: skip
+    network: Network,
+    given: TrainingSet,
+    options: Options,
+    seed: int,
+    chain: int,
+    kept: dict[str, Any] | None = None,
+    seconds: float = math.inf,
+) -> Piece:
     """Go on with chain number ``chain`` for about ``seconds``: start, burn-in, records.
 
     Raises :class:`NumericalError` if it finds no network that agrees with S.
@@ -179,10 +207,19 @@ def run_chain(
     source = rng.generator(seed, "slice", chain)
     state = start(network, given, source)
     at = {"settled": 0, "burned": -1, "drawn": 0, "updates": 0, "tries": 0}
+    origin = "prior"
     if kept is not None:
         _restore(state, source, kept)
         at = {name: int(kept[name]) for name in at}
+        origin = str(kept.get("origin", "prior"))
+    elif wants_training(options.start, chain):
+        origin = _train(state, network, given, seed, chain)
     clock = Clock(seconds)
+    if at["burned"] < 0 and options.start == "auto" and origin == "prior":
+        _settle_on(state, given, source, min(_PATIENCE, options.settle), at, clock, final=False)
+        if at["burned"] < 0 and at["settled"] >= _PATIENCE and has_gradient(network):
+            origin = _train(state, network, given, seed, chain)
+            at["settled"] = 0
     if at["burned"] < 0:
         _settle_on(state, given, source, options.settle, at, clock)
     if at["burned"] >= 0:
@@ -194,34 +231,80 @@ def run_chain(
         for count in clock.portions(at["drawn"], options.draws, _CHUNK):
             tables = np.empty((count, network.m), np.uint8)
             updates, tries = kernel.run_chain(
-                state.spec, state.arrays, state.work, state.blocks, given.bits, state.active,
-                source, options.thin, state.full, tables,
-            )  # fmt: skip
+                state.spec,
+                state.arrays,
+                state.work,
+                state.blocks,
+                given.bits,
+                state.active,
+                source,
+                options.thin,
+                state.full,
+                tables,
+            )
             words.append(pack(tables))
             at["drawn"] += count
             at["updates"] += updates
             at["tries"] += tries
     arrays = dict(zip(_ARRAYS, (*state.arrays, state.active), strict=True))
-    end = {**at, **arrays, "source": generator_state(source)}
+    end = {**at, **arrays, "source": generator_state(source), "origin": origin}
     return Piece(np.concatenate(words), end, at["drawn"] == options.draws)
 
 
 def _settle_on(
-    state: State, given: TrainingSet, source: np.random.Generator, limit: int, at: dict[str, int],
+    state: State,
+    given: TrainingSet,
+    source: np.random.Generator,
+    limit: int,
+    at: dict[str, int],
     clock: Clock,
-) -> None:  # fmt: skip
-    """Sweeps towards S until it holds (``burned`` becomes 0) or the time is up."""
+    final: bool = True,
+) -> None:
+    """Sweeps towards S until it holds (``burned`` becomes 0) or the time is up.
+
+    Raises :class:`NumericalError` after ``limit`` sweeps if that was ``final``.
+    """
     for count in clock.portions(at["settled"], limit, limit):
         done = kernel.settle(
-            state.spec, state.arrays, state.work, state.blocks, given.bits, state.active, source,
+            state.spec,
+            state.arrays,
+            state.work,
+            state.blocks,
+            given.bits,
+            state.active,
+            source,
             count,
-        )  # fmt: skip
+        )
         at["settled"] += count if done < 0 else int(done)
         if done >= 0:
             at["burned"] = 0
             return
-    if at["settled"] >= limit:
+    if final and at["settled"] >= limit:
         raise _unsettled(state, given, limit)
+
+
+def _train(state: State, network: Network, given: TrainingSet, seed: int, chain: int) -> str:
+    """Put a chain at a trained network; the name of its optimiser.
+
+    Raises :class:`NumericalError` if no optimiser fits S.
+    """
+    found = trained_network(network, given, seed, chain)
+    if found is None:
+        raise NumericalError(
+            f"slice sampling: no optimiser fitted the {given.index.size} training labels: expected "
+            "a network that agrees with S; widen the network, or check the labels"
+        )
+    name, parameters = found
+    w, h, pre, z = state.arrays
+    fans, widths, _, _, code = state.spec
+    for layer, (weights, biases) in enumerate(
+        zip(parameters.weights, parameters.biases, strict=True)
+    ):
+        fan, units = weights.shape
+        w[layer, :units, :fan], w[layer, :units, fan] = weights.T, biases
+    kernel.forward(w, fans, widths, code, h, pre, z)
+    state.active[:] = (z > 0) == (given.bits != 0)
+    return name
 
 
 def _restore(state: State, source: np.random.Generator, kept: dict[str, Any]) -> None:
@@ -311,6 +394,7 @@ def _check_network(network: Network) -> None:
     Choice(("gaussian",), "use rejection", expected)("weight_dist", network.weight_dist)
     if code_of(network) is None:
         raise InputError(
-            f"activation={network.activation_name!r}", f"one of {', '.join(COMPILED)}",
+            f"activation={network.activation_name!r}",
+            f"one of {', '.join(COMPILED)}",
             "use rejection for other activations",
-        )  # fmt: skip
+        )

@@ -8,11 +8,12 @@ up to a fifth afterwards, which keeps trajectories from closing on themselves (N
 
 HMC over a network's parameters under a soft likelihood.
 
-Gradients need a likelihood that is not a step. Here the label y_j = +-1 of input j has probability
-sigmoid(beta y_j z_j), z the output of the network and beta the inverse temperature: as beta grows
-this tends to the 0-1 likelihood, and so does the posterior over functions; at any finite beta some
-draws disagree with S (``violating``) and large margins are favoured a little. Parameters are
-sampled as standard normals u; weights are sigma_w u / sqrt(fan-in), biases sigma_b u.
+Gradients need a likelihood that is not a step. In the logistic one the label y_j = +-1 of input j
+has probability sigmoid(beta y_j z_j), z the output of the network and beta the inverse temperature:
+as beta grows this tends to the 0-1 likelihood, and so does the posterior over functions; at any
+finite beta some draws disagree with S (``violating``) and large margins are favoured a little. The
+squared one is exp(-(y_j - z_j)^2 / 2 v), v the variance of the noise. Parameters are sampled as
+standard normals u; weights are sigma_w u / sqrt(fan-in), biases sigma_b u.
 """
 
 from __future__ import annotations
@@ -117,8 +118,9 @@ def run_hmc(
     if leapfrog < 1 or thin < 1 or warmup < 0 or draws < 1 or not 0 < accept < 1:
         raise InputError(
             f"leapfrog={leapfrog}, thin={thin}, warmup={warmup}, draws={draws}, accept={accept}",
-            "positive integers and an acceptance between 0 and 1", "leave them at their defaults",
-        )  # fmt: skip
+            "positive integers and an acceptance between 0 and 1",
+            "leave them at their defaults",
+        )
     run = HMCRun(target, sources, warmup, draws * thin, leapfrog, accept)
     run.begin(start)
     records = run.advance(Clock(math.inf), thin, record)
@@ -131,9 +133,14 @@ class HMCRun:
     """Chains that can be left and gone on with: positions, adaptation, totals, generators."""
 
     def __init__(
-        self, target: Target, sources: Sequence[np.random.Generator], warmup: int, iterations: int,
-        leapfrog: int, accept: float,
-    ) -> None:  # fmt: skip
+        self,
+        target: Target,
+        sources: Sequence[np.random.Generator],
+        warmup: int,
+        iterations: int,
+        leapfrog: int,
+        accept: float,
+    ) -> None:
         self.target, self.sources, self.warmup = target, sources, warmup
         self.iterations, self._leapfrog, self._accept = iterations, leapfrog, accept
         self.warmed, self.done = 0, 0
@@ -181,11 +188,17 @@ class HMCRun:
         """All that the next iteration depends on."""
         sources = {f"source{c}": generator_state(s) for c, s in enumerate(self.sources)}
         return {
-            "x": self.point.x, "logp": self.point.logp, "grad": self.point.grad,
-            "warmed": self.warmed, "done": self.done, "total": self.total,
-            "divergent": self.divergent, "step": self.tuner.final(),
-            **{f"tuner{k}": v for k, v in vars(self.tuner).items()}, **sources,
-        }  # fmt: skip
+            "x": self.point.x,
+            "logp": self.point.logp,
+            "grad": self.point.grad,
+            "warmed": self.warmed,
+            "done": self.done,
+            "total": self.total,
+            "divergent": self.divergent,
+            "step": self.tuner.final(),
+            **{f"tuner{k}": v for k, v in vars(self.tuner).items()},
+            **sources,
+        }
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state`."""
@@ -228,9 +241,12 @@ def _energy(point: _Point, momentum: np.ndarray) -> np.ndarray:
 
 
 def _iterate(
-    target: Target, point: _Point, step: np.ndarray, sources: Sequence[np.random.Generator],
+    target: Target,
+    point: _Point,
+    step: np.ndarray,
+    sources: Sequence[np.random.Generator],
     count: int,
-) -> tuple[_Point, np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[_Point, np.ndarray, np.ndarray]:
     """One trajectory a chain and its Metropolis test: (point, acceptance, whether it diverged)."""
     momentum = _normals(sources, point.x.shape)
     jitter = 1.0 + _JITTER * (2.0 * _uniforms(sources) - 1.0)
@@ -242,9 +258,10 @@ def _iterate(
     take = _uniforms(sources) < alpha
     keep = take[:, None]
     merged = _Point(
-        np.where(keep, new.x, point.x), np.where(take, new.logp, point.logp),
+        np.where(keep, new.x, point.x),
+        np.where(take, new.logp, point.logp),
         np.where(keep, new.grad, point.grad),
-    )  # fmt: skip
+    )
     return merged, alpha, error > _DIVERGED
 
 
@@ -308,16 +325,52 @@ def chain_major(records: np.ndarray) -> np.ndarray:
 
 
 BETA = 10.0
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Of the labels y = +-1 given outputs z: ``kind`` logistic (``value`` the inverse temperature
+    beta) or squared (``value`` the variance of the noise)."""
+
+    kind: str
+    value: float
+
+    @classmethod
+    def of(cls, beta: Any, noise: Any) -> Likelihood:
+        """The squared likelihood if ``noise`` is given, else the logistic one.
+
+        Raises :class:`InputError` unless the value is a finite number > 0.
+        """
+        if noise is None:
+            return cls("logistic", check_beta(beta))
+        check = Number(0, open=True, remedy="pass for example noise=0.1")
+        return cls("squared", float(check("noise", noise)))
+
+    def log_density(self, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """(C,) log-likelihoods, up to a constant, of y (s,) given z (C, s)."""
+        import torch
+
+        if self.kind == "squared":
+            return -((y - z) ** 2).sum(dim=1) / (2.0 * self.value)
+        return torch.nn.functional.logsigmoid(self.value * y * z).sum(dim=1)
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says of it."""
+        if self.kind == "squared":
+            return {"likelihood": self.kind, "noise": self.value}
+        return {"beta": self.value}
+
+
 GROUP = 8  # chains integrated together; a constant, so that results do not depend on workers
 
 
 class SoftTarget:
     """Log-density of u (C, D) given S, its gradient, and the functions of u.
 
-    ln p(u|S) = -|u|^2 / 2 + sum over S of ln sigmoid(beta y_j z_j(u)), up to a constant.
+    ln p(u|S) = -|u|^2 / 2 + ln of the likelihood of the labels of S given z(u), up to a constant.
     """
 
-    def __init__(self, network: Network, given: TrainingSet, beta: float) -> None:
+    def __init__(self, network: Network, given: TrainingSet, likelihood: Likelihood) -> None:
         import torch
 
         gaussian = Choice(("gaussian",), "use rejection for other laws", "gaussian")
@@ -328,7 +381,7 @@ class SoftTarget:
                 "an activation with a gradient",
                 "use slice sampling",
             )
-        self.beta = check_beta(beta)
+        self._likelihood = likelihood
         x = torch.from_numpy(input_matrix(network))
         self._all, self._train = x, x[torch.from_numpy(given.index)]
         self._sign = torch.from_numpy(2.0 * given.bits.astype(float) - 1.0)
@@ -348,10 +401,8 @@ class SoftTarget:
 
     def log_density(self, u: torch.Tensor) -> torch.Tensor:
         """(C,) log-densities, differentiable."""
-        import torch
-
-        margins = self.beta * self._sign * self.output(u, self._train)
-        return torch.nn.functional.logsigmoid(margins).sum(dim=1) - 0.5 * (u * u).sum(dim=1)
+        z = self.output(u, self._train)
+        return self._likelihood.log_density(self._sign, z) - 0.5 * (u * u).sum(dim=1)
 
     def __call__(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log-densities (C,) and gradients (C, D), the form that ``hmc.run_hmc`` takes."""
@@ -389,6 +440,7 @@ def hmc_posterior(
     *,
     target: Any = None,
     beta: float = BETA,
+    noise: float | None = None,
     chains: int = 32,
     thin: int = 1,
     burn_in: int | None = None,
@@ -407,7 +459,9 @@ def hmc_posterior(
     train_index, labels, target, samples, seed, chains, thin, workers, progress, store
         As in :func:`simprior.training.posterior.slice.slice_posterior`.
     beta : float
-        Inverse temperature of the likelihood, in units of 1 / output.
+        Inverse temperature of the logistic likelihood, in units of 1 / output.
+    noise : float, optional
+        The squared likelihood, with this variance of the noise, in place of the logistic one.
     burn_in : int, optional
         Iterations of the warm-up, in which step sizes adapt; by default half of those recorded, and
         at least 200. Chains start at draws from the prior.
@@ -417,8 +471,9 @@ def hmc_posterior(
     Returns
     -------
     FunctionCounts
-        As of ``slice_posterior``; ``info["posterior"]`` also has ``beta``, ``violating`` (share of
-        draws that disagree with S), ``acceptance``, ``step`` and ``divergent``.
+        As of ``slice_posterior``; ``info["posterior"]`` also has ``beta`` or ``noise``,
+        ``violating`` (share of draws that disagree with S), ``acceptance``, ``step`` and
+        ``divergent``.
 
     Raises
     ------
@@ -426,10 +481,13 @@ def hmc_posterior(
     """
     given = make_training_set(network.m, train_index, labels, target)
     samples, seed = check_samples(samples), rng.check_seed(seed)
-    check_beta(beta)
+    likelihood = Likelihood.of(beta, noise)
     for name, value, low in (
-        ("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0), ("leapfrog", leapfrog, 1)
-    ):  # fmt: skip
+        ("chains", chains, 1),
+        ("thin", thin, 1),
+        ("burn_in", burn_in, 0),
+        ("leapfrog", leapfrog, 1),
+    ):
         check_at_least(name, value, low)
     check_size(network, chains)
     check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
@@ -437,24 +495,36 @@ def hmc_posterior(
     warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
     groups = [_Group(c, min(c + GROUP, chains)) for c in range(0, chains, GROUP)]
     found = run_chains(
-        partial(_run, network, given, beta, seed, draws, warmup, thin, leapfrog, accept, groups),
-        len(groups), network.m, store, workers=workers, progress=progress,
-    )  # fmt: skip
+        partial(
+            _run, network, given, likelihood, seed, draws, warmup, thin, leapfrog, accept, groups
+        ),
+        len(groups),
+        network.m,
+        store,
+        workers=workers,
+        progress=progress,
+    )
     sizes = [g.stop - g.first for g in groups]
     for (part, _), size in zip(found, sizes, strict=True):
         check_rows([part], draws * size, "chains of group")
     ends = [end for _, end in found]
-    words = np.concatenate([
-        chain_major(part.reshape(draws, size, -1))
-        for (part, _), size in zip(found, sizes, strict=True)
-    ])  # fmt: skip
+    words = np.concatenate(
+        [
+            chain_major(part.reshape(draws, size, -1))
+            for (part, _), size in zip(found, sizes, strict=True)
+        ]
+    )
     rates = np.concatenate([end["total"] for end in ends]) / (draws * thin)
     info = {
-        "method": "hmc", "beta": float(beta), "thin": thin, "burn_in": warmup,
-        "leapfrog": leapfrog, "acceptance": float(rates.mean()),
+        "method": "hmc",
+        **likelihood.describe(),
+        "thin": thin,
+        "burn_in": warmup,
+        "leapfrog": leapfrog,
+        "acceptance": float(rates.mean()),
         "step": float(np.concatenate([end["step"] for end in ends]).mean()),
         "divergent": sum(int(end["divergent"].sum()) for end in ends),
-    }  # fmt: skip
+    }
     return counts_of_chains(words, given, 0 if network.inputs is not None else network.n, info)
 
 
@@ -464,10 +534,20 @@ def check_beta(beta: Any) -> float:
 
 
 def _run(
-    network: Network, given: TrainingSet, beta: float, seed: int, draws: int, warmup: int,
-    thin: int, leapfrog: int, accept: float, groups: list[_Group], number: int,
-    kept: dict[str, Any] | None = None, seconds: float = math.inf,
-) -> Piece:  # fmt: skip
+    network: Network,
+    given: TrainingSet,
+    likelihood: Likelihood,
+    seed: int,
+    draws: int,
+    warmup: int,
+    thin: int,
+    leapfrog: int,
+    accept: float,
+    groups: list[_Group],
+    number: int,
+    kept: dict[str, Any] | None = None,
+    seconds: float = math.inf,
+) -> Piece:
     """Go on with a group of chains: draws (T * C, W), draw after draw."""
     import torch
 
@@ -475,7 +555,7 @@ def _run(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        target = SoftTarget(network, given, beta)
+        target = SoftTarget(network, given, likelihood)
         sources = [rng.generator(seed, "hmc", c) for c in range(group.first, group.stop)]
         run = HMCRun(target, sources, warmup, draws * thin, leapfrog, accept)
         if kept is None:
