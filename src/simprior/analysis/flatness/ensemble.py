@@ -290,6 +290,26 @@ class Ensemble:
         )  # fmt: skip
 
     @classmethod
+    def of_given(
+        cls,
+        parameters: np.ndarray,
+        network: Network,
+        problem: Problem,
+        loss: str,
+        device: str = "cpu",
+        ids: Sequence[int] | np.ndarray = (),
+        stream: str = "",
+    ) -> Ensemble:
+        """Networks from elsewhere: (N, P) parameters, with the examples of ``problem``.
+
+        Inputs are rounded to float32, as those of networks that are trained here.
+        """
+        X = _tensor(problem.train_inputs.astype(np.float32))
+        y = _tensor(problem.labels)
+        numbers = np.asarray(ids, np.int64)
+        return cls(_tensor(parameters), network, X, y, loss, device, numbers, stream=stream)
+
+    @classmethod
     def of_parameters(
         cls, parameters: Sequence[Parameters], network: Network, X: Any, y: Any, loss: str = "ce",
         device: str = "cpu",

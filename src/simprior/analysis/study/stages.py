@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.correlate.checks import check_numbers
 from simprior.analysis.measure.registry import check_names, columns, is_column
-from simprior.analysis.measure.sources import check_settings as measure_settings
+from simprior.analysis.measure.settings import NAMES as MEASURE
+from simprior.analysis.measure.settings import MeasureSettings
 from simprior.analysis.study.recipe import Recipe, Stage, unknown_key
 from simprior.runs.directory import RunDir
 from simprior.runs.toml import to_toml
@@ -108,13 +109,11 @@ def _check_derived(stage: Stage, recipe: Recipe) -> None:
 
         logp_study(stage.config, recipe.seed)
     elif stage.kind == "measure":
-        _check_keys(stage, _keywords(_function("measure")))
+        _check_keys(stage, MEASURE)
         check_names(stage.config.get("measures"))
-        known = ("tol", "delta", "zeta", "radius", "noise", "held_out", "networks", "alphas")
-        given = {k.replace("-", "_"): v for k, v in stage.config.items()}
-        measure_settings(**{k: v for k, v in given.items() if k in known})
+        MeasureSettings(**_keywords(stage.config))
     elif stage.kind == "correlate":
-        _check_keys(stage, (*_keywords(_function("correlate")), "where"))
+        _check_keys(stage, (*_correlate_keywords(), "where"))
         check_numbers(stage.config)
         names = ("y", "by", "controls", "measures")
         _check_columns(stage, recipe, stage.config, names, stage.needs)
@@ -152,20 +151,17 @@ def _check_keys(stage: Stage, known: tuple[str, ...]) -> None:
             raise unknown_key(f"key of [{stage.kind}]", key, known)
 
 
-def _keywords(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the settings that a library function takes, without those of a run."""
-    parameters = list(inspect.signature(function).parameters.values())
-    return tuple(p.name for p in parameters if p.name not in _RUN_OPTIONS)
+def _keywords(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the names of keywords: a recipe may write them as flags."""
+    return {key.replace("-", "_"): value for key, value in config.items()}
 
 
-def _function(kind: str) -> Callable[..., Any]:
-    if kind == "measure":
-        from simprior.analysis.measure.table import measure_runs
-
-        return measure_runs
+def _correlate_keywords() -> tuple[str, ...]:
+    """Names of the settings of ``correlate``, without those of a run."""
     from simprior.analysis.correlate import correlate
 
-    return correlate
+    parameters = list(inspect.signature(correlate).parameters.values())
+    return tuple(p.name for p in parameters if p.name not in _RUN_OPTIONS)
 
 
 def size_of(stage: Stage) -> str:
@@ -255,15 +251,15 @@ def _targets(
 def _measure(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.measure.table import measure_runs
+    from simprior.analysis.measure.table import measure
 
     given: dict[str, Any] = {
         "out": store.path / stage.name, "resume": not fresh, "overwrite": fresh,
         "workers": options.workers, "device": options.device, "quiet": options.quiet,
         "executor": options.executor, "executor_options": options.executor_options,
-        "seed": recipe.seed, **stage.config,
+        "seed": recipe.seed, **_keywords(stage.config),
     }  # fmt: skip
-    measure_runs([store.path / name for name in stage.needs], **given)
+    measure([store.path / name for name in stage.needs], **given)
     return []
 
 
