@@ -27,8 +27,18 @@ from test_states import write_safetensors
 
 NET = sp.Network(n=4, hidden=(8, 6))
 GROUPS = "prior,bound,lz,sensitivity,hessian,fisher,norms,margin,relative"
-UNKNOWN = ("optimizer", "lr", "batch_size", "seed", "options", "stop", "max_epochs", "check",
-           "pretrain", "steps")  # fmt: skip
+UNKNOWN = (
+    "optimizer",
+    "lr",
+    "batch_size",
+    "seed",
+    "options",
+    "stop",
+    "max_epochs",
+    "check",
+    "pretrain",
+    "steps",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +46,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on bits with attack points, one on digits, and one with the threshold 1/2."""
     folder = tmp_path_factory.mktemp("given")
     sp.train(NET, "x1", train=8, attack=1, runs=5, lr=0.02, batch_size=4, out=folder / "bits")
-    sp.train(NET, data="digits", classes="3,8", train=12, test=10, runs=4, lr=0.01,
-             out=folder / "digits")  # fmt: skip
-    sp.train(NET, "x1", train=8, runs=4, lr=0.05, batch_size=4, loss="mse01", seed=2,
-             out=folder / "half")  # fmt: skip
+    sp.train(
+        NET, data="digits", classes="3,8", train=12, test=10, runs=4, lr=0.01, out=folder / "digits"
+    )
+    sp.train(
+        NET, "x1", train=8, runs=4, lr=0.05, batch_size=4, loss="mse01", seed=2, out=folder / "half"
+    )
     return folder
 
 
@@ -98,8 +110,19 @@ def test_the_command_says_the_same(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_safetensors(tmp_path / "mine.safetensors", states(runs / "bits"))
-    line = ["measure", "--networks", str(file), "--like", str(runs / "bits"), "--measures",
-            "lz,norms", "--out", str(tmp_path / "m"), "--quiet", "--json"]  # fmt: skip
+    line = [
+        "measure",
+        "--networks",
+        str(file),
+        "--like",
+        str(runs / "bits"),
+        "--measures",
+        "lz,norms",
+        "--out",
+        str(tmp_path / "m"),
+        "--quiet",
+        "--json",
+    ]
     assert main(line) == 0
     assert json.loads(capsys.readouterr().out)["networks"] == 5
     found = pd.read_parquet(tmp_path / "m" / "measures.parquet")

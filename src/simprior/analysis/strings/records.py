@@ -134,14 +134,16 @@ class SensitivitySettings:
             good = isinstance(value, int) and not isinstance(value, bool)
             if not good or not least <= value <= MOST:
                 raise InputError(
-                    f"{name}={shown(value)}", f"an integer >= {least} (and <= {MOST:,})",
+                    f"{name}={shown(value)}",
+                    f"an integer >= {least} (and <= {MOST:,})",
                     f"pass for example {name}={max(least, 10)}",
-                )  # fmt: skip
+                )
         if not self.n or len(set(self.n)) < len(self.n):
             raise InputError(
-                f"n={','.join(map(str, self.n)) or 'none'}", "lengths of strings, each once",
+                f"n={','.join(map(str, self.n)) or 'none'}",
+                "lengths of strings, each once",
                 "pass for example --n 100,200,400",
-            )  # fmt: skip
+            )
         object.__setattr__(self, "n", tuple(sorted(self.specs)))
         fan_ins = (max(self.n), *self.network.hidden)
         weights = zip(fan_ins, (*self.network.hidden, 1), strict=True)
@@ -163,11 +165,18 @@ class SensitivitySettings:
         kept = ("hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist")
         search = self.search
         return {
-            "n": list(self.n), "network": {name: network[name] for name in kept},
-            "classifier": self.classifier, "networks": self.networks, "strings": self.strings,
-            "paths": self.paths, "beam": search.beam, "candidates": search.candidates,
-            "budget": search.budget, "gp_draws": self.gp_draws, "seed": self.seed,
-        }  # fmt: skip
+            "n": list(self.n),
+            "network": {name: network[name] for name in kept},
+            "classifier": self.classifier,
+            "networks": self.networks,
+            "strings": self.strings,
+            "paths": self.paths,
+            "beam": search.beam,
+            "candidates": search.candidates,
+            "budget": search.budget,
+            "gp_draws": self.gp_draws,
+            "seed": self.seed,
+        }
 
 
 @dataclass(frozen=True)
@@ -213,9 +222,13 @@ def run_networks(
         for first in range(0, study.networks, CHUNK)
     ]
     go = partial(
-        run_tasks, partial(measure, study), executor=executor, executor_options=executor_options,
-        progress=progress, amount=lambda chunk: chunk.stop - chunk.first,
-    )  # fmt: skip
+        run_tasks,
+        partial(measure, study),
+        executor=executor,
+        executor_options=executor_options,
+        progress=progress,
+        amount=lambda chunk: chunk.stop - chunk.first,
+    )
     if out is None:
         parts: dict[Chunk, Columns] = {}
         go(chunks, on_result=parts.__setitem__, workers=min(workers, len(chunks)))
@@ -269,12 +282,18 @@ def measure_network(study: SensitivitySettings, source: Source, index: int) -> l
         centred = classifier.at(strings.integers(0, 2, n))
         found = nearest(centred, study.search)
         flips = np.array([first_change(centred, orders.permutation(n)) for _ in range(study.paths)])
-        rows.append({
-            "n": n, "network": index, "string": string, "distance": found.distance,
-            "search": found.search, "certified": found.certified,
-            "flips": float(np.where(flips > 0, flips, n).mean()),
-            "unchanged": float((flips == 0).mean()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "n": n,
+                "network": index,
+                "string": string,
+                "distance": found.distance,
+                "search": found.search,
+                "certified": found.certified,
+                "flips": float(np.where(flips > 0, flips, n).mean()),
+                "unchanged": float((flips == 0).mean()),
+            }
+        )
     return rows
 
 
@@ -302,15 +321,21 @@ def predict(study: SensitivitySettings) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     rows, laws = [], []
     for n, spec in study.specs.items():
-        row = dict.fromkeys(("gp_flips", "gp_flips_stderr", "gp_unchanged", "gp_distance_low"),
-                            np.nan)  # fmt: skip
+        row = dict.fromkeys(
+            ("gp_flips", "gp_flips_stderr", "gp_unchanged", "gp_distance_low"), np.nan
+        )
         if study.classifier == "uniform":
-            row = {"exact_distance": gp_prediction.uniform_distance(n),
-                   "exact_flips": gp_prediction.uniform_flips(n)}  # fmt: skip
+            row = {
+                "exact_distance": gp_prediction.uniform_distance(n),
+                "exact_flips": gp_prediction.uniform_flips(n),
+            }
         elif study.gp_draws and study.network.weight_dist == "gaussian":
             law = gp_prediction.flip_law(spec, study.gp_draws, study.seed)
-            row |= {"gp_flips": law.mean, "gp_flips_stderr": law.stderr,
-                    "gp_unchanged": law.unchanged}  # fmt: skip
+            row |= {
+                "gp_flips": law.mean,
+                "gp_flips_stderr": law.stderr,
+                "gp_unchanged": law.unchanged,
+            }
             if spec.network.encoding == "pm1":
                 row["gp_distance_low"] = gp_prediction.distance_floor(spec)
             k = np.arange(n + 1)

@@ -291,9 +291,7 @@ def box_csr(
     """
     found = critical_points(ensemble, X, radius, seed, steps=steps, restarts=restarts)
     share = found.mean(axis=1)
-    return {
-        "box_csr": share, "box_csr_stderr": share_stderr(share, found.shape[1])
-    }  # fmt: skip
+    return {"box_csr": share, "box_csr_stderr": share_stderr(share, found.shape[1])}
 
 
 def critical_points(
