@@ -25,8 +25,8 @@ from simprior.analysis.figures.marks import group_column
 from simprior.analysis.figures.registry import recipe_kinds
 from simprior.analysis.measure.prior import prior_of
 from simprior.analysis.measure.sources import cluster_of
-from simprior.analysis.strings.records import SensitivitySettings
-from simprior.analysis.strings.search import Search
+from simprior.analysis.strings.settings import LAW, StringsSettings
+from simprior.analysis.strings.settings import NAMES as STRINGS
 from simprior.analysis.study.paper_tables import write_forms
 from simprior.analysis.study.recipe import stage_frame, unknown_key
 from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
@@ -154,27 +154,22 @@ def prior_means(counts: FunctionCounts) -> dict[str, Any]:
     return row
 
 
-_STRINGS_KEYS = ("classifier", "networks", "strings", "paths", "gp_draws", "seed")
-_SEARCH = ("beam", "candidates", "budget")
+def strings_settings(values: Mapping[str, Any], seed: int = 0) -> StringsSettings:
+    """What a stage ``[sensitivity]`` says, with the defaults of ``simprior sensitivity``.
 
-
-def sensitivity_study(values: Mapping[str, Any], seed: int = 0) -> SensitivitySettings:
-    """The study that these settings describe. Raises :class:`InputError`."""
+    Raises :class:`InputError`.
+    """
     values = {key.replace("-", "_"): value for key, value in values.items()}
-    law = tuple(name for name in NETWORK if name not in ("n", "inputs"))
     for key in values:
-        if key not in ("n", *law, *_STRINGS_KEYS, *_SEARCH):
-            raise unknown_key("key of [sensitivity]", key, ("n", *law, *_STRINGS_KEYS, *_SEARCH))
+        if key not in STRINGS:
+            raise unknown_key("key of [sensitivity]", key, STRINGS)
     if "n" not in values:
         raise InputError("[sensitivity] without n", "lengths of strings", "add n = [100, 200]")
-    n = values["n"]
-    network = settings({k: v for k, v in values.items() if k in law}).network
-    return SensitivitySettings(
-        n=tuple(n) if isinstance(n, list) else (n,),
-        network=network,
-        search=Search(**{k: v for k, v in values.items() if k in _SEARCH}),
-        **{"seed": seed, **{k: v for k, v in values.items() if k in _STRINGS_KEYS}},
-    )
+    n = values.pop("n")
+    law = {key: value for key, value in values.items() if key in LAW}
+    network = settings(law).network
+    given = {"seed": seed, **values, **{key: getattr(network, key) for key in law}}
+    return StringsSettings(n=tuple(n) if isinstance(n, list) else (n,), **given)
 
 
 TARGETS = "tables/targets.parquet"

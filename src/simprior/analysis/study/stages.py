@@ -20,13 +20,14 @@ from simprior.analysis.measure.settings import NAMES as MEASURE
 from simprior.analysis.measure.settings import MeasureSettings
 from simprior.analysis.study.recipe import Recipe, Stage, unknown_key
 from simprior.runs.directory import RunDir
+from simprior.runs.tasks import RunKeywords
 from simprior.runs.toml import to_toml
 from simprior.training.settings import settings, text
 from simprior.training.sweep import expand
 from simprior.training.train import check_settings
 
 if TYPE_CHECKING:
-    from simprior.analysis.strings.records import SensitivitySettings
+    from simprior.analysis.strings.settings import StringsSettings
 
 GRID, RECIPE = "grid.toml", "recipe.toml"
 _ALONE = ("measure", "sensitivity")  # commands that know all that such a stage may ask for
@@ -84,9 +85,9 @@ class GridStage(Stage):
 
 @dataclass(frozen=True)
 class StringsStage(Stage):
-    """A stage ``sensitivity``, as the study of strings that its settings describe."""
+    """A stage ``sensitivity``, with its settings as the command takes them."""
 
-    study: SensitivitySettings | None = None
+    settings: StringsSettings | None = None
 
 
 def checked_stage(stage: Stage, recipe: Recipe) -> Stage:
@@ -110,9 +111,9 @@ def checked_stage(stage: Stage, recipe: Recipe) -> Stage:
                 networks += job.runs
         return GridStage(**given, grid=grid, cells=cells, networks=networks)
     if stage.kind == "sensitivity":
-        from simprior.analysis.study.settings import sensitivity_study
+        from simprior.analysis.study.settings import strings_settings
 
-        return StringsStage(**given, study=sensitivity_study(stage.config, recipe.seed))
+        return StringsStage(**given, settings=strings_settings(stage.config, recipe.seed))
     _check_derived(stage, recipe)
     return stage
 
@@ -221,26 +222,34 @@ def _flag(key: str, value: Any) -> list[str]:
     return [name, text(value)]
 
 
+def _running(stage: Stage, store: RunDir, fresh: bool, options: Options) -> RunKeywords:
+    """How a stage is run and where, as keywords of what computes it."""
+    return {
+        "out": store.path / stage.name,
+        "resume": not fresh,
+        "overwrite": fresh,
+        "workers": options.workers,
+        "executor": options.executor,
+        "executor_options": options.executor_options,
+    }
+
+
 def _train(
     stage: GridStage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
     from simprior.training.sweep import run_sweep
 
-    out = store.path / stage.name
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
     run_sweep(
         stage.grid,
-        out,
+        running.pop("out"),
         seed=recipe.seed,
-        resume=not fresh,
-        overwrite=fresh,
         keep_cells=options.keep_cells,
         quiet=options.quiet,
-        workers=options.workers,
         device=options.device,
-        executor=options.executor,
-        executor_options=options.executor_options,
+        **running,
     )
-    with RunDir.attach(out) as run:
+    with RunDir.attach(store.path / stage.name) as run:
         run.write_file(GRID, to_toml(stage.grid))
         run.save()
     return []
@@ -251,17 +260,14 @@ def _sample(
 ) -> list[str]:
     from simprior.analysis.study.settings import run_samples
 
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
     run_samples(
         stage.cells,
-        store.path / stage.name,
+        running.pop("out"),
         seed=recipe.seed,
-        resume=not fresh,
-        overwrite=fresh,
         quiet=options.quiet,
-        workers=options.workers,
         device=options.device,
-        executor=options.executor,
-        executor_options=options.executor_options,
+        **running,
     )
     return []
 
@@ -284,19 +290,9 @@ def _measure(
 ) -> list[str]:
     from simprior.analysis.measure.table import measure
 
-    given: dict[str, Any] = {
-        "out": store.path / stage.name,
-        "resume": not fresh,
-        "overwrite": fresh,
-        "workers": options.workers,
-        "device": options.device,
-        "quiet": options.quiet,
-        "executor": options.executor,
-        "executor_options": options.executor_options,
-        "seed": recipe.seed,
-        **_keywords(stage.config),
-    }
-    measure([store.path / name for name in stage.needs], **given)
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
+    given = {"seed": recipe.seed, "device": options.device, **_keywords(stage.config)}
+    measure([store.path / name for name in stage.needs], quiet=options.quiet, **given, **running)
     return []
 
 
@@ -325,38 +321,20 @@ def _sensitivity(
     from simprior.analysis.result_runs import sensitivity
     from simprior.runs.tasks import progress_bar
 
-    study = stage.study
-    assert study is not None
-    total = study.networks * len(study.n)
-    with progress_bar(total, "network", quiet=options.quiet) as progress:
-        sensitivity(
-            study,
-            out=store.path / stage.name,
-            resume=not fresh,
-            overwrite=fresh,
-            workers=options.workers,
-            executor=options.executor,
-            executor_options=options.executor_options,
-            progress=progress,
-            command=command_of(stage, recipe, store.path),
-        )
+    settings = stage.settings
+    assert settings is not None
+    command = command_of(stage, recipe, store.path)
+    with progress_bar(settings.total, "network", quiet=options.quiet) as progress:
+        running = _running(stage, store, fresh, options)
+        sensitivity(settings, command=command, progress=progress, **running)
     return []
 
 
 def _logp(stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options) -> list[str]:
     from simprior.analysis.study.logp import logp_stage
 
-    logp_stage(
-        stage.config,
-        store.path / stage.name,
-        seed=recipe.seed,
-        resume=not fresh,
-        overwrite=fresh,
-        quiet=options.quiet,
-        workers=options.workers,
-        executor=options.executor,
-        executor_options=options.executor_options,
-    )
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
+    logp_stage(stage.config, running.pop("out"), seed=recipe.seed, quiet=options.quiet, **running)
     return []
 
 
