@@ -211,7 +211,7 @@ def test_known_probabilities_stay_exact() -> None:
 
 def test_networks_that_are_all_alike() -> None:
     from simprior.analysis.strings.predictions import _interval
-    from simprior.analysis.strings.records import means
+    from simprior.analysis.strings.run import means
 
     mean, error, low, high = _interval(np.full(20, 3.0), 0.95)
     assert mean == 3 and error == pytest.approx(1 / 22)

@@ -3,7 +3,7 @@
 Public names, in the order in which data flows: ``Network`` / ``RandomDNF`` (the prior over
 parameters) -> ``sample`` (functions and counts) -> ``FunctionCounts`` (P(f) with intervals);
 ``gp`` (infinite-width priors: kernels, ln P(f) of any function, posteriors) -> ``train`` (functions
-found by ensembles of trained networks) -> ``compare`` (two sets of counts) -> ``measure_runs`` (a
+found by ensembles of trained networks) -> ``compare`` (two sets of counts) -> ``measure`` (a
 row a network: flatness, complexity, ln P) -> ``correlate`` (what predicts the test error).
 
 May import: everything, since it is the front door; names are imported on first use, so that
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from simprior import training as training
     from simprior.analysis.compare.comparison import compare as compare
     from simprior.analysis.correlate.correlations import correlate as correlate
-    from simprior.analysis.measure.table import measure_runs as measure_runs
+    from simprior.analysis.measure.table import measure as measure
     from simprior.boolean.sampling.counts import FunctionCounts as FunctionCounts
     from simprior.boolean.sampling.dnf import RandomDNF as RandomDNF
     from simprior.boolean.sampling.sample import sample as sample

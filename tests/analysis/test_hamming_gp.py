@@ -9,8 +9,13 @@ import pytest
 
 from simprior.analysis.strings import predictions as gp
 from simprior.analysis.strings.networks import Source, Spec
-from simprior.analysis.strings.records import expected_flips, nearest_distances
-from simprior.analysis.strings.search import Search, first_change, nearest
+from simprior.analysis.strings.search import (
+    Search,
+    expected_flips,
+    first_change,
+    nearest,
+    nearest_distances,
+)
 from simprior.boolean.truthtable import bit_matrix
 from simprior.errors import InputError
 from simprior.network.spec import Network

@@ -14,22 +14,16 @@ from scipy import stats
 
 from simprior.analysis.result_runs import sensitivity
 from simprior.analysis.strings import predictions as scaling
-from simprior.analysis.strings import records
-from simprior.analysis.strings.records import (
-    SensitivitySettings,
-    expected_flips,
-    load,
-    nearest_distances,
-)
-from simprior.analysis.strings.search import Search
+from simprior.analysis.strings import run as strings_run
+from simprior.analysis.strings.run import StringsWork, load
+from simprior.analysis.strings.search import expected_flips, nearest_distances
+from simprior.analysis.strings.settings import StringsSettings
 from simprior.cli import main
 from simprior.errors import InputError, StoreError
-from simprior.network.spec import Network
 from simprior.runs.tasks import Interrupted
 
-NETWORK = Network(n=1, hidden=(30, 30), sigma_b=0.1, encoding="pm1")
-STUDY = SensitivitySettings((12, 25, 50), NETWORK, networks=45, strings=2, paths=2, gp_draws=500,
-              search=Search(budget=5000))  # fmt: skip
+SMALL = {"hidden": (30, 30), "sigma_b": 0.1, "strings": 2, "paths": 2, "budget": 5000}
+STUDY = StringsSettings(n=(12, 25, 50), networks=45, gp_draws=500, **SMALL)
 
 
 def test_rows_do_not_depend_on_workers_chunks_or_the_directory(
@@ -37,7 +31,7 @@ def test_rows_do_not_depend_on_workers_chunks_or_the_directory(
 ) -> None:
     here = sensitivity(STUDY)
     pool = sensitivity(STUDY, out=tmp_path / "a", workers=2)
-    monkeypatch.setattr(records, "CHUNK", 7)
+    monkeypatch.setattr(strings_run, "CHUNK", 7)
     chunks = sensitivity(STUDY)
     for other in (pool, chunks, load(tmp_path / "a")):
         pd.testing.assert_frame_equal(here.rows, other.rows)
@@ -45,8 +39,7 @@ def test_rows_do_not_depend_on_workers_chunks_or_the_directory(
         pd.testing.assert_frame_equal(here.fits, other.fits)
     assert len(here.rows) == 3 * 45 * 2
     assert (here.rows.groupby(["n", "network"]).size() == 2).all()
-    few = SensitivitySettings((25,), NETWORK, networks=10, strings=2, paths=2, gp_draws=0,
-                              search=Search(budget=5000))  # fmt: skip
+    few = StringsSettings(n=(25,), networks=10, gp_draws=0, **SMALL)
     part = sensitivity(few)
     same = here.rows[(here.rows["n"] == 25) & (here.rows["network"] < 10)].reset_index(drop=True)
     pd.testing.assert_frame_equal(part.rows, same)
@@ -70,10 +63,13 @@ def test_resume_continues_and_gives_the_same_bytes(
     with pytest.raises(Interrupted):
         sensitivity(STUDY, out=tmp_path / "part", progress=_StopAfter(4))
     done = []
-    original = records.measure
-    monkeypatch.setattr(
-        records, "measure", lambda study, chunk: done.append(chunk) or original(study, chunk)
-    )
+    original = StringsWork.compute
+
+    def compute(work: StringsWork, chunk: strings_run.Chunk) -> object:
+        done.append(chunk)
+        return original(work, chunk)
+
+    monkeypatch.setattr(StringsWork, "compute", compute)
     sensitivity(STUDY, out=tmp_path / "part", resume=True)
     assert len(done) == 9 - 4
     for name in ("networks.parquet", "tables/sensitivity.csv", "tables/sensitivity-fits.tex"):
@@ -282,9 +278,9 @@ def test_bad_input_is_one_line(
 
 def test_bad_studies() -> None:
     with pytest.raises(InputError, match="networks=0"):
-        SensitivitySettings((10,), NETWORK, networks=0)
+        StringsSettings(n=(10,), networks=0)
     with pytest.raises(InputError, match="n=none"):
-        SensitivitySettings((), NETWORK)
+        StringsSettings(n=())
     with pytest.raises(InputError, match="1 lengths n"):
         scaling.fit(_table(0.3, 0).query("n == 100"))
 
@@ -299,9 +295,8 @@ def test_growth_of_de_palma_kiani_and_lloyd() -> None:
     a line's chi2 at 1e-4, non-central by the chi2 of the Gaussian process, which is not quite
     linear.
     """
-    network = Network(n=1, hidden=(500, 500), sigma_b=0.0, encoding="pm1")
     result = sensitivity(
-        SensitivitySettings((100, 200, 400), network, networks=300, gp_draws=10_000)
+        StringsSettings(n=(100, 200, 400), hidden=(500, 500), networks=300, gp_draws=10_000)
     )
     fits, summary = result.fits.set_index("fit"), result.summary
     flips, gp_flips = summary["flips"].to_numpy(), summary["gp_flips"].to_numpy()
@@ -326,4 +321,4 @@ def test_growth_of_de_palma_kiani_and_lloyd() -> None:
     # certified: all strings nearer than what the search found are at most the budget, exactly
     for row in result.rows.itertuples():
         nearer = sum(math.comb(row.n, h) for h in range(2, row.search or row.n + 1))
-        assert row.certified == (nearer <= Search().budget)
+        assert row.certified == (nearer <= StringsSettings.budget)

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from simprior.analysis.strings.networks import RandomNetwork, Source, Spec
-from simprior.analysis.strings.records import expected_flips, nearest_distances
-from simprior.analysis.strings.search import Search, enumerate_balls, first_change, nearest
+from simprior.analysis.strings.search import (
+    Search,
+    enumerate_balls,
+    expected_flips,
+    first_change,
+    nearest,
+    nearest_distances,
+)
 from simprior.boolean.truthtable import bit_matrix
 from simprior.errors import InputError
 from simprior.network.spec import Network

@@ -14,7 +14,7 @@ import simprior as sp
 from simprior.analysis.flatness.ensemble import Ensemble
 from simprior.analysis.measure import sources as measure_sources
 from simprior.analysis.measure.registry import GROUPS, MEASURES, WEIGHT_GROUPS
-from simprior.analysis.measure.table import load_measures, measure_runs
+from simprior.analysis.measure.table import Measuring, load_measures, measure
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import input_matrix, unpack
 from simprior.errors import DeviceError, InputError, StoreError
@@ -40,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_function_measures_and_prior_are_those_of_the_library(runs: Path) -> None:
-    frame = measure_runs(runs / "x0", "prior,lz,sensitivity,entropy", draws=500, seed=3)
+    frame = measure(runs / "x0", "prior,lz,sensitivity,entropy", draws=500, seed=3)
     result = sp.training.TrainResult.load(runs / "x0")
     assert frame["member"].tolist() == np.flatnonzero(result.fitted).tolist()
     assert frame["test_error"].tolist() == result.test_error[result.fitted].tolist()
@@ -56,7 +56,7 @@ def test_function_measures_and_prior_are_those_of_the_library(runs: Path) -> Non
 
 
 def test_weight_measures_are_those_of_the_library(runs: Path) -> None:
-    frame = measure_runs(runs / "digits", "sharpness,hessian,norms", zeta=1e-3, seed=5)
+    frame = measure(runs / "digits", "sharpness,hessian,norms", zeta=1e-3, seed=5)
     ensemble = Ensemble.of_run(runs / "digits")
     direct = WEIGHT_GROUPS["sharpness"].compute(ensemble, 5, zeta=1e-3)
     direct |= WEIGHT_GROUPS["hessian"].compute(ensemble, 5)
@@ -66,7 +66,7 @@ def test_weight_measures_are_those_of_the_library(runs: Path) -> None:
 
 
 def test_bound_is_that_of_the_labels_fitted(runs: Path) -> None:
-    frame = measure_runs(runs / "x1", "bound", delta=0.05)
+    frame = measure(runs / "x1", "bound", delta=0.05)
     result = sp.training.TrainResult.load(runs / "x1")
     index, labels = result.problem["train_index"], [int(c) for c in result.problem["labels"]]
     K = nngp(NET, input_matrix(NET))[np.ix_(index, index)]
@@ -79,9 +79,7 @@ def test_bound_is_that_of_the_labels_fitted(runs: Path) -> None:
 
 
 def test_rescaling_changes_weights_and_not_the_function(runs: Path) -> None:
-    frame = measure_runs(
-        runs / "digits", "prior,lz,sharpness,hessian,norms,margin", alphas=(1, 4, 0.25)
-    )
+    frame = measure(runs / "digits", "prior,lz,sharpness,hessian,norms,margin", alphas=(1, 4, 0.25))
     assert sorted(frame["alpha"].unique()) == [0.25, 1.0, 4.0]
     plain = frame[frame["alpha"] == 1.0].reset_index(drop=True)
     for alpha in (0.25, 4.0):
@@ -108,7 +106,7 @@ def test_a_function_that_a_rescaling_changed_would_be_seen(
         return found
 
     monkeypatch.setattr(Ensemble, "rescaled", wrong)
-    frame = measure_runs(runs / "digits", "norms", alphas=(1, 2))
+    frame = measure(runs / "digits", "norms", alphas=(1, 2))
     a, b = (frame[frame["alpha"] == alpha]["function"].tolist() for alpha in (1.0, 2.0))
     assert a[0] != b[0]
     assert a[1:] == b[1:]
@@ -125,7 +123,7 @@ def test_every_column_of_the_flatness_package_is_described() -> None:
 
 def test_attack_points_do_not_count_in_the_function_of_data(runs: Path) -> None:
     """ln P and complexity are those of the labels of training and test inputs."""
-    frame = measure_runs(runs / "digits", "prior,lz,entropy", seed=2, draws=400)
+    frame = measure(runs / "digits", "prior,lz,entropy", seed=2, draws=400)
     result = sp.training.TrainResult.load(runs / "digits")
     assert len(result.problem["attack_index"]) == 2
     index = [i for i in range(24) if i not in result.problem["attack_index"]]
@@ -138,15 +136,15 @@ def test_attack_points_do_not_count_in_the_function_of_data(runs: Path) -> None:
 
 
 def test_data_have_the_sample_ratio_in_a_box(runs: Path) -> None:
-    frame = measure_runs(runs / "digits", "sensitivity", radius=0.05)
+    frame = measure(runs / "digits", "sensitivity", radius=0.05)
     assert frame["box_csr"].between(0, 1).all()
     assert "average_sensitivity" not in frame
-    wide = measure_runs(runs / "digits", "sensitivity", radius=0.5)
+    wide = measure(runs / "digits", "sensitivity", radius=0.5)
     assert (wide["box_csr"] >= frame["box_csr"]).all()
 
 
 def test_tables_of_functions(runs: Path) -> None:
-    frame = measure_runs(runs / "prior", "prior,lz,walsh", networks=30)
+    frame = measure(runs / "prior", "prior,lz,walsh", networks=30)
     counts = sp.FunctionCounts.load(runs / "prior")
     assert len(frame) == 30
     assert frame["count"].tolist() == counts.count[:30].tolist()
@@ -160,7 +158,7 @@ def test_tables_of_functions(runs: Path) -> None:
 
 
 def test_frequencies_of_a_sampled_run_for_trained_networks(runs: Path) -> None:
-    frame = measure_runs(runs / "x0", "prior", prior_from=runs / "prior")
+    frame = measure(runs / "x0", "prior", prior_from=runs / "prior")
     counts = sp.FunctionCounts.load(runs / "prior")
     rows = counts.find(frame["function"].tolist())
     for row, value, error in zip(
@@ -172,7 +170,7 @@ def test_frequencies_of_a_sampled_run_for_trained_networks(runs: Path) -> None:
             assert value == pytest.approx(math.log(counts.p[row]))
             assert error == pytest.approx(counts.stderr[row] / counts.p[row])
     with pytest.raises(InputError, match="inputs"):
-        measure_runs(runs / "digits", "prior", prior_from=runs / "prior")
+        measure(runs / "digits", "prior", prior_from=runs / "prior")
 
 
 def test_runs_on_a_data_file_read_it_again(tmp_path: Path) -> None:
@@ -184,14 +182,14 @@ def test_runs_on_a_data_file_read_it_again(tmp_path: Path) -> None:
     net = sp.Network(n=3, hidden=(10,))
     sp.train(net, data=str(path), label="kind", classes="0:1", train=20, test=30, runs=4,
              lr=0.05, max_epochs=5000, out=tmp_path / "run")  # fmt: skip
-    found = measure_runs(tmp_path / "run", "prior,norms", data=str(path), label="kind")
+    found = measure(tmp_path / "run", "prior,norms", data=str(path), label="kind")
     assert np.isfinite(found[["log_p", "path_norm"]].to_numpy()).all()
     with pytest.raises(InputError, match="--data FILE"):
-        measure_runs(tmp_path / "run", "prior")
-    assert len(measure_runs(tmp_path / "run", "lz")) == len(found)
+        measure(tmp_path / "run", "prior")
+    assert len(measure(tmp_path / "run", "lz")) == len(found)
     frame.assign(kind=frame["kind"].iloc[::-1].to_numpy()).to_csv(path, index=False)
     with pytest.raises(InputError, match="the one that the run recorded"):
-        measure_runs(tmp_path / "run", "prior", data=str(path), label="kind")
+        measure(tmp_path / "run", "prior", data=str(path), label="kind")
 
 
 def test_pieces_workers_and_resuming_do_not_matter(
@@ -200,27 +198,25 @@ def test_pieces_workers_and_resuming_do_not_matter(
     monkeypatch.setattr(measure_sources, "NETWORKS_CHUNK", 3)
     both = [runs / "x0", runs / "x1"]
     groups = "prior,bound,lz,sensitivity"
-    whole = measure_runs(both, groups)
-    many = measure_runs(both, groups, out=tmp_path / "a", workers=2)
+    whole = measure(both, groups)
+    many = measure(both, groups, out=tmp_path / "a", workers=2)
     pd.testing.assert_frame_equal(whole, many)
     pd.testing.assert_frame_equal(load_measures(tmp_path / "a"), many)
-    pd.testing.assert_frame_equal(measure_runs(both, groups, out=tmp_path / "a", resume=True), many)
+    pd.testing.assert_frame_equal(measure(both, groups, out=tmp_path / "a", resume=True), many)
 
-    from simprior.analysis.measure import table as measure
+    real, calls = Measuring.compute, []
 
-    real, calls = measure.measure_chunk, []
-
-    def stops(request: object, chunk: measure_sources.Chunk) -> object:
+    def stops(work: Measuring, chunk: measure_sources.Chunk) -> object:
         calls.append(chunk.index)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(request, chunk)  # type: ignore[arg-type]
+        return real(work, chunk)
 
-    monkeypatch.setattr(measure, "measure_chunk", stops)
+    monkeypatch.setattr(Measuring, "compute", stops)
     with pytest.raises(KeyboardInterrupt):
-        measure_runs(both, groups, out=tmp_path / "b")
+        measure(both, groups, out=tmp_path / "b")
     calls.extend([0, 0])
-    again = measure_runs(both, groups, out=tmp_path / "b", resume=True)
+    again = measure(both, groups, out=tmp_path / "b", resume=True)
     assert calls[4:] == [1, 2, 3]  # the first piece is kept
     pd.testing.assert_frame_equal(again, many)
 
@@ -237,37 +233,37 @@ def test_pieces_workers_and_resuming_do_not_matter(
 )
 def test_refusals(runs: Path, run: str, measures: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
-        measure_runs(runs / run, measures)
+        measure(runs / run, measures)
     assert "\n" not in str(error.value)
 
 
 def test_more_refusals(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one kind"):
-        measure_runs([runs / "x0", runs / "prior"], "lz")
+        measure([runs / "x0", runs / "prior"], "lz")
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="found none"):
-            measure_runs(runs / "x0", "norms", device="cuda")
+            measure(runs / "x0", "norms", device="cuda")
     with pytest.raises(InputError, match="alphas="):
-        measure_runs(runs / "x0", "norms", alphas=(1, -2))
+        measure(runs / "x0", "norms", alphas=(1, -2))
     with pytest.raises(StoreError):
-        measure_runs(tmp_path / "nothing", "lz")
+        measure(tmp_path / "nothing", "lz")
     tanh = sp.Network(n=3, hidden=(5,), activation="tanh")
     sp.train(tanh, "x1", train=4, runs=3, lr=0.05, out=tmp_path / "tanh")
     with pytest.raises(InputError, match="relu"):
-        measure_runs(tmp_path / "tanh", "norms", alphas=(1, 2))
+        measure(tmp_path / "tanh", "norms", alphas=(1, 2))
     sp.train(NET, "parity", train=12, runs=2, max_epochs=1, lr=1e-6, out=tmp_path / "unfitted")
     with pytest.raises(InputError, match="none of which fitted"):
-        measure_runs(tmp_path / "unfitted", "lz")
+        measure(tmp_path / "unfitted", "lz")
     with RunDir.open(tmp_path / "open", "train", {"x": 1}):
         pass
     with pytest.raises(StoreError, match="interrupted"):
-        measure_runs(tmp_path / "open", "lz")
+        measure(tmp_path / "open", "lz")
 
 
 def test_all_means_all_that_apply(runs: Path) -> None:
-    frame = measure_runs(runs / "prior", "all", networks=5)
+    frame = measure(runs / "prior", "all", networks=5)
     for name in ("lz76", "dnf_terms", "gc", "csr", "walsh_l1", "block_sensitivity", "log_p"):
         assert np.isfinite(frame[name]).all(), name
     assert "keskar" not in frame
-    trained = measure_runs(runs / "x0", "all", networks=2)
+    trained = measure(runs / "x0", "all", networks=2)
     assert {"keskar", "log_volume", "bound", "csr", "margin"} <= set(trained.columns)

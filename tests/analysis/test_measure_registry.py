@@ -14,7 +14,7 @@ import simprior as sp
 import simprior.cli.measure
 from simprior.analysis.errors_stats import measure_columns
 from simprior.analysis.measure import registry
-from simprior.analysis.measure.table import measure_runs
+from simprior.analysis.measure.table import measure
 from simprior.analysis.study.recipe import parse_recipe
 from simprior.analysis.study.run import plan
 from simprior.cli import main
@@ -78,6 +78,6 @@ def test_the_documentation_has_the_table_of_the_registry() -> None:
 def test_all_leaves_out_what_is_too_much(tmp_path: Path) -> None:
     for n, left_out in ((4, {"influence"}), (5, {"influence", "dnf"})):
         sp.sample(sp.Network(n=n, hidden=(4,)), samples=50, out=tmp_path / str(n))
-        frame = measure_runs(tmp_path / str(n), "all", networks=1, draws=50)
+        frame = measure(tmp_path / str(n), "all", networks=1, draws=50)
         groups = {registry.MEASURES[c].group for c in frame if c in registry.MEASURES}
         assert groups == {"prior", *registry.FUNCTION_GROUPS} - left_out

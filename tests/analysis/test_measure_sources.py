@@ -14,7 +14,7 @@ from simprior.analysis.errors_stats import rescaling_table
 from simprior.analysis.measure.prior import Prior, with_log_p
 from simprior.analysis.measure.registry import MEASURES, WEIGHT_GROUPS
 from simprior.analysis.measure.sources import held_out_inputs
-from simprior.analysis.measure.table import measure_runs
+from simprior.analysis.measure.table import measure
 from simprior.analysis.study.settings import target_table
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import from_hex, pack, unpack
@@ -44,11 +44,11 @@ def test_command_measures_several_runs(runs: Path, capsys: pytest.CaptureFixture
     a, b = str(runs / "a"), str(runs / "b")
     assert main(["measure", a, b, "--measures", "lz", "--quiet", "--json"]) == 0
     both = json.loads(capsys.readouterr().out)["networks"]
-    assert both == sum(len(measure_runs(runs / name, "lz")) for name in "ab")
+    assert both == sum(len(measure(runs / name, "lz")) for name in "ab")
 
 
 def test_settings_that_change_training_are_columns(runs: Path) -> None:
-    frame = measure_runs([runs / "a", runs / "b"], "lz")
+    frame = measure([runs / "a", runs / "b"], "lz")
     by_run = frame.groupby("run").first()
     assert by_run["options"].to_dict() == {"a": "", "b": "weight_decay=0.01"}
     assert by_run["max_epochs"].to_dict() == {"a": 1000, "b": 500}
@@ -57,8 +57,8 @@ def test_settings_that_change_training_are_columns(runs: Path) -> None:
 
 def test_groups_are_checked_against_every_run(runs: Path) -> None:
     with pytest.raises(InputError, match="digits"):
-        measure_runs([runs / "a", runs / "digits"], "walsh")
-    frame = measure_runs([runs / "a", runs / "digits"], "lz,entropy")
+        measure([runs / "a", runs / "digits"], "walsh")
+    frame = measure([runs / "a", runs / "digits"], "lz,entropy")
     assert set(frame["run"]) == {"a", "digits"}
 
 
@@ -78,18 +78,18 @@ def test_threshold_of_the_loss_is_that_of_the_prior(runs: Path) -> None:
 def test_frequencies_of_another_threshold_are_refused(runs: Path, tmp_path: Path) -> None:
     sp.sample(NET, samples=2000, out=tmp_path / "p")
     with pytest.raises(InputError, match="threshold"):
-        measure_runs(runs / "half", "prior", prior_from=tmp_path / "p")
+        measure(runs / "half", "prior", prior_from=tmp_path / "p")
 
 
 def test_step_networks_have_the_measures_that_need_no_gradient(tmp_path: Path) -> None:
     step = sp.Network(n=3, hidden=(6,), activation="step")
     sp.train(step, "x1", train=3, runs=3, optimizer="guess-and-check", out=tmp_path / "s")
     without = [g for g, m in WEIGHT_GROUPS.items() if not m.gradients]
-    frame = measure_runs(tmp_path / "s", without, networks=2)
+    frame = measure(tmp_path / "s", without, networks=2)
     assert {"frobenius_norm", "margin", "log_volume"} <= set(frame)
     with pytest.raises(InputError, match="gradient"):
-        measure_runs(tmp_path / "s", "hessian")
-    everything = measure_runs(tmp_path / "s", "all", networks=2, draws=200)
+        measure(tmp_path / "s", "hessian")
+    everything = measure(tmp_path / "s", "all", networks=2, draws=200)
     assert "frobenius_norm" in everything and "hessian_trace" not in everything
 
 
@@ -99,7 +99,7 @@ def test_targets_that_differ_late_are_different_clusters(tmp_path: Path) -> None
     for last in "01":
         out = tmp_path / last
         sp.train(net, "0" * 127 + last, train=list(range(30)), runs=1, lr=0.05, out=out)
-        names.append(measure_runs(out, "lz")["cluster"].iloc[0])
+        names.append(measure(out, "lz")["cluster"].iloc[0])
     assert len(set(names)) == 2
 
 
@@ -110,7 +110,7 @@ def test_targets_that_differ_late_are_different_clusters(tmp_path: Path) -> None
 )  # fmt: skip
 def test_settings_outside_their_range(runs: Path, name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"{name}="):
-        measure_runs(runs / "a", "prior", **{name: value})
+        measure(runs / "a", "prior", **{name: value})
 
 
 def test_classes_with_a_blank_are_read_again(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_classes_with_a_blank_are_read_again(tmp_path: Path) -> None:
     out = tmp_path / "o"
     sp.train(sp.Network(n=2, hidden=(20,)), data=data, label="class", classes="0, 1", train=4,
              test=8, runs=2, lr=0.05, max_epochs=5000, out=out)  # fmt: skip
-    assert len(measure_runs(out, "norms", data=data, label="class"))
+    assert len(measure(out, "norms", data=data, label="class"))
 
 
 def test_factor_of_a_logarithm_is_that_of_the_quantity() -> None:
@@ -140,8 +140,8 @@ def test_held_out_inputs_are_seen_by_no_measure(tmp_path: Path) -> None:
     """The error is that of the last test inputs; ln P and complexity do not change with them."""
     net = sp.Network(hidden=(8,))
     sp.train(net, data="digits", classes="3,8", train=12, test=40, runs=4, lr=0.02, out=tmp_path)
-    whole = measure_runs(tmp_path, "prior,lz", draws=300)
-    part = measure_runs(tmp_path, "prior,lz", draws=300, held_out=0.75)
+    whole = measure(tmp_path, "prior,lz", draws=300)
+    part = measure(tmp_path, "prior,lz", draws=300, held_out=0.75)
     assert (part["test_error"] == whole["test_error"]).all() and "held_out_error" not in whole
     assert (part["held_out_size"] == 30).all()
     result = TrainResult.load(tmp_path)
@@ -156,11 +156,11 @@ def test_held_out_inputs_are_seen_by_no_measure(tmp_path: Path) -> None:
     assert (part["log_p"] > whole["log_p"]).all()  # of fewer labels
     for share, says in ((1.0, "held_out=1"), (0.001, "which is 0"), (0.999, "which is 40")):
         with pytest.raises(InputError, match=says):
-            measure_runs(tmp_path, "lz", held_out=share)
+            measure(tmp_path, "lz", held_out=share)
 
 
 def test_total_error_counts_the_training_set(runs: Path) -> None:
-    frame = measure_runs(runs / "a", "lz")
+    frame = measure(runs / "a", "lz")
     assert frame["total_error"].tolist() == pytest.approx((frame["test_error"] / 2).tolist())
 
 
@@ -178,28 +178,28 @@ def test_data_sets_of_a_sweep_start_from_weights_of_their_own() -> None:
 
 def test_a_prior_of_something_else_is_refused(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run of sample"):
-        measure_runs(runs / "a", "prior", prior_from=runs / "b", out=tmp_path / "o")
+        measure(runs / "a", "prior", prior_from=runs / "b", out=tmp_path / "o")
     sp.sample(sp.Network(n=4, hidden=(9,)), samples=1000, out=tmp_path / "p")
     with pytest.raises(InputError, match="hidden="):
-        measure_runs(runs / "a", "prior", prior_from=tmp_path / "p", out=tmp_path / "o")
+        measure(runs / "a", "prior", prior_from=tmp_path / "p", out=tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
 def test_bad_input_leaves_the_directory_free(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError):  # found out only by the estimator
-        measure_runs(runs / "a", "prior", draws=1, out=tmp_path / "o")
+        measure(runs / "a", "prior", draws=1, out=tmp_path / "o")
     assert not (tmp_path / "o").exists()
-    measure_runs(runs / "a", "lz", out=tmp_path / "o")
+    measure(runs / "a", "lz", out=tmp_path / "o")
 
 
 def test_default_groups_are_those_that_apply(tmp_path: Path) -> None:
     sp.sample(NET, samples=2000, out=tmp_path / "p")
-    frame = measure_runs(tmp_path / "p", networks=5)
+    frame = measure(tmp_path / "p", networks=5)
     assert {"log_p", "lz76", "average_sensitivity"} <= set(frame)
     assert "keskar" not in frame
 
 
 def test_paths_of_the_wrong_kind() -> None:
     for wrong in (3, None, [4]):
-        with pytest.raises(InputError, match="paths="):
-            measure_runs(wrong)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="source="):
+            measure(wrong)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
     """(name, function, good arguments) of the public functions."""
     from simprior import gp
     from simprior.analysis.compare.sources import WeightedFunctions
-    from simprior.analysis.measure.table import measure_runs
+    from simprior.analysis.measure.table import measure
     from simprior.boolean import complexity, sensitivity, symmetry, truthtable, walsh
     from simprior.boolean import logic as normal_forms
     from simprior.boolean import truthtable as inputs
@@ -110,8 +110,8 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
         ("correlate", sp.correlate,
          {"frame": frame, "y": "y", "measures": None, "by": None, "controls": (),
           "cluster": "cluster", "seed": 0, "bootstrap": 100, "permutations": 10, "level": 0.95}),
-        ("measure_runs", measure_runs,
-         {"paths": str(folder / "run"), "measures": "lz", "networks": 3, "alphas": 1.0,
+        ("measure", measure,
+         {"source": str(folder / "run"), "measures": "lz", "networks": 3, "alphas": 1.0,
           "draws": None, "tol": None, "delta": 0.01, "zeta": 1e-4, "radius": 0.05, "noise": 0.9,
           "held_out": 0.0, "prior_from": None, "data": None, "label": None, "seed": 0,
           "device": "cpu", "workers": 1, "out": None, "executor": "local"}),

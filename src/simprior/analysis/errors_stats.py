@@ -114,9 +114,13 @@ def mean_error(side: Side, task: Task, level: float) -> MeanError:
     listed = side.p if side.rest else p
     histogram = np.bincount(np.rint(wrong * task.tests).astype(int), listed, task.tests + 1)
     return MeanError(
-        value, error, max(0.0, low), min(1.0, high), _permuted(side, p, task),
+        value,
+        error,
+        max(0.0, low),
+        min(1.0, high),
+        _permuted(side, p, task),
         histogram,
-    )  # fmt: skip
+    )
 
 
 def _any_error(side: Side, wrong: np.ndarray, z: float) -> tuple[float, float]:
@@ -215,9 +219,10 @@ def rescaling_table(frame: pd.DataFrame) -> pd.DataFrame:
     alphas = sorted(a for a in frame["alpha"].unique() if a != 1.0)
     if not alphas or not len(before):
         raise InputError(
-            f"alpha={sorted(frame['alpha'].unique())}", "alpha = 1 and at least one other",
+            f"alpha={sorted(frame['alpha'].unique())}",
+            "alpha = 1 and at least one other",
             "measure with alphas = [1, 4]",
-        )  # fmt: skip
+        )
     rows = []
     for alpha in alphas:
         after = frame[frame["alpha"] == alpha].set_index(keys)
@@ -248,9 +253,12 @@ def _row(name: str, before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]
     factor = _factors(old[good], new[good], MEASURES[name].log)
     low, middle, high = np.quantile(factor, [0.025, 0.5, 0.975])
     return {
-        "networks": int(good.sum()), "moved": float(moved.mean()), "factor": float(middle),
-        "factor_low": float(low), "factor_high": float(high),
-    }  # fmt: skip
+        "networks": int(good.sum()),
+        "moved": float(moved.mean()),
+        "factor": float(middle),
+        "factor_low": float(low),
+        "factor_high": float(high),
+    }
 
 
 def _mean_moved(change: np.ndarray) -> bool:
@@ -260,9 +268,7 @@ def _mean_moved(change: np.ndarray) -> bool:
     what one network does not show many may. Directions of different networks are independent.
     """
     k = len(change)
-    return k >= _MANY and bool(
-        abs(change.mean()) > SIGMAS * change.std(ddof=1) / np.sqrt(k)
-    )  # fmt: skip
+    return k >= _MANY and bool(abs(change.mean()) > SIGMAS * change.std(ddof=1) / np.sqrt(k))
 
 
 def _factors(old: np.ndarray, new: np.ndarray, log: bool) -> np.ndarray:

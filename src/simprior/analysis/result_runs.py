@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from simprior.analysis.run_tables import for_paper
-from simprior.analysis.strings.records import FITS, LAW, NETWORKS, SUMMARY, SensitivityResult
+from simprior.analysis.strings.run import FITS, LAW, NETWORKS, SUMMARY, StringsResult
 from simprior.analysis.study.paper_tables import CAPTIONS, write_forms
 from simprior.analysis.study.recipe import select, stage_frame
 from simprior.analysis.table_files import read_run_table
 from simprior.analysis.text.tables import write
 from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.manifest import MANIFEST
+from simprior.runs.tasks import RunOptions
 
 if TYPE_CHECKING:
     from simprior.analysis.correlate.correlations import Correlations
-    from simprior.analysis.strings.records import SensitivitySettings
+    from simprior.analysis.strings.settings import StringsSettings
 
 _ROWS = "tables/rows.parquet"
 TABLES = {
@@ -118,21 +119,20 @@ def read_correlations(run: Path) -> Correlations:
     return Correlations(**tables, notes=[str(note) for note in notes])
 
 
-def sensitivity(
-    study: SensitivitySettings, *, command: str = "", **options: Any
-) -> SensitivityResult:
+def sensitivity(settings: StringsSettings, *, command: str = "", **options: Any) -> StringsResult:
     """Measure distance and flips of random classifiers, summarise, fit, and predict by the GP.
 
-    ``options`` are those of :func:`simprior.analysis.strings.records.run_networks`. The run
+    ``options`` are those of :class:`simprior.runs.tasks.RunOptions`. The run
     directory ``out`` holds ``networks.parquet`` and ``tables/sensitivity*``; ``command`` is kept as
     a comment in the tables.
     """
-    from simprior.analysis.strings.records import run_networks
+    from simprior.analysis.strings.run import run_networks
 
-    return run_networks(study, partial(_save_sensitivity, command=command), **options)
+    save = partial(_save_sensitivity, command=command)
+    return run_networks(settings, save, RunOptions(**options))
 
 
-def _save_sensitivity(result: SensitivityResult, store: RunDir, command: str) -> None:
+def _save_sensitivity(result: StringsResult, store: RunDir, command: str) -> None:
     """Write the tables and close the run."""
     for name, frame in ((NETWORKS, result.rows), (LAW, result.law)):
         store.make_folder(str(Path(name).parent))
@@ -158,12 +158,12 @@ def save_trained(
     resume: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write the table of :func:`simprior.analysis.strings.records.trained_sensitivity`.
+    """Write the table of :func:`simprior.analysis.strings.run.trained_sensitivity`.
 
     It goes to ``tables/trained-sensitivity`` (CSV and Parquet) of the run directory ``out``. Raises
     :class:`StoreError`.
     """
-    from simprior.analysis.strings.records import TRAINED
+    from simprior.analysis.strings.run import TRAINED
 
     origin = load_run(Path(run))
     config = {"run": str(run), "trained": origin.config, "seed": origin.config.get("seed", 0)}

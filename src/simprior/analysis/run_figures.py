@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from simprior.analysis.figures.counts import count_figures
 from simprior.analysis.figures.registry import Drawing, drawings_of, title_of
 from simprior.analysis.figures.style import write_figures
-from simprior.analysis.strings.records import NETWORKS, TRAINED
+from simprior.analysis.strings.run import NETWORKS, TRAINED
 from simprior.analysis.study import settings as study_figures
 from simprior.analysis.study.recipe import parse_recipe_of
 from simprior.analysis.table_files import MAIN_TABLES

@@ -60,9 +60,16 @@ def rank_frame(counts: FunctionCounts, level: float = 0.95, bins: int = RANK_BIN
 
     first, last = edges[:-1] + 1, edges[1:]
     return pd.DataFrame(
-        {"first": first, "last": last, "rank": np.sqrt(first * last), "p": mean(p),
-         "p_low": mean(low), "p_high": mean(high), "count": mean(count)}
-    )  # fmt: skip
+        {
+            "first": first,
+            "last": last,
+            "rank": np.sqrt(first * last),
+            "p": mean(p),
+            "p_low": mean(low),
+            "p_high": mean(high),
+            "count": mean(count),
+        }
+    )
 
 
 def count_levels(counts: FunctionCounts, level: float) -> tuple[np.ndarray, ...]:
@@ -164,9 +171,7 @@ def complexity_profile(
     steps, count, weight, found = _tally(*(np.concatenate(c) for c in zip(*parts, strict=True)))
     constant = steps == 2
     inflate = np.where(constant, 1.0, weight / counts.keep)
-    return ComplexityProfile(
-        counts.m, steps, count, inflate, found, min(exact_rows, total), stride
-    )  # fmt: skip
+    return ComplexityProfile(counts.m, steps, count, inflate, found, min(exact_rows, total), stride)
 
 
 def complexity_steps(words: np.ndarray, m: int) -> np.ndarray:
@@ -259,8 +264,9 @@ def complexity_design_effects(
     if isinstance(getattr(model, "activation", None), NamedActivation):
         logging.getLogger("simprior").warning(
             "errors of P(K) are upper limits: a closer look would execute the activation that the "
-            "run names (%s)", model.activation,
-        )  # fmt: skip
+            "run names (%s)",
+            model.activation,
+        )
         return np.full(len(steps), counts.samples / counts.draws)
     from simprior.boolean.sampling.sample import sample
 
@@ -314,9 +320,14 @@ def envelope(counts: FunctionCounts, profile: ComplexityProfile) -> pd.DataFrame
     count, _, low, high = count_levels(counts, 0.95)
     where = np.searchsorted(-count, -profile.count[best])
     return pd.DataFrame(
-        {"lz76": profile.lz76[best], "count": profile.count[best],
-         "p": profile.count[best] / counts.samples, "p_low": low[where], "p_high": high[where]}
-    )  # fmt: skip
+        {
+            "lz76": profile.lz76[best],
+            "count": profile.count[best],
+            "p": profile.count[best] / counts.samples,
+            "p_low": low[where],
+            "p_high": high[where],
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from simprior.analysis.measure.registry import GROUPS
-from simprior.cli.options import Reading, RunOptions, markdown, print_json, set_up_logging
-from simprior.cli.parse import Count, MaybeCount, MaybeNumber, MaybePath, MaybeText, Number, Numbers
+from simprior.analysis.measure.settings import MeasureSettings
+from simprior.cli.options import Reading, RunOptions, flags, markdown, print_json, set_up_logging
+from simprior.cli.parse import MaybePath, MaybeText, Refused, kind, parse_count
+from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,18 +21,29 @@ if TYPE_CHECKING:
 
 NOT_IN_ALL = ", ".join(name for name, group in GROUPS.items() if group.all_bits is not None)
 DEFAULT = ", ".join(name for name, group in GROUPS.items() if group.default)
+SETTINGS = "alphas draws tol delta zeta radius noise held_out data label prior_from"
+_Settings: Any = flags(SETTINGS.split(), MeasureSettings)
+
+
+def _parse_networks(text: str) -> int | tuple[str, ...]:
+    if not text.strip():
+        raise Refused("a number of networks, or files of networks", "pass for example 1000")
+    try:
+        return parse_count(text)
+    except Refused:
+        if text.strip().lstrip("+-")[:1].isdigit() and "." not in text:
+            raise
+    return tuple(part.strip() for part in text.split(","))
+
+
+Networks = Annotated[int | tuple[str, ...], kind(_parse_networks, "COUNT|FILE[,FILE...]")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure(RunOptions, Reading):
-    """Measure trained networks, or functions, into one table: a row a network, a column a measure.
+class _What(RunOptions, Reading):
+    """What is measured, and of which networks."""
 
-    PATH is a run of simprior train, a sweep (all its cells), or a table of functions (sample,
-    import, posterior). Weights are not stored: measures that need them train the networks again,
-    exactly.
-    """
-
-    path: Annotated[Positional[tuple[Path, ...]], arg(help="run directories")]
+    path: Annotated[Positional[tuple[Path, ...]], arg(help="run directories")] = ()
     measures: Annotated[
         MaybeText,
         arg(
@@ -38,31 +51,30 @@ class Measure(RunOptions, Reading):
             f"(no {NOT_IN_ALL}); default: {DEFAULT}, those that apply"
         ),
     ] = None
-    networks: Annotated[Count, arg(help="fitted networks of each run, or functions of a table")] = (
-        1000
-    )
-    alphas: Annotated[
-        Numbers,
-        arg(help="factors on the first hidden layer of relu networks, a row each; 1: as trained"),
-    ] = 1.0
-    draws: Annotated[MaybeCount, arg(help="importance samples for each ln P(f)")] = None
-    tol: Annotated[MaybeNumber, arg(help="standard error wanted of each ln P(f), nats")] = None
-    delta: Annotated[Number, arg(help="the bound may fail with this probability")] = 0.01
-    zeta: Annotated[Number, arg(help="half side of the box of the Keskar sharpness")] = 1e-4
-    radius: Annotated[
-        Number, arg(help="half side of the box of the critical sample ratio of data")
-    ] = 0.05
-    noise: Annotated[Number, arg(help="correlation rho of the noise stability")] = 0.9
-    held_out: Annotated[
-        Number, arg(help="share of the test inputs of data kept from all measures (held_out_error)")
-    ] = 0.0
-    data: Annotated[
-        MaybeText, arg(help="for runs trained on a data file: the file, which is read again")
+    networks: Annotated[
+        Networks,
+        arg(
+            help="fitted networks of each run, or functions of a table; or files of networks "
+            "trained elsewhere (.safetensors, or state dicts .pt)"
+        ),
+    ] = 1000
+    like: Annotated[
+        MaybePath,
+        arg(help="for files of networks: the run of simprior train with their inputs and labels"),
     ] = None
-    label: Annotated[MaybeText, arg(help="column with the classes of the data file")] = None
-    prior_from: Annotated[
-        MaybePath, arg(help="run of simprior sample: also ln P(f) from its frequencies")
+    loss: Annotated[
+        MaybeText, arg(help="for files of networks: their loss (default: that of the run)")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(_Settings, _What):
+    """Measure trained networks, or functions, into one table: a row a network, a column a measure.
+
+    PATH is a run of simprior train, a sweep (all its cells), or a table of functions (sample,
+    import, posterior). Weights are not stored: measures that need them train the networks again,
+    exactly. Networks trained elsewhere are measured with --networks FILE --like RUN.
+    """
 
 
 SPEC = Measure
@@ -72,32 +84,18 @@ def run(spec: Measure) -> int:
     """Measure, print a summary of every column."""
     set_up_logging(spec.quiet)
     from simprior.analysis.errors_stats import measure_columns
-    from simprior.analysis.measure.table import measure_runs
+    from simprior.analysis.measure.table import measure
 
-    frame = measure_runs(
-        spec.path,
+    frame = measure(
+        _source(spec),
         spec.measures,
-        networks=spec.networks,
-        alphas=spec.alphas,
-        draws=spec.draws,
-        tol=spec.tol,
-        delta=spec.delta,
-        zeta=spec.zeta,
-        radius=spec.radius,
-        noise=spec.noise,
-        held_out=spec.held_out,
-        prior_from=spec.prior_from,
-        data=spec.data,
-        label=spec.label,
+        networks=list(spec.networks) if isinstance(spec.networks, tuple) else spec.networks,
+        loss=spec.loss,
         seed=spec.seed,
         device=spec.device,
-        out=spec.out,
-        resume=spec.resume,
-        overwrite=spec.overwrite,
-        workers=spec.worker_count(),
-        executor=spec.executor,
-        executor_options=spec.executor_options,
         quiet=spec.quiet,
+        **spec.chosen(SETTINGS),
+        **spec.run_options(),
     )
     table = summary(frame, measure_columns(frame))
     if spec.json:
@@ -107,6 +105,27 @@ def run(spec: Measure) -> int:
     if spec.out is not None:
         logging.getLogger("simprior").info("%d rows written to %s", len(frame), spec.out)
     return 0
+
+
+def _source(spec: Measure) -> Any:
+    """The runs to measure, or the one that networks of files are like."""
+    if isinstance(spec.networks, int):
+        if spec.like is not None:
+            what = f"like={spec.like} without files of networks"
+            raise InputError(what, "files of networks", "pass --networks FILE.safetensors")
+        if not spec.path:
+            raise InputError(
+                "no PATH...", "simprior measure PATH...", "see simprior measure --help"
+            )
+        return list(spec.path)
+    files = ",".join(spec.networks)
+    if spec.path:
+        what = f"networks={files} with the runs {', '.join(map(str, spec.path))}"
+        raise InputError(what, "files of networks or runs", "pass the run with --like")
+    if spec.like is None:
+        remedy = "pass for example --like results/sgd"
+        raise InputError(f"networks={files}", "a run with their inputs and labels", remedy)
+    return spec.like
 
 
 def spread(values: np.ndarray) -> float:

@@ -242,12 +242,12 @@ _LAW = "hidden activation sigma_w sigma_b encoding"
 BITS = TrainSettings.n
 
 
-def flags(names: Iterable[str]) -> Any:
-    """A base class of options: the flags of some settings, by their names."""
-    known = declared()
+def flags(names: Iterable[str], settings: type = TrainSettings) -> Any:
+    """A base class of options: the flags of some settings of a class, by their names."""
+    known = declared(settings)
     found = []
     for name in names:
-        kind, default = known[name].kind, getattr(TrainSettings, name)
+        kind, default = known[name].kind, getattr(settings, name)
         hint = Annotated[str, choice(*kind)] if isinstance(kind, tuple) else SETTINGS[kind]
         found.append((name, Annotated[hint, arg(help=known[name].help)], field(default=default)))
     return make_dataclass("Flags", found, bases=(Output,), frozen=True, kw_only=True)

@@ -278,6 +278,7 @@ MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
 SETTINGS: dict[str, Any] = {
     "whole": Integer,
     "count": Count,
+    "count?": MaybeCount,
     "whole?": MaybeSeed,
     "number": Number,
     "number?": MaybeNumber,
@@ -288,6 +289,7 @@ SETTINGS: dict[str, Any] = {
     "sizes": Count,
     "steps": Steps,
     "options": Options,
+    "path?": MaybePath,
     "inputs": MaybeText,
 }
 """The flag of each kind of setting (:mod:`simprior.training.settings`)."""

@@ -7,26 +7,14 @@ import math
 import shlex
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.cli.options import Reading, RunOptions
-from simprior.cli.parse import (
-    Count,
-    Integer,
-    MaybePath,
-    Numbers,
-    Refused,
-    Widths,
-    choice,
-    kind,
-    parse_widths,
-)
+from simprior.analysis.strings.settings import NAMES, StringsSettings
+from simprior.cli.options import Reading, RunOptions, flags
+from simprior.cli.parse import MaybePath, Refused, kind, parse_widths
 from simprior.errors import InputError
-
-if TYPE_CHECKING:
-    from simprior.analysis.strings.records import SensitivitySettings
 
 _SHOWN = """n networks distance distance_stderr certified bias ratio asymptote gp_distance_low
 exact_distance flips flips_stderr gp_flips gp_flips_stderr exact_flips unchanged""".split()
@@ -45,11 +33,21 @@ def _parse_sizes(text: str) -> tuple[int, ...]:
 Sizes = Annotated[tuple[int, ...], kind(_parse_sizes, "INT[,INT...]")]
 
 
-SIZES, HIDDEN = (100, 200, 400), (1000, 1000)
+_Settings: Any = flags([name for name in NAMES if name not in ("n", "seed")], StringsSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity(RunOptions, Reading):
+class _What(RunOptions, Reading):
+    """What is measured."""
+
+    path: Annotated[
+        Positional[MaybePath], arg(help="a run of simprior train, in place of random networks")
+    ] = None
+    n: Annotated[Sizes, arg(help="lengths of the strings, 2 or more bits each")] = StringsSettings.n
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity(_Settings, _What):
     """Sensitivity of random networks on strings of n bits, also where no truth table is possible.
 
     Measures the Hamming distance from random strings to the nearest string of the other class, and
@@ -57,39 +55,6 @@ class Sensitivity(RunOptions, Reading):
     fits over n and the prediction of the infinitely wide network. With PATH, a run of simprior
     train on all strings of n bits, both are computed exactly for the trained networks.
     """
-
-    path: Annotated[
-        Positional[MaybePath], arg(help="a run of simprior train, in place of random networks")
-    ] = None
-    n: Annotated[Sizes, arg(help="lengths of the strings, 2 or more bits each")] = SIZES
-    hidden: Annotated[Widths, arg(help='widths of the hidden layers; "" is a perceptron')] = HIDDEN
-    activation: Annotated[
-        str, arg(help="relu, tanh, erf, gelu, sin, linear, step, or package.module:function")
-    ] = "relu"
-    sigma_w: Annotated[Numbers, arg(help="weights: standard deviation times sqrt(fan-in)")] = 1.0
-    sigma_b: Annotated[Numbers, arg(help="biases: standard deviation")] = 0.0
-    encoding: Annotated[str, choice("pm1", "01"), arg(help="bits as -1 and 1, or as 0 and 1")] = (
-        "pm1"
-    )
-    weight_dist: Annotated[
-        str, choice("gaussian", "uniform"), arg(help="law of weights and biases (same variance)")
-    ] = "gaussian"
-    classifier: Annotated[
-        str,
-        choice("network", "uniform"),
-        arg(help="uniform: a fair coin for every string, as a check (distance 1, flips 2)"),
-    ] = "network"
-    networks: Annotated[Count, arg(help="networks at each length")] = 500
-    strings: Annotated[Count, arg(help="start strings a network")] = 1
-    paths: Annotated[Count, arg(help="orders of flips a start string")] = 1
-    beam: Annotated[Count, arg(help="search: strings kept at each distance")] = 8
-    candidates: Annotated[Count, arg(help="search: bits tried from each of them")] = 32
-    budget: Annotated[
-        Integer, arg(help="strings to enumerate at most to make a distance exact; 0 is none")
-    ] = 50_000
-    gp_draws: Annotated[
-        Integer, arg(help="Gaussian sequences a length for the predicted flips; 0 is none")
-    ] = 20_000
 
 
 SPEC = Sensitivity
@@ -104,10 +69,10 @@ def run(spec: Sensitivity) -> int:
     from simprior.analysis.result_runs import sensitivity
     from simprior.runs.tasks import progress_bar
 
-    study = build_study(spec)
-    with progress_bar(spec.networks * len(study.n), "net", quiet=spec.quiet) as progress:
+    settings = StringsSettings(**spec.chosen(" ".join(NAMES)))
+    with progress_bar(settings.total, "net", quiet=spec.quiet) as progress:
         options = spec.run_options()
-        result = sensitivity(study, progress=progress, command=command_line(), **options)
+        result = sensitivity(settings, progress=progress, command=command_line(), **options)
     values = {"summary": result.summary, "fits": result.fits, "notes": result.notes}
     columns = [name for name in _SHOWN if name in result.summary]
     fits = [result.fits] if len(result.fits) else []
@@ -118,18 +83,6 @@ def run(spec: Sensitivity) -> int:
     return 0
 
 
-def build_study(spec: Sensitivity) -> SensitivitySettings:
-    """The study that the flags describe. Raises :class:`InputError`."""
-    from simprior.analysis.strings.records import SensitivitySettings
-    from simprior.analysis.strings.search import Search
-    from simprior.network.spec import Network
-
-    law = spec.chosen("hidden activation sigma_w sigma_b encoding weight_dist")
-    settings = spec.chosen("n classifier networks strings paths gp_draws seed")
-    search = Search(spec.beam, spec.candidates, spec.budget)
-    return SensitivitySettings(network=Network(n=1, **law), search=search, **settings)
-
-
 def command_line() -> str:
     """The command that makes the tables, for the comments in their files."""
     return shlex.join(["simprior", *sys.argv[1:]])
@@ -137,12 +90,12 @@ def command_line() -> str:
 
 def _run_trained(spec: Sensitivity) -> int:
     from simprior.analysis.result_runs import save_trained
-    from simprior.analysis.strings.records import means, trained_sensitivity
+    from simprior.analysis.strings.run import means, trained_sensitivity
     from simprior.runs.wipe import check_occupied
 
     assert spec.path is not None
-    for name, default in (("n", SIZES), ("hidden", HIDDEN), ("classifier", "network")):
-        if getattr(spec, name) != default:
+    for name in ("n", "hidden", "classifier"):
+        if getattr(spec, name) != getattr(StringsSettings, name):
             what = f"--{name} with the run {spec.path}"
             expected = "flags of random networks without a run"
             raise InputError(what, expected, "leave one of the two out")

@@ -172,7 +172,7 @@ class TrainSettings(ProblemSettings):
 def declared(kind: type = TrainSettings) -> dict[str, Setting]:
     """What the settings of a class declare, by name, in their order."""
     hints = get_type_hints(kind, include_extras=True)
-    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+    return {n: hint.__metadata__[0] for n, hint in hints.items() if hasattr(hint, "__metadata__")}
 
 
 NETWORK = tuple(declared(NetworkSettings))

@@ -247,7 +247,7 @@ def _frame(given: Any) -> pd.DataFrame:
     if not isinstance(given, pd.DataFrame):
         raise InputError(
             f"a table of type {type(given).__name__}", "a DataFrame or a path",
-            "pass what sp.measure_runs returns",
+            "pass what sp.measure returns",
         )  # fmt: skip
     return given
 

@@ -19,7 +19,7 @@ from simprior.analysis.figures.style import (
     tidy_ticks,
 )
 from simprior.analysis.strings.predictions import asymptote
-from simprior.analysis.strings.records import TRAINED, load, load_trained
+from simprior.analysis.strings.run import TRAINED, load, load_trained
 from simprior.checks import unknown
 from simprior.numerics.estimate import clopper_pearson
 from simprior.runs.directory import load_run
@@ -69,7 +69,7 @@ def _drawings(path: Path) -> list[Drawing]:
 def distance_figure(summary: pd.DataFrame) -> Figure:
     """Mean distance and the lower bounds on logarithmic axes; below it the ratio to sqrt(n / ln n).
 
-    ``summary`` as of :func:`simprior.analysis.strings.records.sensitivity`. Bars: 95 %, Student's t
+    ``summary`` as of :func:`simprior.analysis.strings.run.sensitivity`. Bars: 95 %, Student's t
     over networks. The band of the lower panel has a top 1.25 times its bottom, for scale.
     """
     n = summary["n"].to_numpy(float)

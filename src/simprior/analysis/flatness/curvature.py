@@ -31,9 +31,14 @@ def exact_cost(ensemble: Ensemble) -> float:
     network = ensemble.network
     if network.activation in ("relu", "linear") or network.depth < 3:
         return 0.0
-    return 2.0 * ensemble.examples * sum(
-        a * b * (a + b) for a, b in zip(network.hidden[1:-1], network.hidden[2:], strict=True)
-    ) + ensemble.examples * network.hidden[0] * network.hidden[1] ** 2  # fmt: skip
+    return (
+        2.0
+        * ensemble.examples
+        * sum(
+            a * b * (a + b) for a, b in zip(network.hidden[1:-1], network.hidden[2:], strict=True)
+        )
+        + ensemble.examples * network.hidden[0] * network.hidden[1] ** 2
+    )
 
 
 def exact_trace(ensemble: Ensemble) -> dict[str, Tensor]:
@@ -220,6 +225,13 @@ def take(p: Point, rows: Tensor) -> Point:
     layers = [(w[rows], b[rows]) for w, b in p.layers]
     second = [None if t is None else t[rows] for t in p.second]
     return Point(
-        layers, each(p.inputs), each(p.first), second, each(p.deltas), each(p.behind),
-        p.z[rows], p.slope[rows], p.bend[rows],
-    )  # fmt: skip
+        layers,
+        each(p.inputs),
+        each(p.first),
+        second,
+        each(p.deltas),
+        each(p.behind),
+        p.z[rows],
+        p.slope[rows],
+        p.bend[rows],
+    )

@@ -53,18 +53,20 @@ def rescale(parameters: torch.Tensor, network: Network, alpha: Any, layer: int =
     """
     if network.activation != "relu":
         raise InputError(
-            f"rescaling with activation={network.activation_name}", "relu",
+            f"rescaling with activation={network.activation_name}",
+            "relu",
             "leave alpha out: other activations are not positively homogeneous",
-        )  # fmt: skip
+        )
     number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
     if not number or not math.isfinite(alpha) or alpha <= 0:
         raise InputError(f"alpha={alpha!r}", "a finite factor > 0", "pass for example alpha=4")
     if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < network.depth:
         span = f"a hidden layer, 0 to {network.depth - 1}" if network.depth else "a hidden layer"
         raise InputError(
-            f"layer={layer!r} of a network with {network.depth} hidden layers", span,
+            f"layer={layer!r} of a network with {network.depth} hidden layers",
+            span,
             "only a hidden layer followed by another layer can be rescaled",
-        )  # fmt: skip
+        )
     shapes = list(zip(network.fan_ins, (*network.hidden, 1), strict=True))
     start = sum((f + 1) * k for f, k in shapes[:layer])
     middle = start + (shapes[layer][0] + 1) * shapes[layer][1]
@@ -254,9 +256,14 @@ class Ensemble:
 
     @classmethod
     def of_run(
-        cls, run: TrainResult | Path | str, members: Sequence[int] | np.ndarray | None = None, *,
-        workers: int = 1, problem: Problem | None = None, device: str = "cpu",
-    ) -> Ensemble:  # fmt: skip
+        cls,
+        run: TrainResult | Path | str,
+        members: Sequence[int] | np.ndarray | None = None,
+        *,
+        workers: int = 1,
+        problem: Problem | None = None,
+        device: str = "cpu",
+    ) -> Ensemble:
         """Chosen members of a training run (default: all that fitted), trained again exactly.
 
         No weights are stored on disk: members are a function of (seed, member, steps), see
@@ -276,24 +283,54 @@ class Ensemble:
         if not len(chosen):
             raise InputError(
                 f"a run with {int(result.fitted.sum())} fitted of {result.runs} members",
-                "members that fitted, or others by number", "train longer (--max-epochs, --lr)",
-            )  # fmt: skip
+                "members that fitted, or others by number",
+                "train longer (--max-epochs, --lr)",
+            )
         spec, problem, found = retrain(result, chosen, problem=problem, workers=workers)
         source = Source(spec.network, spec.seed)
         start = np.stack([source.parameters(int(i)).flat() for i in chosen]).astype(np.float64)
         return cls(
-            _tensor(found.parameters), spec.network,
-            _tensor(problem.train_inputs.astype(np.float32)), _tensor(problem.labels), spec.loss,
-            device, chosen,
+            _tensor(found.parameters),
+            spec.network,
+            _tensor(problem.train_inputs.astype(np.float32)),
+            _tensor(problem.labels),
+            spec.loss,
+            device,
+            chosen,
             None if spec.optimizer.rule == "guess" else _tensor(start, device),
             stream=f"{spec.seed}/{result.problem['seed']}/",
-        )  # fmt: skip
+        )
+
+    @classmethod
+    def of_given(
+        cls,
+        parameters: np.ndarray,
+        network: Network,
+        problem: Problem,
+        loss: str,
+        device: str = "cpu",
+        ids: Sequence[int] | np.ndarray = (),
+        stream: str = "",
+    ) -> Ensemble:
+        """Networks from elsewhere: (N, P) parameters, with the examples of ``problem``.
+
+        Inputs are rounded to float32, as those of networks that are trained here.
+        """
+        X = _tensor(problem.train_inputs.astype(np.float32))
+        y = _tensor(problem.labels)
+        numbers = np.asarray(ids, np.int64)
+        return cls(_tensor(parameters), network, X, y, loss, device, numbers, stream=stream)
 
     @classmethod
     def of_parameters(
-        cls, parameters: Sequence[Parameters], network: Network, X: Any, y: Any, loss: str = "ce",
+        cls,
+        parameters: Sequence[Parameters],
+        network: Network,
+        X: Any,
+        y: Any,
+        loss: str = "ce",
         device: str = "cpu",
-    ) -> Ensemble:  # fmt: skip
+    ) -> Ensemble:
         """Networks given by their parameters; examples (k, d), labels (k,) or (N, k)."""
         if not len(parameters):
             raise InputError("parameters=[]", "at least one network", "pass a list of Parameters")
@@ -444,26 +481,30 @@ def _check(ensemble: Ensemble) -> None:
     wanted = ensemble.passes.size
     if P.ndim != 2 or P.shape[1] != wanted or not len(P):
         raise InputError(
-            f"parameters of shape {tuple(P.shape)}", f"(N, {wanted}) with N >= 1",
+            f"parameters of shape {tuple(P.shape)}",
+            f"(N, {wanted}) with N >= 1",
             "pass one row a network, in the order of Parameters.flat()",
-        )  # fmt: skip
+        )
     if X.ndim != 2 or X.shape[1] != ensemble.network.d or not len(X):
         raise InputError(
-            f"X of shape {tuple(X.shape)}", f"(k, {ensemble.network.d}) with k >= 1",
+            f"X of shape {tuple(X.shape)}",
+            f"(k, {ensemble.network.d}) with k >= 1",
             "pass the inputs that were fitted",
-        )  # fmt: skip
+        )
     shapes = ((len(X),), (len(P), len(X)))
     if tuple(y.shape) not in shapes or not bool(((y == 0) | (y == 1)).all()):
         raise InputError(
-            f"y of shape {tuple(y.shape)}", f"labels 0/1 of shape {shapes[0]} or {shapes[1]}",
+            f"y of shape {tuple(y.shape)}",
+            f"labels 0/1 of shape {shapes[0]} or {shapes[1]}",
             "pass one label an example",
-        )  # fmt: skip
+        )
     finite = torch.isfinite(P).all(1)
     if not bool(finite.all()) or not bool(torch.isfinite(X).all()):
         bad = int((~finite).sum())
         raise InputError(
-            f"{bad} networks with weights that are not finite", "finite weights and inputs",
+            f"{bad} networks with weights that are not finite",
+            "finite weights and inputs",
             "leave out members whose training diverged",
-        )  # fmt: skip
+        )
     if len(ensemble.ids) != len(P) or not math.isfinite(ensemble.memory):
         raise InputError(f"{len(ensemble.ids)} ids", f"{len(P)}", "pass one a network")

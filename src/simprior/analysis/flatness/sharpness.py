@@ -90,9 +90,14 @@ class Maximum:
 
 
 def ascend(
-    function: Function, region: Region, start: Tensor, base: Tensor, *, iterations: int,
+    function: Function,
+    region: Region,
+    start: Tensor,
+    base: Tensor,
+    *,
+    iterations: int,
     tolerance: float,
-) -> Maximum:  # fmt: skip
+) -> Maximum:
     """Local maxima of N functions over a region, from ``start`` (N, P) inside it.
 
     A function is done when its gap is at most ``tolerance`` times the gain over ``base`` (N,), its
@@ -119,9 +124,15 @@ def ascend(
 
 
 def _step(
-    function: Function, region: Region, v: Tensor, f: Tensor, g: Tensor, tau: Tensor, rows: Tensor,
+    function: Function,
+    region: Region,
+    v: Tensor,
+    f: Tensor,
+    g: Tensor,
+    tau: Tensor,
+    rows: Tensor,
     evaluations: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """One accepted step of every function; those that cannot rise any more are ``stuck``."""
     whole = torch.isinf(tau)
     d = region.extreme(g, v) - v
@@ -188,9 +199,15 @@ class Sharpness:
 
 
 def box_maximum(
-    function: Callable[[Tensor], Tensor], centre: Tensor, radius: Tensor, *, seed: int = 0,
-    starts: int = STARTS, iterations: int = ITERATIONS, tolerance: float = TOLERANCE,
-) -> Sharpness:  # fmt: skip
+    function: Callable[[Tensor], Tensor],
+    centre: Tensor,
+    radius: Tensor,
+    *,
+    seed: int = 0,
+    starts: int = STARTS,
+    iterations: int = ITERATIONS,
+    tolerance: float = TOLERANCE,
+) -> Sharpness:
     """Largest rise of any loss over a box around each row of ``centre``.
 
     Parameters
@@ -217,9 +234,14 @@ def box_maximum(
 
 
 def keskar_sharpness(
-    ensemble: Ensemble, seed: int = 0, *, zeta: float = ZETA, starts: int = STARTS,
-    iterations: int = ITERATIONS, tolerance: float = TOLERANCE,
-) -> Sharpness:  # fmt: skip
+    ensemble: Ensemble,
+    seed: int = 0,
+    *,
+    zeta: float = ZETA,
+    starts: int = STARTS,
+    iterations: int = ITERATIONS,
+    tolerance: float = TOLERANCE,
+) -> Sharpness:
     """100 (max L - L) / (1 + L) over the box |dw_i| <= zeta (|w_i| + 1), in per cent.
 
     Keskar et al. (ICLR 2017), metric 2.1 with A the identity; 1e-4, 5e-4 and 1e-3 are usual. The
@@ -249,9 +271,15 @@ def keskar_sharpness(
 
 
 def sam_sharpness(
-    ensemble: Ensemble, seed: int = 0, *, rho: float = RHO, one_step: bool = False,
-    starts: int = 1, iterations: int = ITERATIONS, tolerance: float = TOLERANCE,
-) -> Sharpness:  # fmt: skip
+    ensemble: Ensemble,
+    seed: int = 0,
+    *,
+    rho: float = RHO,
+    one_step: bool = False,
+    starts: int = 1,
+    iterations: int = ITERATIONS,
+    tolerance: float = TOLERANCE,
+) -> Sharpness:
     """max over |dw|_2 <= rho of L(w + dw) - L(w), in units of the loss.
 
     Foret et al. (ICLR 2021), eq. (1), p = 2. ``one_step``: the value at their first-order step
@@ -313,9 +341,14 @@ def random_sharpness(
 
 
 def _from_starts(
-    function: Function, region: Region, centre: Tensor, radius: Tensor, others: Tensor,
-    iterations: int, tolerance: float,
-) -> tuple[list[Maximum], Tensor]:  # fmt: skip
+    function: Function,
+    region: Region,
+    centre: Tensor,
+    radius: Tensor,
+    others: Tensor,
+    iterations: int,
+    tolerance: float,
+) -> tuple[list[Maximum], Tensor]:
     """A maximum from each start, in coordinates v = (w - centre) / radius; and the loss at 0."""
 
     def scaled(v: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -335,9 +368,11 @@ def _from_starts(
 
 
 def _sharpness(
-    found: list[Maximum], base: Tensor, tolerance: float,
+    found: list[Maximum],
+    base: Tensor,
+    tolerance: float,
     value: Callable[[Tensor, Tensor], Tensor],
-) -> Sharpness:  # fmt: skip
+) -> Sharpness:
     gains = torch.stack([m.value for m in found]) - base
     best, which = gains.max(0)
     gain = best.clamp(min=0)

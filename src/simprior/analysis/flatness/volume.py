@@ -66,9 +66,15 @@ Function = Callable[[Tensor, Tensor], Tensor]
 
 
 def crossings(
-    function: Function, count: int, *, start: float, factor: float, largest: Tensor,
-    tolerance: float, smallest: float = 1e-12,
-) -> Tensor:  # fmt: skip
+    function: Function,
+    count: int,
+    *,
+    start: float,
+    factor: float,
+    largest: Tensor,
+    tolerance: float,
+    smallest: float = 1e-12,
+) -> Tensor:
     """(count,) radii where each function turns from negative to non-negative.
 
     From ``start`` the radius is multiplied by ``factor`` while the function is negative, or divided
@@ -100,9 +106,14 @@ def crossings(
             todo, r, f = todo[go], new[go], value[go]
     found = torch.isnan(out)
     x = _chandrupatla(
-        function, rows[found], low[found].log(), high[found].log(), f_low[found], f_high[found],
+        function,
+        rows[found],
+        low[found].log(),
+        high[found].log(),
+        f_low[found],
+        f_high[found],
         tolerance,
-    )  # fmt: skip
+    )
     out[found] = x.exp()
     return out
 
@@ -161,9 +172,14 @@ class Volume:
 
 
 def local_volume(
-    ensemble: Ensemble, seed: int = 0, *, criterion: str = "labels", rise: float | None = None,
-    rays: int = RAYS, inputs: Any = None,
-) -> Volume:  # fmt: skip
+    ensemble: Ensemble,
+    seed: int = 0,
+    *,
+    criterion: str = "labels",
+    rise: float | None = None,
+    rays: int = RAYS,
+    inputs: Any = None,
+) -> Volume:
     """ln of the local volume around every network.
 
     Parameters
@@ -256,9 +272,11 @@ def _summary(r: Tensor, reach: Tensor, size: int) -> dict[str, Tensor]:
     deviation = (others - others.mean(1, keepdim=True)).square().sum(1)
     return {
         "value": log_unit_ball(size) + whole - math.log(rays),
-        "stderr": (deviation * (rays - 1) / rays).sqrt(), "ess": 1 / shares.square().sum(1),
-        "mean_log_radius": logs.mean(1), "capped": capped.double().mean(1),
-    }  # fmt: skip
+        "stderr": (deviation * (rays - 1) / rays).sqrt(),
+        "ess": 1 / shares.square().sum(1),
+        "mean_log_radius": logs.mean(1),
+        "capped": capped.double().mean(1),
+    }
 
 
 def _check(criterion: str, rise: float | None, rays: int) -> None:
@@ -276,9 +294,14 @@ SIGMA_CRITERIA = ("error", "loss")
 
 
 def sigma_flatness(
-    ensemble: Ensemble, seed: int = 0, *, target: float = TARGET, criterion: str = "error",
-    draws: int = DRAWS, tolerance: float = 5e-3,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    ensemble: Ensemble,
+    seed: int = 0,
+    *,
+    target: float = TARGET,
+    criterion: str = "error",
+    draws: int = DRAWS,
+    tolerance: float = 5e-3,
+) -> tuple[np.ndarray, np.ndarray]:
     """sigma with E[L(w + sigma e)] - L(w) = target, e ~ N(0, 1) in every weight and bias.
 
     Jiang et al. (ICLR 2020), appendix C (Neyshabur et al. 2017): the largest noise, as STANDARD
@@ -328,9 +351,13 @@ def sigma_flatness(
             return torch.cat(out) - base[rows].unsqueeze(1)
 
         sigma = crossings(
-            lambda s, rows: rises(s, rows).mean(1) - target, len(part), start=_START, factor=2.0,
-            largest=torch.full_like(base, 1e6), tolerance=tolerance,
-        )  # fmt: skip
+            lambda s, rows: rises(s, rows).mean(1) - target,
+            len(part),
+            start=_START,
+            factor=2.0,
+            largest=torch.full_like(base, 1e6),
+            tolerance=tolerance,
+        )
         return {"sigma": sigma, "stderr": _stderr(rises, sigma, draws)}
 
     found = ensemble.per_chunk(measure, 2 * draws * ensemble.size)

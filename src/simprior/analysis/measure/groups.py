@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from simprior.analysis.measure.given import rebuilt
 from simprior.analysis.measure.registry import (
     FUNCTION_GROUPS,
     GROUPS,
@@ -20,17 +21,15 @@ from simprior.analysis.measure.registry import (
     check_names,
     group_names,
 )
+from simprior.analysis.measure.settings import Request
 from simprior.analysis.measure.sources import (
-    Request,
     Source,
     function_rows,
     held_out_inputs,
     network_rows,
 )
-from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
-from simprior.runs.directory import load_run
 from simprior.runs.files import sha256_file
 from simprior.training.records import TrainResult
 
@@ -65,7 +64,7 @@ def check_groups(
         for source, kind in zip(sources, kinds, strict=True):
             problem = _problem(GROUPS[name], kind)
             if problem:
-                raise InputError(f"measures={name} of {source.path}", problem, "leave it out")
+                raise InputError(f"measures={name} of {source.where}", problem, "leave it out")
     return tuple(g for g in GROUPS if g in asked)
 
 
@@ -80,8 +79,8 @@ class _Kind:
 
 def _kind(source: Source) -> _Kind:
     if source.kind == "functions":
-        return _Kind(False, int(load_run(source.path).results.get("n") or 0), "")
-    result = TrainResult.load(source.path)
+        return _Kind(False, source.bits(), "")
+    result = source.record()
     network = result.config.get("network") or result.config["architecture"]
     return _Kind(True, int(result.problem["n"]), str(network["activation"]))
 
@@ -102,7 +101,7 @@ def _problem(group: Group, kind: _Kind) -> str:
 
 def network_columns(request: Request, source: Source, members: np.ndarray) -> pd.DataFrame:
     """Rows of ``members`` of a training run, once for every alpha."""
-    result = TrainResult.load(source.path)
+    result = source.record()
     frame = network_rows(result, source.name, members, request.held_out)
     columns = _of_networks_functions(request, result, members)
     on_data = [] if result.problem["n"] else [g for g in _asked(request) if g.on_data is not None]
@@ -110,8 +109,8 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
     columns |= _priors(request, source, result, members)
     ensemble = None
     if weights or on_data or request.alphas != (1.0,):
-        problem = _rebuilt(result, request.data, request.label)
-        ensemble = _ensemble(request, result, problem, members)
+        problem = _problem_of(request, source, result)
+        ensemble = _ensemble(request, source, result, problem, members)
     for group in on_data:
         assert ensemble is not None and group.on_data is not None
         points = problem.inputs[compared_inputs(result, request.held_out)]
@@ -135,7 +134,7 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
 def function_columns(request: Request, source: Source, rows: np.ndarray) -> pd.DataFrame:
     """Rows ``rows`` (consecutive) of a table of functions."""
     stop = int(rows[-1]) + 1
-    counts = FunctionCounts.load(source.path, top=stop)
+    counts = source.counts(stop)
     words = np.ascontiguousarray(counts.words[rows])
     frame = function_rows(words, counts.m, counts.n, source.name, int(rows[0]) + 1)
     columns = _of_functions(request, words, counts.m, counts.n)
@@ -199,10 +198,12 @@ def _priors(
     if not groups:
         return {}
     options = tuple(sorted(request.prior_options().items()))
-    read = request.data is not None and Path(request.data).is_file()
-    version = source.sha256 + (sha256_file(Path(str(request.data)))[0] if read else "")
     prior, problem = _prior(
-        str(source.path), version, request.seed, options, request.data, request.label
+        _Key(source, _hash_of_file(request.data)),
+        request.seed,
+        options,
+        request.data,
+        request.label,
     )
     index = compared_inputs(result, request.held_out)
     columns: dict[str, Any] = {}
@@ -211,41 +212,64 @@ def _priors(
     return columns
 
 
+@dataclass(frozen=True)
+class _Key:
+    """What a prior is kept by: the source, and the hash of the data file that is read again."""
+
+    source: Source
+    file: str
+
+
+def _hash_of_file(data: str | None) -> str:
+    return sha256_file(Path(data))[0] if data is not None and Path(data).is_file() else ""
+
+
 @lru_cache(maxsize=2)
 def _prior(
-    path: str,
-    version: str,
+    key: _Key,
     seed: int,
     options: tuple[tuple[str, Any], ...],
     data: str | None,
     label: str | None,
 ) -> tuple[Prior, Problem]:
-    """Prior and problem of a run, shared by its pieces; ``version``: hashes of table and file."""
+    """Prior and problem of a source, shared by its pieces."""
     from simprior.analysis.measure.prior import Prior
     from simprior.network.losses import threshold
     from simprior.training.replay import spec_of
 
-    del version
-    result = TrainResult.load(path)
-    problem = _rebuilt(result, data, label)
+    given = key.source.given
+    if given is not None:
+        problem = given.problem
+        return Prior(given.network, seed, threshold(given.loss), **dict(options)), problem
+    result = key.source.record()
+    problem = rebuilt(result, data, label)
     spec = spec_of(result, problem)
     return Prior(spec.network, seed, threshold(spec.loss), **dict(options)), problem
 
 
-def _rebuilt(result: TrainResult, data: str | None, label: str | None) -> Problem:
-    """The problem of a run with its inputs, from the record or from its data file."""
-    from simprior.training.replay import problem_from_file, problem_of
-
-    given = None if data is None else problem_from_file(result, data, label)
-    return problem_of(result, given)
+def _problem_of(request: Request, source: Source, result: TrainResult) -> Problem:
+    if source.given is not None:
+        return source.given.problem
+    return rebuilt(result, request.data, request.label)
 
 
 def _ensemble(
-    request: Request, result: TrainResult, problem: Problem, members: np.ndarray
+    request: Request, source: Source, result: TrainResult, problem: Problem, members: np.ndarray
 ) -> Ensemble:
     from simprior.analysis.flatness.ensemble import Ensemble
 
-    return Ensemble.of_run(result, members, problem=problem, device=request.device)
+    given = source.given
+    if given is None:
+        return Ensemble.of_run(result, members, problem=problem, device=request.device)
+    return Ensemble.of_given(
+        given.of(members),
+        given.network,
+        problem,
+        given.loss,
+        request.device,
+        members,
+        f"{source.sha256}/",
+    )
 
 
 def _checked(

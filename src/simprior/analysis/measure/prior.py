@@ -115,9 +115,10 @@ def sampled_log_p(counts: FunctionCounts, rows: np.ndarray) -> Columns:
     p, error, count = counts.p[at], counts.stderr[at], counts.count[at]
     blank = np.where(met, 1.0, np.nan)
     return {
-        "log_p_sampled": np.log(p) * blank, "log_p_sampled_stderr": error / p * blank,
+        "log_p_sampled": np.log(p) * blank,
+        "log_p_sampled_stderr": error / p * blank,
         "count": np.where(met, count, 0).astype(np.float64),
-    }  # fmt: skip
+    }
 
 
 def looked_up(path: Path | str, words: np.ndarray, m: int, level: float = 0.0) -> Columns:
@@ -129,12 +130,14 @@ def looked_up(path: Path | str, words: np.ndarray, m: int, level: float = 0.0) -
     if level:
         raise InputError(
             f"prior-from={path} for networks whose class is that of output > {level:g}",
-            "the threshold 0 of sampled functions", "leave it out: log_p has the right threshold",
-        )  # fmt: skip
+            "the threshold 0 of sampled functions",
+            "leave it out: log_p has the right threshold",
+        )
     counts = FunctionCounts.load(path)
     if counts.m != m:
         raise InputError(
-            f"prior-from={path} with functions of {counts.m} inputs", f"functions of {m} inputs",
+            f"prior-from={path} with functions of {counts.m} inputs",
+            f"functions of {m} inputs",
             "sample the same architecture and inputs",
-        )  # fmt: skip
+        )
     return sampled_log_p(counts, counts.find(to_hex(words, m)))

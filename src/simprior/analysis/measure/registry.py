@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from simprior.analysis.flatness.ensemble import Ensemble
     from simprior.analysis.measure.prior import Prior
-    from simprior.analysis.measure.sources import Request
+    from simprior.analysis.measure.settings import Request
     from simprior.boolean.sampling.counts import FunctionCounts
     from simprior.training.targets import Problem
 

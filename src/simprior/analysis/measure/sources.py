@@ -1,31 +1,31 @@
-"""What is to be measured: the settings of a :class:`Request`, and the ranges they must be in.
+"""Where the rows of a measures table come from, in pieces; and what is known of each unmeasured.
 
-What a measures table is made from: training runs, sweeps, tables of functions; and in pieces.
+A :class:`Source` is a training run, a table of functions, a result in memory, or networks from
+elsewhere. It is done in pieces: a :class:`Chunk` is the unit of work and of resuming, some networks
+or some rows of a table. Pieces depend on the source and on the number of networks asked for, never
+on workers.
 
-A piece (:class:`Chunk`) is the unit of work and of resuming: some fitted members of a training run,
-or some rows of a table of functions. Pieces depend on the run and on the number of networks asked
-for, never on workers.
-
-What is known of a trained network without measuring it: settings, outcome, training set.
-
-The first columns of a measures table, in the order of :data:`IDENTITY`, :data:`SETTINGS` and
-:data:`OUTCOME`. ``cluster`` names what networks share (:func:`cluster_of`): their data.
+The first columns of a table need no measuring: who a network is, how it was trained, how well it
+does (:data:`IDENTITY`, :data:`SETTINGS`, :data:`OUTCOME`). ``cluster`` names what networks share
+(:func:`cluster_of`): their data.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from simprior.boolean.sampling.counts import COUNTS
+from simprior.analysis.measure.settings import Request
+from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
 from simprior.boolean.truthtable import to_hex, unpack
-from simprior.checks import finite, shown, whole
 from simprior.errors import InputError, StoreError
 from simprior.numerics import random as rng
 from simprior.runs.directory import load_run
@@ -33,87 +33,77 @@ from simprior.training.records import RUNS, TrainResult, unpack_hex
 from simprior.training.spec import Optimizer
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is measured, and with which settings; see ``measure.measure_runs``."""
-
-    groups: tuple[str, ...]
-    alphas: tuple[float, ...] = (1.0,)
-    draws: int | None = None
-    tol: float | None = None
-    delta: float = 0.01
-    zeta: float = 1e-4
-    radius: float = 0.05
-    noise: float = 0.9
-    held_out: float = 0.0
-    prior_from: str | None = None
-    seed: int = 0
-    device: str = "cpu"
-    data: str | None = None
-    label: str | None = None
-
-    def prior_options(self) -> dict[str, Any]:
-        """Options of the estimator of ln P."""
-        given = {"draws": self.draws, "tol": self.tol}
-        return {name: value for name, value in given.items() if value is not None}
-
-
-def check_settings(**settings: Any) -> None:
-    """Raise :class:`InputError` for a setting of ``measure.measure_runs`` outside its range."""
-    if "networks" in settings:
-        whole("networks", settings.pop("networks"), 1)
-    if "alphas" in settings:
-        check_alphas(settings.pop("alphas"))
-    ranges = {
-        "tol": (0, np.inf),
-        "delta": (0, 1),
-        "zeta": (0, np.inf),
-        "radius": (0, np.inf),
-        "noise": (-1, 1),
-        "held_out": (0, 1),
-    }
-    for name, value in settings.items():
-        low, high = ranges[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        number = number and finite(value)
-        inside = value is None or (number and low < value < high)
-        inside |= number and (name, value) in (("noise", -1), ("noise", 1), ("held_out", 0))
-        if not inside:
-            span = f"a number from {low} to {high}" if high < np.inf else f"a finite number > {low}"
-            span = "a number >= 0 and < 1" if name == "held_out" else span
-            raise InputError(f"{name}={shown(value)}", span, f"change --{name}".replace("_", "-"))
-
-
-def check_alphas(alphas: Sequence[float] | float) -> tuple[float, ...]:
-    """The factors as numbers. Raises :class:`InputError` unless distinct, finite and > 0."""
-    given: list[Any] = list(alphas) if isinstance(alphas, list | tuple) else [alphas]
-    good = all(
-        isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf for a in given
-    )
-    if not given or not good or len(set(given)) < len(given):
-        raise InputError(
-            f"alphas={shown(alphas)}",
-            "distinct finite factors > 0",
-            "pass for example --alphas 1,4",
-        )
-    return tuple(float(a) for a in given)
-
+    from simprior.network.spec import Network
+    from simprior.training.targets import Problem
 
 NETWORKS_CHUNK, FUNCTIONS_CHUNK = 50, 200
 CELLS = "cells"
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Networks from elsewhere: their weights, and the problem and loss that they are measured on.
+
+    ``parameters`` (N, p) float64 in the flat layout of ``network``, which has the inputs of
+    ``problem``; ``first`` is the number of the first of them in their source.
+    """
+
+    parameters: np.ndarray
+    network: Network
+    problem: Problem
+    loss: str
+    first: int = 0
+
+    def of(self, members: np.ndarray) -> np.ndarray:
+        """(k, p) parameters of ``members``."""
+        return np.asarray(self.parameters[members - self.first])
+
+
 @dataclass(frozen=True)
 class Source:
-    """A run directory: ``kind`` is ``networks`` or ``functions``; ``sha256`` of its table."""
+    """Where networks or functions come from.
 
-    path: Path
+    ``kind`` is ``networks`` or ``functions``; ``sha256`` is that of what is known of them: of the
+    table of a run directory ``path``, or of ``result`` in memory. ``given`` are the weights of
+    networks from elsewhere.
+    """
+
     name: str
     kind: str
     sha256: str
+    path: Path | None = None
+    result: TrainResult | None = field(default=None, compare=False, repr=False)
+    given: Given | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def where(self) -> str:
+        """Its path, or its name, for messages."""
+        return self.name if self.path is None else str(self.path)
+
+    def record(self) -> TrainResult:
+        """What is known of its networks. Raises :class:`StoreError` for a damaged run."""
+        return TrainResult.load(self._path) if self.result is None else self.result
+
+    def counts(self, top: int) -> FunctionCounts:
+        """The ``top`` commonest functions of a table. Raises :class:`StoreError`."""
+        return FunctionCounts.load(self._path, top=top)
+
+    def config(self) -> dict[str, Any]:
+        """The settings of the run. Raises :class:`StoreError`."""
+        return dict(load_run(self._path).config if self.result is None else self.result.config)
+
+    def bits(self) -> int:
+        """Number of bits of the inputs of a table of functions; 0 for inputs that are data."""
+        return int(load_run(self._path).results.get("n") or 0)
+
+    def rows(self) -> int:
+        """Number of functions of a table."""
+        return int(load_run(self._path).files[COUNTS]["rows"])
+
+    @property
+    def _path(self) -> Path:
+        assert self.path is not None
+        return self.path
 
 
 @dataclass(frozen=True)
@@ -130,14 +120,19 @@ class Chunk:
         return f"{self.index:06d}"
 
     @property
+    def size(self) -> int:
+        """Networks or functions in it."""
+        return len(self.rows)
+
+    @property
     def range(self) -> dict[str, Any]:
         """Which rows of which source it is: its shard is registered with them."""
         ends = [self.rows[0], self.rows[-1], len(self.rows)]
         return {"source": self.source.name, "sha256": self.source.sha256, "rows": ends}
 
 
-def find_sources(paths: Sequence[Path | str]) -> list[Source]:
-    """The runs below ``paths``: runs as they are, sweeps and grids cell by cell.
+def find_sources(given: Sequence[Path | str | TrainResult]) -> list[Source]:
+    """The runs below paths: runs as they are, sweeps and grids cell by cell; and results in memory.
 
     Raises
     ------
@@ -147,7 +142,12 @@ def find_sources(paths: Sequence[Path | str]) -> list[Source]:
         Not a run directory, or not complete.
     """
     found: list[Source] = []
-    for path in map(Path, paths):
+    for number, one in enumerate(given):
+        if isinstance(one, TrainResult):
+            name = "result" if number == 0 else f"result-{number}"
+            found.append(Source(name, "networks", digest_of(one), result=one))
+            continue
+        path = Path(one)
         run = load_run(path)
         cells = sorted(p for p in (path / CELLS).glob("*") if (p / "manifest.json").is_file())
         if run.status != "complete":
@@ -163,10 +163,15 @@ def find_sources(paths: Sequence[Path | str]) -> list[Source]:
         raise InputError(
             "training runs together with tables of functions", "one kind", "measure them apart"
         )
-    names = [source.name for source in found]
-    if len(set(names)) < len(names):
-        found = [Source(s.path, str(s.path), s.kind, s.sha256) for s in found]
-    return found
+    return with_own_names(found)
+
+
+def with_own_names(sources: list[Source]) -> list[Source]:
+    """The sources, called by their paths if names repeat."""
+    names = [source.name for source in sources]
+    if len(set(names)) == len(names):
+        return sources
+    return [replace(source, name=source.where) for source in sources]
 
 
 def _source(path: Path, run: Any) -> Source:
@@ -179,7 +184,17 @@ def _source(path: Path, run: Any) -> Source:
             "a complete run of train, sweep, sample, import or posterior",
             run.way_on,
         )
-    return Source(path.absolute(), path.absolute().name, kind, str(run.files[file]["sha256"]))
+    path = path.absolute()
+    return Source(path.name, kind, str(run.files[file]["sha256"]), path)
+
+
+def digest_of(result: TrainResult, *more: np.ndarray) -> str:
+    """SHA-256 (hex) of what a result in memory knows of its networks, and of further arrays."""
+    text = json.dumps([result.config, result.problem], sort_keys=True, default=str)
+    found = hashlib.sha256(text.encode())
+    for array in (result.words, result.steps, result.errors, *more):
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def check_files(request: Request, sources: Sequence[Source]) -> None:
@@ -197,7 +212,7 @@ def check_files(request: Request, sources: Sequence[Source]) -> None:
             "sample the prior of the architecture first",
         )
     for source in sources:
-        trained = load_run(source.path).config.get("network")
+        trained = source.config().get("network")
         sampled = run.config.get("network")
         if trained is None or sampled is None:
             continue
@@ -213,23 +228,28 @@ def check_files(request: Request, sources: Sequence[Source]) -> None:
 def split(sources: Sequence[Source], networks: int) -> list[Chunk]:
     """Pieces of the first ``networks`` fitted members (or commonest functions) of each source.
 
+    Of networks from elsewhere all are measured, also those that do not fit the training set.
+
     Raises :class:`InputError` if no member of any run fitted its training set.
     """
     chunks: list[Chunk] = []
     left_out = unfitted = 0
     for source in sources:
-        if source.kind == "networks":
-            result = TrainResult.load(source.path)
+        if source.given is not None:
+            rows, size = np.arange(len(source.given.parameters)), NETWORKS_CHUNK
+        elif source.kind == "networks":
+            result = source.record()
             fitted = np.flatnonzero(result.fitted)
             unfitted += result.runs - len(fitted)
             rows, size = fitted[:networks], NETWORKS_CHUNK
             left_out += len(fitted) - len(rows)
         else:
-            total = int(load_run(source.path).files[COUNTS]["rows"])
+            total = source.rows()
             rows, size = np.arange(min(total, networks)), FUNCTIONS_CHUNK
             left_out += total - len(rows)
         for at in range(0, len(rows), size):
-            chunks.append(Chunk(len(chunks), source, tuple(rows[at : at + size].tolist())))
+            part = rows[at : at + size]
+            chunks.append(Chunk(len(chunks), _part(source, part), tuple(part.tolist())))
     log = logging.getLogger("simprior")
     if not chunks:
         raise InputError(
@@ -244,16 +264,25 @@ def split(sources: Sequence[Source], networks: int) -> list[Chunk]:
     return chunks
 
 
+def _part(source: Source, rows: np.ndarray) -> Source:
+    """The source without the weights of other networks than ``rows``, which are consecutive."""
+    if source.given is None:
+        return source
+    given = replace(source.given, parameters=source.given.of(rows), first=int(rows[0]))
+    return replace(source, given=given)
+
+
 IDENTITY = ("run", "member", "function")
 SETTINGS = (
-    "optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "data_seed", "seed",
-    "hidden", "depth", "width", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist",
-    "options", "stop", "max_epochs", "check", "pretrain", "n", "m", "target", "alpha",
-)  # fmt: skip
+    *("optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "data_seed"),
+    *("seed", "hidden", "depth", "width", "activation", "sigma_w", "sigma_b", "encoding"),
+    *("weight_dist", "options", "stop", "max_epochs", "check", "pretrain", "n", "m", "target"),
+    "alpha",
+)
 OUTCOME = (
-    "fitted", "steps", "train_loss", "train_error", "test_error", "test_size", "held_out_error",
-    "held_out_size", "total_error", "majority_error", "cluster",
-)  # fmt: skip
+    *("fitted", "steps", "train_loss", "train_error", "test_error", "test_size"),
+    *("held_out_error", "held_out_size", "total_error", "majority_error", "cluster"),
+)
 SAMPLED = {"test_error": "test_size", "held_out_error": "held_out_size"}
 """Outcomes that are shares of a sample of inputs, and the column with its size."""
 _NAME = 24
@@ -267,25 +296,49 @@ def _changed_options(config: Mapping[str, Any]) -> str:
 
 
 def settings_of(result: TrainResult) -> dict[str, Any]:
-    """Settings of a training run, one value a column; per-layer sigmas become text."""
+    """Settings of a training run, one value a column; per-layer sigmas become text.
+
+    How networks from elsewhere were trained is not known: they have no such settings.
+    """
     config, problem = result.config, result.problem
     network = config.get("network") or config["architecture"]
     hidden = [int(w) for w in network["hidden"]]
-    size, attack = len(problem["train_index"]), len(problem["attack_index"])
-    named = str(problem["name"]) if problem["n"] == 0 else str(problem["text"])
-    return {
-        "optimizer": config["optimizer"], "lr": float(config["lr"]),
-        "batch_size": int(config["batch_size"]), "loss": config["loss"], "train_size": size,
-        "attack": attack, "corrupt": float(problem["corrupt"]), "data_seed": int(problem["seed"]),
-        "seed": int(config["seed"]), "hidden": ",".join(map(str, hidden)), "depth": len(hidden),
-        "width": max(hidden, default=0), "activation": str(network["activation"]),
-        "sigma_w": _number(network["sigma_w"]), "sigma_b": _number(network["sigma_b"]),
-        "encoding": network["encoding"], "weight_dist": network["weight_dist"],
-        "options": _changed_options(config), "stop": str(config["stop"]),
-        "max_epochs": int(config["max_epochs"]), "check": int(config["check"]),
-        "pretrain": int(config["pretrain"]),
-        "n": int(problem["n"]), "m": int(problem["m"]), "target": named, "alpha": 1.0,
-    }  # fmt: skip
+    found: dict[str, Any] = {
+        "loss": config["loss"],
+        "train_size": len(problem["train_index"]),
+        "attack": len(problem["attack_index"]),
+        "corrupt": float(problem["corrupt"]),
+        "data_seed": int(problem["seed"]),
+        "hidden": ",".join(map(str, hidden)),
+        "depth": len(hidden),
+        "width": max(hidden, default=0),
+        "activation": str(network["activation"]),
+        "sigma_w": _number(network["sigma_w"]),
+        "sigma_b": _number(network["sigma_b"]),
+        "encoding": network["encoding"],
+        "weight_dist": network["weight_dist"],
+        "n": int(problem["n"]),
+        "m": int(problem["m"]),
+        "target": str(problem["name"] if problem["n"] == 0 else problem["text"]),
+        "alpha": 1.0,
+    }
+    if _trained_here(result):
+        found |= {
+            "optimizer": config["optimizer"],
+            "lr": float(config["lr"]),
+            "batch_size": int(config["batch_size"]),
+            "seed": int(config["seed"]),
+            "options": _changed_options(config),
+            "stop": str(config["stop"]),
+            "max_epochs": int(config["max_epochs"]),
+            "check": int(config["check"]),
+            "pretrain": int(config["pretrain"]),
+        }
+    return {name: found[name] for name in SETTINGS if name in found}
+
+
+def _trained_here(result: TrainResult) -> bool:
+    return "optimizer" in result.config
 
 
 def cluster_of(result: TrainResult) -> str:
@@ -312,8 +365,9 @@ def held_out_inputs(result: TrainResult, share: float) -> np.ndarray:
     if share and not 0 < number < len(test):
         raise InputError(
             f"held-out={share:g} of {len(test)} test inputs, which is {number}",
-            "at least one held out and one not", "change --held-out, or test on more inputs",
-        )  # fmt: skip
+            "at least one held out and one not",
+            "change --held-out, or test on more inputs",
+        )
     order = rng.generator(int(result.problem["seed"]), "measure/held-out").permutation(len(test))
     return np.sort(test[order[len(test) - number :]])
 
@@ -326,23 +380,26 @@ def network_rows(
     ``held_out``: share of the test inputs of data that no measure sees, with an error of their own.
     On bit strings ``total_error`` is the error over all of them, the training set included.
     """
-    import pandas as pd
-
     k = len(members)
     test = result.m - len(result.problem["train_index"]) - len(result.problem["attack_index"])
     columns: dict[str, Any] = {
-        "run": [run] * k, "member": members,
+        "run": [run] * k,
+        "member": members,
         "function": to_hex(result.words[members], result.m),
-    }  # fmt: skip
+    }
     columns |= {name: [value] * k for name, value in settings_of(result).items()}
+    columns["fitted"] = result.fitted[members]
+    if _trained_here(result):
+        columns["steps"] = result.steps[members]
     columns |= {
-        "fitted": result.fitted[members], "steps": result.steps[members],
-        "train_loss": result.loss[members], "train_error": result.errors[members] / result.size,
-        "test_error": result.test_error[members], "test_size": [test] * k,
+        "train_loss": result.loss[members],
+        "train_error": result.errors[members] / result.size,
+        "test_error": result.test_error[members],
+        "test_size": [test] * k,
         **_further_errors(result, members, held_out),
         "majority_error": [float(result.problem["majority_error"])] * k,
         "cluster": [cluster_of(result)] * k,
-    }  # fmt: skip
+    }
     return pd.DataFrame(columns)
 
 
@@ -364,13 +421,18 @@ def _further_errors(
 
 def function_rows(words: np.ndarray, m: int, n: int, run: str, first: int) -> pd.DataFrame:
     """A row for each packed function of a table: identity, rank (from ``first``), n and m."""
-    import pandas as pd
-
     k = len(words)
-    return pd.DataFrame({
-        "run": [run] * k, "member": np.full(k, -1), "function": to_hex(words, m),
-        "rank": np.arange(first, first + k), "n": [n] * k, "m": [m] * k, "alpha": [1.0] * k,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "run": [run] * k,
+            "member": np.full(k, -1),
+            "function": to_hex(words, m),
+            "rank": np.arange(first, first + k),
+            "n": [n] * k,
+            "m": [m] * k,
+            "alpha": [1.0] * k,
+        }
+    )
 
 
 def _number(value: Any) -> Any:

@@ -1,49 +1,51 @@
 """Measures of trained networks and of functions, as one tidy table (``simprior measure``).
 
-A row a network: who it is, how it was trained, how well it does (:mod:`.records`), then a column a
-measure and ``<measure>_stderr`` where there is one. :mod:`.measure_names` says what each column is.
+A row a network: who it is, how it was trained, how well it does (:mod:`.sources`), then a column a
+measure and ``<measure>_stderr`` where there is one. :mod:`.registry` says what each column is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from simprior.analysis.measure.given import given_sources
 from simprior.analysis.measure.groups import check_groups, function_columns, network_columns
-from simprior.analysis.measure.sources import (
-    Chunk,
-    Request,
-    check_alphas,
-    check_files,
-    check_settings,
-    find_sources,
-    split,
-)
+from simprior.analysis.measure.settings import MeasureSettings, Request
+from simprior.analysis.measure.sources import Chunk, Source, check_files, find_sources, split
 from simprior.analysis.table_files import read_file, read_run_table
-from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, shown, whole
+from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, shown
 from simprior.errors import InputError, StoreError
-from simprior.numerics.random import check_seed
 from simprior.runs.directory import RunDir, load_run, write_table
-from simprior.runs.tasks import Progress, progress_bar, resolve_device, run_tasks
+from simprior.runs.sharded import Shard, Work, open_run, run_sharded
+from simprior.runs.tasks import Progress, RunOptions, progress_bar
+from simprior.training.records import TrainResult
+from simprior.training.targets import Problem
 
 TABLE, COMMAND = "measures.parquet", "measure"
 Columns = dict[str, np.ndarray]
+Measured = Path | str | TrainResult | Problem
 
 
 @checked(
-    device=Text(), prior_from=Maybe(File()), data=Maybe(Text()), label=Maybe(Text()), **RUN_OPTIONS
+    device=Text(),
+    prior_from=Maybe(File()),
+    data=Maybe(Text()),
+    label=Maybe(Text()),
+    loss=Maybe(Text()),
+    **RUN_OPTIONS,
 )
-def measure_runs(
-    paths: Path | str | Sequence[Path | str],
+def measure(
+    source: Measured | Sequence[Measured],
     measures: str | Sequence[str] | None = None,
     *,
-    networks: int | float = 1000,
+    networks: Any = 1000,
     alphas: Sequence[float] | float = (1.0,),
     draws: int | None = None,
     tol: float | None = None,
@@ -55,6 +57,7 @@ def measure_runs(
     prior_from: Path | str | None = None,
     data: str | None = None,
     label: str | None = None,
+    loss: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     out: Path | str | None = None,
@@ -66,18 +69,24 @@ def measure_runs(
     progress: Progress | None = None,
     quiet: bool = True,
 ) -> pd.DataFrame:
-    """Measure the networks of training runs and sweeps, or the functions of tables.
+    """Measure trained networks, or the functions of tables.
 
     Parameters
     ----------
-    paths : path or sequence of paths
-        Run directories of train, sweep (all cells), or of sample, import, posterior.
+    source : path, TrainResult, Problem, or a sequence of paths and results
+        Run directories of train, sweep (all cells), or of sample, import, posterior; results of
+        :func:`simprior.train` in memory. For ``networks`` from elsewhere one of train, or the
+        problem that they were trained on.
     measures : str or sequence of str, optional
-        Groups of ``measure_names.GROUPS``, or ``all`` that apply; default: the groups marked as
-        default there that apply. Groups that need weights train
-        the members again, exactly (no weights are stored).
-    networks : int
-        The first fitted members of each run (or the commonest functions of each table).
+        Groups of ``registry.GROUPS``, or ``all`` that apply; default: the groups marked as default
+        there that apply. Groups that need weights train the members again, exactly (no weights are
+        stored).
+    networks : int, or networks from elsewhere
+        How many are measured: the first fitted members of each run (or the commonest functions of
+        each table). Or torch modules, state dicts, ``.safetensors`` or ``.pt`` files, or a list of
+        these (:mod:`simprior.network.states`), all of which are measured, with the inputs, labels
+        and training set of ``source``. What each computes, and its errors, come from its weights,
+        which are taken as they are.
     alphas : numbers
         Rescalings of the first hidden layer of relu networks, each a row: 1 is as trained. Only
         measures of weights are computed again.
@@ -99,6 +108,8 @@ def measure_runs(
         Run of ``simprior sample`` whose frequencies give ``log_p_sampled`` of networks' functions.
     data, label : str, optional
         For runs on a local data file, which must be read again: its path and its class column.
+    loss : str, optional
+        Loss of networks from elsewhere; default: that of the run, or ``ce``.
     device : str
         Where measures of weights are computed: ``cpu`` (also for ``auto``) or ``cuda``; training
         again, ln P and truth tables are for the CPU.
@@ -116,7 +127,8 @@ def measure_runs(
     Raises
     ------
     InputError
-        A setting, a group that a run does not support, data that is not what a run recorded.
+        A setting, a group that a run does not support, data that is not what a run recorded,
+        networks of another architecture (the message names the first layer that does not fit).
     StoreError
         A run that is damaged or incomplete; ``out`` occupied or of other settings.
     NumericalError
@@ -126,86 +138,85 @@ def measure_runs(
     Interrupted
         Ctrl-C; with ``out``, ``resume`` goes on.
     """
-    check_settings(tol=tol, delta=delta, zeta=zeta, radius=radius, noise=noise, held_out=held_out)
-    alphas = check_alphas(alphas)
-    many = [paths] if isinstance(paths, str | Path) else paths
-    if not isinstance(many, Sequence) or not all(isinstance(p, str | Path) for p in many):
-        raise InputError(
-            f"paths={shown(paths)}", "a run directory, or a list of them", "pass a path"
-        )
-    sources = find_sources(many)
-    groups = check_groups(measures, sources)
-    sampled = None if prior_from is None else str(Path(prior_from).absolute())
-    request = Request(
-        groups=groups,
-        alphas=alphas,
-        draws=draws,
-        tol=tol,
-        delta=float(delta),
-        zeta=float(zeta),
-        radius=float(radius),
-        noise=float(noise),
-        held_out=float(held_out),
-        prior_from=sampled,
-        seed=check_seed(seed),
-        device="cpu" if device == "auto" else resolve_device(device),
-        data=data,
-        label=label,
-    )
+    given = dict(locals())
+    counted = networks is None or isinstance(networks, Real)
+    if not counted:
+        del given["networks"]
+    settings = MeasureSettings.of(given)
+    sources = _sources(source, None if counted else networks, loss, data, label)
+    groups = check_groups(settings.measures, sources)
+    request = Request(**{**vars(settings), "groups": groups})
     check_files(request, sources)
-    wanted = whole("networks", networks, 1)
-    chunks = split(sources, wanted)
-    job = partial(measure_chunk, request)
-    go = partial(
-        run_tasks, job, executor=executor, executor_options=executor_options,
-        amount=lambda chunk: len(chunk.rows),
-    )  # fmt: skip
-    total = sum(len(chunk.rows) for chunk in chunks)
+    chunks = split(sources, request.networks)
+    total = sum(chunk.size for chunk in chunks)
     with progress_bar(total, "network", quiet=quiet or progress is not None) as bar:
-        told = bar if progress is None else progress
+        how = RunOptions.of({**given, "progress": bar if progress is None else progress})
         if out is None:
-            parts: dict[int, Columns] = {}
-            go(chunks, on_result=lambda c, r: parts.__setitem__(c.index, r), progress=told,
-               workers=min(workers, len(chunks)))  # fmt: skip
-            return joined([parts[chunk.index] for chunk in chunks])
-        config = {
-            "sources": {source.name: source.sha256 for source in sources}, "networks": wanted,
-            **{k: list(v) if isinstance(v, tuple) else v
-               for k, v in asdict(request).items() if v is not None},
-        }  # fmt: skip
-        options = {"workers": workers, "executor": executor, "paths": list(map(str, many))}
-        with RunDir.open(
-            out, COMMAND, config, resume=resume, overwrite=overwrite, options=options
-        ) as store:
+            return joined(run_sharded(Measuring(request), chunks, how, None))
+        many = source if isinstance(source, list | tuple) else [source]
+        paths = [str(one) for one in many if isinstance(one, str | Path)]
+        with open_run(how, COMMAND, config_of(request, sources, counted), paths=paths) as store:
             if store.finished(TABLE):
                 return load_measures(store.path)
-            return _into(store, chunks, go, workers, told)
+            frame = joined(run_sharded(Measuring(request), chunks, how, store))
+            write_table(store.path / TABLE, as_columns(frame))
+            store.add_file(TABLE, rows=len(frame))
+            store.finish({"rows": len(frame), "columns": list(map(str, frame.columns))})
+            store.clear_shards()
+            return frame
 
 
-def _into(
-    store: RunDir, chunks: list[Chunk], go: Any, workers: int, progress: Progress
-) -> pd.DataFrame:
-    """Run what has no shard yet, join the shards, close the run."""
-    todo = [chunk for chunk in chunks if not store.has_shard(chunk.name, chunk.range)]
-    progress.update(sum(len(c.rows) for c in chunks) - sum(len(c.rows) for c in todo))
+def _sources(
+    source: Any, networks: Any, loss: str | None, data: str | None, label: str | None
+) -> list[Source]:
+    """What the arguments of :func:`measure` name. Raises :class:`InputError`."""
+    many = list(source) if isinstance(source, list | tuple) else [source]
+    if not all(isinstance(one, str | Path | TrainResult | Problem) for one in many):
+        raise InputError(
+            f"source={shown(source)}", "a run directory, or a list of them", "pass a path"
+        )
+    if networks is not None:
+        if len(many) != 1:
+            raise InputError(
+                f"networks from elsewhere with {len(many)} runs",
+                "one run, which has their inputs and labels",
+                "pass one (--like)",
+            )
+        return given_sources(networks, many[0], loss=loss, data=data, label=label)
+    if any(isinstance(one, Problem) for one in many):
+        raise InputError("a problem without networks", "networks=[...]", "pass the networks")
+    if loss is not None:
+        raise InputError(
+            f"loss={loss} without networks from elsewhere", "nothing", "runs know theirs"
+        )
+    return find_sources(many)
 
-    def receive(chunk: Chunk, columns: Columns) -> None:
-        written = write_table(store.shard_path(chunk.name), columns)
-        store.register_shard(chunk.name, written.sha256, written.rows, written.bytes, chunk.range)
 
-    go(todo, on_result=receive, progress=progress, workers=min(workers, max(1, len(todo))))
-    frame = joined([store.read_shard(chunk.name) for chunk in chunks])
-    write_table(store.path / TABLE, as_columns(frame))
-    store.add_file(TABLE, rows=len(frame))
-    store.finish({"rows": len(frame), "columns": list(map(str, frame.columns))})
-    store.clear_shards()
-    return frame
+def config_of(request: Request, sources: Sequence[Source], counted: bool) -> dict[str, Any]:
+    """What determines the table, for the manifest; equal on resume."""
+    number = {"networks": request.networks} if counted else {}
+    found = {source.name: source.sha256 for source in sources}
+    return {"sources": found, **number, **request.config()}
 
 
-def measure_chunk(request: Request, chunk: Chunk) -> Columns:
-    """All columns of one piece."""
-    make = network_columns if chunk.source.kind == "networks" else function_columns
-    return as_columns(make(request, chunk.source, np.array(chunk.rows)))
+@dataclass(frozen=True)
+class Measuring(Work[Chunk, Columns]):
+    """The work of :func:`measure`: a shard for every piece."""
+
+    request: Request
+
+    def compute(self, piece: Chunk) -> Columns:
+        """All columns of one piece."""
+        make = network_columns if piece.source.kind == "networks" else function_columns
+        return as_columns(make(self.request, piece.source, np.array(piece.rows)))
+
+    def shards(self, piece: Chunk, result: Columns) -> list[Shard]:
+        """The columns as they are."""
+        return [Shard(piece.name, result)]
+
+    def read(self, store: RunDir, piece: Chunk) -> Columns:
+        """The columns of a shard."""
+        return store.read_shard(piece.name)
 
 
 def load_measures(path: Path | str) -> pd.DataFrame:

@@ -76,9 +76,10 @@ class Spec:
             )
         if self.classifier not in CLASSIFIERS:
             raise InputError(
-                f"classifier={self.classifier!r}", f"one of {', '.join(CLASSIFIERS)}",
+                f"classifier={self.classifier!r}",
+                f"one of {', '.join(CLASSIFIERS)}",
                 "pass for example classifier='network'",
-            )  # fmt: skip
+            )
 
     @property
     def fan_ins(self) -> tuple[int, ...]:
@@ -118,9 +119,17 @@ class Source:
             out = self._memory[layer]
             scale = np.float32(sigma_w / np.sqrt(fan_in))
             fill(
-                out, len(out) // BLOCK, self._buffer, self._words, 0, layer, np.uint64(index),
-                self._key, scale, uniform,
-            )  # fmt: skip
+                out,
+                len(out) // BLOCK,
+                self._buffer,
+                self._words,
+                0,
+                layer,
+                np.uint64(index),
+                self._key,
+                scale,
+                uniform,
+            )
             width = network.hidden[layer] if layer < network.depth else 1
             size = fan_in * width
             weights.append(out[:size].reshape(fan_in, width))

@@ -169,9 +169,10 @@ def correlations(spec: Spec) -> np.ndarray:
     _check(spec)
     if spec.network.encoding != "pm1":
         raise InputError(
-            "encoding='01'", "inputs +-1, where covariances depend on distances only",
+            "encoding='01'",
+            "inputs +-1, where covariances depend on distances only",
             "pass encoding='pm1'",
-        )  # fmt: skip
+        )
     strings = 1.0 - 2.0 * np.tri(spec.n + 1, spec.n, -1)
     K = nngp(spec.network, strings[:1], strings)[0]
     return np.asarray(K / K[0])
@@ -207,9 +208,10 @@ def uniform_flips(n: int) -> float:
 def _check(spec: Spec) -> None:
     if spec.classifier != "network":
         raise InputError(
-            f"classifier={spec.classifier!r}", "a network",
+            f"classifier={spec.classifier!r}",
+            "a network",
             "use uniform_distance and uniform_flips",
-        )  # fmt: skip
+        )
 
 
 BOOTSTRAP = 2000
@@ -246,15 +248,27 @@ def _summary(n: int, part: pd.DataFrame, level: float) -> dict[str, Any]:
     bias = _interval(_means(sure.assign(bias=sure["search"] - sure["distance"]), "bias"), level)
     scale = math.sqrt(n / math.log(n))
     return {
-        "n": n, "networks": int(part["network"].nunique()), "strings": len(part),
-        "distance": distance[0], "distance_stderr": distance[1], "distance_low": distance[2],
-        "distance_high": distance[3], "certified": float(part["certified"].mean()),
-        "bias": bias[0], "bias_stderr": bias[1], "not_found": float((part["distance"] == 0).mean()),
-        "ratio": distance[0] / scale, "ratio_stderr": distance[1] / scale,
+        "n": n,
+        "networks": int(part["network"].nunique()),
+        "strings": len(part),
+        "distance": distance[0],
+        "distance_stderr": distance[1],
+        "distance_low": distance[2],
+        "distance_high": distance[3],
+        "certified": float(part["certified"].mean()),
+        "bias": bias[0],
+        "bias_stderr": bias[1],
+        "not_found": float((part["distance"] == 0).mean()),
+        "ratio": distance[0] / scale,
+        "ratio_stderr": distance[1] / scale,
         "asymptote": float(asymptote(n)),
-        "flips": flips[0], "flips_stderr": flips[1], "flips_low": flips[2], "flips_high": flips[3],
-        "flips_share": flips[0] / n, "unchanged": float(part["unchanged"].mean()),
-    }  # fmt: skip
+        "flips": flips[0],
+        "flips_stderr": flips[1],
+        "flips_low": flips[2],
+        "flips_high": flips[3],
+        "flips_share": flips[0] / n,
+        "unchanged": float(part["unchanged"].mean()),
+    }
 
 
 def _means(part: pd.DataFrame, column: str) -> np.ndarray:
@@ -331,14 +345,16 @@ def fit(rows: pd.DataFrame, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
     ratio = h / scale
     fits = [
         ("distance exponent", *_line(np.log(n), np.log(h), h_error / h[0], 1)),
-        ("distance exponent in n/ln n",
-         *_line(np.log(n / np.log(n)), np.log(h), h_error / h[0], 1)),
+        (
+            "distance exponent in n/ln n",
+            *_line(np.log(n / np.log(n)), np.log(h), h_error / h[0], 1),
+        ),
         ("distance coefficient", *_constant(ratio, h_error / scale)),
         ("distance ratio spread", ratio.max(axis=1) / ratio.min(axis=1) - 1.0, math.nan, 0),
         ("flips slope", *_line(n, f, f_error, 1)),
         ("flips intercept", *_line(n, f, f_error, 0)),
         ("flips exponent", *_line(np.log(n), np.log(f), f_error / f[0], 1)),
-    ]  # fmt: skip
+    ]
     return pd.DataFrame([_fit_row(*entry, level) for entry in fits])
 
 
@@ -374,9 +390,7 @@ def _constant(y: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, float, int]
     return mean, float((((y[0] - mean[0]) / error) ** 2).sum()), len(error) - 1
 
 
-def _fit_row(
-    name: str, values: np.ndarray, chi2: float, dof: int, level: float
-) -> dict[str, Any]:  # fmt: skip
+def _fit_row(name: str, values: np.ndarray, chi2: float, dof: int, level: float) -> dict[str, Any]:
     from scipy.stats import chi2 as law
 
     low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
@@ -385,7 +399,12 @@ def _fit_row(
         low = high = error = chi2 = math.nan
     p_value = float(law.sf(chi2, dof)) if dof > 0 and math.isfinite(chi2) else math.nan
     return {
-        "fit": name, "value": float(values[0]), "stderr": error,
-        "low": float(low), "high": float(high), "chi2": chi2 if dof > 0 else math.nan, "dof": dof,
+        "fit": name,
+        "value": float(values[0]),
+        "stderr": error,
+        "low": float(low),
+        "high": float(high),
+        "chi2": chi2 if dof > 0 else math.nan,
+        "dof": dof,
         "p_value": p_value,
-    }  # fmt: skip
+    }

@@ -1,6 +1,7 @@
-"""Hamming distance from a string to the nearest string of the other class.
+"""Where is the nearest input of another class, and how many random flips lead to one?
 
-Exact where all smaller balls can be enumerated, an upper bound by search otherwise:
+On strings of n bits, the Hamming distance to the nearest string of the other class is exact where
+all smaller balls can be enumerated, an upper bound by search otherwise (:func:`nearest`):
 
 1. *Singles.* All n strings at distance 1 are evaluated: distances 1 and 2 are always exact.
 2. *Beam.* From distance d to d + 1 each of the ``beam`` best strings (smallest margin, the output
@@ -11,18 +12,17 @@ Exact where all smaller balls can be enumerated, an upper bound by search otherw
 4. *Certificate.* If all strings at distances 2 ... h - 1 are at most ``budget``, they are
    enumerated in order of distance: the result is then exact, whatever the search found.
 
-Critical sample ratio on real inputs: is there another class in a box around the point?
+Random flips are of distinct bits, in random order (:func:`first_change`). Both are exact from a
+truth table, over all start strings and all orders (:func:`nearest_distances`,
+:func:`expected_flips`).
 
-Arpit et al. (ICML 2017, section 4) call a point critical if a box of radius r around it holds a
-point of another class, found by a Langevin search for adversarial samples. The same here, for all
+On real inputs, a point is critical if a box of radius r around it holds a point of another class
+(Arpit et al., ICML 2017, section 4, who search by Langevin steps). :func:`box_csr` searches for all
 networks and points at once: signed gradient steps on the margin plus noise, projected on the box,
-from the point itself and from random points of the box.
-
-A search can miss: the ratio found is a lower bound of the true one. It is exact where it is 1, and
-grows with ``steps`` and ``restarts``. For a network that is linear in the box one step from the
-point reaches the corner of least margin, so that nothing is missed.
-
-Random flips until the class changes: distinct bits, in random order.
+from the point itself and from random points of the box. A search can miss: the ratio found is a
+lower bound of the true one. It is exact where it is 1, and grows with ``steps`` and ``restarts``.
+For a network that is linear in the box one step from the point reaches the corner of least margin,
+so that nothing is missed.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numba import njit
 
 from simprior.analysis.strings.networks import Centred
 from simprior.checks import shown
@@ -291,9 +292,7 @@ def box_csr(
     """
     found = critical_points(ensemble, X, radius, seed, steps=steps, restarts=restarts)
     share = found.mean(axis=1)
-    return {
-        "box_csr": share, "box_csr_stderr": share_stderr(share, found.shape[1])
-    }  # fmt: skip
+    return {"box_csr": share, "box_csr_stderr": share_stderr(share, found.shape[1])}
 
 
 def critical_points(
@@ -430,3 +429,84 @@ def first_change(centred: Centred, order: np.ndarray) -> int:
             return at + int(changed[0]) + 1
         state, at, size = states[-1:], at + size, min(2 * size, MOST_FLIPS)
     return 0
+
+
+MOST_BITS = 12
+"""Of truth tables whose flips are computed over all orders."""
+
+
+def nearest_distances(tables: np.ndarray) -> np.ndarray:
+    """Hamming distance of every string to the nearest string of the other class.
+
+    Parameters
+    ----------
+    tables : (F, 2^n) array of 0 and 1
+        Truth tables.
+
+    Returns
+    -------
+    (F, 2^n) int array; 0 throughout for constant functions. A distance transform of the cube, one
+    pass a bit: n 2^n steps a function.
+    """
+    bits, n = _bits_of(tables)
+    far = n + 1
+    to = [np.where(bits == label, 0, far).astype(np.int16) for label in (0, 1)]
+    for d in to:
+        for bit in range(n):
+            pairs = d.reshape(len(d), -1, 2, 1 << bit)
+            other = pairs[:, :, ::-1] + 1
+            np.minimum(pairs, other, out=pairs)
+    found = np.where(bits == 1, to[0], to[1])
+    return np.where(found == far, 0, found).astype(np.int64)
+
+
+def expected_flips(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean number of random flips of distinct bits until the class changes, over all orders.
+
+    Returns (means, unchanged), each (F, 2^n) by start string: E min(T, n), and the probability
+    that the class is the same all along, also with all bits flipped. A recursion over the sets of
+    flipped bits: n 4^n steps a function.
+
+    Raises :class:`InputError` for tables of more than 12 bits.
+    """
+    bits, n = _bits_of(tables)
+    if n > MOST_BITS:
+        raise InputError(
+            f"truth tables of n={n} bits", f"at most {MOST_BITS}", "draw random flips instead"
+        )
+    means, unchanged = np.empty(bits.shape), np.empty(bits.shape)
+    _flips(bits, n, means, unchanged)
+    return means, unchanged
+
+
+def _bits_of(tables: np.ndarray) -> tuple[np.ndarray, int]:
+    bits = np.ascontiguousarray(tables, np.uint8)
+    n = bits.shape[-1].bit_length() - 1
+    if bits.ndim != 2 or bits.shape[1] != 1 << n or n < 1:
+        raise InputError(
+            f"tables of shape {bits.shape}", "(F, 2^n) truth tables", "pass one row a function"
+        )
+    return bits, n
+
+
+@njit(nogil=True, cache=True)
+def _flips(bits: np.ndarray, n: int, means: np.ndarray, unchanged: np.ndarray) -> None:
+    size = 1 << n
+    more, same = np.empty(size), np.empty(size)
+    for f in range(bits.shape[0]):
+        for start in range(size):
+            label = bits[f, start]
+            for flipped in range(size - 1, -1, -1):
+                if bits[f, start ^ flipped] != label:
+                    more[flipped], same[flipped] = 0.0, 0.0
+                elif flipped == size - 1:
+                    more[flipped], same[flipped] = 0.0, 1.0
+                else:
+                    steps, stays, left = 0.0, 0.0, 0
+                    for bit in range(n):
+                        if not (flipped >> bit) & 1:
+                            steps += more[flipped | (1 << bit)]
+                            stays += same[flipped | (1 << bit)]
+                            left += 1
+                    more[flipped], same[flipped] = 1.0 + steps / left, stays / left
+            means[f, start], unchanged[f, start] = more[0], same[0]

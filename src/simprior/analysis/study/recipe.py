@@ -202,9 +202,10 @@ def _final(values: Mapping[str, Any], stages: list[Stage]) -> list[Stage]:
     return [
         Stage("figures", "figures", {"figures": figures}, needed[0]),
         Stage("tables", "tables", {"tables": tables}, needed[1]),
-        Stage("report", "report", {"texts": {k: values[k] for k in TEXTS if k in values}},
-              everything),
-    ]  # fmt: skip
+        Stage(
+            "report", "report", {"texts": {k: values[k] for k in TEXTS if k in values}}, everything
+        ),
+    ]
 
 
 def _entries(kind: str, given: Any, stages: list[Stage]) -> list[dict[str, Any]]:
@@ -219,9 +220,10 @@ def _entries(kind: str, given: Any, stages: list[Stage]) -> list[dict[str, Any]]
         name = config.setdefault("name", fallback)
         if not isinstance(name, str) or not _NAME.match(name) or name in {c["name"] for c in out}:
             raise InputError(
-                f"name={name!r} in [[{kind}]]", "a different name for each, of letters, digits, -",
+                f"name={name!r} in [[{kind}]]",
+                "a different name for each, of letters, digits, -",
                 "rename it",
-            )  # fmt: skip
+            )
         out.append({**config, "from": list(needs)})
     return out
 

@@ -52,9 +52,12 @@ class Step:
 
 
 def plan(
-    recipe: Recipe, out: Path | str, stages: Sequence[str] | None = None, only: str | None = None,
+    recipe: Recipe,
+    out: Path | str,
+    stages: Sequence[str] | None = None,
+    only: str | None = None,
     file: Path | None = None,
-) -> list[Step]:  # fmt: skip
+) -> list[Step]:
     """What :func:`run_study` would do with each stage, without doing anything.
 
     ``file``: the recipe's, for the commands; without it the copy in ``out``.
@@ -92,10 +95,15 @@ def selected(recipe: Recipe, stages: Sequence[str] | None, only: str | None) -> 
 
 
 def run_study(
-    recipe: Recipe, out: Path | str, *, stages: Sequence[str] | None = None,
-    only: str | None = None, resume: bool = False, overwrite: bool = False,
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    stages: Sequence[str] | None = None,
+    only: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     options: Options | None = None,
-) -> list[Step]:  # fmt: skip
+) -> list[Step]:
     """Run what must be run of a study, and return what was done with each stage.
 
     Parameters
@@ -150,9 +158,12 @@ def _run_stage(
         return Step(stage.name, action, reason, command)
     _log.info("%s: %s (%s)", stage.name, action, reason)
     entry: dict[str, Any] = {
-        "fingerprint": fingerprint(stage, recipe, records), "status": "running", "kind": stage.kind,
-        "command": command, "files": [],
-    }  # fmt: skip
+        "fingerprint": fingerprint(stage, recipe, records),
+        "status": "running",
+        "kind": stage.kind,
+        "command": command,
+        "files": [],
+    }
     if action == RUN and stage.kind not in (*FINAL, *GRIDS):
         discard(store.path / stage.name)  # now: an interruption must not find the old results
     records[stage.name] = entry
@@ -162,9 +173,12 @@ def _run_stage(
     options = replace(options, keep_cells=reason != NEW)
     files = RUNNERS[stage.kind](stage, recipe, store, action != RESUME, options)
     entry |= {
-        "status": "complete", "seconds": round(time.monotonic() - begun, 1), "finished": now(),
-        "files": files, "digest": _digest(store, stage, files),
-    }  # fmt: skip
+        "status": "complete",
+        "seconds": round(time.monotonic() - begun, 1),
+        "finished": now(),
+        "files": files,
+        "digest": _digest(store, stage, files),
+    }
     store.save()
     return Step(stage.name, action, reason, command)
 
@@ -205,9 +219,12 @@ def fingerprint(stage: Stage, recipe: Recipe, records: Mapping[str, Any]) -> str
     (stages, and files named as ``data``, ``inputs`` or ``prior_from``)."""
     inputs = {name: records.get(name, {}).get("digest", "absent") for name in stage.needs}
     value = {
-        "kind": stage.kind, "config": plain(stage.config), "seed": recipe.seed, "inputs": inputs,
+        "kind": stage.kind,
+        "config": plain(stage.config),
+        "seed": recipe.seed,
+        "inputs": inputs,
         "version": versions().get("simprior"),
-    }  # fmt: skip
+    }
     read = files_read(stage.config)
     if read:
         value["files"] = read
@@ -227,9 +244,10 @@ def _digest(store: RunDir, stage: Stage, files: Sequence[str]) -> str:
             if (path / MANIFEST).is_file():
                 entries = read_manifest(path)["files"]
                 found |= {
-                    f"{path.name}/{name}": entry["sha256"] for name, entry in entries.items()
+                    f"{path.name}/{name}": entry["sha256"]
+                    for name, entry in entries.items()
                     if name != "report.html" and not name.startswith("figures/")
-                }  # fmt: skip
+                }
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
@@ -265,9 +283,15 @@ def _records(out: Path) -> dict[str, Any]:
 
 def _open(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> RunDir:
     """The study's own run directory; an edited recipe may be resumed."""
-    config = {**recipe.texts, "seed": recipe.seed, "stages": {
-        stage.name: {**stage.config, "reads": list(stage.needs)}
-        for stage in recipe.stages if stage.name not in FINAL}}  # fmt: skip
+    config = {
+        **recipe.texts,
+        "seed": recipe.seed,
+        "stages": {
+            stage.name: {**stage.config, "reads": list(stage.needs)}
+            for stage in recipe.stages
+            if stage.name not in FINAL
+        },
+    }
     occupied = check_occupied(out, "study", resume=resume, overwrite=overwrite)
     if not (occupied and resume and not overwrite):
         return RunDir.open(out, "study", config, overwrite=overwrite, resume=resume)

@@ -25,8 +25,8 @@ from simprior.analysis.figures.marks import group_column
 from simprior.analysis.figures.registry import recipe_kinds
 from simprior.analysis.measure.prior import prior_of
 from simprior.analysis.measure.sources import cluster_of
-from simprior.analysis.strings.records import SensitivitySettings
-from simprior.analysis.strings.search import Search
+from simprior.analysis.strings.settings import LAW, StringsSettings
+from simprior.analysis.strings.settings import NAMES as STRINGS
 from simprior.analysis.study.paper_tables import write_forms
 from simprior.analysis.study.recipe import stage_frame, unknown_key
 from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
@@ -57,15 +57,28 @@ if TYPE_CHECKING:
 
 _SAMPLE_KEYS = ("samples", "heads", "dtype", "seed")
 COLUMNS = (
-    "samples", "functions", "p_constant", "p_constant_stderr", "lz76", "lz76_stderr", "entropy",
-    "entropy_stderr", "unseen_mass",
-)  # fmt: skip
+    "samples",
+    "functions",
+    "p_constant",
+    "p_constant_stderr",
+    "lz76",
+    "lz76_stderr",
+    "entropy",
+    "entropy_stderr",
+    "unseen_mass",
+)
 
 
 def run_samples(
-    cells: Sequence[dict[str, Any]], out: Path | str, *, seed: int = 0, resume: bool = False,
-    overwrite: bool = False, quiet: bool = True, **run_options: Any,
-) -> pd.DataFrame:  # fmt: skip
+    cells: Sequence[dict[str, Any]],
+    out: Path | str,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = True,
+    **run_options: Any,
+) -> pd.DataFrame:
     """Sample every one of ``cells`` into ``out/cells`` and return a row a cell.
 
     ``cells`` are the settings that :func:`simprior.training.sweep.expand` makes of a grid.
@@ -90,9 +103,13 @@ def run_samples(
                 logging.getLogger("simprior").info("cell %d of %d: %s", i + 1, len(jobs), name)
                 path = store.path / CELLS / name
                 counts = sample(
-                    network, **job, out=path, resume=path.exists(), progress=progress,
+                    network,
+                    **job,
+                    out=path,
+                    resume=path.exists(),
+                    progress=progress,
                     **run_options,
-                )  # fmt: skip
+                )
                 assert isinstance(counts, FunctionCounts)
                 varied = {k: cell.get(k) for k in names}
                 rows.append({"cell": name, **varied, **prior_means(counts)})
@@ -105,9 +122,10 @@ def sample_settings(cell: Mapping[str, Any], seed: int) -> tuple[Any, dict[str, 
     wrong = [key for key in cell if key not in (*NETWORK, *_SAMPLE_KEYS)]
     if wrong:
         raise InputError(
-            f"setting {wrong[0]} of [sample]", f"one of {', '.join((*NETWORK, *_SAMPLE_KEYS))}",
+            f"setting {wrong[0]} of [sample]",
+            f"one of {', '.join((*NETWORK, *_SAMPLE_KEYS))}",
             "correct or remove it",
-        )  # fmt: skip
+        )
     network = settings({k: v for k, v in cell.items() if k in NETWORK}).network
     job = {"seed": seed, "samples": 10**6, "heads": 1}
     job |= {k: v for k, v in cell.items() if k in _SAMPLE_KEYS}
@@ -119,12 +137,16 @@ def prior_means(counts: FunctionCounts) -> dict[str, Any]:
     p, m, words = counts.p, counts.m, counts.words
     draws = max(1, counts.samples // max(1, counts.heads))
     constant = np.isin(ones_packed(words, m), [0, m])
-    values = {"lz76": lz76_packed(words, m), "entropy": entropy_packed(words, m),
-              "p_constant": constant.astype(float)}  # fmt: skip
+    values = {
+        "lz76": lz76_packed(words, m),
+        "entropy": entropy_packed(words, m),
+        "p_constant": constant.astype(float),
+    }
     row: dict[str, Any] = {
-        "samples": counts.samples, "functions": counts.functions,
+        "samples": counts.samples,
+        "functions": counts.functions,
         "unseen_mass": counts.unseen.mass,
-    }  # fmt: skip
+    }
     for name, value in values.items():
         mean = float(p @ value)
         row[name] = mean
@@ -132,26 +154,22 @@ def prior_means(counts: FunctionCounts) -> dict[str, Any]:
     return row
 
 
-_STRINGS_KEYS = ("classifier", "networks", "strings", "paths", "gp_draws", "seed")
-_SEARCH = ("beam", "candidates", "budget")
+def strings_settings(values: Mapping[str, Any], seed: int = 0) -> StringsSettings:
+    """What a stage ``[sensitivity]`` says, with the defaults of ``simprior sensitivity``.
 
-
-def sensitivity_study(values: Mapping[str, Any], seed: int = 0) -> SensitivitySettings:
-    """The study that these settings describe. Raises :class:`InputError`."""
+    Raises :class:`InputError`.
+    """
     values = {key.replace("-", "_"): value for key, value in values.items()}
-    law = tuple(name for name in NETWORK if name not in ("n", "inputs"))
     for key in values:
-        if key not in ("n", *law, *_STRINGS_KEYS, *_SEARCH):
-            raise unknown_key("key of [sensitivity]", key, ("n", *law, *_STRINGS_KEYS, *_SEARCH))
+        if key not in STRINGS:
+            raise unknown_key("key of [sensitivity]", key, STRINGS)
     if "n" not in values:
         raise InputError("[sensitivity] without n", "lengths of strings", "add n = [100, 200]")
-    n = values["n"]
-    network = settings({k: v for k, v in values.items() if k in law}).network
-    return SensitivitySettings(
-        n=tuple(n) if isinstance(n, list) else (n,), network=network,
-        search=Search(**{k: v for k, v in values.items() if k in _SEARCH}),
-        **{"seed": seed, **{k: v for k, v in values.items() if k in _STRINGS_KEYS}},
-    )  # fmt: skip
+    n = values.pop("n")
+    law = {key: value for key, value in values.items() if key in LAW}
+    network = settings(law).network
+    given = {"seed": seed, **values, **{key: getattr(network, key) for key in law}}
+    return StringsSettings(n=tuple(n) if isinstance(n, list) else (n,), **given)
 
 
 TARGETS = "tables/targets.parquet"

@@ -16,23 +16,42 @@ from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.correlate.checks import check_numbers
 from simprior.analysis.measure.registry import check_names, columns, is_column
-from simprior.analysis.measure.sources import check_settings as measure_settings
+from simprior.analysis.measure.settings import NAMES as MEASURE
+from simprior.analysis.measure.settings import MeasureSettings
 from simprior.analysis.study.recipe import Recipe, Stage, unknown_key
 from simprior.runs.directory import RunDir
+from simprior.runs.tasks import RunKeywords
 from simprior.runs.toml import to_toml
 from simprior.training.settings import settings, text
 from simprior.training.sweep import expand
 from simprior.training.train import check_settings
 
 if TYPE_CHECKING:
-    from simprior.analysis.strings.records import SensitivitySettings
+    from simprior.analysis.strings.settings import StringsSettings
 
 GRID, RECIPE = "grid.toml", "recipe.toml"
 _ALONE = ("measure", "sensitivity")  # commands that know all that such a stage may ask for
-_RUN_OPTIONS = frozenset({
-    "out", "path", "paths", "run", "runs", "source", "frame", "resume", "overwrite", "workers",
-    "device", "progress", "quiet", "executor", "executor_options", "argv", "command",
-})  # fmt: skip
+_RUN_OPTIONS = frozenset(
+    {
+        "out",
+        "path",
+        "paths",
+        "run",
+        "runs",
+        "source",
+        "frame",
+        "resume",
+        "overwrite",
+        "workers",
+        "device",
+        "progress",
+        "quiet",
+        "executor",
+        "executor_options",
+        "argv",
+        "command",
+    }
+)
 
 
 def grid_of(stage: Stage, recipe: Recipe) -> dict[str, Any]:
@@ -66,9 +85,9 @@ class GridStage(Stage):
 
 @dataclass(frozen=True)
 class StringsStage(Stage):
-    """A stage ``sensitivity``, as the study of strings that its settings describe."""
+    """A stage ``sensitivity``, with its settings as the command takes them."""
 
-    study: SensitivitySettings | None = None
+    settings: StringsSettings | None = None
 
 
 def checked_stage(stage: Stage, recipe: Recipe) -> Stage:
@@ -92,9 +111,9 @@ def checked_stage(stage: Stage, recipe: Recipe) -> Stage:
                 networks += job.runs
         return GridStage(**given, grid=grid, cells=cells, networks=networks)
     if stage.kind == "sensitivity":
-        from simprior.analysis.study.settings import sensitivity_study
+        from simprior.analysis.study.settings import strings_settings
 
-        return StringsStage(**given, study=sensitivity_study(stage.config, recipe.seed))
+        return StringsStage(**given, settings=strings_settings(stage.config, recipe.seed))
     _check_derived(stage, recipe)
     return stage
 
@@ -108,13 +127,11 @@ def _check_derived(stage: Stage, recipe: Recipe) -> None:
 
         logp_study(stage.config, recipe.seed)
     elif stage.kind == "measure":
-        _check_keys(stage, _keywords(_function("measure")))
+        _check_keys(stage, MEASURE)
         check_names(stage.config.get("measures"))
-        known = ("tol", "delta", "zeta", "radius", "noise", "held_out", "networks", "alphas")
-        given = {k.replace("-", "_"): v for k, v in stage.config.items()}
-        measure_settings(**{k: v for k, v in given.items() if k in known})
+        MeasureSettings(**_keywords(stage.config))
     elif stage.kind == "correlate":
-        _check_keys(stage, (*_keywords(_function("correlate")), "where"))
+        _check_keys(stage, (*_correlate_keywords(), "where"))
         check_numbers(stage.config)
         names = ("y", "by", "controls", "measures")
         _check_columns(stage, recipe, stage.config, names, stage.needs)
@@ -152,20 +169,17 @@ def _check_keys(stage: Stage, known: tuple[str, ...]) -> None:
             raise unknown_key(f"key of [{stage.kind}]", key, known)
 
 
-def _keywords(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the settings that a library function takes, without those of a run."""
-    parameters = list(inspect.signature(function).parameters.values())
-    return tuple(p.name for p in parameters if p.name not in _RUN_OPTIONS)
+def _keywords(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the names of keywords: a recipe may write them as flags."""
+    return {key.replace("-", "_"): value for key, value in config.items()}
 
 
-def _function(kind: str) -> Callable[..., Any]:
-    if kind == "measure":
-        from simprior.analysis.measure.table import measure_runs
-
-        return measure_runs
+def _correlate_keywords() -> tuple[str, ...]:
+    """Names of the settings of ``correlate``, without those of a run."""
     from simprior.analysis.correlate import correlate
 
-    return correlate
+    parameters = list(inspect.signature(correlate).parameters.values())
+    return tuple(p.name for p in parameters if p.name not in _RUN_OPTIONS)
 
 
 def size_of(stage: Stage) -> str:
@@ -192,7 +206,7 @@ def command_of(stage: Stage, recipe: Recipe, out: Path, file: Path | None = None
     sources = [str(out / name) for name in stage.needs]
     return shlex.join(
         ["simprior", stage.kind, *sources, *flags, "--out", str(out / stage.name), "--resume"]
-    )  # fmt: skip
+    )
 
 
 def _shown(path: Path) -> Path:
@@ -208,19 +222,34 @@ def _flag(key: str, value: Any) -> list[str]:
     return [name, text(value)]
 
 
+def _running(stage: Stage, store: RunDir, fresh: bool, options: Options) -> RunKeywords:
+    """How a stage is run and where, as keywords of what computes it."""
+    return {
+        "out": store.path / stage.name,
+        "resume": not fresh,
+        "overwrite": fresh,
+        "workers": options.workers,
+        "executor": options.executor,
+        "executor_options": options.executor_options,
+    }
+
+
 def _train(
     stage: GridStage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
     from simprior.training.sweep import run_sweep
 
-    out = store.path / stage.name
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
     run_sweep(
-        stage.grid, out, seed=recipe.seed, resume=not fresh, overwrite=fresh,
-        keep_cells=options.keep_cells, quiet=options.quiet, workers=options.workers,
-        device=options.device, executor=options.executor,
-        executor_options=options.executor_options,
-    )  # fmt: skip
-    with RunDir.attach(out) as run:
+        stage.grid,
+        running.pop("out"),
+        seed=recipe.seed,
+        keep_cells=options.keep_cells,
+        quiet=options.quiet,
+        device=options.device,
+        **running,
+    )
+    with RunDir.attach(store.path / stage.name) as run:
         run.write_file(GRID, to_toml(stage.grid))
         run.save()
     return []
@@ -231,11 +260,15 @@ def _sample(
 ) -> list[str]:
     from simprior.analysis.study.settings import run_samples
 
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
     run_samples(
-        stage.cells, store.path / stage.name, seed=recipe.seed, resume=not fresh,
-        overwrite=fresh, quiet=options.quiet, workers=options.workers, device=options.device,
-        executor=options.executor, executor_options=options.executor_options,
-    )  # fmt: skip
+        stage.cells,
+        running.pop("out"),
+        seed=recipe.seed,
+        quiet=options.quiet,
+        device=options.device,
+        **running,
+    )
     return []
 
 
@@ -255,15 +288,11 @@ def _targets(
 def _measure(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.measure.table import measure_runs
+    from simprior.analysis.measure.table import measure
 
-    given: dict[str, Any] = {
-        "out": store.path / stage.name, "resume": not fresh, "overwrite": fresh,
-        "workers": options.workers, "device": options.device, "quiet": options.quiet,
-        "executor": options.executor, "executor_options": options.executor_options,
-        "seed": recipe.seed, **stage.config,
-    }  # fmt: skip
-    measure_runs([store.path / name for name in stage.needs], **given)
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
+    given = {"seed": recipe.seed, "device": options.device, **_keywords(stage.config)}
+    measure([store.path / name for name in stage.needs], quiet=options.quiet, **given, **running)
     return []
 
 
@@ -273,10 +302,16 @@ def _correlate(
     from simprior.analysis.result_runs import correlate_stage
 
     correlate_stage(
-        store.path, stage.needs, stage.config, store.path / stage.name, seed=recipe.seed,
-        note=command_of(stage, recipe, store.path), resume=not fresh, overwrite=fresh,
+        store.path,
+        stage.needs,
+        stage.config,
+        store.path / stage.name,
+        seed=recipe.seed,
+        note=command_of(stage, recipe, store.path),
+        resume=not fresh,
+        overwrite=fresh,
         quiet=options.quiet,
-    )  # fmt: skip
+    )
     return []
 
 
@@ -286,33 +321,20 @@ def _sensitivity(
     from simprior.analysis.result_runs import sensitivity
     from simprior.runs.tasks import progress_bar
 
-    study = stage.study
-    assert study is not None
-    total = study.networks * len(study.n)
-    with progress_bar(total, "network", quiet=options.quiet) as progress:
-        sensitivity(
-            study, out=store.path / stage.name, resume=not fresh, overwrite=fresh,
-            workers=options.workers, executor=options.executor,
-            executor_options=options.executor_options, progress=progress,
-            command=command_of(stage, recipe, store.path),
-        )  # fmt: skip
+    settings = stage.settings
+    assert settings is not None
+    command = command_of(stage, recipe, store.path)
+    with progress_bar(settings.total, "network", quiet=options.quiet) as progress:
+        running = _running(stage, store, fresh, options)
+        sensitivity(settings, command=command, progress=progress, **running)
     return []
 
 
 def _logp(stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options) -> list[str]:
     from simprior.analysis.study.logp import logp_stage
 
-    logp_stage(
-        stage.config,
-        store.path / stage.name,
-        seed=recipe.seed,
-        resume=not fresh,
-        overwrite=fresh,
-        quiet=options.quiet,
-        workers=options.workers,
-        executor=options.executor,
-        executor_options=options.executor_options,
-    )
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
+    logp_stage(stage.config, running.pop("out"), seed=recipe.seed, quiet=options.quiet, **running)
     return []
 
 
@@ -351,7 +373,14 @@ def _report(
 
 
 RUNNERS: Mapping[str, Callable[..., list[str]]] = {
-    "train": _train, "sample": _sample, "targets": _targets, "sensitivity": _sensitivity,
-    "logp": _logp, "measure": _measure, "correlate": _correlate, "figures": _figures,
-    "tables": _tables, "report": _report,
-}  # fmt: skip
+    "train": _train,
+    "sample": _sample,
+    "targets": _targets,
+    "sensitivity": _sensitivity,
+    "logp": _logp,
+    "measure": _measure,
+    "correlate": _correlate,
+    "figures": _figures,
+    "tables": _tables,
+    "report": _report,
+}

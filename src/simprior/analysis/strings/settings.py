@@ -1,0 +1,136 @@
+"""The settings of ``simprior sensitivity``: :class:`StringsSettings` declares each of them, once.
+
+The command line makes its flags from these fields, the stage ``[sensitivity]`` of a recipe has
+their names as keys, and the manifest of a run records them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
+
+from simprior.checks import Integer, shown
+from simprior.errors import InputError, check_fits
+from simprior.network.spec import Network
+from simprior.numerics.random import check_seed
+from simprior.training.settings import Setting
+
+if TYPE_CHECKING:
+    from simprior.analysis.strings.networks import Spec
+    from simprior.analysis.strings.search import Search
+
+MOST = 10**12
+"""Of any number of things asked for; beyond, no run ends."""
+LAW = ("hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist")
+"""Settings that are the law of the networks."""
+SEARCH = ("beam", "candidates", "budget")
+"""Settings of the search for the nearest string."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StringsSettings:
+    """What is measured: ``networks`` random networks at each length of ``n``.
+
+    Each gets ``strings`` random start strings, each of them ``paths`` random orders of flips.
+    Raises :class:`InputError` for a setting out of its range.
+    """
+
+    n: tuple[int, ...] = (100, 200, 400)
+    hidden: Annotated[
+        tuple[int, ...], Setting("widths", 'widths of the hidden layers; "" is a perceptron')
+    ] = (1000, 1000)
+    activation: Annotated[
+        str | Callable[[Any], Any],
+        Setting("word", "relu, tanh, erf, gelu, sin, linear, step, or package.module:function"),
+    ] = "relu"
+    sigma_w: Annotated[
+        float | tuple[float, ...],
+        Setting("numbers", "weights: standard deviation times sqrt(fan-in)"),
+    ] = 1.0
+    sigma_b: Annotated[
+        float | tuple[float, ...], Setting("numbers", "biases: standard deviation")
+    ] = 0.0
+    encoding: Annotated[str, Setting(("pm1", "01"), "bits as -1 and 1, or as 0 and 1")] = "pm1"
+    weight_dist: Annotated[
+        str, Setting(("gaussian", "uniform"), "law of weights and biases (same variance)")
+    ] = "gaussian"
+    classifier: Annotated[
+        str,
+        Setting(
+            ("network", "uniform"),
+            "uniform: a fair coin for every string, as a check (distance 1, flips 2)",
+        ),
+    ] = "network"
+    networks: Annotated[int, Setting("count", "networks at each length")] = 500
+    strings: Annotated[int, Setting("count", "start strings a network")] = 1
+    paths: Annotated[int, Setting("count", "orders of flips a start string")] = 1
+    beam: Annotated[int, Setting("count", "search: strings kept at each distance")] = 8
+    candidates: Annotated[int, Setting("count", "search: bits tried from each of them")] = 32
+    budget: Annotated[
+        int,
+        Setting("whole", "strings to enumerate at most to make a distance exact; 0 is none"),
+    ] = 50_000
+    gp_draws: Annotated[
+        int,
+        Setting("whole", "Gaussian sequences a length for the predicted flips; 0 is none"),
+    ] = 20_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        for name, least in (("networks", 1), ("strings", 1), ("paths", 1), ("gp_draws", 0)):
+            expected = f"an integer >= {least} (and <= {MOST:,})"
+            remedy = f"pass for example {name}={max(least, 10)}"
+            Integer(least, MOST, remedy, expected)(name, getattr(self, name))
+        if not self.n or len(set(self.n)) < len(self.n):
+            raise InputError(
+                f"n={','.join(map(str, self.n)) or 'none'}",
+                "lengths of strings, each once",
+                "pass for example --n 100,200,400",
+            )
+        object.__setattr__(self, "n", tuple(sorted(self.specs)))
+        assert self.search is not None  # checked now
+        fan_ins = (max(self.n), *self.network.hidden)
+        weights = zip(fan_ins, (*self.network.hidden, 1), strict=True)
+        largest = max(4.0 * fan_in * width for fan_in, width in weights)
+        what = f"hidden={shown(self.network.hidden)} on {max(self.n)} bits"
+        check_fits(what, largest, "pass smaller --hidden or --n")
+        rows = self.networks * self.strings * len(self.n)
+        check_fits(f"{rows:,} start strings", 64.0 * rows, "pass fewer --networks or --strings")
+        check_fits(f"gp_draws={self.gp_draws}", 8.0 * self.gp_draws, "pass fewer --gp-draws")
+
+    @cached_property
+    def network(self) -> Network:
+        """The law of the networks; its inputs do not matter."""
+        return Network(n=1, **{name: getattr(self, name) for name in LAW})
+
+    @cached_property
+    def search(self) -> Search:
+        """How hard the nearest string is looked for."""
+        from simprior.analysis.strings.search import Search
+
+        return Search(self.beam, self.candidates, self.budget)
+
+    @property
+    def specs(self) -> dict[int, Spec]:
+        """The law of the classifiers of each length."""
+        from simprior.analysis.strings.networks import Spec
+
+        return {n: Spec(n, self.network, self.classifier) for n in self.n}
+
+    @property
+    def total(self) -> int:
+        """Networks of all lengths."""
+        return self.networks * len(self.n)
+
+    def config(self) -> dict[str, Any]:
+        """Plain values for the run directory; their names are those of the flags."""
+        found = {name: getattr(self, name) for name in NAMES if name not in LAW}
+        network = self.network.to_dict()
+        return {"network": {name: network[name] for name in LAW}, **found, "n": list(self.n)}
+
+
+NAMES = tuple(one.name for one in fields(StringsSettings))
+"""Names of the settings."""
