@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.analysis.correlate import checks
+from simprior.analysis.correlate import checks, kernels
 from simprior.analysis.correlate.controls import Setup, settle_columns, size_column
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import mean_stderr
@@ -81,15 +81,14 @@ def granulated_tau(
     """
     rows, known = [], cells[[measure, y]].notna().all(axis=1)
     cells = cells[known]
+    of_x, of_y = cells[measure].to_numpy(float), cells[y].to_numpy(float)
     for axis in (a for a in axes if a not in REPLICATES):
-        others = [a for a in axes if a != axis]
-        groups = [g for _, g in cells.groupby(others)] if others else [cells]
         taus, pairs = [], 0
-        for group in groups:
+        for group in _settings(cells, [a for a in axes if a != axis]):
             k = len(group)
             if k < 2:
                 continue
-            mu, g = group[measure].to_numpy(float), group[y].to_numpy(float)
+            mu, g = of_x[group], of_y[group]
             product = np.sign(mu[:, None] - mu) * np.sign(g[:, None] - g)
             taus.append(product.sum() / (k * (k - 1)))
             pairs += k * (k - 1) // 2
@@ -115,53 +114,73 @@ def conditional_information(
     k = len(cells)
     if k < 3 or k * (k - 1) > MOST_PAIRS:
         return None
-    i, j = np.nonzero(~np.eye(k, dtype=bool))
-    codes = {a: cells[a].astype("category").cat.codes.to_numpy(np.int64) for a in axes}
-    pair = {a: c[i] * (c.max() + 1) + c[j] for a, c in codes.items()}
-    sets = [s for size in (0, 1, 2) for s in itertools.combinations(axes, size)]
     mu, g = cells[measure].to_numpy(float), cells[y].to_numpy(float)
-    value, chosen = _least(mu, g, i, j, pair, sets)
-    null = float(np.mean([
-        _least(mu[rng.permutation(k)], g, i, j, pair, sets)[0] for _ in range(NULLS)
-    ]))  # fmt: skip
-    return {"K": value, "given": ", ".join(chosen) or "nothing", "null": null, "settings": k}
+    sets = [s for size in (0, 1, 2) for s in itertools.combinations(axes, size)]
+    held = [_held_fixed(cells, chosen) for chosen in sets]
+    value, at = _least(mu, g, held)
+    null = float(np.mean([_least(mu[rng.permutation(k)], g, held)[0] for _ in range(NULLS)]))
+    given = ", ".join(sets[at]) if at >= 0 else ""
+    return {"K": value, "given": given or "nothing", "null": null, "settings": k}
+
+
+def _held_fixed(cells: pd.DataFrame, axes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(setting (k,) of ``axes`` of each cell, group (S, S) of a pair by the settings of both)."""
+    if not axes:
+        return np.zeros(len(cells), np.int64), np.zeros((1, 1), np.int64)
+    codes = [cells[a].astype("category").cat.codes.to_numpy(np.int64) for a in axes]
+    values, setting = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    key = np.zeros((len(values), len(values)), np.int64)
+    for code, column in zip(codes, values.T, strict=True):
+        levels = int(code.max()) + 1
+        pair = column[:, None] * levels + column
+        key = key * levels**2 + pair
+    return setting.ravel(), np.unique(key, return_inverse=True)[1].reshape(key.shape)
 
 
 def _least(
-    mu: np.ndarray, g: np.ndarray, i: np.ndarray, j: np.ndarray, pair: dict[str, np.ndarray],
-    sets: list[tuple[str, ...]],
-) -> tuple[float, tuple[str, ...]]:  # fmt: skip
-    a, b = np.sign(mu[i] - mu[j]), np.sign(g[i] - g[j])
-    used = (a != 0) & (b != 0)
-    best: tuple[float, tuple[str, ...]] = (math.nan, ())
-    for chosen in sets:
-        key = np.zeros(len(i), np.int64)
-        for axis in chosen:
-            key = key * (int(pair[axis].max()) + 1) + pair[axis]
-        value = normalised_information(a[used] > 0, b[used] > 0, key[used])
+    mu: np.ndarray, g: np.ndarray, held: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[float, int]:
+    """(K, which of ``held`` attains it); (NaN, -1) if none gives a value."""
+    best = (math.nan, -1)
+    for at, (setting, group) in enumerate(held):
+        value = normalised_information(kernels.sign_counts(mu, g, setting, group))
         if math.isfinite(value) and not value >= best[0]:
-            best = (value, chosen)
+            best = (value, at)
     return best
 
 
-def normalised_information(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
-    """I(a; b | given) / H(b | given) of binary (N,) arrays, plug-in; NaN if H is 0."""
-    if not len(a):
+def normalised_information(counts: np.ndarray) -> float:
+    """I(a; b | group) / H(b | group), plug-in, of ``counts`` (groups, 2, 2) of binary a and b.
+
+    NaN if H is 0 or nothing was counted.
+    """
+    counts = counts.reshape(-1, 4)
+    counts = counts[counts @ np.ones(4, counts.dtype) > 0]
+    if not len(counts):
         return math.nan
-    _, group = np.unique(given, return_inverse=True)
-    joint = np.zeros((int(group.max()) + 1, 2, 2))
-    np.add.at(joint, (group, a.astype(int), b.astype(int)), 1.0)
-    joint /= len(a)
-    h_b = _entropy(joint.sum(axis=1)) - _entropy(joint.sum(axis=(1, 2)))
+    joint = counts / float(counts.sum())
+    p00, p01, p10, p11 = joint.T
+    h_b = _entropy(np.stack([p00 + p10, p01 + p11], axis=1)) - _entropy(p00 + p01 + p10 + p11)
     if h_b < 1e-12:
         return math.nan
-    h_ab = _entropy(joint) - _entropy(joint.sum(axis=2))  # H(b | a, given)
+    of_a = np.stack([p00 + p01, p10 + p11], axis=1)
+    h_ab = _entropy(joint) - _entropy(of_a)  # H(b | a, group)
     return float((h_b - h_ab) / h_b)
 
 
 def _entropy(p: np.ndarray) -> float:
     p = p[p > 0]
     return float(-(p * np.log(p)).sum())
+
+
+def _settings(frame: pd.DataFrame, axes: Sequence[str]) -> list[np.ndarray]:
+    """Rows of each setting of ``axes``, in the order of their values; rows without one are out."""
+    if not axes:
+        return [np.arange(len(frame))]
+    number = frame.groupby(list(axes), sort=True).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    order = order[number[order] >= 0]
+    return np.split(order, np.flatnonzero(np.diff(number[order])) + 1) if len(order) else []
 
 
 LEAST = 10.0
@@ -194,32 +213,39 @@ def sign_errors(
     """
     frame = frame[frame[[measure, y]].notna().all(axis=1)]
     column = size_column(frame, y)
+    size = None if column is None else frame[column].to_numpy(float)
+    of_x, of_y = frame[measure].to_numpy(float), frame[y].to_numpy(float)
     rows = []
     for axis in (a for a in axes if a not in REPLICATES):
         others = [a for a in axes if a != axis]
-        groups = frame.groupby(others, sort=True) if others else [("", frame)]
-        for setting, group in groups:
-            parts = [(v, part) for v, part in group.groupby(axis, sort=True)]
-            for (u, first), (v, second) in itertools.combinations(parts, 2):
-                mu = _differences(first[measure], second[measure])
-                g = _differences(first[y], second[y])
-                size = None
-                if column is not None:
-                    size = np.minimum.outer(
-                        first[column].to_numpy(float), second[column].to_numpy(float)
-                    ).ravel()
-                weight = hoeffding_weights(g, size)
+        level = frame.groupby(axis, sort=True).ngroup().to_numpy()
+        for group in _settings(frame, others):
+            parts = [group[level[group] == k] for k in np.unique(level[group]) if k >= 0]
+            for first, second in itertools.combinations(parts, 2):
+                mu = np.subtract.outer(of_x[first], of_x[second]).ravel()
+                g = np.subtract.outer(of_y[first], of_y[second]).ravel()
+                tests = None
+                if size is not None:
+                    tests = np.minimum.outer(size[first], size[second]).ravel()
+                weight = hoeffding_weights(g, tests)
                 total, squares = weight.sum(), (weight**2).sum()
                 effective = total**2 / squares if squares > 0 else 0.0
                 if effective < least:
                     continue
                 wrong = 0.5 * (1.0 - sign * np.sign(mu) * np.sign(g))
-                rows.append({
-                    "axis": axis, "values": f"{_text(u)} / {_text(v)}",
-                    "setting": _setting(others, setting),
-                    "sign_error": float((weight * wrong).sum() / total), "pairs": len(weight),
-                    "effective": float(effective),
-                })  # fmt: skip
+                u, v = (_text(frame[axis].iloc[part[0]]) for part in (first, second))
+                rows.append(
+                    {
+                        "axis": axis,
+                        "values": f"{u} / {v}",
+                        "setting": ", ".join(
+                            f"{a}={_text(frame[a].iloc[group[0]])}" for a in others
+                        ),
+                        "sign_error": float((weight * wrong).sum() / total),
+                        "pairs": len(weight),
+                        "effective": float(effective),
+                    }
+                )
     return rows
 
 
@@ -234,15 +260,6 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "worst": float(values.max()), "worst_at": place + (
             f"; {worst['setting']}" if worst["setting"] else ""),
     }  # fmt: skip
-
-
-def _differences(a: pd.Series, b: pd.Series) -> np.ndarray:
-    return np.subtract.outer(a.to_numpy(float), b.to_numpy(float)).ravel()
-
-
-def _setting(names: Sequence[str], values: Any) -> str:
-    values = values if isinstance(values, tuple) else (values,)
-    return ", ".join(f"{k}={_text(v)}" for k, v in zip(names, values, strict=False))
 
 
 def _text(value: Any) -> str:

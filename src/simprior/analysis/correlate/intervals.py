@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import rankdata
 
 from simprior.analysis.compare.sources import Joint, Side
 from simprior.analysis.correlate import kernels as kernel
@@ -39,6 +40,8 @@ from simprior.errors import InputError
 from simprior.numerics.random import generator
 
 KINDS = ("pearson", "spearman", "kendall")
+BLOCK = 256
+"""Resamples or permutations that are worked on at a time."""
 _EDGE = 1.0 - 1e-12
 _LOST = 0.1
 _SMALLEST = 1e-9
@@ -74,10 +77,7 @@ class Sample:
     @cached_property
     def columns(self) -> np.ndarray:
         """(n, 2 + q) columns, standardised for the arithmetic."""
-        V = np.column_stack([self.x, self.y, self.controls]).astype(np.float64)
-        V = V - V.mean(axis=0)
-        spread = np.sqrt((V**2).mean(axis=0))
-        return V / np.where(spread > 0, spread, 1.0)
+        return standardised(np.column_stack([self.x, self.y, self.controls]).astype(np.float64))
 
     @cached_property
     def orders(self) -> np.ndarray:
@@ -95,9 +95,23 @@ class Sample:
         return kernel.pair_signs(self.columns[:, 0], self.columns[:, 1], self.cluster,
                                  self.clusters)  # fmt: skip
 
+    @cached_property
+    def pairs_x(self) -> np.ndarray:
+        """(G,) for each cluster, the pairs of its points with any whose measure is another."""
+        _, at, number = np.unique(self.columns[:, 0], return_inverse=True, return_counts=True)
+        other = self.points - number[at]
+        return np.bincount(self.cluster, other, minlength=self.clusters)
+
     def without_controls(self) -> Sample:
         """The same points without controls."""
         return Sample(self.x, self.y, self.cluster, np.zeros((self.points, 0)))
+
+
+def standardised(V: np.ndarray) -> np.ndarray:
+    """(n, c) columns of mean 0 and variance 1; a constant one is 0."""
+    V = V - V.mean(axis=0)
+    spread = np.sqrt((V**2).mean(axis=0))
+    return V / np.where(spread > 0, spread, 1.0)
 
 
 @dataclass(frozen=True)
@@ -121,11 +135,36 @@ def coefficients(sample: Sample, kind: str, draws: np.ndarray) -> np.ndarray:
     """
     draws = np.ascontiguousarray(draws, np.float64)
     if kind == "kendall":
-        return np.asarray(kernel.many_kendall(*sample.signs, sample.sizes, draws))
-    return np.asarray(kernel.many_moments(
-        sample.columns, sample.orders, kind == "spearman", sample.cluster, sample.clusters, draws,
-        *sample.cells,
-    ))  # fmt: skip
+        return np.concatenate(
+            [
+                kernel.kendall(*(block @ table for table in sample.signs), sample.sizes, block)
+                for block in np.array_split(draws, max(1, len(draws) // BLOCK))
+            ]
+        )
+    rank = kind == "spearman"
+    return np.asarray(
+        kernel.many_moments(
+            sample.columns, sample.orders, rank, sample.cluster, draws, *sample.cells
+        )
+    )
+
+
+def permuted(sample: Sample, kind: str, outcomes: np.ndarray) -> np.ndarray:
+    """(P, 2) coefficients of ``kind`` and standard errors, with each of ``outcomes`` (n, P) in
+    place of ``y``. ``spearman`` takes no controls here."""
+    columns, y = sample.columns, standardised(np.hstack([outcomes, outcomes[:, -1:]]))[:, :-1]
+    clusters = sample.clusters
+    if kind == "kendall":
+        y = np.ascontiguousarray(y.T)
+        orders = np.argsort(y, axis=1, kind="stable")
+        pull, in_y = kernel.permuted_pulls(
+            columns[:, 0].copy(), sample.orders[0], y, orders, sample.cluster, clusters
+        )
+        in_x = np.broadcast_to(sample.pairs_x, pull.shape)
+        return np.asarray(kernel.kendall(pull, in_x, in_y, sample.sizes, np.ones_like(pull)))
+    if kind == "spearman":
+        columns, y = rankdata(columns, axis=0), rankdata(y, axis=0)
+    return np.asarray(kernel.permuted_moments(columns, y, sample.cluster, clusters, *sample.cells))
 
 
 def estimate(sample: Sample, kind: str) -> tuple[float, float]:

@@ -26,9 +26,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from simprior.analysis.correlate import checks
+from simprior.analysis.correlate import checks, kernels
 from simprior.analysis.correlate.controls import Setup, columns_of, sample_of, size_column
-from simprior.analysis.correlate.intervals import Sample, estimate, interval, resamples
+from simprior.analysis.correlate.intervals import (
+    BLOCK,
+    Sample,
+    estimate,
+    interval,
+    permuted,
+    resamples,
+)
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import share_stderr
 
@@ -58,35 +65,36 @@ def partial_p_value(sample: Sample, number: int, rng: np.random.Generator) -> fl
 
 
 def _test(
-    sample: Sample, kind: str, fixed: np.ndarray, moved: np.ndarray, number: int,
+    sample: Sample,
+    kind: str,
+    fixed: np.ndarray,
+    moved: np.ndarray,
+    number: int,
     rng: np.random.Generator,
-) -> float:  # fmt: skip
+) -> float:
     """p of ``sample``, whose outcomes are ``fixed + moved``, when ``moved`` is permuted."""
-    observed = _statistic(sample, kind)
+    observed = float(_statistic(np.array([estimate(sample, kind)]))[0])
     if not np.isfinite(observed):
         return float("nan")
-    members = [np.flatnonzero(sample.cluster == g) for g in range(sample.clusters)]
     hits, least = 0, observed * (1 - _ROUNDING)
-    for _ in range(number):
-        y = fixed + permuted(moved, members, rng)
-        hits += _statistic(replace(sample, y=y), kind) >= least
+    for first in range(0, number, BLOCK):
+        source = permutations(sample.cluster, min(BLOCK, number - first), rng)
+        found = _statistic(permuted(sample, kind, (fixed + moved[source]).T))
+        hits += int((found >= least).sum())
     return (1.0 + hits) / (1.0 + number)
 
 
-def permuted(y: np.ndarray, members: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Outcomes after a permutation of the clusters, and of the members within each."""
-    out = np.empty_like(y)
-    for here, source in zip(members, rng.permutation(len(members)), strict=True):
-        given = rng.permutation(members[source])
-        out[here] = y[np.resize(given, len(here))]
-    return out
+def permutations(cluster: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """(P, n) whose outcome each point gets when the clusters are permuted, and the members of
+    each."""
+    members = np.argsort(cluster, kind="stable")
+    start = np.concatenate([[0], np.cumsum(np.bincount(cluster))])
+    return np.asarray(kernels.permutations(members, start, number, rng))
 
 
-def _statistic(sample: Sample, kind: str) -> float:
-    value, error = estimate(sample, kind)
-    if not np.isfinite(value):
-        return float("nan")
-    return abs(value) / max(error, 1e-12)
+def _statistic(found: np.ndarray) -> np.ndarray:
+    """(P,) studentised coefficients from coefficients and errors (P, 2)."""
+    return np.abs(found[:, 0]) / np.maximum(found[:, 1], 1e-12)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
