@@ -16,6 +16,7 @@ relative 1e-6 moves ln P of the parity by tens of nats.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ from simprior.errors import InputError, NumericalError
 EPS = float(np.finfo(np.float64).eps)
 MIN_RCOND = 1e-14  # of the correlation matrix; below it Cholesky factors are not trusted
 RESIDUAL = 32.0 * EPS  # what may be left of a correlation matrix outside its rank: rounding only
+RANK_TOL = 1e-10  # singular values of features below this share of the largest are rounding
+MAX_CONDITION = 1e14
 GAP = 100.0  # the smallest pivot of a rank-deficient matrix, in units of the rounding level
 
 
@@ -90,19 +93,10 @@ def factor(K: np.ndarray) -> Factor:
         If K has a negative eigenvalue beyond rounding, or if its spectrum runs into the rounding
         level without a gap, so that its rank cannot be told.
     """
-    m = K.shape[0]
-    scale = np.sqrt(np.maximum(np.diag(K), 0.0))
-    if not (scale > 0.0).all():
-        raise NumericalError(
-            "K has a zero or negative variance on its diagonal: expected positive variances; "
-            "drop inputs with output 0 first"
-        )
-    R = K / np.outer(scale, scale)
-    L, info = lapack.dpotrf(R, lower=1, clean=1)
-    if info == 0:
-        rcond = float(lapack.dpocon(L, np.abs(R).sum(0).max(), uplo="L")[0])
-        if rcond > MIN_RCOND:
-            return Factor(scale[:, None] * L, np.arange(m), rcond, scale)
+    R, scale = _correlations(K)
+    L, rcond = _cholesky(R)
+    if rcond > MIN_RCOND:
+        return Factor(scale[:, None] * L, np.arange(len(K)), rcond, scale)
     return _pivoted(R, scale)
 
 
@@ -120,17 +114,45 @@ def factor_for_noise(K: np.ndarray) -> Factor:
     try:
         return factor(K)
     except NumericalError:
-        scale = np.sqrt(np.maximum(np.diag(K), 0.0))
-        if not (scale > 0.0).all():
-            raise
-        R = K / np.outer(scale, scale)
-        values, vectors = np.linalg.eigh(R)
+        R, scale = _correlations(K)
         level = 8.0 * len(K) * EPS
+        values, vectors = np.linalg.eigh(R)
         if values[0] < -10.0 * level:
             raise
         some = values > level
         A = scale[:, None] * vectors[:, some] * np.sqrt(values[some])
         return Factor(A, np.arange(int(some.sum())), 0.0, scale)
+
+
+def factor_of_features(B: np.ndarray) -> Factor:
+    """Factor of ``K = B B^T`` with full column rank, from the singular values of B (m, k).
+
+    No row of B may be 0. There are no pivots: none of the inputs is drawn before the others.
+    """
+    scale = np.linalg.norm(B, axis=1)
+    U, s, _ = np.linalg.svd(B, full_matrices=False)
+    rank = int((s > RANK_TOL * s[0]).sum())
+    return Factor(U[:, :rank] * s[:rank], np.empty(0, np.intp), (s[rank - 1] / s[0]) ** 2, scale)
+
+
+def _correlations(K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(correlation matrix, standard deviations). Raises :class:`NumericalError` if one is 0."""
+    scale = np.sqrt(np.maximum(np.diag(K), 0.0))
+    if not (scale > 0.0).all():
+        raise NumericalError(
+            "K has a zero or negative variance on its diagonal: expected positive variances; "
+            "drop inputs with output 0 first"
+        )
+    return K / np.outer(scale, scale), scale
+
+
+def _cholesky(R: np.ndarray) -> tuple[np.ndarray, float]:
+    """Lower Cholesky factor of a correlation matrix, and an estimate of its reciprocal condition
+    number in the 1-norm: 0 if the matrix is not positive definite."""
+    L, info = lapack.dpotrf(R, lower=1, clean=1)
+    if info != 0:
+        return L, 0.0
+    return L, float(lapack.dpocon(L, np.abs(R).sum(0).max(), uplo="L")[0])
 
 
 def _pivoted(R: np.ndarray, scale: np.ndarray) -> Factor:
@@ -165,9 +187,6 @@ def reverse_cholesky(J: np.ndarray) -> np.ndarray:
     if info != 0:
         raise NumericalError("the information matrix of the sites is not positive definite")
     return L[::-1, ::-1]
-
-
-MAX_CONDITION = 1e14
 
 
 @dataclass(frozen=True)
@@ -268,16 +287,9 @@ def reduce_inputs(K: np.ndarray, inputs: np.ndarray | None = None) -> Reduction:
     return Reduction(keep, np.flatnonzero(~alive), duplicate_of, sign)
 
 
-@dataclass(frozen=True)
-class CentredFactor:
-    """Lower Cholesky factor of K, (m, m), and the 1-norm condition number of its correlations."""
-
-    chol: np.ndarray
-    condition: float
-
-
-def cholesky(K: np.ndarray, max_condition: float = MAX_CONDITION) -> CentredFactor:
-    """Cholesky factor of a positive definite K, without jitter.
+@checked(max_condition=Number(1))
+def check_psd(K: np.ndarray, max_condition: float = MAX_CONDITION) -> float:
+    """Condition number (1-norm, estimated) of K's correlation matrix, if K is positive definite.
 
     Rounding in K shifts ln P by about 1e-16 times the condition number times m, hence the limit.
 
@@ -289,28 +301,16 @@ def cholesky(K: np.ndarray, max_condition: float = MAX_CONDITION) -> CentredFact
         K is not positive definite, or its correlation matrix is conditioned worse than
         ``max_condition``; the message gives smallest eigenvalue, condition number and remedy.
     """
-    from scipy.linalg import lapack
-
     K = check_symmetric(K)
     var = K.diagonal()
     if (var <= 0).any():
-        raise _not_positive(K, float("inf"))
+        raise _not_positive(K, math.inf)
     scale = np.sqrt(var)
-    corr = K / scale[:, None] / scale
-    factor, info = lapack.dpotrf(corr, lower=1, clean=1)
-    if info:
-        raise _not_positive(K, float("inf"))
-    rcond, _ = lapack.dpocon(factor, np.abs(corr).sum(axis=0).max(), uplo="L")
-    condition = 1.0 / rcond if rcond > 0 else float("inf")
+    rcond = _cholesky(K / scale[:, None] / scale)[1]
+    condition = 1.0 / rcond if rcond > 0 else math.inf
     if not condition <= max_condition:
         raise _not_positive(K, condition)
-    return CentredFactor(np.ascontiguousarray(factor) * scale[:, None], condition)
-
-
-@checked(max_condition=Number(1))
-def check_psd(K: np.ndarray, max_condition: float = MAX_CONDITION) -> float:
-    """Condition number of K's correlation matrix; raises as :func:`cholesky` does."""
-    return cholesky(K, max_condition).condition
+    return condition
 
 
 def root(K: np.ndarray) -> np.ndarray:
@@ -328,9 +328,9 @@ def root(K: np.ndarray) -> np.ndarray:
     """
     K = check_symmetric(K)
     values, vectors = np.linalg.eigh(K)
-    floor = 8 * len(K) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    floor = 8 * len(K) * EPS * max(float(values[-1]), 0.0)
     if values[0] < -floor:
-        raise _not_positive(K, float("inf"))
+        raise _not_positive(K, math.inf)
     some = values > floor
     factor = vectors[:, some] * np.sqrt(values[some])
     factor[K.diagonal() == 0] = 0.0
@@ -355,9 +355,9 @@ def check_symmetric(K: np.ndarray) -> np.ndarray:
 def _not_positive(K: np.ndarray, condition: float) -> NumericalError:
     values = np.linalg.eigvalsh(K)
     low, high = float(values[0]), float(values[-1])
-    rank = int((values > len(K) * np.finfo(np.float64).eps * high).sum())
-    if np.isinf(condition):
-        condition = high / low if low > 0 else float("inf")
+    rank = int((values > len(K) * EPS * high).sum())
+    if math.isinf(condition):
+        condition = high / low if low > 0 else math.inf
     return NumericalError(
         f"K ({len(K)} x {len(K)}) is not positive definite in float64: smallest eigenvalue "
         f"{low:.3g}, largest {high:.3g}, rank about {rank}, condition number {condition:.3g}; "

@@ -300,13 +300,6 @@ def _diverged(m: int, sweeps: int) -> Sites:
     return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)
 
 
-def posterior(
-    rows: np.ndarray, A: np.ndarray, tau: np.ndarray, nu: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance and mean of ``rows @ u`` under the prior u ~ N(0, I) and sites on ``A u``."""
-    return _moments(reverse_cholesky(information(A, tau)), rows, A, nu)
-
-
 def _moments(
     U: np.ndarray, rows: np.ndarray, A: np.ndarray, nu: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

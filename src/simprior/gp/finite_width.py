@@ -18,8 +18,8 @@ import numpy as np
 
 from simprior.checks import NETWORK, checked
 from simprior.errors import InputError
-from simprior.gp.covariance import Factor
-from simprior.gp.event import Event, check_draws, make_event
+from simprior.gp.covariance import factor_of_features
+from simprior.gp.event import check_draws, make_event
 from simprior.gp.tilted import tilted
 from simprior.gp.twist import K_LIMIT, summarise
 from simprior.network.callables import array_function
@@ -29,7 +29,6 @@ from simprior.numerics.estimate import LogProb, share_stderr
 
 MAX_SPREAD = 2.0
 ROUNDING = 1e-12  # spread in nats that is none
-RANK_TOL = 1e-10  # singular values of B below this share of the largest are rounding
 
 
 @checked(network=NETWORK)
@@ -103,7 +102,7 @@ def _given_hidden(
     rows, first, place = np.unique(features, axis=0, return_index=True, return_inverse=True)
     place = place.reshape(-1)
     alive = rows.any(1)
-    matrix = _factor(rows[alive]) if alive.any() else None
+    matrix = factor_of_features(rows[alive]) if alive.any() else None
     covariance = None if matrix is None else matrix.A @ matrix.A.T
     seed = int.from_bytes(entropy[:7], "little")
     out = np.full(len(tables), -math.inf)
@@ -111,22 +110,12 @@ def _given_hidden(
         kept = bits[first]
         if (kept[place] != bits).any() or kept[~alive].any():
             continue
-        if (
-            matrix is None or covariance is None
-        ):  # all outputs are exactly 0, and so is the function
+        if matrix is None or covariance is None:  # all outputs are exactly 0, as the function is
             out[i] = 0.0
             continue
-        event: Event = make_event(kept[alive], covariance, matrix)
+        event = make_event(kept[alive], covariance, matrix)
         out[i] = tilted(event, draws=draws, seed=seed).value
     return out
-
-
-def _factor(B: np.ndarray) -> Factor:
-    """K = B B^T as A A^T with A of full column rank, from the singular values of B."""
-    scale = np.linalg.norm(B, axis=1)
-    U, s, _ = np.linalg.svd(B, full_matrices=False)
-    rank = int((s > RANK_TOL * s[0]).sum())
-    return Factor(U[:, :rank] * s[:rank], np.empty(0, np.intp), (s[rank - 1] / s[0]) ** 2, scale)
 
 
 def _combine(logs: np.ndarray, seconds: float) -> LogProb:
