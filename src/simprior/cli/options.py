@@ -339,7 +339,7 @@ def check_device(spec: Device) -> None:
 def kernel(network: Network, workers: int = 1) -> np.ndarray:
     """(m, m) covariance on the network's inputs, after checking that its size fits in memory."""
     from simprior.boolean.truthtable import input_matrix
-    from simprior.gp.event import check_memory
+    from simprior.gp.covariance import check_memory
     from simprior.gp.kernels import nngp
 
     check_memory(network.m, workers)
