@@ -19,8 +19,7 @@ from scipy.special import log_ndtr
 from scipy.stats import multivariate_normal
 
 from simprior.boolean.truthtable import bit_matrix
-from simprior.gp.covariance import factor
-from simprior.gp.event import Event, make_event
+from simprior.gp.covariance import Event, factor, make_event
 from simprior.gp.kernels import nngp
 from simprior.gp.orthant import log_prior
 from simprior.gp.tilted import tilted

@@ -16,8 +16,7 @@ import simprior as sp
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.unseen import good_turing
 from simprior.boolean.truthtable import named, pack
-from simprior.gp.covariance import factor
-from simprior.gp.event import make_event
+from simprior.gp.covariance import factor, make_event
 from simprior.network.spec import Network
 from simprior.numerics.estimate import clopper_pearson, mean_stderr, sample_sd, share_stderr
 from simprior.training.posterior import rejection_posterior, slice_posterior
@@ -118,8 +117,7 @@ def test_an_event_that_no_draw_missed() -> None:
     K = np.array([[1.0, 0.5], [0.5, 1.0]])
     event = make_event(np.ones(2, np.uint8), K, factor(K), np.full(2, 4.5))
     truth = math.log1p(-2 * norm.sf(4.5))
-    from simprior.gp.liness import liness
-    from simprior.gp.simple import montecarlo
+    from simprior.gp.crosschecks import liness, montecarlo
 
     for found in (liness(event, seed=0), montecarlo(event, draws=2000, seed=0)):
         assert found.value == 0.0 and found.stderr == pytest.approx(1 / 2000, rel=0.01)

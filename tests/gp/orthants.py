@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simprior.boolean.truthtable import bit_matrix
-from simprior.gp.covariance import factor
-from simprior.gp.event import Event, make_event
+from simprior.gp.covariance import Event, factor, make_event
 from simprior.gp.kernels import nngp
 from simprior.network.spec import Network
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from orthants import event, kernel, table
 
-from simprior.gp.tilted import prepare, sample, tilted
-from simprior.gp.twist import make_twist, pareto_k, summarise
+from simprior.gp.tilted import pareto_k, prepare, sample, summarise, tilted
+from simprior.gp.twist import make_twist
 
 REPEATS = 200
 CASES = [

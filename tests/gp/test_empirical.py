@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from simprior.errors import InputError, NumericalError
-from simprior.gp.empirical import empirical_nngp, empirical_ntk
+from simprior.gp.finite_width import empirical_nngp, empirical_ntk
 from simprior.gp.kernels import nngp, ntk
 from simprior.network.spec import Network
 

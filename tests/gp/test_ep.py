@@ -7,8 +7,7 @@ import pytest
 from orthants import equicorrelated, event, kernel, table
 from scipy.special import log_ndtr
 
-from simprior.gp.ep import ep, ep_probit, fit_sites
-from simprior.gp.simple import laplace
+from simprior.gp.ep import ep, ep_probit, fit_sites, laplace
 
 
 def textbook_ep(K: np.ndarray, noise: float, sweeps: int = 60) -> float:

@@ -11,7 +11,7 @@ import pytest
 from simprior import gp
 from simprior.boolean.truthtable import bit_matrix, parse_functions
 from simprior.errors import InputError
-from simprior.gp.event import available_memory, bytes_needed, check_memory
+from simprior.gp.covariance import available_memory, bytes_needed, check_memory
 from simprior.gp.orthant import Request, log_prior_table
 from simprior.network.spec import Network
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from simprior.errors import NumericalError
+from simprior.gp.duals import jumps
 from simprior.gp.gpytorch_kernels import NNGPKernel, NTKKernel
 from simprior.gp.kernels import nngp, ntk
-from simprior.gp.quadrature import jumps
 from simprior.network.spec import Network
 
 X = np.array([[1.0, 0.0, 0.0], [1.0, 1e-6, 0.0]])

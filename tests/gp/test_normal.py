@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import erfcx, log_ndtr, ndtri, ndtri_exp
 
-from simprior.gp import normal as _normal
+from simprior.numerics import compiled as _normal
 
 
 def test_scaled_survival() -> None:

@@ -6,8 +6,8 @@ import torch
 from scipy.special import erf, ndtr
 
 from simprior.errors import InputError, NumericalError
+from simprior.gp.duals import POLAR, SERIES, Polar, Series
 from simprior.gp.kernels import nngp, ntk
-from simprior.gp.quadrature import POLAR, SERIES, Polar, Series
 from simprior.network.spec import Network
 
 RNG = np.random.default_rng(0)

@@ -10,11 +10,10 @@ import pytest
 from orthants import N5, equicorrelated, event, kernel, table
 
 from simprior.errors import InputError, NumericalError
+from simprior.gp.covariance import Infeasible
 from simprior.gp.ep import fit_sites
-from simprior.gp.event import Infeasible
 from simprior.gp.orthant import iter_log_prior, log_prior
-from simprior.gp.smc import smc
-from simprior.gp.tilted import prepare, tilted, tilted_draws
+from simprior.gp.tilted import prepare, smc, tilted, tilted_draws
 
 SIGMAS = 4.0
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from simprior.gp.covariance import Reduction as Reduction
     from simprior.gp.covariance import check_psd as check_psd
     from simprior.gp.covariance import reduce_inputs as reduce_inputs
-    from simprior.gp.empirical import empirical_nngp as empirical_nngp
-    from simprior.gp.empirical import empirical_ntk as empirical_ntk
     from simprior.gp.finite_width import conditional_log_prior as conditional_log_prior
+    from simprior.gp.finite_width import empirical_nngp as empirical_nngp
+    from simprior.gp.finite_width import empirical_ntk as empirical_ntk
     from simprior.gp.gpytorch_kernels import NNGPKernel as NNGPKernel
     from simprior.gp.gpytorch_kernels import NTKKernel as NTKKernel
     from simprior.gp.kernels import nngp as nngp

@@ -29,12 +29,18 @@ import numpy as np
 from scipy.linalg import qr, solve_triangular
 
 from simprior.errors import InputError, NumericalError
-from simprior.gp.covariance import Reduction, factor, reduce_inputs, reverse_cholesky
+from simprior.gp.covariance import (
+    Event,
+    Reduction,
+    factor,
+    feasible,
+    make_event,
+    reduce_inputs,
+    reverse_cholesky,
+)
 from simprior.gp.ep import fit_sites, information
-from simprior.gp.event import Event, feasible, make_event
-from simprior.gp.sequence import Draws
-from simprior.gp.tilted import KAPPA, prepare
-from simprior.gp.twist import K_LIMIT, Summary, Twist, summarise
+from simprior.gp.tilted import K_LIMIT, KAPPA, Summary, prepare, summarise
+from simprior.gp.twist import Draws, Twist
 from simprior.numerics.compiled import BLOCK, fill
 
 PILOT = 8192  # proposals to measure the efficiency with

@@ -1,33 +1,45 @@
-"""Factors of covariance matrices of full or deficient rank, with errors instead of jitter.
+"""Covariances K of a Gaussian vector, their factors, and the event that its signs are a function.
 
-A factor ``A`` of shape (m, r) with ``A A^T = K`` writes ``z ~ N(0, K)`` as ``z = A u``,
-``u ~ N(0, I_r)``. Full rank: ``A`` is the Cholesky factor. Rank-deficient (linear kernels): ``A``
-comes from the pivoted Cholesky factorisation and the m constraints live on r < m weights. A matrix
-whose spectrum runs smoothly into the rounding level is neither, and is refused: a relative jitter
-of 1e-6 moves the log-probability of parity by 34 nats.
+Estimators of ln P(f) start from three things made here.
 
-Degenerate covariances, handled in the open: zero variances, copies, indefiniteness.
+* :func:`reduce_inputs` takes out what a covariance decides beforehand: inputs of zero variance
+  (always 0, so output 0), copies of another input (same sign) and mirror images (opposite sign).
+* :func:`factor` gives a matrix ``A`` of shape (m, r) with ``A A^T = K``: ``z ~ N(0, K)`` is
+  ``z = A u``, ``u ~ N(0, I_r)``. Where K has full rank, ``A`` is the Cholesky factor. Where it is
+  rank-deficient (linear kernels), ``A`` comes from the pivoted Cholesky factorisation, and the m
+  constraints bear on r < m weights. A matrix whose spectrum runs smoothly into the rounding level
+  is neither, and is refused.
+* :func:`make_event` puts ``sign z = f`` into the form ``x > lower`` that estimators work on.
 
-The sign pattern of z ~ N(0, K) does not change when an input of zero variance (always 0, so output
-0), a copy of another input (same sign) or a mirror image (opposite sign) is taken out and put back.
-What remains must be positive definite as it stands: nothing here ever adds to the diagonal, since a
-relative 1e-6 moves ln P of the parity by tens of nats.
+Nothing here ever adds to the diagonal: a relative jitter of 1e-6 moves ln P of the parity by 34
+nats.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import math
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 from scipy.linalg import lapack
 
-from simprior.checks import Array, Maybe, Number, checked, real_array
-from simprior.errors import InputError, NumericalError
+from simprior.checks import Array, Integer, Maybe, Number, checked, real_array
+from simprior.errors import InputError, NumericalError, available_memory
+from simprior.numerics import random as rng
+from simprior.numerics.estimate import LogProb
 
 EPS = float(np.finfo(np.float64).eps)
 MIN_RCOND = 1e-14  # of the correlation matrix; below it Cholesky factors are not trusted
 RESIDUAL = 32.0 * EPS  # what may be left of a correlation matrix outside its rank: rounding only
+RANK_TOL = 1e-10  # singular values of features below this share of the largest are rounding
+MAX_CONDITION = 1e14
 GAP = 100.0  # the smallest pivot of a rank-deficient matrix, in units of the rounding level
+MATRICES = 18  # m x m float64 matrices alive at the peak of `tilted`, measured at m = 500 to 1797
+TESTED = 2048  # inputs; errors and times are documented up to here
+_GIB = float(2**30)
 
 
 @dataclass(frozen=True)
@@ -53,11 +65,6 @@ class Factor:
     def rank(self) -> int:
         """Number of latent coordinates r."""
         return int(self.A.shape[1])
-
-    @property
-    def full(self) -> bool:
-        """Whether K has full rank."""
-        return self.rank == self.m
 
 
 def _not_psd(eigenvalue: float, level: float) -> NumericalError:
@@ -90,19 +97,10 @@ def factor(K: np.ndarray) -> Factor:
         If K has a negative eigenvalue beyond rounding, or if its spectrum runs into the rounding
         level without a gap, so that its rank cannot be told.
     """
-    m = K.shape[0]
-    scale = np.sqrt(np.maximum(np.diag(K), 0.0))
-    if not (scale > 0.0).all():
-        raise NumericalError(
-            "K has a zero or negative variance on its diagonal: expected positive variances; "
-            "drop inputs with output 0 first"
-        )
-    R = K / np.outer(scale, scale)
-    L, info = lapack.dpotrf(R, lower=1, clean=1)
-    if info == 0:
-        rcond = float(lapack.dpocon(L, np.abs(R).sum(0).max(), uplo="L")[0])
-        if rcond > MIN_RCOND:
-            return Factor(scale[:, None] * L, np.arange(m), rcond, scale)
+    R, scale = _correlations(K)
+    L, rcond = _cholesky(R)
+    if rcond > MIN_RCOND:
+        return Factor(scale[:, None] * L, np.arange(len(K)), rcond, scale)
     return _pivoted(R, scale)
 
 
@@ -120,17 +118,45 @@ def factor_for_noise(K: np.ndarray) -> Factor:
     try:
         return factor(K)
     except NumericalError:
-        scale = np.sqrt(np.maximum(np.diag(K), 0.0))
-        if not (scale > 0.0).all():
-            raise
-        R = K / np.outer(scale, scale)
-        values, vectors = np.linalg.eigh(R)
+        R, scale = _correlations(K)
         level = 8.0 * len(K) * EPS
+        values, vectors = np.linalg.eigh(R)
         if values[0] < -10.0 * level:
             raise
         some = values > level
         A = scale[:, None] * vectors[:, some] * np.sqrt(values[some])
         return Factor(A, np.arange(int(some.sum())), 0.0, scale)
+
+
+def factor_of_features(B: np.ndarray) -> Factor:
+    """Factor of ``K = B B^T`` with full column rank, from the singular values of B (m, k).
+
+    No row of B may be 0. There are no pivots: none of the inputs is drawn before the others.
+    """
+    scale = np.linalg.norm(B, axis=1)
+    U, s, _ = np.linalg.svd(B, full_matrices=False)
+    rank = int((s > RANK_TOL * s[0]).sum())
+    return Factor(U[:, :rank] * s[:rank], np.empty(0, np.intp), (s[rank - 1] / s[0]) ** 2, scale)
+
+
+def _correlations(K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(correlation matrix, standard deviations). Raises :class:`NumericalError` if one is 0."""
+    scale = np.sqrt(np.maximum(np.diag(K), 0.0))
+    if not (scale > 0.0).all():
+        raise NumericalError(
+            "K has a zero or negative variance on its diagonal: expected positive variances; "
+            "drop inputs with output 0 first"
+        )
+    return K / np.outer(scale, scale), scale
+
+
+def _cholesky(R: np.ndarray) -> tuple[np.ndarray, float]:
+    """Lower Cholesky factor of a correlation matrix, and an estimate of its reciprocal condition
+    number in the 1-norm: 0 if the matrix is not positive definite."""
+    L, info = lapack.dpotrf(R, lower=1, clean=1)
+    if info != 0:
+        return L, 0.0
+    return L, float(lapack.dpocon(L, np.abs(R).sum(0).max(), uplo="L")[0])
 
 
 def _pivoted(R: np.ndarray, scale: np.ndarray) -> Factor:
@@ -165,9 +191,6 @@ def reverse_cholesky(J: np.ndarray) -> np.ndarray:
     if info != 0:
         raise NumericalError("the information matrix of the sites is not positive definite")
     return L[::-1, ::-1]
-
-
-MAX_CONDITION = 1e14
 
 
 @dataclass(frozen=True)
@@ -268,16 +291,9 @@ def reduce_inputs(K: np.ndarray, inputs: np.ndarray | None = None) -> Reduction:
     return Reduction(keep, np.flatnonzero(~alive), duplicate_of, sign)
 
 
-@dataclass(frozen=True)
-class CentredFactor:
-    """Lower Cholesky factor of K, (m, m), and the 1-norm condition number of its correlations."""
-
-    chol: np.ndarray
-    condition: float
-
-
-def cholesky(K: np.ndarray, max_condition: float = MAX_CONDITION) -> CentredFactor:
-    """Cholesky factor of a positive definite K, without jitter.
+@checked(max_condition=Number(1))
+def check_psd(K: np.ndarray, max_condition: float = MAX_CONDITION) -> float:
+    """Condition number (1-norm, estimated) of K's correlation matrix, if K is positive definite.
 
     Rounding in K shifts ln P by about 1e-16 times the condition number times m, hence the limit.
 
@@ -289,28 +305,16 @@ def cholesky(K: np.ndarray, max_condition: float = MAX_CONDITION) -> CentredFact
         K is not positive definite, or its correlation matrix is conditioned worse than
         ``max_condition``; the message gives smallest eigenvalue, condition number and remedy.
     """
-    from scipy.linalg import lapack
-
     K = check_symmetric(K)
     var = K.diagonal()
     if (var <= 0).any():
-        raise _not_positive(K, float("inf"))
+        raise _not_positive(K, math.inf)
     scale = np.sqrt(var)
-    corr = K / scale[:, None] / scale
-    factor, info = lapack.dpotrf(corr, lower=1, clean=1)
-    if info:
-        raise _not_positive(K, float("inf"))
-    rcond, _ = lapack.dpocon(factor, np.abs(corr).sum(axis=0).max(), uplo="L")
-    condition = 1.0 / rcond if rcond > 0 else float("inf")
+    rcond = _cholesky(K / scale[:, None] / scale)[1]
+    condition = 1.0 / rcond if rcond > 0 else math.inf
     if not condition <= max_condition:
         raise _not_positive(K, condition)
-    return CentredFactor(np.ascontiguousarray(factor) * scale[:, None], condition)
-
-
-@checked(max_condition=Number(1))
-def check_psd(K: np.ndarray, max_condition: float = MAX_CONDITION) -> float:
-    """Condition number of K's correlation matrix; raises as :func:`cholesky` does."""
-    return cholesky(K, max_condition).condition
+    return condition
 
 
 def root(K: np.ndarray) -> np.ndarray:
@@ -328,9 +332,9 @@ def root(K: np.ndarray) -> np.ndarray:
     """
     K = check_symmetric(K)
     values, vectors = np.linalg.eigh(K)
-    floor = 8 * len(K) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    floor = 8 * len(K) * EPS * max(float(values[-1]), 0.0)
     if values[0] < -floor:
-        raise _not_positive(K, float("inf"))
+        raise _not_positive(K, math.inf)
     some = values > floor
     factor = vectors[:, some] * np.sqrt(values[some])
     factor[K.diagonal() == 0] = 0.0
@@ -355,9 +359,9 @@ def check_symmetric(K: np.ndarray) -> np.ndarray:
 def _not_positive(K: np.ndarray, condition: float) -> NumericalError:
     values = np.linalg.eigvalsh(K)
     low, high = float(values[0]), float(values[-1])
-    rank = int((values > len(K) * np.finfo(np.float64).eps * high).sum())
-    if np.isinf(condition):
-        condition = high / low if low > 0 else float("inf")
+    rank = int((values > len(K) * EPS * high).sum())
+    if math.isinf(condition):
+        condition = high / low if low > 0 else math.inf
     return NumericalError(
         f"K ({len(K)} x {len(K)}) is not positive definite in float64: smallest eigenvalue "
         f"{low:.3g}, largest {high:.3g}, rank about {rank}, condition number {condition:.3g}; "
@@ -384,3 +388,139 @@ def _check_copies(duplicate_of: np.ndarray, inputs: np.ndarray | None) -> None:
                 "last bit) though they differ: expected distinct rows; use fewer layers or a "
                 "larger sigma_w"
             )
+
+
+@dataclass(frozen=True)
+class Event:
+    """``sign z = f``, ``z ~ N(mean, K)``, as ``x > lower``, ``x ~ N(0, S K S)``, S = diag(signs).
+
+    ``K`` (m, m) and ``A`` (m, r), ``A A^T = K``, carry the signs; ``signs`` (m,) are +-1;
+    ``rcond`` estimates the reciprocal condition number of the correlation matrix. ``label``
+    identifies the function: random numbers depend on it and not on its place in a batch.
+    """
+
+    K: np.ndarray
+    A: np.ndarray
+    lower: np.ndarray
+    signs: np.ndarray
+    rcond: float
+    label: str
+
+    @property
+    def m(self) -> int:
+        """Number of constraints."""
+        return int(self.A.shape[0])
+
+    @property
+    def rank(self) -> int:
+        """Number of latent coordinates."""
+        return int(self.A.shape[1])
+
+    def generator(self, seed: int, method: str, index: int = 0) -> np.random.Generator:
+        """Random numbers of chunk ``index`` of one method on this function."""
+        return rng.generator(seed, f"{method}/{self.label}", index)
+
+
+def make_event(
+    bits: np.ndarray, K: np.ndarray, factor: Factor, mean: np.ndarray | None = None
+) -> Event:
+    """Event that the signs of z ~ N(mean, K) are those of ``bits`` ((m,) of 0/1)."""
+    signs = np.where(np.asarray(bits) > 0, 1.0, -1.0)
+    lower = np.zeros(len(signs)) if mean is None else -signs * mean
+    label = hashlib.sha256(np.packbits(signs > 0).tobytes()).hexdigest()[:32]
+    signed = K * signs
+    signed *= signs[:, None]
+    return Event(
+        signed, signs[:, None] * factor.A, lower + 0.0, signs, factor.rcond, f"{len(signs)}/{label}"
+    )
+
+
+def check_mean(mean: np.ndarray | None, m: int) -> np.ndarray | None:
+    """Validate the optional mean vector."""
+    if mean is None:
+        return None
+    array = real_array("mean", mean)
+    if array.shape != (m,) or not np.isfinite(array).all():
+        raise InputError(
+            f"mean of shape {array.shape}", f"{m} finite numbers", "give one mean an input"
+        )
+    return array
+
+
+def feasible(A: np.ndarray, lower: np.ndarray) -> bool:
+    """Whether some u satisfies ``A u > lower`` strictly (linear programme; for r < m).
+
+    Homogenised and in an orthonormal basis: u and s >= 0 with ``A u - s lower >= 1`` exist if and
+    only if the constraints can be met. Rows are scaled to norm 1.
+    """
+    from scipy.optimize import linprog
+
+    norm = np.linalg.norm(A, axis=1)
+    basis = np.linalg.qr(A / norm[:, None])[0]
+    rows = np.hstack([basis, -(lower / norm)[:, None]])
+    rows /= np.linalg.norm(rows, axis=1)[:, None]
+    r = A.shape[1]
+    limits = [(None, None)] * r + [(0.0, None)]
+    result = linprog(
+        np.zeros(r + 1), A_ub=-rows, b_ub=-np.ones(len(rows)), bounds=limits, method="highs"
+    )
+    return bool(result.status == 0 and (rows @ result.x).min() > 0.0)
+
+
+class Infeasible(NumericalError):
+    """No point satisfies the constraints: the probability is exactly 0."""
+
+
+def impossible(method: str, began: float) -> LogProb:
+    """The exact result for an event that no weights realise."""
+    reason = "no weights realise this function"
+    seconds = perf_counter() - began
+    found = {"reliable": True, "converged": True, "reason": reason, "seconds": seconds}
+    return LogProb(-math.inf, 0.0, math.inf, method, found)
+
+
+def check_draws(draws: int, strata: int = 1) -> None:
+    """Refuse a number of draws from which no standard error follows."""
+    Integer(8 * strata, remedy="pass draws=1024")("draws", draws)
+
+
+def bytes_needed(m: int) -> int:
+    """Peak memory of ``tilted`` and of the posterior on m inputs, in bytes: 18 matrices m x m."""
+    return MATRICES * 8 * m * m
+
+
+def check_memory(m: int, copies: int = 1, available: int | None = None) -> None:
+    """Refuse an m whose matrices do not fit; log a line above the tested size.
+
+    Parameters
+    ----------
+    m : int
+        Number of inputs.
+    copies : int
+        Workers that compute at the same time, each with matrices of its own.
+    available : int, optional
+        Bytes to fit in; what the system reports as available by default.
+
+    Raises
+    ------
+    InputError
+        Names the memory that m needs, the memory there is, and the largest m that fits.
+    """
+    have = available_memory() if available is None else available
+    need = copies * bytes_needed(m)
+    if need > have:
+        largest = int((have / (copies * MATRICES * 8)) ** 0.5)
+        raise InputError(
+            f"m={m} inputs",
+            f"at most {largest} in the {have / _GIB:.1f} GiB available",
+            f"{m} need about {need / _GIB:.1f} GiB ({MATRICES} matrices of m x m float64, "
+            f"{copies} at a time): ask for fewer inputs (--train), or fewer --workers",
+        )
+    if m > TESTED:
+        logging.getLogger("simprior").warning(
+            "m=%d inputs: about %.1f GiB, and time grows as m^3 (5 s at 2048); errors are tested "
+            "up to m=%d, so look at stderr and pareto_k",
+            m,
+            need / _GIB,
+            TESTED,
+        )

@@ -22,14 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simprior.checks import Integer
+from simprior.checks import Choice, Integer
 from simprior.errors import InputError
-from simprior.gp.duals import CLOSE, angle_parts
-from simprior.gp.quadrature import half_line, hermite_functions
+from simprior.gp.duals import CLOSE, angle_parts, half_line, hermite_functions
 from simprior.network.activations import ACTIVATIONS
-from simprior.network.callables import differentiable
+from simprior.network.callables import differentiable, torch_ops
 from simprior.network.spec import Network
-from simprior.numerics.arrays import torch_ops
 
 __all__ = ["NNGPKernel", "NTKKernel"]
 
@@ -231,10 +229,8 @@ class _WideNetworkKernel(gpytorch.kernels.Kernel):
     @classmethod
     def from_network(cls, network: Network, **kwargs: Any) -> Self:
         """Kernel with depth, activation and sigmas of a spec (its inputs are yours to encode)."""
-        if network.weight_dist != "gaussian":
-            raise InputError(
-                f"weight_dist={network.weight_dist!r}", "'gaussian'", "use a gaussian law"
-            )
+        law = Choice(("gaussian",), remedy="use a gaussian law", expected="'gaussian'")
+        law("weight_dist", network.weight_dist)
         return cls(
             depth=network.depth,
             activation=network.activation,

@@ -20,10 +20,11 @@ from typing import Literal, overload
 
 import numpy as np
 
-from simprior.checks import NETWORK, Number, Switch, checked, real_array
+from simprior.checks import NETWORK, Choice, Number, Switch, checked
 from simprior.errors import InputError, NumericalError
 from simprior.gp.duals import (
     LayerMap,
+    converge,
     dual_of,
     field_angles,
     input_sines,
@@ -32,10 +33,16 @@ from simprior.gp.duals import (
     slope_of,
 )
 from simprior.network.activations import ACTIVATIONS, entry_of, has_gradient
-from simprior.network.spec import Network
+from simprior.network.spec import Network, input_rows
 
 BLOCK = 1 << 16
 RTOL = 1e-10
+_GAUSSIAN = Choice(
+    ("gaussian",),
+    remedy="use weight_dist='gaussian', or empirical_nngp for the covariance at finite width",
+    expected="'gaussian' for an infinite-width kernel (with d finite inputs the first layer of a "
+    "uniform law is not Gaussian at any width)",
+)
 
 
 @overload
@@ -132,12 +139,10 @@ class _Pairs:
 def _kernels(
     network: Network, X1: np.ndarray, X2: np.ndarray | None, rtol: float, tangent: bool
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    _check_law(network)
-    pairs = _distinct(_check_inputs("X1", X1), None if X2 is None else _check_inputs("X2", X2))
+    _GAUSSIAN("weight_dist", network.weight_dist)
+    pairs = _distinct(input_rows("X1", X1), None if X2 is None else input_rows("X2", X2))
     dual, slope = _closed_forms(network, tangent)
     if dual is None:
-        from simprior.gp.quadrature import converge
-
         kernel, theta, error = converge(
             network,
             lambda d, s, angles: _recursion(network, pairs.inputs, d, s, angles),
@@ -271,24 +276,3 @@ def _distinct(X1: np.ndarray, X2: np.ndarray | None) -> _Pairs:
     inputs, where = np.unique(both + 0.0, axis=0, return_inverse=True)
     where = where.reshape(-1)
     return _Pairs(inputs, where[: len(X1)], None if X2 is None else where[len(X1) :])
-
-
-def _check_inputs(name: str, value: np.ndarray) -> np.ndarray:
-    array = real_array(name, value)
-    if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
-        raise InputError(
-            f"{name} of shape {array.shape}",
-            "a finite (m, d) matrix with m, d >= 1",
-            "one row an input, one column a coordinate",
-        )
-    return array
-
-
-def _check_law(network: Network) -> None:
-    if network.weight_dist != "gaussian":
-        raise InputError(
-            f"weight_dist={network.weight_dist!r}",
-            "'gaussian' for an infinite-width kernel (with d finite inputs the first layer of a "
-            "uniform law is not Gaussian at any width)",
-            "use weight_dist='gaussian', or empirical_nngp for the covariance at finite width",
-        )

@@ -32,18 +32,17 @@ from simprior.checks import Choice, Maybe, Number, Numbers, Text, Validator, Who
 from simprior.errors import InputError, check_fits
 from simprior.gp.covariance import (
     Reduction,
+    check_mean,
+    check_memory,
     check_symmetric,
     factor,
     factor_for_noise,
+    make_event,
     reduce_inputs,
 )
-from simprior.gp.ep import ep, ep_probit
-from simprior.gp.event import check_mean, check_memory, make_event
-from simprior.gp.liness import liness
-from simprior.gp.minimax import minimax
-from simprior.gp.simple import closed, laplace, montecarlo
-from simprior.gp.smc import smc
-from simprior.gp.tilted import tilted
+from simprior.gp.crosschecks import closed, liness, minimax, montecarlo
+from simprior.gp.ep import ep, ep_probit, laplace
+from simprior.gp.tilted import smc, tilted
 from simprior.numerics.estimate import LogProb
 from simprior.numerics.random import check_seed
 from simprior.runs.directory import RunDir, load_run, write_table

@@ -1,6 +1,7 @@
-"""The EP-twisted Gaussian from which orthants are sampled one coordinate after the other.
+"""The EP-twisted Gaussian, and its draws above thresholds, one coordinate after the other.
 
-Given sites (tau, nu) of EP for ``x > c``, ``x = A u``, the twisted Gaussian of temperature kappa is
+**The twisted Gaussian.** Given sites (tau, nu) of EP for ``x > c``, ``x = A u``, that of
+temperature kappa is
 
     q_k(u) ~ N(u; 0, I) prod_i exp(-k tau_i x_i^2/2 + (nu_i - (1 - k) tau_i mu_i) x_i),
 
@@ -16,7 +17,16 @@ When coordinate j is drawn, the constraints that end on it are imposed exactly, 
 divided out: the conditional of q_k, precision 1/C_jj^2, loses the precision ``removed``. What is
 left is the prior conditional times the sites of the constraints still to come.
 
-From log-weights to ln P: mean, standard error, effective sample size, Pareto k-hat.
+**Its draws** (Genz's recursion, compiled). :class:`Draws` carries n draws forward through blocks of
+coordinates. For each temperature it keeps the standardised innovations E and the log of the product
+of one-dimensional normalisers, so that at the end the density of every draw under every temperature
+is known (balance heuristic).
+
+At coordinate j, with m' the conditional mean of delta_j under q_k, P = 1/C_jj^2, T the precision
+removed and l the linear term removed, the draw is N((P m' - l)/p, 1/p), p = P - T, truncated to its
+interval, and the normaliser is
+
+    sqrt(P/p) exp((P m' - l)^2/(2p) - P m'^2/2) Pr(interval).
 """
 
 from __future__ import annotations
@@ -31,8 +41,20 @@ from scipy.linalg import lapack, solve_triangular
 from simprior.errors import NumericalError
 from simprior.gp.covariance import reverse_cholesky
 from simprior.gp.ep import Sites
-from simprior.gp.normal import OPTIONS
+from simprior.numerics.compiled import (
+    OPTIONS,
+    TAIL,
+    exp_negative,
+    interval_draw,
+    log_interval,
+    quantile,
+    scaled_survival,
+    select,
+    survival,
+    tail_quantile,
+)
 
+BLOCK = 32  # coordinates drawn between updates by matrix products
 ZERO = 1e-9  # coefficients below ZERO times the largest of their row are rounding
 
 
@@ -95,9 +117,20 @@ def make_twist(
     slope = nu - tau * mean
     base = -0.5 * float(mean @ slope)
     return Twist(
-        order, rest, B, last, kappa, C, logdet, np.outer(kappa, own), mean, tau, slope,
-        lower[index], base,
-    )  # fmt: skip
+        order=order,
+        rest=rest,
+        B=B,
+        last=last,
+        kappa=kappa,
+        C=C,
+        logdet=logdet,
+        removed=np.outer(kappa, own),
+        mean=mean,
+        tau=tau,
+        slope=slope,
+        lower=lower[index],
+        base=base,
+    )
 
 
 def _lower_factor(K: np.ndarray, A: np.ndarray) -> np.ndarray:
@@ -153,81 +186,253 @@ def _weight_space(
     return L, np.vstack([L, others[by_last]]), rest, B, last
 
 
-K_LIMIT = 0.7  # above it standard errors of importance sampling are not trusted
-
-
-@dataclass(frozen=True)
-class Summary:
-    """ln of the mean weight, its standard error (nats), effective draws and Pareto k-hat."""
-
-    value: float
-    stderr: float
-    ess: float
-    pareto_k: float
-
-
-def summarise(logw: np.ndarray, strata: np.ndarray, count: int) -> Summary:
-    """Combine n log-weights; ``strata`` (n,) in 0..count-1 were drawn in fixed numbers.
-
-    The standard error is that of the stratified mean by the delta method, multiplied by
-    ``sqrt(1 + 3/ess)``: with few effective draws the sample variance of skewed weights falls short.
-    With all weights zero the value is -inf and the standard error infinite.
-    """
-    n = len(logw)
-    top = float(logw.max())
-    if top == -math.inf:
-        return Summary(-math.inf, math.inf, 0.0, math.nan)
-    w = np.exp(logw - top)
-    total = float(w.sum())
-    size = np.bincount(strata, minlength=count)
-    first = np.bincount(strata, w, count)
-    second = np.bincount(strata, w * w, count)
-    used = size > 1
-    spread = second[used] - first[used] ** 2 / size[used]
-    variance = float((spread * size[used] / (size[used] - 1.0)).sum())
-    ess = total**2 / float(second.sum())
-    relative = math.sqrt(max(variance, 0.0)) / total
-    floor = 2e-16 * math.sqrt(n)
-    stderr = max(relative, floor) * math.sqrt(1.0 + 3.0 / ess)
-    return Summary(top + math.log(total / n), stderr, ess, pareto_k(w))
-
-
-def pareto_k(weights: np.ndarray) -> float:
-    """Shape of the generalised Pareto law fitted to the largest weights (Vehtari et al. 2024).
-
-    The tail is the min(n/5, 3 sqrt n) largest; fit by Zhang & Stephens (2009), shrunk towards 1/2
-    as if by ten observations. NaN with fewer than 5 tail weights, -inf where all are equal.
-    """
-    n = len(weights)
-    tail = int(min(0.2 * n, 3.0 * math.sqrt(n)))
-    if tail < 5:
-        return math.nan
-    ordered = np.partition(weights, n - tail - 1)[n - tail - 1 :]
-    cut = float(ordered[0])
-    excess = np.sort(ordered[1:] - cut)
-    if excess[-1] <= 1e-12 * cut:
-        return -math.inf
-    k = _gpd_shape(np.maximum(excess, 1e-300))
-    return float((tail * k + 5.0) / (tail + 10.0))
+@numba.njit(**OPTIONS)
+def _one_sided(
+    lower: float, slope: float, removed: float, scale: float, center: np.ndarray,
+    x: np.ndarray, e: np.ndarray, mantissa: np.ndarray, logs: np.ndarray,
+) -> None:  # fmt: skip
+    """Innovations and normalisers of one temperature at one coordinate, for all draws."""
+    P = 1.0 / (scale * scale)
+    p = P - removed
+    root = math.sqrt(p)
+    inverse, gain, shift = 1.0 / scale, P / p, slope / p
+    square = 0.5 * P * removed / p
+    constant = 0.5 * math.log(gain) + 0.5 * slope * shift
+    for d in range(x.shape[0]):
+        e[d] = (x[d] - center[d]) * inverse
+    for d in range(x.shape[0]):
+        a = (lower - gain * center[d] + shift) * root
+        g = scaled_survival(abs(a))
+        other = 1.0 - g * exp_negative(-0.5 * a * a)
+        mantissa[d] *= select(a > 0.0, g, other)
+    for d in range(x.shape[0]):
+        c = center[d]
+        a = (lower - gain * c + shift) * root
+        a = select(a > 0.0, a, 0.0)
+        logs[d] += constant + c * (square * c - gain * slope) - 0.5 * a * a
 
 
 @numba.njit(**OPTIONS)
-def _gpd_shape(x: np.ndarray) -> float:
-    """Posterior-mean shape of a generalised Pareto law; x sorted, positive."""
-    n = x.shape[0]
-    grid = 30 + int(math.sqrt(n))
-    quartile = x[int(n / 4.0 + 0.5) - 1]
-    theta, profile = np.empty(grid), np.empty(grid)
-    for j in range(grid):
-        theta[j] = 1.0 / x[n - 1] + (1.0 - math.sqrt(grid / (j + 0.5))) / (3.0 * quartile)
-        k = 0.0
-        for i in range(n):
-            k += math.log1p(-theta[j] * x[i])
-        k /= n
-        profile[j] = n * (math.log(-theta[j] / k) - k - 1.0)
-    total = np.exp(profile - profile.max())
-    best = (theta * total).sum() / total.sum()
-    k = 0.0
-    for i in range(n):
-        k += math.log1p(-best * x[i])
-    return k / n
+def _draw_one_sided(
+    lower: float, slope: float, removed: np.ndarray, scale: np.ndarray, center: np.ndarray,
+    own: np.ndarray, uniform: np.ndarray, x: np.ndarray, work: np.ndarray,
+) -> None:  # fmt: skip
+    """Truncated normal draws of one coordinate; ``work`` (3, n) is scratch."""
+    mid, spread, a = work[0], work[1], work[2]
+    precision = 1.0 / (scale * scale)
+    sd = 1.0 / np.sqrt(precision - removed)
+    for d in range(x.shape[0]):
+        t = own[d]
+        mid[d] = (precision[t] * center[t, d] - slope) * sd[t] * sd[t]
+        spread[d] = sd[t]
+    for d in range(x.shape[0]):
+        a[d] = (lower - mid[d]) / spread[d]
+    for d in range(x.shape[0]):
+        x[d] = uniform[d] * survival(a[d])
+    for d in range(x.shape[0]):
+        y = -quantile(x[d])
+        x[d] = select(y > a[d], y, a[d])
+    for d in range(x.shape[0]):
+        if a[d] > TAIL:
+            x[d] = tail_quantile(a[d], uniform[d])
+    for d in range(x.shape[0]):
+        x[d] = mid[d] + x[d] * spread[d]
+
+
+@numba.njit(**OPTIONS)
+def _two_sided(
+    low: np.ndarray, high: np.ndarray, kappa: float, removed: float, scale: float,
+    terms: np.ndarray, center: np.ndarray, x: np.ndarray, e: np.ndarray, logs: np.ndarray,
+) -> None:  # fmt: skip
+    """As :func:`_one_sided` where several constraints end; ``terms`` as made by :func:`_bounds`."""
+    P = 1.0 / (scale * scale)
+    p = P - removed
+    root = math.sqrt(p)
+    constant = 0.5 * math.log(P / p)
+    for d in range(x.shape[0]):
+        c = center[d]
+        e[d] = (x[d] - c) / scale
+        pull = P * c - terms[0, d] + kappa * terms[1, d]
+        mid = pull / p
+        logs[d] += constant + 0.5 * (pull * mid - P * c * c)
+        logs[d] += 0.5 * kappa * terms[2, d] - terms[3, d]
+        logs[d] += log_interval((low[d] - mid) * root, (high[d] - mid) * root)
+
+
+@numba.njit(**OPTIONS)
+def _draw_two_sided(
+    low: np.ndarray, high: np.ndarray, kappa: np.ndarray, removed: np.ndarray, scale: np.ndarray,
+    terms: np.ndarray, center: np.ndarray, own: np.ndarray, uniform: np.ndarray, x: np.ndarray,
+) -> None:  # fmt: skip
+    for d in range(x.shape[0]):
+        t = own[d]
+        P = 1.0 / (scale[t] * scale[t])
+        p = P - removed[t]
+        root = math.sqrt(p)
+        mid = (P * center[t, d] - terms[0, d] + kappa[t] * terms[1, d]) / p
+        if high[d] > low[d]:
+            y = interval_draw((low[d] - mid) * root, (high[d] - mid) * root, uniform[d])
+            x[d] = min(max(mid + y / root, low[d]), high[d])
+        else:
+            x[d] = low[d]
+
+
+@numba.njit(**OPTIONS)
+def _bounds(
+    j: int, first: int, stop: int, B: np.ndarray, tau: np.ndarray, slope: np.ndarray,
+    lower: np.ndarray, X: np.ndarray, low: np.ndarray, high: np.ndarray, terms: np.ndarray,
+) -> None:  # fmt: skip
+    """Interval of coordinate j from the constraints first..stop-1 of ``B`` that end on it.
+
+    ``terms`` (4, n): linear term of the sites divided out, and sums over the constraints of
+    tau B_ij t, tau t^2 and slope t, with t = sum_{k<j} B_ik delta_k.
+    """
+    r, count = B.shape[1], low.shape[0]
+    partial = np.empty(count)
+    terms[1:] = 0.0
+    linear = slope[j]
+    for i in range(first, stop):
+        partial[:] = 0.0
+        for k in range(j):
+            weight = B[i, k]
+            if weight != 0.0:
+                for d in range(count):
+                    partial[d] += weight * X[k, d]
+        weight, s, v = B[i, j], slope[r + i], tau[r + i]
+        linear += s * weight
+        for d in range(count):
+            t = partial[d]
+            terms[1, d] += v * weight * t
+            terms[2, d] += v * t * t
+            terms[3, d] += s * t
+            bound = (lower[r + i] - t) / weight
+            if weight > 0.0:
+                low[d] = max(low[d], bound)
+            else:
+                high[d] = min(high[d], bound)
+    terms[0] = linear
+
+
+@numba.njit(**OPTIONS)
+def _accumulate(
+    start: int, stop: int, weight: np.ndarray, E: np.ndarray, target: np.ndarray
+) -> None:
+    """target += sum of weight_k E_k over start <= k < stop, four rows a pass."""
+    k = start
+    while k + 4 <= stop:
+        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+        e0, e1, e2, e3 = E[k], E[k + 1], E[k + 2], E[k + 3]
+        for d in range(target.shape[0]):
+            target[d] += (w0 * e0[d] + w1 * e1[d]) + (w2 * e2[d] + w3 * e3[d])
+        k += 4
+    for j in range(k, stop):
+        w0, e0 = weight[j], E[j]
+        for d in range(target.shape[0]):
+            target[d] += w0 * e0[d]
+
+
+@numba.njit(**OPTIONS)
+def advance(
+    start: int, stop: int, kappa: np.ndarray, C: np.ndarray, removed: np.ndarray,
+    tau: np.ndarray, slope: np.ndarray, lower: np.ndarray, B: np.ndarray, last: np.ndarray,
+    uniform: np.ndarray, own: np.ndarray, center: np.ndarray,
+    X: np.ndarray, E: np.ndarray, logs: np.ndarray,
+) -> None:  # fmt: skip
+    """Draw coordinates start..stop-1 of every draw; X holds delta = x - mean, as does ``lower``.
+
+    ``center`` (k, stop - start, n) holds C E over the coordinates before ``start`` and is completed
+    in place; X (r, n), E (k, r, n) and logs (k, n) are written.
+    """
+    temperatures, count = C.shape[0], X.shape[1]
+    mantissa = np.ones((temperatures, count))
+    low, high, terms = np.empty(count), np.empty(count), np.empty((4, count))
+    work = np.empty((3, count))
+    for j in range(start, stop):
+        row = j - start
+        for t in range(temperatures):
+            _accumulate(start, j, C[t, j], E[t], center[t, row])
+        first, end = np.searchsorted(last, j), np.searchsorted(last, j + 1)
+        scale, now = C[:, j, j], center[:, row]
+        if end > first:
+            low[:] = lower[j]
+            high[:] = math.inf
+            _bounds(j, first, end, B, tau, slope, lower, X, low, high, terms)
+            _draw_two_sided(
+                low, high, kappa, removed[:, j], scale, terms, now, own, uniform[j], X[j]
+            )
+            for t in range(temperatures):
+                _two_sided(
+                    low, high, kappa[t], removed[t, j], scale[t], terms, center[t, row],
+                    X[j], E[t, j], logs[t],
+                )  # fmt: skip
+        else:
+            _draw_one_sided(
+                lower[j], slope[j], removed[:, j], scale, now, own, uniform[j], X[j], work
+            )
+            for t in range(temperatures):
+                _one_sided(
+                    lower[j], slope[j], removed[t, j], scale[t], center[t, row],
+                    X[j], E[t, j], mantissa[t], logs[t],
+                )  # fmt: skip
+    for t in range(temperatures):
+        for d in range(count):
+            logs[t, d] += math.log(mantissa[t, d])
+
+
+class Draws:
+    """n draws in progress: rows of ``X`` (r, n) below ``position`` are drawn.
+
+    ``own`` (n,) is the index of the temperature each draw is drawn from. X holds x - mean.
+    """
+
+    def __init__(self, twist: Twist, uniform: np.ndarray, own: np.ndarray) -> None:
+        r, n = uniform.shape
+        k = len(twist.kappa)
+        self.twist, self.uniform, self.own, self.position = twist, uniform, own, 0
+        self.X = np.empty((r, n))
+        self.E = np.empty((k, r, n))
+        self.logs = np.zeros((k, n))
+        self.lower = twist.lower - twist.mean
+
+    def advance(self, block: int = BLOCK) -> None:
+        """Draw the next ``block`` coordinates."""
+        t, start = self.twist, self.position
+        stop = min(start + block, t.rank)
+        center = np.matmul(t.C[:, start:stop, :start], self.E[:, :start])
+        advance(
+            start, stop, t.kappa, t.C, t.removed, t.tau, t.slope, self.lower, t.B, t.last,
+            self.uniform, self.own, center, self.X, self.E, self.logs,
+        )  # fmt: skip
+        self.position = stop
+
+    def run(self, block: int = BLOCK) -> Draws:
+        """Draw all coordinates."""
+        while self.position < self.twist.rank:
+            self.advance(block)
+        return self
+
+    def log_ratios(self) -> np.ndarray:
+        """(k, n) array of ln target/q_k, target the Gaussian restricted to the event."""
+        return self.logs + (self.twist.base - self.twist.logdet)[:, None]
+
+    def log_weights(self, share: np.ndarray) -> np.ndarray:
+        """ln of the balance-heuristic weights (Veach & Guibas 1995), ``share`` (k,) of draws."""
+        return -logsumexp(np.log(share)[:, None] - self.log_ratios())
+
+    def points(self) -> np.ndarray:
+        """(n, m) draws in the order of the inputs."""
+        t = self.twist
+        out = np.empty((self.X.shape[1], len(t.mean)))
+        out[:, t.order] = self.X.T + t.mean[: t.rank]
+        if len(t.rest):
+            out[:, t.rest] = (t.B @ self.X).T + t.mean[t.rank :]
+        return out
+
+
+def logsumexp(values: np.ndarray) -> np.ndarray:
+    """ln of the sum of exp over the first axis; infinite where a value is."""
+    top = values.max(0)
+    dead = top == math.inf
+    with np.errstate(invalid="ignore"):
+        total = top + np.log(np.exp(values - top).sum(0))
+    return np.where(dead, math.inf, total)

@@ -18,10 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from simprior.numerics.arrays import Ops
-
 # mypy: disable-error-code="no-untyped-def"
 
+
+Ops = Any
+"""Elementwise functions for arrays or for tensors under one set of names: a formula that takes them
+is written once. See :func:`simprior.network.callables.numpy_ops`."""
 
 Dual = Callable[..., Any]
 """(ops, a, b, c, theta) -> expectation for (u, v) ~ N(0, [[a, c], [c, b]]), elementwise. ``theta``

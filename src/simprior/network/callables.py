@@ -1,8 +1,15 @@
-"""User callables as activations: the one place that imports, calls and checks them.
+"""Activations as functions of arrays and of tensors: sets of operations, and users' callables.
 
-A user may give any elementwise function. One of torch tensors gets tensors, and torch can
-differentiate it. One of numpy arrays is enough for sampling and kernels; it has no gradient, so
-whatever trains refuses it at once. Both may be given by import path.
+A formula of :mod:`simprior.network.activations` takes a set of elementwise functions as its first
+argument and so is written once: ``ops.exp`` is ``numpy.exp`` in :func:`numpy_ops` and
+``torch.exp`` in :func:`torch_ops`. Only the functions that such formulas need are there.
+
+A user may give any elementwise function as an activation. This is the one place that imports, calls
+and checks it. One of torch tensors gets tensors, and torch can differentiate it. One of numpy
+arrays is enough for sampling and kernels; it has no gradient, so whatever trains refuses it at
+once. Both may be given by import path.
+
+Libraries are imported on the first call.
 """
 
 from __future__ import annotations
@@ -11,16 +18,61 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from simprior.errors import InputError, NumericalError, SimpriorError
-from simprior.network.activations import ACTIVATIONS, WithActivation, entry_of
-from simprior.numerics.arrays import numpy_ops, torch_ops
+from simprior.network.activations import ACTIVATIONS, Ops, WithActivation, entry_of
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+
+@cache
+def numpy_ops() -> Ops:
+    """The functions for numpy arrays."""
+    import numpy as np
+    from scipy.special import ndtr
+
+    return SimpleNamespace(
+        exp=np.exp,
+        sin=np.sin,
+        cos=np.cos,
+        sqrt=np.sqrt,
+        arctan2=np.arctan2,
+        where=np.where,
+        normal_cdf=ndtr,
+        ones_like=np.ones_like,
+        not_below_0=lambda x: np.maximum(x, 0.0),
+        is_positive=lambda x: (x > 0).astype(x.dtype),
+    )
+
+
+@cache
+def torch_ops() -> Ops:
+    """The functions for torch tensors; the gradient of ``sqrt`` at 0 is 0."""
+    import torch
+
+    def sqrt(x: torch.Tensor) -> torch.Tensor:
+        some = x > 0
+        return torch.where(some, torch.sqrt(torch.where(some, x, 1.0)), 0.0)
+
+    return SimpleNamespace(
+        exp=torch.exp,
+        sin=torch.sin,
+        cos=torch.cos,
+        sqrt=sqrt,
+        arctan2=torch.atan2,
+        where=torch.where,
+        normal_cdf=torch.special.ndtr,
+        ones_like=torch.ones_like,
+        not_below_0=lambda x: x.clamp_min(0.0),
+        is_positive=lambda x: (x > 0).to(x.dtype),
+    )
+
 
 Function = Callable[[Any], Any]
 PROBE = (-1.5, -0.25, 0.0, 0.5, 2.0)

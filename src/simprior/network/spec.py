@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.checks import Table, finite, real_array, shown
+from simprior.checks import Choice, Integer, Table, finite, real_array, shown
 from simprior.errors import InputError, check_fits
 from simprior.network.activations import ACTIVATIONS
 from simprior.network.callables import import_activation
@@ -94,15 +94,15 @@ class Network:
             object.__setattr__(self, "inputs", _check_inputs(self.inputs))
             object.__setattr__(self, "n", _columns(self.n, self.inputs))
         else:
-            _check_bits(self.n)
-            object.__setattr__(self, "n", self.n if type(self.n) is _Assumed else int(self.n))
+            bits = Integer(1, MAX_BITS, remedy="pass for example n=7")("n", self.n)
+            object.__setattr__(self, "n", self.n if type(self.n) is _Assumed else bits)
         object.__setattr__(self, "hidden", _check_hidden(self.hidden))
         _check_activation(self.activation)
         for name in ("sigma_w", "sigma_b"):
             value = _check_sigma(name, getattr(self, name), len(self.hidden) + 1)
             object.__setattr__(self, name, value)
-        _check_choice("encoding", self.encoding, ENCODINGS)
-        _check_choice("weight_dist", self.weight_dist, WEIGHT_DISTS)
+        for name, known in (("encoding", ENCODINGS), ("weight_dist", WEIGHT_DISTS)):
+            Choice(known, remedy=f"pass {name}={known[0]!r}")(name, getattr(self, name))
 
     @property
     def m(self) -> int:
@@ -241,21 +241,20 @@ def _columns(n: int, inputs: np.ndarray) -> int:
     )
 
 
-def _check_bits(n: Any) -> None:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_BITS:
-        raise InputError(
-            f"n={shown(n)}", f"an integer from 1 to {MAX_BITS}", "pass for example n=7"
-        )
-
-
-def _check_inputs(inputs: Any) -> np.ndarray:
-    array = real_array("inputs", inputs)
+def input_rows(name: str, value: Any) -> np.ndarray:
+    """``value`` as a finite (m, d) float64 matrix of inputs, else :class:`InputError`."""
+    array = real_array(name, value)
     if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
         raise InputError(
-            f"inputs of shape {array.shape}",
+            f"{name} of shape {array.shape}",
             "a finite (m, d) matrix with m, d >= 1",
             "one row an input, one column a coordinate",
         )
+    return array
+
+
+def _check_inputs(inputs: Any) -> np.ndarray:
+    array = input_rows("inputs", inputs)
     array.setflags(write=False)
     return array
 
@@ -318,13 +317,6 @@ def _check_sigma(name: str, value: Any, layers: int) -> float | tuple[float, ...
                 f"pass for example {name}=1.0",
             )
     return float(values[0]) if len(values) == 1 else tuple(float(v) for v in values)
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(
-            f"{name}={shown(value)}", f"one of {', '.join(choices)}", f"pass {name}={choices[0]!r}"
-        )
 
 
 def _per_layer(value: float | tuple[float, ...], layers: int) -> tuple[float, ...]:

@@ -2,9 +2,9 @@
 
 May import: errors, checks. Never network, runs, boolean, gp, training, analysis, cli.
 
-``random`` gives streams and keys, ``compiled`` counter-based random numbers and elementary
-functions for compiled code, ``estimate`` what every estimator returns: a value with its standard
-error.
+``random`` gives streams and keys, ``compiled`` elementary functions, counter-based random numbers
+and the standard normal for compiled code, ``estimate`` what every estimator returns: a value with
+its standard error.
 """
 
 from __future__ import annotations

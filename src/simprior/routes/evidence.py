@@ -30,7 +30,7 @@ def kernel_of(network: Network, workers: int = 1) -> np.ndarray:
     not fit in memory.
     """
     from simprior.boolean.truthtable import input_matrix
-    from simprior.gp.event import check_memory
+    from simprior.gp.covariance import check_memory
     from simprior.gp.kernels import nngp
 
     check_memory(network.m, workers)

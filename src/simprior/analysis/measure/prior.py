@@ -14,7 +14,7 @@ import numpy as np
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import from_hex, input_matrix, to_hex, unpack
 from simprior.errors import InputError
-from simprior.gp.event import check_memory
+from simprior.gp.covariance import check_memory
 from simprior.gp.kernels import nngp
 from simprior.gp.orthant import log_prior
 from simprior.gp.posterior import marginal_likelihood_bound
