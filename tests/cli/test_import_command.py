@@ -130,7 +130,10 @@ def test_captions_of_watched_functions_do_not_speak_of_frequency(
     result = WatchResult(8, words, np.ones(3), p, p / 9, np.ones(9) / 9, np.ones(9) / 99, 100, 10)
     monkeypatch.setattr("simprior.boolean.sampling.watch.load_result", lambda path, top: result)
     monkeypatch.setattr("simprior.analysis.run_tables.has_functions", lambda path: True)
-    for top, caption in (("3", "The 3 watched functions."), ("2", "The first 2 of the 3 watched")):
+    for top, caption in (
+        ("3", "The 3 watched functions, in "),
+        ("2", "The first 2 of the 3 watched"),
+    ):
         assert run("table", "out", "--format", "latex", "--top", top) == 0
         text = capsys.readouterr().out
         assert caption in text and "frequent" not in text

@@ -182,7 +182,7 @@ def _show(frame: pd.DataFrame, spec: LogP) -> None:
     table = frame_text(part)
     if len(frame) > spec.show:
         table += f"\n... {len(frame) - spec.show} rows more"
-    spec.print_result({"summary": totals, "table": frame}, table, totals)
+    spec.print_result({"table": frame, "summary": totals}, table, totals)
 
 
 def _short(name: str) -> str:
