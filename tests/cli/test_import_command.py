@@ -46,7 +46,7 @@ def test_a_table_that_lists_part_of_the_samples(tmp_path: Path, capsys: Any) -> 
     assert caption in capsys.readouterr().out
     assert run("compare", part, whole, "--bootstrap", 20, "--splits", 2, "--json") == 0
     output = capsys.readouterr()
-    rows = {row["name"]: row for row in json.loads(output.out)["statistics"]}
+    rows = {row["name"]: row for row in json.loads(output.out)["table"]}
     assert said in output.err
     assert rows["unlisted_mass_a"]["value"] == 0.825 and "unlisted_mass_b" not in rows
     assert rows["total_variation"]["value"] == pytest.approx(0.825)
@@ -78,7 +78,7 @@ def test_labels_of_96_inputs(
     assert run("import", tmp_path / "t.csv", "--m", 96, "--out", again, "--quiet") == 0
     capsys.readouterr()
     assert run("compare", a, again, "--bootstrap", 20, "--splits", 2, "--json") == 0
-    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["statistics"]}
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["table"]}
     assert rows["functions_common"]["value"] == 20
     assert rows["offset_decades"]["value"] == pytest.approx(0, abs=1e-12)
     words = ["--target", functions[0], "--bootstrap", 20, "--splits", 2, "--out", tmp_path / "c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -75,5 +76,25 @@ def run(spec: Bound) -> int:
             "ln P(C(S)) is not reliable (Pareto k-hat %.2f): raise --draws", summary["pareto_k"]
         )
     table = markdown(list(rows[0]), [list(row.values()) for row in rows])
-    spec.print_result({"summary": summary, "bounds": rows}, table, summary)
+    share = float(data.y_train.mean())
+    verdict = _verdict(rows, min(share, 1 - share))
+    values = {"table": rows, "summary": {"verdict": verdict, **summary}}
+    spec.print_result(values, verdict, table, summary)
     return 0
+
+
+def _verdict(rows: list[dict[str, Any]], guess: float) -> str:
+    """What the bounds say, and whether that is more than guessing the commoner label."""
+    said = []
+    for row, of in zip(rows, ("averaged over the posterior", "of one draw from it"), strict=True):
+        limits = f" ({row['low']:.3g} to {row['high']:.3g})" if row["low"] < row["high"] else ""
+        confidence = f"{100 * row['confidence']:.4g} %"
+        said.append(f"below {row['error_below']:.3g}{limits} {of} with confidence {confidence}")
+    ends = [row[end] for row in rows[:1] for end in ("low", "high", "error_below")]
+    if max(end for end in ends if not math.isnan(end)) < guess:
+        worth = "which is better than"
+    elif min(end for end in ends if not math.isnan(end)) >= guess:
+        worth = "which says no more than"
+    else:
+        worth = "which cannot be told from"
+    return f"The error is {', '.join(said)}, {worth} the commoner label, wrong on {guess:.3g} of S."

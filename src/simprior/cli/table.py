@@ -166,6 +166,8 @@ def _other(spec: Table) -> _Content:
     label = safe_label(f"tab:{Path(file).stem}") if spec.label == LABEL else spec.label
     caption = spec.caption or paper_tables.caption_of(file, len(frame), len(whole))
     run = load_run(spec.path)
+    if spec.caption is None and file == "compare.csv" and "verdict" in run.results:
+        caption = f"{caption} {run.results['verdict']}"
     summary = {"run": str(spec.path), "command": run.command, "file": file, "rows": len(whole)}
     summary |= {name: run.results[name] for name in ("verdict", "notes") if name in run.results}
     known = run.config.get("level")
