@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
@@ -360,8 +360,54 @@ def test_command_prints_the_table(runs: Path, capsys: pytest.CaptureFixture[str]
     assert "total_variation" in out and "noise_ceiling_a" in out and "nan" not in out
     assert main(["compare", str(runs / "a"), str(runs / "a"), "--json", *FAST]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["split"] is True
-    assert {row["name"] for row in found["statistics"]} >= set(NAMES)
+    assert found["summary"]["split"] is True
+    assert {row["name"] for row in found["table"]} >= set(NAMES)
+
+
+def test_the_verdict_is_that_of_the_intervals() -> None:
+    """Two samples of one prior do not differ, those of two priors do; the numbers are the table's.
+
+    The lower limit of a distance excludes 0 by chance in 2.5 % of comparisons (one seed: fixed).
+    """
+    a, b = (sample(NET, samples=4000, seed=seed, heads=1) for seed in (0, 1))
+    other = sample(Network(n=4, hidden=(6,), sigma_b=3.0), samples=4000, seed=2, heads=1)
+    same, different = (compare(a, x, bootstrap=20, splits=4) for x in (b, other))
+    tv = different["total_variation"]
+    assert same["total_variation"].low == 0 and tv.low > 0
+    assert same.verdict.startswith("No difference is shown: total variation at most ")
+    said = different.verdict
+    assert said.startswith(f"They differ: total variation {tv.low:.3g} to {tv.high:.3g} (95 %")
+    for number in (tv.matched, tv.noise_ceiling_a, tv.noise_ceiling_b):
+        assert f"{number:.3g}" in said
+    named = replace(different, labels=("SGD", "Bayes"), remarks=("Not alike.",))
+    assert "(SGD)" in named.verdict and "(Bayes)" in named.verdict
+    assert named.verdict.endswith(" Not alike.") and named.notes[0] == "Not alike."
+    itself = compare(a, a, bootstrap=5, splits=2)
+    assert itself.verdict.startswith("One run against itself. No difference is shown")
+    assert itself.summary()["verdict"] == itself.verdict
+
+
+def test_different_targets_are_said_in_the_table(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = FunctionCounts.load(runs / "b")
+    for target in ("x1", "parity"):
+        config = {"problem": {"target": target, "train_index": [0, 3]}}
+        counts.save(tmp_path / target, command="train", config=config)
+    line = ["compare", str(tmp_path / "x1"), str(tmp_path / "parity"), *FAST]
+    line += ["--labels", "SGD,Bayes", "--title", "Two targets", "--out", str(tmp_path / "c")]
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Two targets\n\nNo difference is shown")
+    said = "- The runs have different targets (x1 and parity), so they are bound to differ"
+    assert said in out and "(SGD)" in out
+    results = load_run(tmp_path / "c").results
+    assert "different targets" in results["verdict"] and said[2:] in results["notes"][0]
+    assert main(["table", str(tmp_path / "c"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["summary"]["verdict"] == results["verdict"] and len(found["table"]) > 20
+    assert main([*line[:3], "--labels", "a,b,c", *FAST]) == 2
+    assert "two names with a comma between" in capsys.readouterr().err
 
 
 def test_command_writes_a_run_directory(
@@ -374,7 +420,7 @@ def test_command_writes_a_run_directory(
     assert run.status == "complete" and run.verify() == []
     drawn = {f"figures/{n}.{f}" for n in ("scatter", "errors") for f in ("pdf", "png")}
     assert set(run.files) >= {"compare.csv", "pairs.parquet", "errors.csv", *drawn}
-    table = pd.read_csv(tmp_path / "c" / "compare.csv", comment="#")
+    table = pd.read_csv(tmp_path / "c" / "compare.csv")
     assert "mean_error_a" in set(table["name"])
     capsys.readouterr()
     assert main(line) == 2  # occupied
@@ -419,6 +465,6 @@ def test_the_task_is_read_from_the_runs(
         [str(runs / "b"), "--target", "x1", "--train-index", "0,3,5"],
     ):
         assert main(["compare", str(runs / "a"), *line, "--json", *FAST]) == 0
-        frames.append(json.loads(capsys.readouterr().out)["statistics"])
+        frames.append(json.loads(capsys.readouterr().out)["table"])
     assert frames[0] == frames[1]
     assert any(row["name"] == "mean_error_b" for row in frames[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,11 +14,10 @@ import pytest
 
 from simprior.analysis.report import page as report_html
 from simprior.analysis.study import paper_tables
-from simprior.analysis.text import html, tables
-from simprior.analysis.text import tables as latex
-from simprior.analysis.text.tables import escape_text, siunitx_table
+from simprior.analysis.text import html, latex, tables
+from simprior.analysis.text.latex import escape_text
 from simprior.errors import InputError
-from simprior.runs.files import comment, csv_text
+from simprior.runs.files import csv_text
 
 EVIL = (
     r"x}\input{y", r"\write18{rm x}", r"$\input{/etc/passwd}$", r"$\immediate\write18{x}$",
@@ -52,7 +50,7 @@ def test_labels_are_refused(label: str) -> None:
     frame = pd.DataFrame({"function": ["0x0f"], "p": [0.5], "stderr": [0.1]})
     for write in (
         lambda: tables.render(frame, "latex", label=label),
-        lambda: siunitx_table(frame, "c", label),
+        lambda: latex.latex(frame, "c", label),
         lambda: paper_tables.render(frame, "latex", "c", label),
     ):
         with pytest.raises(InputError, match="label="):
@@ -64,14 +62,16 @@ def test_labels_are_refused(label: str) -> None:
 def test_captions_headings_and_cells_of_latex(evil: str) -> None:
     """The lines of a table hold the commands that we write and no others."""
     frame = pd.DataFrame({"function": [evil, "0x0f"], evil: [evil, "[1]"], "p": [0.25, 0.5]})
-    known = {
-        "begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule",
-        "texttt", "textbackslash", "textasciitilde", "textasciicircum",
-    }  # fmt: skip
+    known = set(
+        """begin end centering caption label toprule midrule bottomrule texttt textbackslash
+        textasciitilde textasciicircum setlength tabcolsep shortstack multicolumn small
+        footnotesize scriptsize resizebox linewidth""".split()
+    )
     for text in (
         tables.render(frame, "latex", caption=evil, note=evil),
-        siunitx_table(frame, evil, "tab:x", evil),
-        siunitx_table(frame, "c", "tab:x", names={"p": evil}),
+        latex.latex(frame, evil, "tab:x", evil, width="column", keep=False),
+        latex.latex(frame, evil, "tab:x", evil, width="column", keep=True),
+        latex.latex(frame, "c", "tab:x", names={"p": evil, "function": f"{evil} x"}),
     ):
         lines = [line for line in text.splitlines() if not line.startswith("%")]
         body = "\n".join(lines)
@@ -79,11 +79,7 @@ def test_captions_headings_and_cells_of_latex(evil: str) -> None:
         assert found <= known
         assert body.count("\\begin") == body.count("\\end") == 2
     for cell in ("[1cm]", "*"):  # "\\" before a row takes them as its argument
-        for text in (
-            latex.latex(pd.DataFrame({"a": ["x", cell]}), "c", "l"),
-            siunitx_table(pd.DataFrame({"a": ["x", cell]}), "c", "l"),
-        ):
-            assert "{}" + cell in text
+        assert "{}" + cell in latex.latex(pd.DataFrame({"a": ["x", cell]}), "c", "l")
 
 
 def test_cells_of_csv_are_no_formulas() -> None:
@@ -106,12 +102,13 @@ def test_cells_of_csv_are_no_formulas() -> None:
     assert csv_text(plain) == plain.to_csv(index=False)
 
 
-def test_the_comment_of_csv_starts_no_formula() -> None:
-    words = ["simprior", "table", "a,=cmd()", "--columns", "p,-x,@y", "it's; +1", "1,-2", "a,'=b"]
-    text = comment(shlex.join(words))
-    assert shlex.split(text) == words
-    assert not re.search(r"[,;]['\" ]*[=+@]", text.replace("''", "E")) and "1,-2" in text
-    assert tables.render(pd.DataFrame({"a": [1]}), "csv", note="x a,=b").startswith("# x a,''=b\n")
+def test_the_note_of_csv_is_json_beside_it(tmp_path: Path) -> None:
+    """A spreadsheet that opens the table meets no command line, whatever its words are."""
+    frame, evil = pd.DataFrame({"a": [1]}), "x a,=cmd() \n@y"
+    assert tables.render(frame, "csv", note=evil) == "a\n1\n"
+    files = tables.write(frame, tmp_path / "t.csv", "csv", evil)
+    assert [file.name for file in files] == ["t.csv", "t.csv.json"]
+    assert json.loads(files[1].read_text())["command"] == "x a,=cmd() @y"
 
 
 def test_html_report_shows_tags_as_text() -> None:
@@ -161,7 +158,7 @@ def test_json_is_strict_whatever_is_in_a_cell() -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
-    rows = json.loads(tables.render(frame, "json"), parse_constant=refuse)
+    rows = json.loads(tables.render(frame, "json"), parse_constant=refuse)["table"]
     assert rows[0]["x"] is None and rows[1]["x"] is None and rows[0]["list"] == [1.0, None]
     assert rows[1]["list"] == {"a": None} and [r["na"] for r in rows] == [1, None, 3]
     assert rows[0]["u"] == 2**63 and rows[1]["u"] == 0.5 and rows[2]["u"] is True

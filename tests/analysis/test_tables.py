@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -12,11 +13,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from simprior.analysis.study.paper_tables import function_table
+from simprior.analysis.study.paper_tables import function_table, functions_for_paper, pooled_table
+from simprior.analysis.text.latex import escape_latex, latex
 from simprior.analysis.text.numbers import plus_minus, scientific
-from simprior.analysis.text.tables import FORMS, escape_latex, latex, render, write
+from simprior.analysis.text.tables import FORMS, render, write
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.sample import sample
+from simprior.cli import main
 from simprior.errors import InputError, StoreError
 from simprior.network.spec import Network
 
@@ -45,15 +48,19 @@ def test_columns(counts: FunctionCounts, frame: pd.DataFrame) -> None:
 def test_round_trips(frame: pd.DataFrame, tmp_path: Path) -> None:
     for form in FORMS:
         write(frame, tmp_path / form, form, NOTE)
-    csv = pd.read_csv(tmp_path / "csv", comment="#", dtype=str)
+    csv = pd.read_csv(tmp_path / "csv", dtype=str)
+    beside = json.loads((tmp_path / "csv.json").read_text())
+    assert beside["command"] == NOTE.replace("\n", " ") and beside["rows"] == len(frame)
+    assert beside["columns"] == list(frame.columns)
+    assert beside["sha256"] == hashlib.sha256((tmp_path / "csv").read_bytes()).hexdigest()
     assert list(csv.columns) == list(frame.columns)
     for name in frame.columns:
         kind = str if name == "function" else float
         assert [kind(text) for text in csv[name]] == frame[name].tolist()
     loaded = json.loads((tmp_path / "json").read_text())
-    assert loaded["comment"] == NOTE.replace("\n", " ")
-    assert loaded["functions"] == json.loads(render(frame, "json"))
-    again = pd.DataFrame(loaded["functions"])
+    assert loaded["summary"] == {"comment": NOTE.replace("\n", " ")}
+    assert loaded["table"] == json.loads(render(frame, "json"))["table"]
+    again = pd.DataFrame(loaded["table"])
     pd.testing.assert_frame_equal(again, frame, check_exact=True, check_dtype=False)
     table = pq.read_table(tmp_path / "parquet")
     assert table.schema.metadata[b"comment"].decode() == NOTE
@@ -65,36 +72,35 @@ def test_round_trips(frame: pd.DataFrame, tmp_path: Path) -> None:
     np.testing.assert_allclose(p, frame["p"], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("form", "start"), [("csv", "# simp"), ("latex", "% simp")])
-def test_the_note_is_one_comment_line(frame: pd.DataFrame, form: str, start: str) -> None:
-    text = render(frame, form, note=NOTE)
-    first, rest = text.split("\n", 1)
-    assert first.startswith(start) and first.endswith("--top 5 --format csv")
-    assert rest == render(frame, form)
+def test_the_note_is_one_comment_line(frame: pd.DataFrame) -> None:
+    first, rest = render(frame, "latex", note=NOTE).split("\n", 1)
+    assert first.startswith("% simp") and first.endswith("--top 5 --format csv")
+    assert rest == render(frame, "latex")
+    assert render(frame, "csv", note=NOTE) == render(frame, "csv")
 
 
-def test_latex_numbers_agree_with_the_frame(frame: pd.DataFrame) -> None:
+def test_latex_numbers_agree_with_the_frame(counts: FunctionCounts) -> None:
+    frame = functions_for_paper(function_table(counts, top=12))
     text = latex(frame, "50 % of P_x", "tab:a_b")
-    assert r"\caption{50 \% of P\_x}" in text and r"\label{tab:a_b}" in text
+    assert r"\caption{50 \% of P\_x Brackets" in text and r"\label{tab:a_b}" in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
-    rows = [row.split("&") for row in body.strip().split("\\\\")[:-1]]
-    assert len(rows) == len(frame)
-    assert {len(row) for row in rows} == {len(frame.columns) - 1}  # p and stderr are one column
-    for row, p, error in zip(rows, frame["p"], frame["stderr"], strict=True):
-        found = re.search(r"\(?([\d.]+) \\pm ([\d.]+)\)?(?: \\times 10\^\{(-?\d+)\})?", row[3])
-        assert found
-        power = 10.0 ** int(found[3] or 0)
-        assert float(found[2]) * power == pytest.approx(error, rel=0.06)  # two digits
-        assert float(found[1]) * power == pytest.approx(p, abs=0.06 * error)
-    assert text.count(r"\texttt{0x") == len(frame)
+    rows = [[cell.strip() for cell in row.split("&")] for row in body.strip().split("\\\\")[:-1]]
+    assert len(rows) == len(frame) and text.count(r"\texttt{0x") == len(frame)
+    for row, (_, found) in zip(rows, frame.iterrows(), strict=True):
+        half = (found["p_high"] - found["p_low"]) / 2
+        limits = re.fullmatch(r"\$\[([\d.]+), ([\d.]+)\]\$", row[3])
+        assert limits is not None and row[1] == rf"\texttt{{{found['function']}}}"
+        # two digits of the median half-width of the column, or of its own: half a unit of the last
+        for shown, true in ((row[2], "p"), (limits[1], "p_low"), (limits[2], "p_high")):
+            assert abs(float(shown) - found[true]) <= 0.5 * half
 
 
 def test_latex_text_is_escaped_and_missing_numbers_are_dashes() -> None:
     frame = pd.DataFrame({"a_b": ["x&y", r"\{~^"], "v": [float("nan"), 0.0], "k": [1, 2]})
     text = latex(frame, "c", "l")
-    assert r"a\_b" in text and r"x\&y & -- & 1" in text and "{llr}" not in text
-    assert escape_latex(r"\{~^") in text and r"\begin{tabular}{lrr}" in text
-    assert json.loads(render(frame, "json"))[0]["v"] is None
+    assert r"a\_b" in text and r"x\&y & {--} & 1" in text
+    assert escape_latex(r"\{~^") in text and r"\begin{tabular}{@{}lS[" in text
+    assert json.loads(render(frame, "json"))["table"][0]["v"] is None
 
 
 @pytest.mark.parametrize(
@@ -132,3 +138,23 @@ def test_bad_forms_and_folders(frame: pd.DataFrame, tmp_path: Path) -> None:
 
 def test_csv_without_a_note_is_plain(frame: pd.DataFrame) -> None:
     assert pd.read_csv(io.StringIO(render(frame, "csv")))["rank"].tolist() == list(range(1, 13))
+
+
+def test_pooled_classes_are_sorted_by_p(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """P of each member, with its interval, the size of the class, and a member in words."""
+    counts = sample(Network(n=3), samples=3000, seed=0, heads=1, pool=True, out=tmp_path / "r")
+    assert counts.pooled is not None
+    table = pooled_table(counts, None)
+    assert table["p"].is_monotonic_decreasing and len(table) == counts.pooled.functions
+    assert table["rank"].tolist() == list(range(1, len(table) + 1))
+    np.testing.assert_allclose((table["p"] * table["orbit"]).sum(), 1.0, rtol=1e-12)
+    assert (table["p_low"] <= table["p"]).all() and (table["p"] <= table["p_high"]).all()
+    assert table["representative"][0] in ("0", "1")
+    assert main(["table", str(tmp_path / "r"), "--pooled", "--top", "2", "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("rank,representative,function,") and len(lines) == 3
+    assert main(["table", str(tmp_path / "r"), "--pooled", "--format", "latex"]) == 0
+    assert "classes of functions that are equal but for" in capsys.readouterr().out
+    plain = sample(Network(n=3), samples=300, seed=0, heads=1)
+    with pytest.raises(InputError, match="not pooled"):
+        pooled_table(plain)

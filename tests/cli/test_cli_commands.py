@@ -32,7 +32,7 @@ FRAME = pd.DataFrame(
 class FakeCounts:
     """The interface that the commands use."""
 
-    functions = len(FRAME)
+    functions, samples, unlisted = len(FRAME), 10, 0
 
     def __init__(self, **made: Any) -> None:
         self.made = made
@@ -114,7 +114,7 @@ def test_sample_json(fake: dict[str, Any], capsys: Any) -> None:
     assert main(["sample", "--json", "--quiet", "--top", "2"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["summary"] == {"samples": 10, "unseen_mass": None}
-    assert [row["rank"] for row in value["functions"]] == [1, 2]
+    assert [row["rank"] for row in value["table"]] == [1, 2]
 
 
 def test_sample_dnf_and_inputs(fake: dict[str, Any], capsys: Any, tmp_path: Path) -> None:
@@ -158,9 +158,10 @@ def test_table_csv_and_columns(fake: dict[str, Any], capsys: Any) -> None:
 def test_table_latex_escapes(fake: dict[str, Any], capsys: Any) -> None:
     assert main(["table", "run", "--format", "latex", "--caption", "Top 3", "--label", "t:x"]) == 0
     text = capsys.readouterr().out
-    for part in (r"\toprule", r"\caption{Top 3}", r"\label{t:x}", r"p\_low", r"0x\_a\&b"):
+    caption = r"\caption{Top 3 Of long functions the middle is left out.}"
+    for part in (r"\toprule", caption, r"\label{t:x}", "{$P(f)$}", r"0x\_a\&b"):
         assert part in text
-    assert r"$1.5 \times 10^{-7}$" in text
+    assert "& 1.5e-7 &" in text and r"p\_low" not in text
 
 
 def test_table_markdown_and_json(fake: dict[str, Any], capsys: Any) -> None:
@@ -169,15 +170,18 @@ def test_table_markdown_and_json(fake: dict[str, Any], capsys: Any) -> None:
     assert len(lines) == 3 and all(line[0] == line[-1] == "|" for line in lines)
     assert len({len(line) for line in lines}) == 1
     assert main(["table", "run", "--format", "json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    rows = found["table"]
     assert [row["count"] for row in rows] == [7, 2, 1] and rows[2]["p"] == 1.5e-7
+    assert found["summary"] == {"samples": 10, "unseen_mass": None}
 
 
 @pytest.mark.parametrize("form", ["csv", "latex", "markdown", "json"])
 def test_table_to_a_file(fake: dict[str, Any], capsys: Any, tmp_path: Path, form: str) -> None:
     assert main(["table", "run", "--format", form, "--out", str(tmp_path / "t")]) == 0
     assert capsys.readouterr().out == ""
-    assert "0x" + "f" * 32 in (tmp_path / "t").read_text()
+    shown = "0x" + ("f" * 6 + ".." + "f" * 4 if form == "latex" else "f" * 32)
+    assert shown in (tmp_path / "t").read_text()
 
 
 @pytest.mark.parametrize("form", ["csv", "latex", "markdown", "json", "parquet"])

@@ -249,13 +249,13 @@ def test_posterior_writes_counts_and_report(
 def test_bound_of_data(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["bound", "--data", "digits", "--classes", "3,8", "--train", "60"]
     found = output(capsys, *command, "--delta", "0.02", "--gamma", "0.1")
-    gibbs, single = found["bounds"]
+    gibbs, single = found["table"]
     value = found["summary"]["log_evidence"]
     assert gibbs["exponent"] == pytest.approx((-value + math.log(120 / 0.02)) / 59)
     assert single["exponent"] == pytest.approx((-value + math.log(60 / 0.02 / 0.1)) / 59)
     assert gibbs["low"] < gibbs["error_below"] < gibbs["high"]
     noisy = output(capsys, *command, "--corrupt", "1.0")
-    assert noisy["bounds"][0]["error_below"] > gibbs["error_below"] + 0.1
+    assert noisy["table"][0]["error_below"] > gibbs["error_below"] + 0.1
     assert noisy["summary"]["corrupt"] == 1.0
     assert main([*command, "--quiet"]) == 0
     assert "log_evidence_stderr" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def test_a_table_that_lists_part_of_the_samples(tmp_path: Path, capsys: Any) -> 
     assert caption in capsys.readouterr().out
     assert run("compare", part, whole, "--bootstrap", 20, "--splits", 2, "--json") == 0
     output = capsys.readouterr()
-    rows = {row["name"]: row for row in json.loads(output.out)["statistics"]}
+    rows = {row["name"]: row for row in json.loads(output.out)["table"]}
     assert said in output.err
     assert rows["unlisted_mass_a"]["value"] == 0.825 and "unlisted_mass_b" not in rows
     assert rows["total_variation"]["value"] == pytest.approx(0.825)
@@ -78,7 +78,7 @@ def test_labels_of_96_inputs(
     assert run("import", tmp_path / "t.csv", "--m", 96, "--out", again, "--quiet") == 0
     capsys.readouterr()
     assert run("compare", a, again, "--bootstrap", 20, "--splits", 2, "--json") == 0
-    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["statistics"]}
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["table"]}
     assert rows["functions_common"]["value"] == 20
     assert rows["offset_decades"]["value"] == pytest.approx(0, abs=1e-12)
     words = ["--target", functions[0], "--bootstrap", 20, "--splits", 2, "--out", tmp_path / "c"]
@@ -130,7 +130,10 @@ def test_captions_of_watched_functions_do_not_speak_of_frequency(
     result = WatchResult(8, words, np.ones(3), p, p / 9, np.ones(9) / 9, np.ones(9) / 99, 100, 10)
     monkeypatch.setattr("simprior.boolean.sampling.watch.load_result", lambda path, top: result)
     monkeypatch.setattr("simprior.analysis.run_tables.has_functions", lambda path: True)
-    for top, caption in (("3", "The 3 watched functions."), ("2", "The first 2 of the 3 watched")):
+    for top, caption in (
+        ("3", "The 3 watched functions, in "),
+        ("2", "The first 2 of the 3 watched"),
+    ):
         assert run("table", "out", "--format", "latex", "--top", top) == 0
         text = capsys.readouterr().out
         assert caption in text and "frequent" not in text

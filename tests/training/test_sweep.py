@@ -88,7 +88,7 @@ def test_train_command(tmp_path, capsys) -> None:
     value = json.loads(capsys.readouterr().out)
     result = TrainResult.load(out)
     assert value["summary"]["fitted"] == result.fitted.sum() == 20
-    assert value["functions"][0]["count"] == result.counts.count[0]
+    assert value["table"][0]["count"] == result.counts.count[0]
     joined = pd.read_parquet(out / "tables" / "trajectories-logp.parquet")
     assert len(joined) == len(result.trajectories) and (joined["logp"] < 0).all()
     assert load_run(out).verify() == []

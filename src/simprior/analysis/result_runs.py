@@ -200,5 +200,5 @@ def _write_plain(
     store.make_folder("tables")
     for form in forms:
         name = f"{parquet.removesuffix('.parquet')}.{form}"
-        write(frame, store.path / name, form, note)
-        store.add_file(name, rows=len(frame))
+        for file in write(frame, store.path / name, form, note):
+            store.add_file(file, rows=len(frame))

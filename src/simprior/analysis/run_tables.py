@@ -9,7 +9,7 @@ import pandas as pd
 
 from simprior.analysis.measure.registry import MEASURES
 from simprior.analysis.table_files import read_frame
-from simprior.analysis.text.html import own_columns
+from simprior.analysis.text.columns import own_columns
 from simprior.boolean.sampling.counts import COUNTS
 from simprior.checks import unknown
 from simprior.runs.directory import load_run
@@ -21,12 +21,23 @@ SENSITIVITY = (
     *("gp_distance_low", "flips", "flips_stderr", "gp_flips", "gp_flips_stderr"),
 )
 """Columns of the table of ``simprior sensitivity`` in LaTeX."""
+LOGP = (
+    *("name", "function", "method", "logp", "stderr", "ess", "pareto_k", "reliable"),
+    *("rank", "count", "p", "p_stderr", "p_low", "p_high"),
+)
+"""Columns of the table of ``simprior logp`` in LaTeX."""
+COMPARISON = "name value stderr low high matched noise_ceiling_a noise_ceiling_b".split()
+"""Columns of the table of ``simprior compare`` in LaTeX."""
 _IDS = ("run", "cell", "cluster", "function", "seed")
 _OUTCOMES = (
     *("fitted", "runs", "fitted_share", "steps", "test_error", "networks", "samples"),
     *("functions", "p_constant", "target_lz76", "target_log_p"),
 )
-_TABLES = ("measure", "correlate", "study", "sweep", "sample-grid", "targets", "sensitivity")
+_TABLES = (
+    *("measure", "correlate", "study", "sweep", "sample-grid", "targets", "sensitivity"),
+    *("compare", "logp"),
+)
+"""Commands whose runs have a main table that is not one of functions."""
 
 
 def has_functions(path: Path) -> bool:
@@ -64,6 +75,12 @@ def for_paper(frame: pd.DataFrame) -> pd.DataFrame:
     names = [str(name) for name in frame.columns]
     if {"measure", "kendall"} <= set(names):
         chosen = [name for name in _coefficients(names) if name in frame]
+    elif {"name", "noise_ceiling_a"} <= set(names):
+        return frame[COMPARISON].dropna(subset=["value"])
+    elif {"logp", "method"} <= set(names):
+        chosen = [name for name in LOGP if name in frame and frame[name].notna().any()]
+        if "name" in chosen and (frame["name"] == frame["function"]).all():
+            chosen.remove("function")
     elif {"gp_flips", "certified"} <= set(names):
         chosen = [name for name in SENSITIVITY if name in frame and frame[name].notna().any()]
     elif len(own_columns(frame)) > MOST:

@@ -26,6 +26,7 @@ MAIN_TABLES = (
     "tables/targets.parquet",
     "tables/sweep.parquet",
     "tables/sensitivity.parquet",
+    "compare.csv",
 )
 """The tables that runs are read from, the first that a run has."""
 

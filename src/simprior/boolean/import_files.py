@@ -265,7 +265,9 @@ def _json(path: _File) -> Chunk:
             value = json.loads(file.read().decode("utf-8-sig"))
     except (ValueError, RecursionError):
         raise InputError(f"file={path}", "JSON", "it is broken, or of another form") from None
-    rows = value.get("functions") if isinstance(value, dict) else value
+    if isinstance(value, dict):  # "functions": of earlier versions, which also wrote plain lists
+        value = value.get("table", value.get("functions"))
+    rows = value
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
         what = f"file={path}"
         raise InputError(what, "rows with function and count", "write it with simprior table")

@@ -71,7 +71,8 @@ def run(spec: Bound) -> int:
             "ln P(C(S)) is not reliable (Pareto k-hat %.2f): raise --draws", summary["pareto_k"]
         )
     table = bounds.to_frame()
-    spec.print_result({"summary": summary, "bounds": table}, table, summary)
+    values = {"table": table, "summary": {"verdict": bounds.verdict, **summary}}
+    spec.print_result(values, bounds.verdict, table, summary)
     return 0
 
 
@@ -91,7 +92,8 @@ def _bounds(spec: Bound) -> tuple[Bounds, dict[str, Any]]:
     K = kernel_of(spec.build_network(data.X_train))
     with one_thread():
         evidence = log_prior(data.y_train, K, spec.method, n=0, seed=spec.seed, **options)[0]
-    return bounds_of(evidence, data.m, spec.delta, spec.gamma), data.describe()
+    found = bounds_of(evidence, data.y_train, spec.delta, spec.gamma)
+    return found, data.describe()
 
 
 def _problem(spec: Bound) -> Problem | None:

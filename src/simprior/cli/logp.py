@@ -41,9 +41,9 @@ class LogP(DataOptions, RunOptions, Reading):
 
     The functions are given (--functions), taken from a run of simprior sample, train or posterior
     (--from; --data then is the data file of the run), or are the labels of real data (--data).
-    P(f) is the probability that the signs are those of f: a step likelihood, no noise. Comparisons
-    over many priors, of EP with the exact value or of finite
-    widths with the limit, are stages [logp] of simprior study.
+    P(f) is the probability that the signs are those of f: a step likelihood, no noise. Several
+    methods are compared in a sentence. Comparisons over many priors, of EP with the exact value or
+    of finite widths with the limit, are stages [logp] of simprior study.
     """
 
     functions: Annotated[
@@ -191,6 +191,7 @@ def warn_unreliable(frame: pd.DataFrame) -> None:
 
 
 def _show(frame: pd.DataFrame, spec: LogP) -> None:
+    from simprior.gp.agreement import agreement
     from simprior.gp.orthant import summarise
 
     totals = summarise({str(name): frame[name].to_numpy() for name in frame})
@@ -200,7 +201,14 @@ def _show(frame: pd.DataFrame, spec: LogP) -> None:
     table = frame_text(part)
     if len(frame) > spec.show:
         table += f"\n... {len(frame) - spec.show} rows more"
-    spec.print_result({"summary": totals, "table": frame}, table, totals)
+    said = agreement({str(name): frame[name].to_numpy() for name in frame})
+    verdict = {"verdict": said} if said else {}
+    notes = ["logp is in nats, log10 in decades; stderr, a standard error, is in nats."]
+    if "pareto_k" in part:
+        notes.append("pareto_k: the weights of the draws are to be trusted up to 0.7.")
+    summary = verdict | totals
+    parts = [*verdict.values(), table, "\n".join(f"- {note}" for note in notes), totals]
+    spec.print_result({"table": frame, "summary": summary | {"notes": notes}}, *parts)
 
 
 def _short(name: str) -> str:

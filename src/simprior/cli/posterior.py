@@ -84,7 +84,7 @@ def run(spec: Posterior) -> int:
     report = counts.info["posterior"]
     frame, totals = counts.to_frame(top=spec.top), counts.summary()
     shown = {k: v for k, v in report.items() if k != "statistics" and v not in ("", None)}
-    spec.print_result({"summary": totals | report, "functions": frame}, frame, totals | shown)
+    spec.print_result({"table": frame, "summary": totals | report}, frame, totals | shown)
     if spec.method in _CHAINS and not report["converged"]:
         logging.getLogger("simprior").warning("not converged: %s", report.get("reason"))
     if spec.method in ("gp", "features") and not report["reliable"]:

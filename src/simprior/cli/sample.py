@@ -73,7 +73,7 @@ def run(spec: Sample) -> int:
         counts = sample(model, progress=progress, **sampling_options(spec))
     frame = counts.to_frame(top=spec.top)
     totals = counts.summary()
-    spec.print_result({"summary": totals, "functions": frame}, frame, totals)
+    spec.print_result({"table": frame, "summary": totals}, frame, totals)
     spec.say_written()
     return 0
 

@@ -53,7 +53,7 @@ def run(spec: Train) -> int:
     with progress_bar(spec.runs, "run", quiet=spec.quiet) as progress:
         result = trained(spec, progress, complement if spec.record_logp else None)
     frame, totals = result.function_table(spec.top), result.summary()
-    spec.print_result({"summary": totals, "functions": frame}, frame, totals)
+    spec.print_result({"table": frame, "summary": totals}, frame, totals)
     log = logging.getLogger("simprior")
     if not result.fitted.any():
         log.warning("no member fitted the training set: raise --max-epochs, change --lr or --loss")

@@ -5,6 +5,7 @@ The prior is that of the infinitely wide network: its kernel is built here, on t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -109,12 +110,40 @@ def log_evidence(
 
 @dataclass(frozen=True)
 class Bounds:
-    """Both PAC-Bayes bounds of a training set of ``size`` examples, from ln P(C(S))."""
+    """Both PAC-Bayes bounds of a training set of ``size`` examples, from ln P(C(S)).
+
+    ``guess`` is the error on S of its commoner label.
+    """
 
     evidence: LogProb
     size: int
+    guess: float
     gibbs: Bound
     single: Bound
+
+    @property
+    def verdict(self) -> str:
+        """What the bounds say, and whether that is more than guessing the commoner label."""
+        said = []
+        for found, of in (
+            (self.gibbs, "averaged over the posterior"),
+            (self.single, "of one draw from it"),
+        ):
+            limits = f" ({found.low:.3g} to {found.high:.3g})" if found.low < found.high else ""
+            confidence = f"{100 * found.confidence:.4g} %"
+            said.append(f"below {found.error:.3g}{limits} {of} with confidence {confidence}")
+        ends = [
+            end
+            for end in (self.gibbs.low, self.gibbs.high, self.gibbs.error)
+            if not math.isnan(end)
+        ]
+        worth = "which cannot be told from"
+        if max(ends) < self.guess:
+            worth = "which is better than"
+        elif min(ends) >= self.guess:
+            worth = "which says no more than"
+        label = f"the commoner label, wrong on {self.guess:.3g} of S"
+        return f"The error is {', '.join(said)}, {worth} {label}."
 
     def to_frame(self) -> pd.DataFrame:
         """A row a bound: form, error_below, low, high, exponent, confidence."""
@@ -151,15 +180,18 @@ def bound(
     examples.
     """
     evidence = log_evidence(problem, method, seed=seed, **options)
-    return bounds_of(evidence, problem.size, delta, gamma)
+    return bounds_of(evidence, problem.labels, delta, gamma)
 
 
-def bounds_of(evidence: LogProb, size: int, delta: float = 0.01, gamma: float = 0.01) -> Bounds:
-    """Both bounds from ln P(C(S)) of ``size`` examples."""
+def bounds_of(
+    evidence: LogProb, labels: np.ndarray, delta: float = 0.01, gamma: float = 0.01
+) -> Bounds:
+    """Both bounds from ln P(C(S)) of the ``labels`` of S, 0 or 1."""
+    size, share = len(labels), float(np.mean(labels))
     found = {
         form: marginal_likelihood_bound(
             evidence, size, delta, form=form, **({"gamma": gamma} if form == "single" else {})
         )
         for form in FORMS
     }
-    return Bounds(evidence, size, found["gibbs"], found["single"])
+    return Bounds(evidence, size, min(share, 1 - share), found["gibbs"], found["single"])

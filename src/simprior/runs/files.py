@@ -356,9 +356,3 @@ def quoted(value: Any) -> Any:
     except ValueError:
         return f"'{value}"
     return value
-
-
-def comment(command: str) -> str:
-    """A command line (of :func:`shlex.join`) as a comment whose commas start no formula: the empty
-    string '' stands before it, so that a shell reads the same words."""
-    return re.sub(r"([,;]['\" ]*)(?=[=+@]|-(?![\d.]))", r"\1''", command)

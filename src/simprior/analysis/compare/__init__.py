@@ -3,7 +3,7 @@
 May import: what :mod:`simprior.analysis` may.
 
 ``comparison`` is the public function; ``sources`` reads the two sides, ``statistics`` and
-``distances`` compute.
+``distances`` compute, ``verdict`` says in words what was found.
 """
 
 from __future__ import annotations

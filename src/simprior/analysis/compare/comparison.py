@@ -26,12 +26,14 @@ from simprior.analysis.compare.statistics import (
     mass_rows,
     measure,
 )
+from simprior.analysis.compare.verdict import STATISTIC, notes, sentence
 from simprior.analysis.correlate.intervals import disjoint_parts, split_halves, unit_total
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import to_hex
 from simprior.checks import LEVEL, Number, Whole, checked
 from simprior.errors import InputError
 from simprior.numerics import random as rng
+from simprior.training.records import TrainResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +67,8 @@ class Comparison:
     """What :func:`compare` found; ``errors`` is the error histogram, None without a target.
 
     ``part_size`` is the effective size of the parts behind ``matched`` and the ceilings; ``split``
-    tells that one run was compared with itself, dealt out in halves.
+    tells that one run was compared with itself, dealt out in halves. ``labels`` name the two runs;
+    ``remarks`` say what makes them less than comparable.
     """
 
     a: Side
@@ -77,6 +80,33 @@ class Comparison:
     part_size: float
     split: bool
     errors: pd.DataFrame | None = None
+    labels: tuple[str, str] = ("A", "B")
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether the runs differ, by the interval of the total variation."""
+        facts = self[STATISTIC], self.part_size, self.level, self.labels, self.split
+        return " ".join([sentence(*facts), *self.remarks])
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know to read :meth:`to_frame`."""
+        names = [entry.name for entry in self.statistics]
+        facts = self.part_size, self.level, self.min_count, self.labels
+        return [*self.remarks, *notes(names, *facts)]
+
+    def summary(self) -> dict[str, Any]:
+        """The verdict, the notes, and what the comparison was made with."""
+        return {
+            "verdict": self.verdict,
+            "labels": list(self.labels),
+            "split": self.split,
+            "min_count": self.min_count,
+            "level": self.level,
+            "part_size": self.part_size,
+            "notes": self.notes,
+        }
 
     def __getitem__(self, name: str) -> Statistic:
         """The statistic of that name; KeyError if there is none."""
@@ -104,9 +134,8 @@ class Comparison:
         j = self.joint
         order = np.argsort(-(j.pa + j.pb), kind="stable")[:top]
         columns: dict[str, Any] = {"function": to_hex(j.words[order], self.a.m)}
-        for name, side, row, p, units in (
-            ("a", self.a, j.row_a, j.pa, j.ka), ("b", self.b, j.row_b, j.pb, j.kb),
-        ):  # fmt: skip
+        sides = ("a", self.a, j.row_a, j.pa, j.ka), ("b", self.b, j.row_b, j.pb, j.kb)
+        for name, side, row, p, units in sides:
             low, high = side.intervals(self.level)
             at, met = row[order], row[order] >= 0
             columns[f"p_{name}"] = p[order]
@@ -120,8 +149,8 @@ class Comparison:
 
 @checked(min_count=Number(1), bootstrap=Whole(2, 10**6), splits=Whole(1, 10**5), level=LEVEL)
 def compare(
-    a: FunctionCounts | WeightedFunctions,
-    b: FunctionCounts | WeightedFunctions,
+    a: FunctionCounts | WeightedFunctions | TrainResult,
+    b: FunctionCounts | WeightedFunctions | TrainResult,
     *,
     min_count: float = 10,
     bootstrap: int = 200,
@@ -135,8 +164,9 @@ def compare(
 
     Parameters
     ----------
-    a, b : FunctionCounts or WeightedFunctions
-        Whole tables on the same m inputs. The same object twice: the run is dealt out in two
+    a, b : FunctionCounts, WeightedFunctions or TrainResult
+        Whole tables on the same m inputs; of trained members those that fitted. The same object
+        twice: the run is dealt out in two
         halves, which are compared.
     min_count : float
         Correlations, slopes and scatter use functions with this effective count (the count, for
@@ -173,7 +203,8 @@ def compare(
     """
     _check(min_count, bootstrap, splits, level)
     seed = rng.check_seed(seed)
-    split = a is b
+    split, remarks = a is b, _different_targets(a, b)
+    a, b = (x.counts if isinstance(x, TrainResult) else x for x in (a, b))
     if split:
         a, b = _halves(a, seed)
     side_a, side_b = side_of(a, "a"), side_of(b, "b")
@@ -194,9 +225,24 @@ def compare(
         more, errors = error_rows(side_a, side_b, target, test_mask, level)
         rows += more
     statistics = tuple(Statistic(*row, *noise.get(row[0], (_NAN,) * 3)) for row in rows)
-    return Comparison(
-        side_a, side_b, joint, statistics, min_count, level, size, split, errors
-    )  # fmt: skip
+    sides = side_a, side_b, joint
+    return Comparison(*sides, statistics, min_count, level, size, split, errors, remarks=remarks)
+
+
+def _different_targets(a: Any, b: Any) -> tuple[str, ...]:
+    """A remark if both are ensembles that were trained on different targets."""
+    if not (isinstance(a, TrainResult) and isinstance(b, TrainResult)):
+        return ()
+    targets = [x.problem["text"] for x in (a, b) if x.problem["target"] != a.problem["target"]]
+    return (remark_on_targets(a.problem["text"], *targets),) if targets else ()
+
+
+def remark_on_targets(first: str, second: str) -> str:
+    """What is said of two runs that have different targets."""
+    return (
+        f"The runs have different targets ({first} and {second}), so they are bound to differ; "
+        f"errors are against {first}."
+    )
 
 
 def _halves(source: Any, seed: int) -> tuple[Any, Any]:
@@ -206,10 +252,8 @@ def _halves(source: Any, seed: int) -> tuple[Any, Any]:
         return split_halves(source, seed)
     size = unit_total(side)
     if not 2 <= size < math.inf:
-        raise InputError(
-            "one table given twice", "a table of two effective samples at least, not exact",
-            "pass two tables",
-        )  # fmt: skip
+        expected = "a table of two effective samples at least, not exact"
+        raise InputError("one table given twice", expected, "pass two tables")
     parts = disjoint_parts(
         side, np.arange(len(side.p)), size // 2, rng.generator(seed, "compare/halves")
     )

@@ -142,11 +142,9 @@ def coefficients(sample: Sample, kind: str, draws: np.ndarray) -> np.ndarray:
             ]
         )
     rank = kind == "spearman"
-    return np.asarray(
-        kernel.many_moments(
-            sample.columns, sample.orders, rank, sample.cluster, draws, *sample.cells
-        )
-    )
+    cell, cells = sample.cells
+    arrays = (sample.columns, sample.orders, rank, sample.cluster, draws, cell, cells)
+    return np.asarray(kernel.many_moments(*arrays))
 
 
 def permuted(sample: Sample, kind: str, outcomes: np.ndarray) -> np.ndarray:

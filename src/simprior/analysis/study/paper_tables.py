@@ -5,14 +5,18 @@ Tables of functions have columns and captions of their own (:func:`function_tabl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from simprior.analysis.figures.style import axis_label, name_of
-from simprior.analysis.text import tables
+from simprior.analysis.text import latex, tables
+from simprior.analysis.text.columns import own_columns
+from simprior.boolean.readable import readable
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,11 +38,22 @@ CAPTIONS = {
     "sensitivity-gp": "Flips predicted by the Gaussian process; a row a length $n$ and number $k$.",
     "trained-sensitivity": "Trained networks: distance to the other class and flips; a row each.",
     "networks": "Distance and flips of each network; a row a start string.",
+    "compare": "Two distributions over functions, A and B; a row a statistic.",
+    "pairs": "Functions of two runs, A and B; a row a function.",
+    "logp": r"$\ln P(f)$ in nats, under the prior of infinite width; a row an estimate.",
+    "runs": "Trained networks; a row each.",
 }
 """What the rows of a table of a run are, by the name of its file."""
 
 NAMED = ("measure", "given", "axis")
 """Columns whose values are names of columns."""
+ESTIMATES = ("value", "p", "logp")
+"""Columns whose standard error and limits are called ``stderr``, ``low`` and ``high``."""
+FUNCTIONS = (
+    *("rank", "representative", "function", "p", "orbit", "test_error", "lz76", "ones"),
+    *("entropy", "count", "variance_reduction", "members", "design_effect"),
+)
+"""Columns of a table of functions in LaTeX, the most wanted first."""
 
 _NAMES = {
     "member": "network",
@@ -53,7 +68,23 @@ _NAMES = {
     "not_found": "no other class",
     "chi2": r"$\chi^2$",
     "dof": "degrees of freedom",
-    "p": "P(f)",
+    "p": "$P(f)$",
+    "logp": r"$\ln P(f)$",
+    "log10": r"$\log_{10} P(f)$",
+    "log10_p": r"$\log_{10} P(f)$",
+    "function": "function $f$",
+    "orbit": "class size",
+    "stderr": "standard error",
+    "p_low": "$P$ from",
+    "p_high": "$P$ to",
+    "low": "from",
+    "high": "to",
+    "pareto_k": r"$\hat k$",
+    "ess": "effective draws",
+    "name": "name",
+    "matched": "parts of A and B",
+    "noise_ceiling_a": "parts of A",
+    "noise_ceiling_b": "parts of B",
     "psi": r"$\psi$",
     "steps_to_fit_median": "median steps to fit",
     "target_entropy": "entropy of the target",
@@ -69,6 +100,9 @@ _PLAIN = {
     r"\rho": "ρ",
     r"\varepsilon": "ε",
     r"\psi": "ψ",
+    r"\log_{10}": "log10",
+    r"\hat k": "k̂",
+    r"\tilde K": "K̃",
     **dict.fromkeys([r"\mathrm", "$", "{", "}"], ""),
 }
 """Mathematics in the order in which it is replaced, with what stands for it in plain text."""
@@ -81,53 +115,96 @@ def write_forms(
     label: str,
     note: str,
     paper: pd.DataFrame | None = None,
+    keep: bool = False,
 ) -> Iterator[Path]:
-    """``stem.tex`` (siunitx), ``stem.csv`` and ``stem.parquet``, each with the command in it.
+    """``stem.tex``, ``stem.csv`` (with ``stem.csv.json``) and ``stem.parquet``.
 
-    ``paper`` is the table in LaTeX, which has a page's width (default: ``frame`` as well). Yields
-    the path of each file once it is written.
+    ``paper`` is the table in LaTeX (default: ``frame`` as well), as wide as the text of a
+    two-column page; columns that do not fit are left out, with ``keep`` the table is scaled down.
+    Yields the path of each file once it is written.
     """
     for form, ending in (("latex", "tex"), ("csv", "csv"), ("parquet", "parquet")):
         path = stem.with_name(f"{stem.name}.{ending}")
         shown = frame if paper is None or form != "latex" else paper
-        write(shown, path, form, note, caption, label)
-        yield path
+        yield from write(shown, path, form, note, caption, label, width="text", keep=keep)
 
 
-def render(frame: pd.DataFrame, form: str, caption: str, label: str, note: str = "") -> str:
-    """The table as text (:func:`simprior.analysis.text.tables.render`), in LaTeX for a paper."""
+def render(
+    frame: pd.DataFrame, form: str, caption: str, label: str, note: str = "", **options: Any
+) -> str:
+    """The table as text (:func:`simprior.analysis.text.tables.render`), with readable headings."""
     shown = named(frame) if form == "latex" else frame
-    return tables.render(shown, form, caption, label, note, headings(frame))
+    return tables.render(shown, form, caption, label, note, headings(shown), **options)
 
 
-def write(frame: pd.DataFrame, path: Path, form: str, note: str, caption: str, label: str) -> None:
-    """Write the table to a file, in LaTeX one for a paper, with ``note`` as a comment.
+def write(
+    frame: pd.DataFrame,
+    path: Path,
+    form: str,
+    note: str,
+    caption: str,
+    label: str,
+    **options: Any,
+) -> list[Path]:
+    """Write the table to a file, with ``note`` in it or beside it; gives the files.
 
     See :func:`simprior.analysis.text.tables.write`. Raises :class:`StoreError`.
     """
     shown = named(frame) if form == "latex" else frame
-    options = {"caption": caption, "label": label, "names": headings(frame)}
-    tables.write(shown, path, form, note, **options)
+    texts = {"caption": caption, "label": label, "names": headings(shown)}
+    return tables.write(shown, path, form, note, **texts, **options)
+
+
+def shown_columns(frame: pd.DataFrame, width: str) -> list[str]:
+    """The columns of a table that have room in LaTeX, with their errors and limits."""
+    shown = named(frame)
+    return latex.shown_columns(shown, width, headings(shown))
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as a reader wants it: measures by their names, errors beside their values.
 
-    Names are written out in the columns of :data:`NAMED`. A column ``value`` gets the columns
-    ``stderr``, ``low`` and ``high`` as its error and limits.
+    Names are written out in the columns of :data:`NAMED`, and those of the statistics of a
+    comparison. The first of :data:`ESTIMATES` that there is gets the columns ``stderr``, ``low``
+    and ``high`` as its error and limits.
     """
-    if "value" in frame:
-        frame = frame.rename(columns={end: f"value_{end}" for end in ("stderr", "low", "high")})
+    for estimate in [name for name in ESTIMATES if name in frame][:1]:
+        ends = [end for end in ("stderr", "low", "high") if f"{estimate}_{end}" not in frame]
+        frame = frame.rename(columns={end: f"{estimate}_{end}" for end in ends})
     for column in NAMED:
         if column in frame and frame[column].dtype.kind not in "fiu":
             names = [name_of(str(value)) or "–" for value in frame[column]]
             frame = frame.assign(**{column: names})
+    if {"name", "noise_ceiling_a"} <= set(frame):
+        frame = frame.assign(name=[statistic(str(name)) for name in frame["name"]])
     return frame
 
 
+SYMBOLS = {"lz76": r"$\tilde K$ is the Lempel-Ziv complexity in bits."}
+"""Sentences of captions on columns of functions whose headings are symbols."""
+
+
+def symbols(frame: pd.DataFrame, width: str) -> str:
+    """What the symbols in the headings of a table of functions are, with a blank before."""
+    shown = shown_columns(frame, width)
+    return "".join(f" {text}" for name, text in SYMBOLS.items() if name in shown)
+
+
+def statistic(name: str) -> str:
+    """The name of a statistic of a comparison in words."""
+    text = name.replace("_held_out", ", held out").replace("_", " ")
+    for plain, proper in (("jensen shannon", "Jensen-Shannon"), ("hellinger", "Hellinger")):
+        text = text.replace(plain, proper)
+    return re.sub(r" ([ab])$", lambda end: f" {end[1].upper()}", text)
+
+
 def headings(frame: pd.DataFrame) -> dict[str, str]:
-    """Headings of the columns of a table; ``$...$`` is mathematics."""
-    return {str(name): _heading(str(name)) for name in frame.columns}
+    """Headings of the columns of a table; ``$...$`` is mathematics.
+
+    In a table of functions the complexity is a symbol, which :func:`symbols` explains.
+    """
+    short = {"lz76": r"$\tilde K$", "ones": "ones"} if {"p", "lz76"} <= set(frame) else {}
+    return short | {str(name): _heading(str(name)) for name in frame.columns if name not in short}
 
 
 def _heading(column: str) -> str:
@@ -159,7 +236,33 @@ def function_table(
     See :meth:`FunctionCounts.to_frame` for the columns. Raises :class:`InputError` for a column
     that does not exist.
     """
-    frame = counts.to_frame(top=top)
+    return _chosen(counts.to_frame(top=top), columns)
+
+
+def pooled_table(
+    counts: FunctionCounts, top: int | None = 20, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """The ``top`` classes of functions, equal up to the symmetries of the prior, by descending P.
+
+    ``function`` is a member, ``representative`` the same in words
+    (:func:`simprior.boolean.readable.readable`); ``p`` with its interval is the probability of
+    *each* member, ``orbit`` the number of members. Raises :class:`InputError` for counts that were
+    not pooled.
+    """
+    pooled = counts.pooled
+    if pooled is None:
+        raise InputError("counts that are not pooled", "a run with --pool", "sample with --pool")
+    frame = pooled.to_frame(top=None)
+    order = np.argsort(-frame["p"].to_numpy(), kind="stable")[:top]
+    words = pooled.words[order]
+    texts = readable(words, counts.m, counts.n)
+    frame = frame.iloc[order].reset_index(drop=True)
+    frame["rank"] = np.arange(1, len(frame) + 1)
+    frame.insert(1, "representative", pd.Series(texts, dtype=object))
+    return _chosen(frame, columns)
+
+
+def _chosen(frame: pd.DataFrame, columns: Sequence[str] | None) -> pd.DataFrame:
     for name in columns or ():
         if name not in frame.columns:
             raise InputError(
@@ -168,15 +271,41 @@ def function_table(
     return frame if columns is None else frame[list(columns)]
 
 
-def functions_caption(counts: FunctionCounts | WatchResult, shown: int) -> str:
-    """What the first ``shown`` rows of a table of functions are."""
+def functions_for_paper(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of functions with its columns as a page wants them, the most wanted first.
+
+    A design effect that is 1 throughout, and the hex beside a representative, say nothing more.
+    """
+    shown = named(frame)
+    flat = "design_effect" in frame and (frame["design_effect"] == 1).all()
+    useless = {"design_effect"} if flat else set()
+    useless |= {"function"} if "representative" in frame else set()
+    ends = ("", "_stderr", "_low", "_high")
+    wanted = [name for name in FUNCTIONS if name not in useless]
+    rest = [n for n in own_columns(shown) if n not in FUNCTIONS]
+    return shown[[n + end for n in (*wanted, *rest) for end in ends if n + end in shown]]
+
+
+def functions_caption(
+    counts: FunctionCounts | WatchResult, shown: int, pooled: bool = False
+) -> str:
+    """What the first ``shown`` rows of a table of functions are, and of what."""
     functions = "function" if shown == 1 else "functions"
     if hasattr(counts, "variance_reduction"):  # watched: in the order given, not by frequency
         total = len(counts.p)
         first = "" if shown == total else f"first {shown} of the "
-        return f"The {first}{total} watched {functions if total == shown else 'functions'}."
-    caption = f"The {shown} most frequent {functions}."
-    unlisted = getattr(counts, "unlisted", 0)
+        caption = f"The {first}{total} watched {functions if total == shown else 'functions'}"
+        return f"{caption}, in {counts.samples:,} networks."
+    if pooled and counts.pooled is not None:
+        total = counts.pooled.functions
+        return (
+            f"The {shown:,} most probable of {total:,} classes of functions that are equal but for "
+            f"the symmetries of the prior; $P(f)$ is that of each member. {counts.samples:,} "
+            "networks."
+        )
+    of = f" of {counts.functions:,}" if shown < counts.functions else ""
+    caption = f"The {shown:,} most frequent {functions}{of}, in {counts.samples:,} samples."
+    unlisted = counts.unlisted
     if not unlisted:
         return caption
     share = 100 * (1 - unlisted / counts.samples)

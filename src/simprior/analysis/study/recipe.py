@@ -32,7 +32,7 @@ import pandas as pd
 from simprior import checks
 from simprior.analysis.figures.registry import recipe_kinds
 from simprior.analysis.table_files import read_frame
-from simprior.analysis.text.tables import check_label
+from simprior.analysis.text.latex import check_label
 from simprior.errors import InputError
 from simprior.numerics import random as rng
 from simprior.numerics.random import check_seed

@@ -282,4 +282,5 @@ def write_tables(
         frame = recipe_table(config, out, seed)
         caption = str(config.get("caption", config["name"]))
         label = str(config.get("label", f"tab:{config['name']}"))
-        yield from write_forms(frame, folder / str(config["name"]), caption, label, note)
+        stem = folder / str(config["name"])
+        yield from write_forms(frame, stem, caption, label, note, keep="columns" in config)

@@ -3,8 +3,8 @@
 An estimate has two significant digits of its standard error, or of the half-width of its interval.
 Both limits have as many decimals as the estimate, and a column of them as many in every row, except
 where that would round a limit to 0 or to 1. There are four notations: LaTeX mathematics (for
-figures and tables of functions, without the dollar signs), siunitx (for LaTeX tables), HTML (with
-a true minus sign), and plain text (Markdown and the terminal).
+figures, without the dollar signs), siunitx (for LaTeX tables), HTML (with a true minus sign), and
+plain text (Markdown and the terminal).
 """
 
 from __future__ import annotations
@@ -120,18 +120,6 @@ def _trimmed(decimal: str) -> str:
     return decimal.rstrip("0").rstrip(".")
 
 
-def four_digits(value: float, trim: bool = True) -> str:
-    """A cell of a LaTeX table of functions: four digits, very small and large ones as powers.
-
-    Without ``trim`` zeros at the end stay. ``--`` for a number that is not finite.
-    """
-    if not math.isfinite(value):
-        return "--"
-    if 0 < abs(value) < 1e-4 or abs(value) >= 1e5:
-        return f"${scientific(value, 4, trim)}$"
-    return f"{value:{'' if trim else '#'}.4g}"
-
-
 # siunitx
 
 
@@ -164,52 +152,61 @@ def _four_digits_from(value: float) -> int:
     return max(0, 3 - math.floor(math.log10(abs(value))))
 
 
-def to_decimals(values: Sequence[float], decimals: Sequence[int | None]) -> list[str]:
-    """Values with the decimals of their intervals; :func:`plain` where those do not suit them."""
-    return [
-        fixed(v, d or 0) if _suits(d, abs(v)) else plain(v)
-        for v, d in zip(values, decimals, strict=True)
-    ]
+def with_limits(value: float, low: float, high: float, decimals: int | None) -> tuple[str, str]:
+    r"""A value for siunitx and the mathematics that stands behind it: ``0.23``, ``$[0.12, 0.34]$``.
 
-
-def value_error(value: float, error: float) -> str:
-    """``0.384(66)``: the value to the digits of its error, of which two are given.
-
-    Errors of 100 and more are rounded to two digits as well; without a positive finite error the
-    value is :func:`plain`. Non-finite values give ``{--}``.
-    """
-    if not math.isfinite(value):
-        return _MISSING
-    if not (math.isfinite(error) and error > 0):
-        return plain(value)
-    largest = max(abs(value), error)
-    if _SMALL <= largest < _LARGE:
-        return _bracketed(value, error)
-    exponent = math.floor(math.log10(largest))
-    scale = 10.0**exponent
-    return f"{_bracketed(value / scale, error / scale)}e{exponent}"
-
-
-def _bracketed(value: float, error: float) -> str:
-    shown, digits = _pair(value, error, " ").split(" ")
-    if digits.startswith("0."):
-        digits = str(round(error * 10 ** (decimals_of(error) or 0)))
-    return f"{shown}({digits})"
-
-
-def interval(low: float, high: float, decimals: int | None = None) -> str:
-    """``$[0.12, 0.34]$`` with two digits of its half-width, or so many decimals.
-
-    ``--`` if it is not finite.
+    ``decimals`` are those of the column; very small and very large numbers share a power,
+    ``2.3e-6`` and ``$[1.2, 3.4] \times 10^{-6}$``, with two digits of their own half-width. Without
+    finite limits the second text is empty.
     """
     if not (math.isfinite(low) and math.isfinite(high)):
-        return "--"
+        return _cell(value, decimals), ""
     if decimals is None:
         decimals = decimals_of((high - low) / 2)
         decimals = 3 if decimals is None else decimals
-    if not _suits(decimals, max(abs(low), abs(high))):
-        return rf"$[\num{{{low:.3e}}}, \num{{{high:.3e}}}]$"
-    return f"$[{fixed(low, decimals)}, {fixed(high, decimals)}]$"
+    largest = max(abs(v) for v in (value, low, high) if math.isfinite(v))
+    if largest == 0 or (largest >= _SMALL and _suits(decimals, largest)):
+        return _cell(value, decimals), f"$[{fixed(low, decimals)}, {fixed(high, decimals)}]$"
+    exponent, scale = _power(largest)
+    own = decimals_of((high - low) / 2 / scale)
+    digits = 3 if own is None else max(own, 0)
+    limits = f"[{fixed(low / scale, digits)}, {fixed(high / scale, digits)}]"
+    return _scaled(value, digits, exponent), rf"${limits} \times 10^{{{exponent}}}$"
+
+
+def with_plus_minus(value: float, error: float) -> tuple[str, str]:
+    r"""A value for siunitx and its error, of two digits, behind it: ``0.384``, ``$\pm 0.066$``.
+
+    Very small and very large ones have powers, ``1.50e-5`` and ``$\pm \num{1.2e-6}$``. Without a
+    positive finite error the second text is empty.
+    """
+    decimals = decimals_of(error)
+    if decimals is None or not math.isfinite(value):
+        return plain(value), ""
+    largest = max(abs(value), error)
+    if largest >= _SMALL and _suits(decimals, largest):
+        return fixed(value, decimals), rf"$\pm {fixed(error, decimals)}$"
+    exponent, scale = _power(largest)
+    cell = _scaled(value, max(decimals_of(error / scale) or 0, 0), exponent)
+    mantissa, power = f"{error:.1e}".split("e")
+    return cell, rf"$\pm \num{{{mantissa}e{int(power)}}}$"
+
+
+def _cell(value: float, decimals: int | None) -> str:
+    """A value with so many decimals, four digits if they do not suit it."""
+    return fixed(value, decimals or 0) if _suits(decimals, abs(value)) else plain(value)
+
+
+def _power(largest: float) -> tuple[int, float]:
+    exponent = math.floor(math.log10(largest))
+    return exponent, 10.0**exponent
+
+
+def _scaled(value: float, decimals: int, exponent: int) -> str:
+    """``1.50e-5``; a value that is no number as such."""
+    if not math.isfinite(value):
+        return _MISSING
+    return f"{fixed(value / 10.0**exponent, decimals)}e{exponent}"
 
 
 def p_value(value: float) -> str:
