@@ -1,12 +1,12 @@
-"""ln P(f) of any functions under a Gaussian-process prior: one call, an explicit table of methods.
+"""ln P(f) of any functions under a Gaussian-process prior: one call, and tables of many functions.
 
-P(f) = P(sign z = f), z ~ N(mean, K): a step likelihood, no noise. ``tilted`` is the default and
-comes with a standard error that holds; ``ep``, ``ep-probit`` and ``laplace`` are approximations of
-unknown error; the others check the default.
+P(f) = P(sign z = f), z ~ N(mean, K): a step likelihood, no noise. The estimators stand in the table
+``METHODS``. ``tilted`` is the default and comes with a standard error that holds; ``ep``,
+``ep-probit`` and ``laplace`` are approximations of unknown error; the others check the default.
 
-Tables of ln P for many functions and methods: batches, workers, shards, resume.
-
-A table has a row a function and method, in the order of the functions given:
+:func:`log_prior_table` computes many functions by several methods, in batches, with workers, and
+in a run directory that can be resumed. Its table has a row a function and method, in the order of
+the functions given:
 
     index, name, function (hex), method, logp (nats), log10, stderr, ess, pareto_k, reliable,
     converged, seconds
@@ -22,12 +22,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from simprior.boolean.truthtable import pack, to_hex
+from simprior.boolean.truthtable import pack, parse_functions, to_hex
 from simprior.checks import Choice, Maybe, Number, Numbers, Text, Validator, Whole, checked, shown
 from simprior.errors import InputError, check_fits
 from simprior.gp.covariance import (
@@ -46,10 +45,15 @@ from simprior.gp.tilted import smc, tilted
 from simprior.numerics.estimate import LogProb
 from simprior.numerics.random import check_seed
 from simprior.runs.directory import RunDir, load_run, write_table
-from simprior.runs.tasks import Progress, one_thread, run_tasks
+from simprior.runs.sharded import Shard, Work, open_run, run_sharded
+from simprior.runs.tasks import RunKeywords, RunOptions, one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TABLE = "logp.parquet"
+Columns = dict[str, np.ndarray]
+_BATCH_WORK = 256 * 128**2  # functions a batch at m = 128: about a second of `tilted`
 
 METHODS: dict[str, Callable[..., LogProb]] = {
     "tilted": tilted,  # EP-tilted sequential importance sampling
@@ -68,11 +72,18 @@ NOISY = ("ep-probit", "laplace")
 
 
 OPTIONS: dict[str, Validator] = {
-    "draws": Whole(1), "max_draws": Whole(1), "tol": Number(0, open=True), "kappa": Numbers(),
-    "replicates": Whole(1, 10**6), "chains": Whole(1, 10**6), "thin": Whole(1, 10**9),
-    "site_tol": Number(0, 1, open=True), "step_tol": Number(0, 1, open=True),
-    "damping": Number(0, 1), "block": Whole(1),
-}  # fmt: skip
+    "draws": Whole(1),
+    "max_draws": Whole(1),
+    "tol": Number(0, open=True),
+    "kappa": Numbers(),
+    "replicates": Whole(1, 10**6),
+    "chains": Whole(1, 10**6),
+    "thin": Whole(1, 10**9),
+    "site_tol": Number(0, 1, open=True),
+    "step_tol": Number(0, 1, open=True),
+    "damping": Number(0, 1),
+    "block": Whole(1),
+}
 """What each option of the methods may be; the methods themselves check what depends on m."""
 
 
@@ -137,8 +148,6 @@ def iter_log_prior(
     **options: Any,
 ) -> Iterator[LogProb]:
     """As :func:`log_prior`, one result at a time as they are computed."""
-    from simprior.boolean.truthtable import parse_functions
-
     estimator, chosen = _estimator(method, options)
     check_seed(seed)
     K = check_symmetric(K)
@@ -193,9 +202,13 @@ def _no_reduction(K: np.ndarray) -> Reduction:
 
 
 def _noisy(
-    estimator: Callable[..., LogProb], options: dict[str, Any], method: str, tables: np.ndarray,
-    K: np.ndarray, mean: np.ndarray | None,
-) -> Iterator[LogProb]:  # fmt: skip
+    estimator: Callable[..., LogProb],
+    options: dict[str, Any],
+    method: str,
+    tables: np.ndarray,
+    K: np.ndarray,
+    mean: np.ndarray | None,
+) -> Iterator[LogProb]:
     """ln P under a probit link. Copies of an input have noise of their own, so nothing is merged;
     an input of zero variance has label 1 with probability Phi(mean), whatever the others are."""
     from scipy.special import log_ndtr
@@ -223,11 +236,6 @@ def _certain(method: str, happens: bool, reduction: Reduction) -> LogProb:
     return LogProb(
         value, 0.0, math.inf, method, {"reliable": True, "converged": True, "reason": reason}
     )
-
-
-TABLE = "logp.parquet"
-Columns = dict[str, np.ndarray]
-_BATCH_WORK = 256 * 128**2  # functions a batch at m = 128: about a second of `tilted`
 
 
 @dataclass(frozen=True)
@@ -258,49 +266,44 @@ class Request:
 def log_prior_table(
     request: Request,
     *,
-    out: Path | str | None = None,
     config: Mapping[str, Any] | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    workers: int = 1,
-    executor: str = "local",
-    executor_options: dict[str, Any] | None = None,
-    progress: Progress | None = None,
     results: Mapping[str, Any] | None = None,
+    **run: Unpack[RunKeywords],
 ) -> pd.DataFrame:
     """ln P of every function by every method; with ``out`` a run directory, a shard a batch.
 
-    The values depend on the request only: not on batches, workers or interruptions. ``results``
-    are further entries of the manifest.
+    The values depend on the request only: not on batches, workers or interruptions. ``config`` and
+    ``results`` are the configuration and further entries of the manifest; ``run`` are fields of
+    :class:`simprior.runs.tasks.RunOptions`.
 
     Raises
     ------
     InputError, NumericalError, StoreError, Interrupted
     """
-    check_memory(len(request.K), min(workers, len(request.tables)))
-    size = max(1, int(_BATCH_WORK / len(request.K) ** 2))
-    batches = [slice(i, i + size) for i in range(0, len(request.tables), size)]
-    columns = run_batches(
-        "logp", partial(compute, request), batches, lambda b: _digest(request, b), out=out,
-        config=config or {}, resume=resume, overwrite=overwrite, workers=workers,
-        executor=executor, executor_options=executor_options, progress=progress,
-        amount=lambda b: len(request.tables[b]) * len(request.methods),
-        join=partial(_join, request), results=results,
-    )  # fmt: skip
     import pandas as pd
 
+    options = RunOptions(**run)
+    check_memory(len(request.K), min(options.workers, len(request.tables)))
+    size = max(1, int(_BATCH_WORK / len(request.K) ** 2))
+    columns = run_batches(
+        "logp",
+        partial(compute, request),
+        [slice(i, i + size) for i in range(0, len(request.tables), size)],
+        partial(_digest, request),
+        options,
+        config=config or {},
+        amount=lambda batch: len(request.tables[batch]) * len(request.methods),
+        join=partial(_join, request),
+        results=results,
+    )
     return pd.DataFrame(columns)
 
 
 def compute(request: Request, batch: slice) -> Columns:
     """Columns of the functions in ``batch``; function by function, method by method."""
     tables = request.tables[batch]
-    results = [
-        list(iter_log_prior(
-            tables, request.K, method, n=0, seed=request.seed, **request.options
-        ))
-        for method in request.methods
-    ]  # fmt: skip
+    settings = {"n": 0, "seed": request.seed, **request.options}
+    results = [log_prior(tables, request.K, method, **settings) for method in request.methods]
     rows = [result for of_function in zip(*results, strict=True) for result in of_function]
     repeat = len(request.methods)
 
@@ -322,69 +325,71 @@ def compute(request: Request, batch: slice) -> Columns:
     }
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """A part of a table; what was computed of ``content`` is told by ``digest``."""
+
+    index: int
+    content: Any
+    digest: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.index:06d}"
+
+    @property
+    def range(self) -> dict[str, str]:
+        return {"digest": self.digest}
+
+
+@dataclass(frozen=True)
+class _Rows(Work[_Batch, Columns]):
+    """The work of a table: ``function`` gives the columns of a batch, a shard keeps them."""
+
+    function: Callable[[Any], Columns]
+
+    def compute(self, piece: _Batch) -> Columns:
+        with one_thread():
+            return self.function(piece.content)
+
+    def shards(self, piece: _Batch, result: Columns) -> list[Shard]:
+        return [Shard(piece.name, result)]
+
+    def read(self, store: RunDir, piece: _Batch) -> Columns:
+        return store.read_shard(piece.name)
+
+
 def run_batches(
     command: str,
     function: Callable[[Any], Columns],
     batches: Sequence[Any],
     digest: Callable[[Any], str],
+    options: RunOptions,
     *,
-    out: Path | str | None,
     config: Mapping[str, Any],
-    resume: bool = False,
-    overwrite: bool = False,
-    workers: int = 1,
-    executor: str = "local",
-    executor_options: dict[str, Any] | None = None,
-    progress: Progress | None = None,
-    amount: Callable[[Any], int] | None = None,
-    join: Callable[[Columns], Columns] | None = None,
+    amount: Callable[[Any], int] = lambda batch: 1,
+    join: Callable[[Columns], Columns] = lambda columns: columns,
     results: Mapping[str, Any] | None = None,
 ) -> Columns:
     """Columns of all batches, in order; in a run directory each batch is a shard until the end.
 
     ``digest`` identifies what a batch computes: a shard left by an earlier run is used again only
-    if it agrees. ``join`` completes the columns of the whole table.
+    if it agrees. ``amount`` is the progress that a batch makes. ``join`` completes the columns of
+    the whole table.
     """
-    parts: dict[int, Columns] = {}
-    numbered = list(enumerate(batches))
-
-    def go(todo: list[tuple[int, Any]], receive: Callable[[int, Columns], None]) -> None:
-        run_tasks(
-            partial(_numbered, function), todo, on_result=lambda t, r: receive(t[0], r),
-            workers=min(workers, max(1, len(todo))), executor=executor,
-            executor_options=executor_options, progress=progress,
-            amount=None if amount is None else lambda t: amount(t[1]),
-        )  # fmt: skip
-
-    finish = join or (lambda columns: columns)
-    if out is None:
-        go(numbered, parts.__setitem__)
-        return finish(_concatenate([parts[i] for i, _ in numbered]))
-    options = {"workers": workers, "executor": executor}
-    with RunDir.open(
-        out, command, config, resume=resume, overwrite=overwrite, options=options
-    ) as store:
+    kept = options.out is not None
+    pieces = [
+        _Batch(i, batch, digest(batch) if kept else "", amount(batch))
+        for i, batch in enumerate(batches)
+    ]
+    work = _Rows(function)
+    if not kept:
+        return join(_concatenate(run_sharded(work, pieces, options, None)))
+    with open_run(options, command, config) as store:
         if store.finished(TABLE):
             return load_run(store.path).read_table(TABLE)
-        digests = {i: digest(batch) for i, batch in numbered}
-        names = {i: f"{i:06d}" for i, _ in numbered}
-        kept = {
-            i for i, _ in numbered
-            if store.has_shard(names[i], {"digest": digests[i]})
-        }  # fmt: skip
-        if progress is not None and kept:
-            progress.update(
-                sum(1 if amount is None else amount(b) for i, b in numbered if i in kept)
-            )
-
-        def write(i: int, columns: Columns) -> None:
-            written = write_table(store.shard_path(names[i]), columns)
-            store.register_shard(
-                names[i], written.sha256, written.rows, written.bytes, {"digest": digests[i]}
-            )
-
-        go([(i, batch) for i, batch in numbered if i not in kept], write)
-        columns = finish(_concatenate([store.read_shard(names[i]) for i, _ in numbered]))
+        columns = join(_concatenate(run_sharded(work, pieces, options, store)))
         written = write_table(store.path / TABLE, columns)
         store.add_file(TABLE, rows=written.rows)
         store.finish({"rows": written.rows, **summarise(columns), **(results or {})})
@@ -401,11 +406,6 @@ def summarise(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
         out["not_converged"] = int((~columns["converged"].astype(bool)).sum())
         out["seconds"] = float(columns["seconds"].sum())
     return out
-
-
-def _numbered(function: Callable[[Any], Columns], task: tuple[int, Any]) -> Columns:
-    with one_thread():
-        return function(task[1])
 
 
 def _concatenate(parts: list[Columns]) -> Columns:

@@ -50,7 +50,7 @@ from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb
 from simprior.runs.directory import RunDir, write_table
-from simprior.runs.tasks import progress_bar
+from simprior.runs.tasks import RunOptions, progress_bar
 
 OVERVIEW = "tables/overview.parquet"
 PART = 1_000_000
@@ -396,8 +396,8 @@ def run_logp(
     """The table of a study; its columns are told by the ``compute`` or ``join`` of its class.
 
     With ``out`` it is written as a run directory, where each piece is a shard until the end.
-    ``run_options`` (resume, overwrite, workers, executor, progress, ...) are those of
-    :func:`simprior.gp.orthant.run_batches`. Raises InputError, StoreError, Interrupted.
+    ``run_options`` (resume, overwrite, workers, executor, progress, ...) are fields of
+    :class:`simprior.runs.tasks.RunOptions`. Raises InputError, StoreError, Interrupted.
     """
     name = next(name for name, kind in KINDS.items() if isinstance(study, kind))
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(study).items()}
@@ -406,10 +406,9 @@ def run_logp(
         study.compute,
         study.pieces(),
         partial(_digest, study),
-        out=out,
+        RunOptions(out=out, **run_options),
         config={"kind": name, **settings},
         join=study.join,
-        **run_options,
     )
     return pd.DataFrame(columns)
 
