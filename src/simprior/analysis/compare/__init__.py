@@ -2,8 +2,8 @@
 
 May import: what :mod:`simprior.analysis` may.
 
-``comparison`` is the public function; ``sources`` reads the two sides, ``statistics`` and
-``distances`` compute.
+``comparison`` is the public function; ``sources`` reads the two sides, ``statistics``,
+``distances`` and ``errors`` (of the functions, on test inputs) compute.
 """
 
 from __future__ import annotations
