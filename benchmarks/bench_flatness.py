@@ -18,8 +18,13 @@ import numpy as np
 import torch
 
 from simprior.analysis.flatness.ensemble import Ensemble
+from simprior.analysis.flatness.geometry import (
+    fisher_rao,
+    hessian_top,
+    hessian_trace,
+    spectral_norm,
+)
 from simprior.analysis.flatness.sharpness import keskar_sharpness, random_sharpness
-from simprior.analysis.flatness.spectra import fisher_rao, hessian_top, hessian_trace, spectral_norm
 from simprior.analysis.flatness.volume import sigma_flatness
 from simprior.network.spec import Network
 from simprior.training.draws import Parameters, Source

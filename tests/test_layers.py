@@ -112,14 +112,13 @@ def test_package_docstring_states_its_rule(package: str) -> None:
 COMPUTING = (
     "compare",
     "correlate",
-    "errors_stats",
     "flatness",
     "measure",
     "simplicity",
     "strings",
 )
 """The packages and modules of ``analysis`` that compute and return frames."""
-WRITERS = ("figures", "report", "result_runs", "run_figures", "run_tables", "study", "text")
+WRITERS = ("figures", "report", "table_runs", "run_figures", "run_tables", "study", "text")
 """Those that write tables, figures and pages, or call what does."""
 WRITING = {"savefig", "to_csv", "to_excel", "to_html", "to_latex", "to_markdown"}
 

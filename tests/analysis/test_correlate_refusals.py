@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from simprior.analysis.correlate import correlate
-from simprior.analysis.result_runs import correlate_into
 from simprior.analysis.table_files import read_frame
+from simprior.analysis.table_runs import correlate_into
 from simprior.errors import InputError, StoreError
 
 QUICK = {"bootstrap": 100, "permutations": 19}

@@ -10,10 +10,10 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from simprior.analysis.errors_stats import rescaling_table
 from simprior.analysis.figures import generalisation as draw
 from simprior.analysis.figures.generalisation import forest_figure, rescaling_figure
 from simprior.analysis.figures.style import axis_label, name_of, new_figure, style, tidy_ticks
+from simprior.analysis.measure.table import rescaling_table
 from simprior.errors import InputError
 
 

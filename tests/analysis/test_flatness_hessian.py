@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_flatness_ensemble import ACTIVATIONS, made, plain_loss
 
-from simprior.analysis.flatness.spectra import (
+from simprior.analysis.flatness.geometry import (
     fisher_rao,
     hessian_top,
     hessian_trace,

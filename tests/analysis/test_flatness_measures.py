@@ -12,9 +12,9 @@ import torch
 from test_flatness_ensemble import made, plain_loss
 from test_flatness_sharpness import one_example
 
-from simprior.analysis.flatness import spectra as norms
+from simprior.analysis.flatness import geometry as norms
 from simprior.analysis.flatness.ensemble import Ensemble
-from simprior.analysis.flatness.spectra import hessian_trace
+from simprior.analysis.flatness.geometry import hessian_trace
 from simprior.analysis.flatness.volume import (
     local_volume,
     log_unit_ball,

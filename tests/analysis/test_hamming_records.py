@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from simprior.analysis.result_runs import sensitivity
 from simprior.analysis.strings import predictions as scaling
 from simprior.analysis.strings import run as strings_run
 from simprior.analysis.strings.run import StringsWork, load
 from simprior.analysis.strings.search import expected_flips, nearest_distances
 from simprior.analysis.strings.settings import StringsSettings
+from simprior.analysis.table_runs import sensitivity
 from simprior.cli import main
 from simprior.errors import InputError, StoreError
 from simprior.runs.tasks import Interrupted

@@ -12,8 +12,8 @@ import pytest
 
 import simprior as sp
 import simprior.cli.measure
-from simprior.analysis.errors_stats import measure_columns
 from simprior.analysis.measure import registry
+from simprior.analysis.measure.registry import measure_columns
 from simprior.analysis.measure.table import measure
 from simprior.analysis.study.recipe import parse_recipe
 from simprior.analysis.study.run import plan

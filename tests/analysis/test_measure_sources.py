@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 
 import simprior as sp
-from simprior.analysis.errors_stats import rescaling_table
+from simprior.analysis.measure.groups import held_out_inputs
 from simprior.analysis.measure.prior import Prior, with_log_p
 from simprior.analysis.measure.registry import MEASURES, WEIGHT_GROUPS
-from simprior.analysis.measure.sources import held_out_inputs
-from simprior.analysis.measure.table import measure
-from simprior.analysis.study.settings import target_table
+from simprior.analysis.measure.table import measure, rescaling_table
+from simprior.analysis.table_runs import target_table
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import from_hex, pack, unpack
 from simprior.cli import main

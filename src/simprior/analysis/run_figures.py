@@ -12,8 +12,8 @@ from simprior.analysis.figures.counts import count_figures
 from simprior.analysis.figures.registry import Drawing, drawings_of, title_of
 from simprior.analysis.figures.style import write_figures
 from simprior.analysis.strings.run import NETWORKS, TRAINED
-from simprior.analysis.study import settings as study_figures
 from simprior.analysis.study.recipe import parse_recipe_of
+from simprior.analysis.study.stages import draw_figure
 from simprior.analysis.table_files import MAIN_TABLES
 from simprior.boolean.sampling.counts import COUNTS
 from simprior.errors import InputError
@@ -87,7 +87,7 @@ def run_figures(path: Path) -> Iterator[tuple[str, Figure]]:
     run = load_run(path)
     if run.command == "study":
         recipe = parse_recipe_of(path)
-        draw = partial(study_figures.draw_figure, out=path, seed=recipe.seed)
+        draw = partial(draw_figure, out=path, seed=recipe.seed)
         configs = recipe.stage("figures").config["figures"]
         found = [Drawing(config["name"], partial(draw, config)) for config in configs]
     else:

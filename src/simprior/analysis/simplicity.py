@@ -1,7 +1,7 @@
-"""Probability against rank: what the rank figure shows, as a table of at most some hundred rows.
+"""Simple functions are probable: P(f) against rank and against complexity, as tables.
 
-Complexity of the functions of a run: joint profile, histograms, the simplicity-bias bound.
-
+What the figures of a sampled prior show: probability by rank, in a table of at most some hundred
+rows; the joint profile of probability and complexity, histograms, the simplicity-bias bound.
 Records in, DataFrames out; nothing here draws. A table of any length is read once, in batches.
 """
 

@@ -52,7 +52,7 @@ def run(spec: Correlate) -> int:
     """Correlate, print the coefficients, write the run directory."""
     from simprior.analysis.correlate.correlations import correlate
     from simprior.analysis.measure.table import load_measures
-    from simprior.analysis.result_runs import correlate_into
+    from simprior.analysis.table_runs import correlate_into
     from simprior.runs.files import sha256_file
 
     if not spec.path.exists():

@@ -83,7 +83,7 @@ SPEC = Measure
 def run(spec: Measure) -> int:
     """Measure, print a summary of every column."""
     set_up_logging(spec.quiet)
-    from simprior.analysis.errors_stats import measure_columns
+    from simprior.analysis.measure.registry import measure_columns
     from simprior.analysis.measure.table import measure
 
     frame = measure(

@@ -66,7 +66,7 @@ def run(spec: Sensitivity) -> int:
         raise InputError("device=cuda", "cpu (or auto)", "leave --device out")
     if spec.path is not None:
         return _run_trained(spec)
-    from simprior.analysis.result_runs import sensitivity
+    from simprior.analysis.table_runs import sensitivity
     from simprior.runs.tasks import progress_bar
 
     settings = StringsSettings(**spec.chosen(" ".join(NAMES)))
@@ -89,8 +89,8 @@ def command_line() -> str:
 
 
 def _run_trained(spec: Sensitivity) -> int:
-    from simprior.analysis.result_runs import save_trained
     from simprior.analysis.strings.run import means, trained_sensitivity
+    from simprior.analysis.table_runs import save_trained
     from simprior.runs.wipe import check_occupied
 
     assert spec.path is not None

@@ -2,8 +2,9 @@
 
 May import: what :mod:`simprior.analysis` may.
 
-``comparison`` is the public function; ``sources`` reads the two sides, ``statistics`` and
-``distances`` compute, ``verdict`` says in words what was found.
+``comparison`` is the public function; ``sources`` reads the two sides, ``statistics``,
+``distances`` and ``errors`` (of the functions, on test inputs) compute, ``verdict`` says in words
+what was found.
 """
 
 from __future__ import annotations

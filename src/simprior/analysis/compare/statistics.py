@@ -23,6 +23,13 @@ from simprior.analysis.compare.distances import (
     scatter,
     york,
 )
+from simprior.analysis.compare.errors import (
+    MeanError,
+    baselines,
+    check_task,
+    error_histogram,
+    mean_error,
+)
 from simprior.analysis.compare.sources import Joint, Side
 from simprior.analysis.correlate.intervals import (
     Bootstrap,
@@ -30,13 +37,6 @@ from simprior.analysis.correlate.intervals import (
     disjoint_parts,
     redraw,
     unit_total,
-)
-from simprior.analysis.errors_stats import (
-    MeanError,
-    baselines,
-    check_task,
-    error_histogram,
-    mean_error,
 )
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.unseen import partial_table

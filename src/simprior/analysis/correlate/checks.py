@@ -9,9 +9,13 @@ import numpy as np
 
 from simprior.analysis.correlate.controls import design, size_column
 from simprior.analysis.correlate.intervals import Sample
-from simprior.analysis.errors_stats import measure_columns
-from simprior.analysis.measure.registry import MEASURES
-from simprior.analysis.measure.sources import IDENTITY, OUTCOME, SETTINGS
+from simprior.analysis.measure.registry import (
+    IDENTITY,
+    MEASURES,
+    OUTCOME,
+    SETTINGS,
+    measure_columns,
+)
 from simprior.checks import unknown, whole
 from simprior.errors import InputError
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simprior.analysis.correlate.intervals import Coefficient, Sample
-from simprior.analysis.measure.sources import SAMPLED
+from simprior.analysis.measure.registry import SAMPLED
 from simprior.numerics import random as rng
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.errors_stats import measure_columns, rescaling_table
 from simprior.analysis.figures.marks import (
     areas,
     check_columns,
@@ -42,7 +41,8 @@ from simprior.analysis.figures.style import (
     style,
     tidy_ticks,
 )
-from simprior.analysis.measure.registry import FUNCTION_GROUPS, MEASURES
+from simprior.analysis.measure.registry import FUNCTION_GROUPS, MEASURES, measure_columns
+from simprior.analysis.measure.table import rescaling_table
 from simprior.analysis.table_files import read_frame
 from simprior.errors import InputError
 
@@ -214,7 +214,7 @@ def rescaling_of_measures(frame: pd.DataFrame) -> Figure:
 def rescaling_figure(change: pd.DataFrame) -> Figure:
     """How much each measure moves when relu layers are rescaled and the function stays.
 
-    ``change`` as :func:`simprior.analysis.errors_stats.rescaling_table` gives it: ``measure``,
+    ``change`` as :func:`simprior.analysis.compare.errors.rescaling_table` gives it: ``measure``,
     ``alpha``, ``factor`` (median of after / before), ``factor_low``, ``factor_high`` (central 95 %
     of the networks: the bars, no interval of the median), ``moved`` (share of the networks in which
     it changed: filled if any did). Factors beyond 1e6 or below 1e-6 (a volume, in high dimension)

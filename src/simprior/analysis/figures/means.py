@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.measure.registry import MEASURES
-from simprior.analysis.measure.sources import SAMPLED
+from simprior.analysis.measure.registry import MEASURES, SAMPLED
 from simprior.errors import InputError
 from simprior.numerics.estimate import clopper_pearson
 

@@ -1,19 +1,17 @@
-"""alpha-rescaling of relu layers: other weights, the same function (Dinh et al., ICML 2017).
-
-Batched passes through N networks of one architecture: outputs, gradients, curvature products.
-
-Parameters are the rows of an (N, P) tensor in the flat layout of
-:mod:`simprior.network.parameters`. Inputs are (k, d), the same for all networks. Derivatives are
-written out in place of autograd: back-propagation, and Pearlmutter's R-operator (Neural Computation
-1994). What depends on the point alone is kept in a :class:`Point`, so that each further Hessian
-product costs six matrix products a layer.
-
-Trained networks of one architecture as one (N, P) tensor: losses, gradients, functions.
+"""Networks of one architecture as one (N, P) tensor: outputs, losses, gradients, Hessian products.
 
 Everything that :mod:`simprior.analysis.flatness` measures is computed for all networks of an
 :class:`Ensemble` at once, in float64, in chunks that bound the memory. A network's numbers do not
 depend on the others, on the chunks (up to the rounding of sums) or on the order of the networks:
 random directions belong to (seed, its id).
+
+Parameters are the rows of a tensor in the flat layout of :mod:`simprior.network.parameters`. Inputs
+are (k, d), the same for all networks. Derivatives are written out in place of autograd
+(:class:`Passes`): back-propagation, and Pearlmutter's R-operator (Neural Computation 1994). What
+depends on the point alone is kept in a :class:`Point`, so that each further Hessian product costs
+six matrix products a layer.
+
+:func:`rescale` gives relu layers other weights and the same function (Dinh et al., ICML 2017).
 """
 
 from __future__ import annotations

@@ -1,20 +1,19 @@
-"""Maximise N functions at once over a box or a ball: projected ascent along feasible directions.
+"""Sharpness: how much the loss rises close to the weights, at most or on average.
 
-Each step goes from v towards a point of the region: the extreme point of the linearised function
-while the function curves upwards along the last move (then the whole step is accepted: the
-conditional-gradient step, which for a convex function never decreases it), or the projection of
-v + tau g with the Barzilai-Borwein step tau where it curves downwards (spectral projected
-gradient, Birgin, Martinez & Raydan, SIAM J. Optim. 2000, algorithm SPG2, monotone). Steps that
-fail Armijo's condition are shortened by quadratic interpolation. Functions that are done leave the
-batch.
+``keskar`` is in per cent of 1 + L; ``sam`` and ``random_sharpness`` are in units of the loss (nats
+for cross-entropy). All of them change under alpha-rescaling of relu layers.
+
+The largest rise is a maximum over a box or a ball, for N networks at once, found by projected
+ascent along feasible directions (:func:`ascend`). Each step goes from v towards a point of the
+region: the extreme point of the linearised function while the function curves upwards along the
+last move (then the whole step is accepted: the conditional-gradient step, which for a convex
+function never decreases it), or the projection of v + tau g with the Barzilai-Borwein step tau
+where it curves downwards (spectral projected gradient, Birgin, Martinez & Raydan, SIAM J. Optim.
+2000, algorithm SPG2, monotone). Steps that fail Armijo's condition are shortened by quadratic
+interpolation. Functions that are done leave the batch.
 
 The certificate is the conditional-gradient gap, max over the region of g.(s - v) >= 0: zero
 exactly at points that satisfy the first-order (KKT) conditions.
-
-Sharpness: how much the loss rises close to the weights, at most or on average.
-
-Units: ``keskar`` is in per cent of 1 + L; ``sam`` and ``random_sharpness`` are in units of the loss
-(nats for cross-entropy). All of them change under alpha-rescaling of relu layers.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Random directions that belong to (seed, run, network id): the same in any chunk or subset.
+"""How far from its weights a network still does the same, along random directions.
 
-First crossings of many functions of a radius at once: bracket by factors, then Chandrupatla.
+Random directions belong to (seed, run, network id): they are the same in any chunk or subset. Where
+a function of the radius crosses a level is found for many networks at once: the crossing is
+bracketed by factors, then Chandrupatla's method finds it (:func:`crossings`).
 
-Local volume: the region of parameter space around a network where it still does the same.
-
-Along a random ray w + r u the region ends at r(u); if it is star-shaped around w its volume is
-V = V_P E[r(u)^P], V_P = pi^(P/2) / Gamma(P/2 + 1) the volume of the unit ball (Wu, Zhu & E 2017, on
-basin volumes; Scherlis & Belrose 2025). ln V is estimated by log-mean-exp over rays.
+*Local volume.* Along a random ray w + r u the region in which the network does the same ends at
+r(u). If the region is star-shaped around w its volume is V = V_P E[r(u)^P], with
+V_P = pi^(P/2) / Gamma(P/2 + 1) the volume of the unit ball (Wu, Zhu & E 2017, on basin volumes;
+Scherlis & Belrose 2025). ln V is estimated by log-mean-exp over rays.
 
 The stated bias: r^P has heavy tails when P is large, the mean is carried by directions too rare to
 be drawn, and ln V is underestimated, E[estimate] <= ln V (Jensen), by tens of nats or more; only
@@ -14,7 +15,7 @@ comparisons between networks of one architecture with the same number of rays ma
 says how many rays carry the estimate. Regions can be unbounded (a network with the same labels as w
 is also met at infinity): "local" means within 10 |w|, and longer rays end there.
 
-PAC-Bayes sigma flatness: how much Gaussian noise the weights bear.
+*PAC-Bayes sigma flatness.* How much Gaussian noise the weights bear (:func:`sigma_flatness`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 May import: what :mod:`simprior.analysis` may.
 
-``registry`` tells every measure once; ``sources`` finds networks and functions, ``groups`` and
-``prior`` compute the columns, ``table`` puts them together.
+``registry`` tells every measure once, ``settings`` every setting; ``sources`` finds networks and
+functions, ``groups`` and ``prior`` compute the columns, ``table`` puts them together.
 """
 
 from __future__ import annotations

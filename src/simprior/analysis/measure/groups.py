@@ -1,8 +1,14 @@
-"""The columns of each group of measures, for networks of a run and for functions of a table."""
+"""The columns of a measures table, for networks of a source and for functions of a table.
+
+The first columns need no measuring: who a network is, how it was trained, how well it does
+(:func:`network_rows`, :func:`function_rows`). ``cluster`` names what networks share
+(:func:`cluster_of`): their data. Then come the columns of each group of measures.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,27 +17,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.measure.given import rebuilt
 from simprior.analysis.measure.registry import (
     FUNCTION_GROUPS,
     GROUPS,
     PRIOR,
+    SETTINGS,
     WEIGHTS,
     Group,
     check_names,
     group_names,
 )
 from simprior.analysis.measure.settings import Request
-from simprior.analysis.measure.sources import (
-    Source,
-    function_rows,
-    held_out_inputs,
-    network_rows,
-)
+from simprior.analysis.measure.sources import Source, rebuilt
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
+from simprior.numerics import random as rng
 from simprior.runs.files import sha256_file
-from simprior.training.records import TrainResult
+from simprior.training.records import TrainResult, unpack_hex
+from simprior.training.spec import Optimizer
 
 if TYPE_CHECKING:
     from simprior.analysis.flatness.ensemble import Ensemble
@@ -290,3 +293,160 @@ def _with(frame: pd.DataFrame, columns: dict[str, Any]) -> pd.DataFrame:
     if not columns:
         return frame
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
+_NAME = 24
+
+
+def _changed_options(config: Mapping[str, Any]) -> str:
+    """Options of the optimiser that are not its defaults: ``weight_decay=0.01``; else empty."""
+    given = config["optimizer_options"]
+    usual = Optimizer(config["optimizer"]).options
+    return ",".join(f"{k}={v}" for k, v in given.items() if v != usual.get(k))
+
+
+def settings_of(result: TrainResult) -> dict[str, Any]:
+    """Settings of a training run, one value a column; per-layer sigmas become text.
+
+    How networks from elsewhere were trained is not known: they have no such settings.
+    """
+    config, problem = result.config, result.problem
+    network = config.get("network") or config["architecture"]
+    hidden = [int(w) for w in network["hidden"]]
+    found: dict[str, Any] = {
+        "loss": config["loss"],
+        "train_size": len(problem["train_index"]),
+        "attack": len(problem["attack_index"]),
+        "corrupt": float(problem["corrupt"]),
+        "data_seed": int(problem["seed"]),
+        "hidden": ",".join(map(str, hidden)),
+        "depth": len(hidden),
+        "width": max(hidden, default=0),
+        "activation": str(network["activation"]),
+        "sigma_w": _number(network["sigma_w"]),
+        "sigma_b": _number(network["sigma_b"]),
+        "encoding": network["encoding"],
+        "weight_dist": network["weight_dist"],
+        "n": int(problem["n"]),
+        "m": int(problem["m"]),
+        "target": str(problem["name"] if problem["n"] == 0 else problem["text"]),
+        "alpha": 1.0,
+    }
+    if _trained_here(result):
+        found |= {
+            "optimizer": config["optimizer"],
+            "lr": float(config["lr"]),
+            "batch_size": int(config["batch_size"]),
+            "seed": int(config["seed"]),
+            "options": _changed_options(config),
+            "stop": str(config["stop"]),
+            "max_epochs": int(config["max_epochs"]),
+            "check": int(config["check"]),
+            "pretrain": int(config["pretrain"]),
+        }
+    return {name: found[name] for name in SETTINGS if name in found}
+
+
+def _trained_here(result: TrainResult) -> bool:
+    return "optimizer" in result.config
+
+
+def cluster_of(result: TrainResult) -> str:
+    """Name of what networks share: data seed and target.
+
+    Training sets of one data seed overlap, whatever their size, corruption and attack points (a
+    larger set contains the smaller), so that networks trained on them are not independent.
+    """
+    s = settings_of(result)
+    name = str(s["target"])
+    if len(name) > _NAME:  # a whole truth table
+        name = f"{name[:_NAME]}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{s['data_seed']}/{name}"
+
+
+def held_out_inputs(result: TrainResult, share: float) -> np.ndarray:
+    """A random ``share`` of the test inputs of a run on data, a function of its data seed.
+
+    Raises :class:`InputError` if that is none of them, or all.
+    """
+    used = [*result.problem["train_index"], *result.problem["attack_index"]]
+    test = np.setdiff1d(np.arange(result.m), used)
+    number = round(share * len(test))
+    if share and not 0 < number < len(test):
+        raise InputError(
+            f"held-out={share:g} of {len(test)} test inputs, which is {number}",
+            "at least one held out and one not",
+            "change --held-out, or test on more inputs",
+        )
+    order = rng.generator(int(result.problem["seed"]), "measure/held-out").permutation(len(test))
+    return np.sort(test[order[len(test) - number :]])
+
+
+def network_rows(
+    result: TrainResult, run: str, members: np.ndarray, held_out: float = 0.0
+) -> pd.DataFrame:
+    """A row for each of ``members`` of a run called ``run``: identity, settings, outcome.
+
+    ``held_out``: share of the test inputs of data that no measure sees, with an error of their own.
+    On bit strings ``total_error`` is the error over all of them, the training set included.
+    """
+    k = len(members)
+    test = result.m - len(result.problem["train_index"]) - len(result.problem["attack_index"])
+    columns: dict[str, Any] = {
+        "run": [run] * k,
+        "member": members,
+        "function": to_hex(result.words[members], result.m),
+    }
+    columns |= {name: [value] * k for name, value in settings_of(result).items()}
+    columns["fitted"] = result.fitted[members]
+    if _trained_here(result):
+        columns["steps"] = result.steps[members]
+    columns |= {
+        "train_loss": result.loss[members],
+        "train_error": result.errors[members] / result.size,
+        "test_error": result.test_error[members],
+        "test_size": [test] * k,
+        **_further_errors(result, members, held_out),
+        "majority_error": [float(result.problem["majority_error"])] * k,
+        "cluster": [cluster_of(result)] * k,
+    }
+    return pd.DataFrame(columns)
+
+
+def _further_errors(
+    result: TrainResult, members: np.ndarray, held_out: float
+) -> dict[str, np.ndarray]:
+    if not result.problem["n"] and not held_out:
+        return {}
+    target = unpack_hex(result.problem["target"], result.m)
+    wrong = unpack(result.words[members], result.m) != target
+    if result.problem["n"]:
+        return {"total_error": wrong.mean(axis=1)}
+    index = held_out_inputs(result, held_out)
+    return {
+        "held_out_error": wrong[:, index].mean(axis=1),
+        "held_out_size": np.full(len(members), len(index)),
+    }
+
+
+def function_rows(words: np.ndarray, m: int, n: int, run: str, first: int) -> pd.DataFrame:
+    """A row for each packed function of a table: identity, rank (from ``first``), n and m."""
+    k = len(words)
+    return pd.DataFrame(
+        {
+            "run": [run] * k,
+            "member": np.full(k, -1),
+            "function": to_hex(words, m),
+            "rank": np.arange(first, first + k),
+            "n": [n] * k,
+            "m": [m] * k,
+            "alpha": [1.0] * k,
+        }
+    )
+
+
+def _number(value: Any) -> Any:
+    """A standard deviation as a number; one a layer as text."""
+    if isinstance(value, list | tuple):
+        return ",".join(f"{float(v):g}" for v in value)
+    return float(value)

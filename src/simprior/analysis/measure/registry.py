@@ -22,6 +22,7 @@ from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from simprior.analysis.flatness.ensemble import Ensemble
     from simprior.analysis.measure.prior import Prior
@@ -30,6 +31,20 @@ if TYPE_CHECKING:
     from simprior.training.targets import Problem
 
     Columns = dict[str, np.ndarray]
+
+IDENTITY = ("run", "member", "function")
+SETTINGS = (
+    *("optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "data_seed"),
+    *("seed", "hidden", "depth", "width", "activation", "sigma_w", "sigma_b", "encoding"),
+    *("weight_dist", "options", "stop", "max_epochs", "check", "pretrain", "n", "m", "target"),
+    "alpha",
+)
+OUTCOME = (
+    *("fitted", "steps", "train_loss", "train_error", "test_error", "test_size"),
+    *("held_out_error", "held_out_size", "total_error", "majority_error", "cluster"),
+)
+SAMPLED = {"test_error": "test_size", "held_out_error": "held_out_size"}
+"""Outcomes that are shares of a sample of inputs, and the column with its size."""
 
 MOST_BITS = 16
 """Families with a column a bit, or a degree, are listed for so many bits."""
@@ -529,7 +544,7 @@ def _hessian(
     draws: int | None = None,
     tolerance: float | None = None,
 ) -> Columns:
-    from simprior.analysis.flatness.spectra import hessian_top, hessian_trace
+    from simprior.analysis.flatness.geometry import hessian_top, hessian_trace
 
     top = hessian_top(ensemble, seed, **_given(tolerance=tolerance))
     whole = hessian_trace(ensemble, seed, **_given(method=trace, draws=draws))
@@ -553,7 +568,7 @@ def _hessian(
     text=f"length of the weights in the Fisher metric {_FLATNESS}",
 )
 def _fisher(ensemble: Ensemble, seed: int = 0) -> Columns:
-    from simprior.analysis.flatness.spectra import fisher_rao
+    from simprior.analysis.flatness.geometry import fisher_rao
 
     return {"fisher_rao": fisher_rao(ensemble)}
 
@@ -602,7 +617,7 @@ def _sigma(
     text=f"size of the weights {_FLATNESS}",
 )
 def _norms(ensemble: Ensemble, seed: int = 0) -> Columns:
-    from simprior.analysis.flatness import spectra as norms
+    from simprior.analysis.flatness import geometry as norms
 
     names = ["frobenius_norm", "spectral_norm", "path_norm", "distance_norm"]
     return {name: getattr(norms, name)(ensemble) for name in names}
@@ -625,7 +640,7 @@ def _margin(
     quantile: float | None = None,
     normalise: bool | None = None,
 ) -> Columns:
-    from simprior.analysis.flatness.spectra import margin
+    from simprior.analysis.flatness.geometry import margin
 
     return {"margin": margin(ensemble, **_given(quantile=quantile, normalise=normalise))}
 
@@ -642,7 +657,7 @@ def _margin(
     text=f"curvature times size of the weights of one layer {_FLATNESS}",
 )
 def _relative(ensemble: Ensemble, seed: int = 0, *, layer: int | None = None) -> Columns:
-    from simprior.analysis.flatness.spectra import relative_flatness
+    from simprior.analysis.flatness.geometry import relative_flatness
 
     return {"relative_flatness": relative_flatness(ensemble, layer=layer)}
 
@@ -708,8 +723,6 @@ def measure_weights(
 
 def columns() -> list[str]:
     """Names of settings, outcomes and measures of a table, without their errors and limits."""
-    from simprior.analysis.measure.sources import IDENTITY, OUTCOME, SETTINGS
-
     return [*IDENTITY, *SETTINGS, *OUTCOME, "rank", "count", "stage", *MEASURES]
 
 
@@ -719,6 +732,11 @@ def is_column(name: str) -> bool:
     return name in known or any(
         name.endswith(end) and name.removesuffix(end) in known for end in SUFFIXES
     )
+
+
+def measure_columns(frame: pd.DataFrame) -> list[str]:
+    """Columns of a table with a measure (:data:`MEASURES`), in order."""
+    return [name for name in map(str, frame.columns) if name in MEASURES]
 
 
 def group_names(measures: str | Sequence[str]) -> list[str]:

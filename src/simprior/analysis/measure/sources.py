@@ -1,13 +1,12 @@
-"""Where the rows of a measures table come from, in pieces; and what is known of each unmeasured.
+"""Where the rows of a measures table come from, and in which pieces they are done.
 
 A :class:`Source` is a training run, a table of functions, a result in memory, or networks from
-elsewhere. It is done in pieces: a :class:`Chunk` is the unit of work and of resuming, some networks
-or some rows of a table. Pieces depend on the source and on the number of networks asked for, never
-on workers.
+elsewhere. Of the latter the functions and errors are computed from their weights; what they are
+held against (network, inputs, labels, training set) comes from a run or a problem.
 
-The first columns of a table need no measuring: who a network is, how it was trained, how well it
-does (:data:`IDENTITY`, :data:`SETTINGS`, :data:`OUTCOME`). ``cluster`` names what networks share
-(:func:`cluster_of`): their data.
+A piece (:class:`Chunk`) is the unit of work and of resuming: some networks of a source, or some
+rows of a table. Pieces depend on the source and on the number of networks asked for, never on
+workers.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from simprior.analysis.measure.settings import Request
 from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
-from simprior.boolean.truthtable import to_hex, unpack
+from simprior.boolean.truthtable import pack
+from simprior.checks import shown
 from simprior.errors import InputError, StoreError
-from simprior.numerics import random as rng
+from simprior.network.losses import check_loss
+from simprior.network.spec import Network
+from simprior.network.states import flat_parameters
 from simprior.runs.directory import load_run
-from simprior.training.records import RUNS, TrainResult, unpack_hex
-from simprior.training.spec import Optimizer
-
-if TYPE_CHECKING:
-    from simprior.network.spec import Network
-    from simprior.training.targets import Problem
+from simprior.runs.tasks import one_thread
+from simprior.training.records import RUNS, TrainResult
+from simprior.training.replay import load_result, problem_from_file, problem_of, spec_of
+from simprior.training.targets import Problem
 
 NETWORKS_CHUNK, FUNCTIONS_CHUNK = 50, 200
 CELLS = "cells"
@@ -106,31 +105,6 @@ class Source:
         return self.path
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Members (or rows) ``rows`` of a source; ``index`` numbers the chunks of a table."""
-
-    index: int
-    source: Source
-    rows: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of its shard."""
-        return f"{self.index:06d}"
-
-    @property
-    def size(self) -> int:
-        """Networks or functions in it."""
-        return len(self.rows)
-
-    @property
-    def range(self) -> dict[str, Any]:
-        """Which rows of which source it is: its shard is registered with them."""
-        ends = [self.rows[0], self.rows[-1], len(self.rows)]
-        return {"source": self.source.name, "sha256": self.source.sha256, "rows": ends}
-
-
 def find_sources(given: Sequence[Path | str | TrainResult]) -> list[Source]:
     """The runs below paths: runs as they are, sweeps and grids cell by cell; and results in memory.
 
@@ -195,6 +169,126 @@ def digest_of(result: TrainResult, *more: np.ndarray) -> str:
     for array in (result.words, result.steps, result.errors, *more):
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
+
+
+Like = Path | str | TrainResult | Problem
+
+
+def rebuilt(result: TrainResult, data: str | None, label: str | None) -> Problem:
+    """The problem of a run with its inputs, from the record or from its data file.
+
+    Raises :class:`InputError`.
+    """
+    given = None if data is None else problem_from_file(result, data, label)
+    return problem_of(result, given)
+
+
+def given_sources(
+    networks: Any,
+    like: Like,
+    *,
+    loss: str | None = None,
+    data: str | None = None,
+    label: str | None = None,
+) -> list[Source]:
+    """A source for every file of ``networks``, or one for all networks in memory.
+
+    ``networks`` is a file, a module, a state dict or parameters, or a list of these
+    (:func:`simprior.network.states.flat_parameters`); ``like`` is the run, result or problem with
+    the network, the inputs and the labels; ``loss`` is by default that of the run, or ``ce``.
+
+    Raises :class:`InputError` for networks that do not fit.
+    """
+    network, problem, loss = _setting(like, loss, data, label)
+    many = list(networks) if isinstance(networks, list | tuple) else [networks]
+    parts: list[tuple[str, Path | None, Any]]
+    if many and all(isinstance(one, str | Path) for one in many):
+        paths = [Path(one).absolute() for one in many]
+        parts = [(path.name, path, path) for path in paths]
+    else:
+        parts = [("networks", None, networks)]
+    sources = []
+    for name, path, part in parts:
+        given = Given(flat_parameters(part, network), network, problem, loss)
+        result = record_of(given)
+        digest = digest_of(result, given.parameters)
+        sources.append(Source(name, "networks", digest, path, result, given))
+    return with_own_names(sources)
+
+
+def _setting(
+    like: Like, loss: str | None, data: str | None, label: str | None
+) -> tuple[Network, Problem, str]:
+    """The network, the problem and the loss that networks are measured with."""
+    if isinstance(like, Problem):
+        network = getattr(like, "network", None)
+        if not isinstance(network, Network):
+            raise InputError(
+                f"a problem {like.name!r} without a network",
+                "one with it",
+                "pass a run or a result",
+            )
+        return network, like, check_loss("ce" if loss is None else loss)
+    if not isinstance(like, str | Path | TrainResult):
+        raise InputError(
+            f"networks like {shown(like)}",
+            "a training run, its result, or a problem",
+            "pass for example results/sgd",
+        )
+    result = load_result(like)
+    problem = rebuilt(result, data, label)
+    spec = spec_of(result, problem)
+    return spec.network, problem, spec.loss if loss is None else check_loss(loss)
+
+
+def record_of(given: Given) -> TrainResult:
+    """What the networks do on their problem, in the form of a training result.
+
+    How they were trained is not known: there are no settings of training, no steps.
+    """
+    from simprior.analysis.flatness.ensemble import Ensemble
+
+    problem = given.problem
+    ensemble = Ensemble.of_given(given.parameters, given.network, problem, given.loss)
+    inputs = problem.inputs.astype(np.float32)
+    with one_thread():
+        words = np.concatenate(
+            [
+                pack(ensemble.subset(part).classes(inputs).numpy().astype(np.uint8))
+                for part in ensemble.chunks(len(inputs) * ensemble.passes.units)
+            ]
+        )
+        errors = np.rint(ensemble.errors().numpy() * problem.size).astype(np.int64)
+        loss = ensemble.losses().numpy()
+    none = np.full(len(words), -1, np.int64)
+    key = "network" if problem.n else "architecture"
+    config = {key: given.network.to_dict(), "loss": given.loss}
+    return TrainResult(words, none, none, errors, loss, problem.describe(), config)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Members (or rows) ``rows`` of a source; ``index`` numbers the chunks of a table."""
+
+    index: int
+    source: Source
+    rows: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of its shard."""
+        return f"{self.index:06d}"
+
+    @property
+    def size(self) -> int:
+        """Networks or functions in it."""
+        return len(self.rows)
+
+    @property
+    def range(self) -> dict[str, Any]:
+        """Which rows of which source it is: its shard is registered with them."""
+        ends = [self.rows[0], self.rows[-1], len(self.rows)]
+        return {"source": self.source.name, "sha256": self.source.sha256, "rows": ends}
 
 
 def check_files(request: Request, sources: Sequence[Source]) -> None:
@@ -270,173 +364,3 @@ def _part(source: Source, rows: np.ndarray) -> Source:
         return source
     given = replace(source.given, parameters=source.given.of(rows), first=int(rows[0]))
     return replace(source, given=given)
-
-
-IDENTITY = ("run", "member", "function")
-SETTINGS = (
-    *("optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "data_seed"),
-    *("seed", "hidden", "depth", "width", "activation", "sigma_w", "sigma_b", "encoding"),
-    *("weight_dist", "options", "stop", "max_epochs", "check", "pretrain", "n", "m", "target"),
-    "alpha",
-)
-OUTCOME = (
-    *("fitted", "steps", "train_loss", "train_error", "test_error", "test_size"),
-    *("held_out_error", "held_out_size", "total_error", "majority_error", "cluster"),
-)
-SAMPLED = {"test_error": "test_size", "held_out_error": "held_out_size"}
-"""Outcomes that are shares of a sample of inputs, and the column with its size."""
-_NAME = 24
-
-
-def _changed_options(config: Mapping[str, Any]) -> str:
-    """Options of the optimiser that are not its defaults: ``weight_decay=0.01``; else empty."""
-    given = config["optimizer_options"]
-    usual = Optimizer(config["optimizer"]).options
-    return ",".join(f"{k}={v}" for k, v in given.items() if v != usual.get(k))
-
-
-def settings_of(result: TrainResult) -> dict[str, Any]:
-    """Settings of a training run, one value a column; per-layer sigmas become text.
-
-    How networks from elsewhere were trained is not known: they have no such settings.
-    """
-    config, problem = result.config, result.problem
-    network = config.get("network") or config["architecture"]
-    hidden = [int(w) for w in network["hidden"]]
-    found: dict[str, Any] = {
-        "loss": config["loss"],
-        "train_size": len(problem["train_index"]),
-        "attack": len(problem["attack_index"]),
-        "corrupt": float(problem["corrupt"]),
-        "data_seed": int(problem["seed"]),
-        "hidden": ",".join(map(str, hidden)),
-        "depth": len(hidden),
-        "width": max(hidden, default=0),
-        "activation": str(network["activation"]),
-        "sigma_w": _number(network["sigma_w"]),
-        "sigma_b": _number(network["sigma_b"]),
-        "encoding": network["encoding"],
-        "weight_dist": network["weight_dist"],
-        "n": int(problem["n"]),
-        "m": int(problem["m"]),
-        "target": str(problem["name"] if problem["n"] == 0 else problem["text"]),
-        "alpha": 1.0,
-    }
-    if _trained_here(result):
-        found |= {
-            "optimizer": config["optimizer"],
-            "lr": float(config["lr"]),
-            "batch_size": int(config["batch_size"]),
-            "seed": int(config["seed"]),
-            "options": _changed_options(config),
-            "stop": str(config["stop"]),
-            "max_epochs": int(config["max_epochs"]),
-            "check": int(config["check"]),
-            "pretrain": int(config["pretrain"]),
-        }
-    return {name: found[name] for name in SETTINGS if name in found}
-
-
-def _trained_here(result: TrainResult) -> bool:
-    return "optimizer" in result.config
-
-
-def cluster_of(result: TrainResult) -> str:
-    """Name of what networks share: data seed and target.
-
-    Training sets of one data seed overlap, whatever their size, corruption and attack points (a
-    larger set contains the smaller), so that networks trained on them are not independent.
-    """
-    s = settings_of(result)
-    name = str(s["target"])
-    if len(name) > _NAME:  # a whole truth table
-        name = f"{name[:_NAME]}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return f"{s['data_seed']}/{name}"
-
-
-def held_out_inputs(result: TrainResult, share: float) -> np.ndarray:
-    """A random ``share`` of the test inputs of a run on data, a function of its data seed.
-
-    Raises :class:`InputError` if that is none of them, or all.
-    """
-    used = [*result.problem["train_index"], *result.problem["attack_index"]]
-    test = np.setdiff1d(np.arange(result.m), used)
-    number = round(share * len(test))
-    if share and not 0 < number < len(test):
-        raise InputError(
-            f"held-out={share:g} of {len(test)} test inputs, which is {number}",
-            "at least one held out and one not",
-            "change --held-out, or test on more inputs",
-        )
-    order = rng.generator(int(result.problem["seed"]), "measure/held-out").permutation(len(test))
-    return np.sort(test[order[len(test) - number :]])
-
-
-def network_rows(
-    result: TrainResult, run: str, members: np.ndarray, held_out: float = 0.0
-) -> pd.DataFrame:
-    """A row for each of ``members`` of a run called ``run``: identity, settings, outcome.
-
-    ``held_out``: share of the test inputs of data that no measure sees, with an error of their own.
-    On bit strings ``total_error`` is the error over all of them, the training set included.
-    """
-    k = len(members)
-    test = result.m - len(result.problem["train_index"]) - len(result.problem["attack_index"])
-    columns: dict[str, Any] = {
-        "run": [run] * k,
-        "member": members,
-        "function": to_hex(result.words[members], result.m),
-    }
-    columns |= {name: [value] * k for name, value in settings_of(result).items()}
-    columns["fitted"] = result.fitted[members]
-    if _trained_here(result):
-        columns["steps"] = result.steps[members]
-    columns |= {
-        "train_loss": result.loss[members],
-        "train_error": result.errors[members] / result.size,
-        "test_error": result.test_error[members],
-        "test_size": [test] * k,
-        **_further_errors(result, members, held_out),
-        "majority_error": [float(result.problem["majority_error"])] * k,
-        "cluster": [cluster_of(result)] * k,
-    }
-    return pd.DataFrame(columns)
-
-
-def _further_errors(
-    result: TrainResult, members: np.ndarray, held_out: float
-) -> dict[str, np.ndarray]:
-    if not result.problem["n"] and not held_out:
-        return {}
-    target = unpack_hex(result.problem["target"], result.m)
-    wrong = unpack(result.words[members], result.m) != target
-    if result.problem["n"]:
-        return {"total_error": wrong.mean(axis=1)}
-    index = held_out_inputs(result, held_out)
-    return {
-        "held_out_error": wrong[:, index].mean(axis=1),
-        "held_out_size": np.full(len(members), len(index)),
-    }
-
-
-def function_rows(words: np.ndarray, m: int, n: int, run: str, first: int) -> pd.DataFrame:
-    """A row for each packed function of a table: identity, rank (from ``first``), n and m."""
-    k = len(words)
-    return pd.DataFrame(
-        {
-            "run": [run] * k,
-            "member": np.full(k, -1),
-            "function": to_hex(words, m),
-            "rank": np.arange(first, first + k),
-            "n": [n] * k,
-            "m": [m] * k,
-            "alpha": [1.0] * k,
-        }
-    )
-
-
-def _number(value: Any) -> Any:
-    """A standard deviation as a number; one a layer as text."""
-    if isinstance(value, list | tuple):
-        return ",".join(f"{float(v):g}" for v in value)
-    return float(value)

@@ -139,7 +139,7 @@ def _table(path: Path, file: str, caption: str, folded: bool = False) -> Markup:
 
 def _rescaling(recipe: Recipe, path: Path) -> Markup:
     """Which measures moved under alpha-rescaling, for every measure stage that has several."""
-    from simprior.analysis.errors_stats import rescaling_table
+    from simprior.analysis.measure.table import rescaling_table
     from simprior.analysis.study.recipe import stage_frame
 
     body = Markup()

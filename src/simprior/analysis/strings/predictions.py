@@ -1,4 +1,4 @@
-"""What the infinitely wide network predicts for both quantities.
+"""How distance and flips grow with n: predictions of the infinitely wide network, and fits.
 
 *Flips.* With inputs +-1 the covariance of the outputs depends on the Hamming distance only, so the
 outputs z_0 ... z_n along any path that flips distinct bits are one stationary Gaussian sequence,
@@ -15,12 +15,11 @@ a bound at every n for the Gaussian process (no independence is assumed). The su
 to large within a few h, near |z_0| sqrt(n / (4 ln n)) for relu, sigma_b = 0: averaged over z_0 this
 is sqrt(n / (2 pi ln n)), the asymptotic form of De Palma, Kiani & Lloyd (NeurIPS 2019).
 
-How both quantities grow with n: a row a length, and fits with bootstrap intervals.
-
-Networks are the independent units: start strings and paths of one network are averaged first. An
-interval of a mean is Student's t; fits are repeated on bootstrap samples of the networks of every
-length. A string without a string of the other class has no distance and is left out of the mean
-(its share is ``not_found``); flips that never change the class count as n (share ``unchanged``).
+*Networks.* :func:`summarise` makes a row a length, :func:`fit` fits growth laws. Networks are the
+independent units: start strings and paths of one network are averaged first. An interval of a mean
+is Student's t; fits are repeated on bootstrap samples of the networks of every length. A string
+without a string of the other class has no distance and is left out of the mean (its share is
+``not_found``); flips that never change the class count as n (share ``unchanged``).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 May import: what :mod:`simprior.analysis` may.
 
-``recipe`` reads the file, ``stages`` says what each stage does, ``run`` runs them; ``settings``
-and ``logp`` have stages of their own, ``paper_tables`` the captions and headings of tables.
+``recipe`` reads the file, ``stages`` says what each stage does, ``run`` runs them; ``logp`` is a
+stage of its own, ``paper_tables`` has the captions and headings of tables.
 """
 
 from __future__ import annotations

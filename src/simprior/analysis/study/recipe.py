@@ -15,7 +15,8 @@ Sections, each a stage that is a run directory ``OUT/<stage>``:
 ``[[figure]]`` and ``[[table]]`` draw and write what the stages have found into ``OUT/figures`` and
 ``OUT/tables``; ``OUT/report.html`` shows all of it.
 
-Reading what the stages of a study have found: their tables, filtered and put together.
+What the stages of a study have found is read here too: their tables, filtered and put together
+(:func:`stage_frame`).
 """
 
 from __future__ import annotations

@@ -3,23 +3,36 @@
 ``RUNNERS[kind](stage, recipe, store, fresh, options)`` runs a stage into its directory below the
 study ``store`` (or writes the study's own figures, tables and report) and returns the files of the
 latter kind. ``fresh`` is false to continue what was interrupted.
+
+The figures and tables that a recipe asks for are made here too, from what its stages have found.
 """
 
 from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from simprior.analysis.correlate.checks import check_numbers
+from simprior.analysis.figures import style
+from simprior.analysis.figures.marks import group_column
+from simprior.analysis.figures.registry import recipe_kinds
 from simprior.analysis.measure.registry import check_names, columns, is_column
 from simprior.analysis.measure.settings import NAMES as MEASURE
 from simprior.analysis.measure.settings import MeasureSettings
-from simprior.analysis.study.recipe import Recipe, Stage, unknown_key
+from simprior.analysis.strings.settings import LAW, StringsSettings
+from simprior.analysis.strings.settings import NAMES as STRINGS
+from simprior.analysis.study.paper_tables import write_forms
+from simprior.analysis.study.recipe import Recipe, Stage, stage_frame, unknown_key
+from simprior.checks import unknown
+from simprior.errors import InputError
 from simprior.runs.directory import RunDir
+from simprior.runs.files import translate_errors
 from simprior.runs.tasks import RunKeywords
 from simprior.runs.toml import to_toml
 from simprior.training.settings import settings, text
@@ -27,31 +40,12 @@ from simprior.training.sweep import expand
 from simprior.training.train import check_settings
 
 if TYPE_CHECKING:
-    from simprior.analysis.strings.settings import StringsSettings
+    from matplotlib.figure import Figure
 
 GRID, RECIPE = "grid.toml", "recipe.toml"
 _ALONE = ("measure", "sensitivity")  # commands that know all that such a stage may ask for
-_RUN_OPTIONS = frozenset(
-    {
-        "out",
-        "path",
-        "paths",
-        "run",
-        "runs",
-        "source",
-        "frame",
-        "resume",
-        "overwrite",
-        "workers",
-        "device",
-        "progress",
-        "quiet",
-        "executor",
-        "executor_options",
-        "argv",
-        "command",
-    }
-)
+_RUN_OPTIONS = frozenset(("frame", "out", "resume", "overwrite", "quiet", "progress"))
+"""Keywords of ``correlate`` and of its run that no recipe sets."""
 
 
 def grid_of(stage: Stage, recipe: Recipe) -> dict[str, Any]:
@@ -101,7 +95,7 @@ def checked_stage(stage: Stage, recipe: Recipe) -> Stage:
         cells = tuple(expand(grid))
         networks = 0
         if stage.kind == "sample":
-            from simprior.analysis.study.settings import sample_settings
+            from simprior.analysis.table_runs import sample_settings
         for cell in cells:
             if stage.kind == "sample":
                 sample_settings(cell, recipe.seed)
@@ -111,8 +105,6 @@ def checked_stage(stage: Stage, recipe: Recipe) -> Stage:
                 networks += job.runs
         return GridStage(**given, grid=grid, cells=cells, networks=networks)
     if stage.kind == "sensitivity":
-        from simprior.analysis.study.settings import strings_settings
-
         return StringsStage(**given, settings=strings_settings(stage.config, recipe.seed))
     _check_derived(stage, recipe)
     return stage
@@ -258,7 +250,7 @@ def _train(
 def _sample(
     stage: GridStage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.study.settings import run_samples
+    from simprior.analysis.table_runs import run_samples
 
     running: dict[str, Any] = {**_running(stage, store, fresh, options)}
     run_samples(
@@ -275,7 +267,7 @@ def _sample(
 def _targets(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.result_runs import write_targets
+    from simprior.analysis.table_runs import write_targets
 
     note = command_of(stage, recipe, store.path)
     source, out = store.path / stage.needs[0], store.path / stage.name
@@ -299,7 +291,7 @@ def _measure(
 def _correlate(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.result_runs import correlate_stage
+    from simprior.analysis.table_runs import correlate_stage
 
     correlate_stage(
         store.path,
@@ -318,7 +310,7 @@ def _correlate(
 def _sensitivity(
     stage: StringsStage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.result_runs import sensitivity
+    from simprior.analysis.table_runs import sensitivity
     from simprior.runs.tasks import progress_bar
 
     settings = stage.settings
@@ -341,8 +333,6 @@ def _logp(stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Opt
 def _figures(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.study.settings import write_figures
-
     note = command_of(stage, recipe, store.path)
     return _register(store, write_figures(stage.config["figures"], store.path, note, recipe.seed))
 
@@ -350,8 +340,6 @@ def _figures(
 def _tables(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.study.settings import write_tables
-
     note = command_of(stage, recipe, store.path)
     return _register(store, write_tables(stage.config["tables"], store.path, note, recipe.seed))
 
@@ -370,6 +358,86 @@ def _report(
 
     store.write_file(REPORT, build_report(store.path, store.manifest))
     return [REPORT]
+
+
+def strings_settings(values: Mapping[str, Any], seed: int = 0) -> StringsSettings:
+    """What a stage ``[sensitivity]`` says, with the defaults of ``simprior sensitivity``.
+
+    Raises :class:`InputError`.
+    """
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    for key in values:
+        if key not in STRINGS:
+            raise unknown_key("key of [sensitivity]", key, STRINGS)
+    if "n" not in values:
+        raise InputError("[sensitivity] without n", "lengths of strings", "add n = [100, 200]")
+    n = values.pop("n")
+    law = {key: value for key, value in values.items() if key in LAW}
+    network = settings(law).network
+    given = {"seed": seed, **values, **{key: getattr(network, key) for key in law}}
+    return StringsSettings(n=tuple(n) if isinstance(n, list) else (n,), **given)
+
+
+def draw_figure(config: Mapping[str, Any], out: Path, seed: int = 0) -> Figure:
+    """One ``[[figure]]`` of a recipe, from the stages below ``out``. Raises InputError."""
+    kind = recipe_kinds()[str(config["kind"])]
+    names = [str(name) for name in config["from"]]
+    options = {key: config[key] for key in (*kind.needs, *kind.takes) if key in config}
+    if kind.whole:
+        return kind.draw(out / names[0], **options)
+    frame = stage_frame(out, names, config.get("where"), seed)
+    if "by" in options:
+        frame, options["by"] = group_column(frame, options["by"])
+    return kind.draw(frame, **options)
+
+
+def title_of(config: Mapping[str, Any]) -> str:
+    """The title of a ``[[figure]]`` in the metadata of its files: its caption, or its name."""
+    return str(config.get("caption", config["name"]))
+
+
+def write_figures(configs: list[dict[str, Any]], out: Path, note: str, seed: int = 0) -> list[Path]:
+    """Draw every figure of a recipe into ``out/figures`` as PDF and PNG; ``note`` is metadata."""
+    drawn = (
+        (config["name"], title_of(config), draw_figure(config, out, seed)) for config in configs
+    )
+    return style.write_figures(drawn, out / "figures", note)
+
+
+def recipe_table(config: Mapping[str, Any], out: Path, seed: int = 0) -> pd.DataFrame:
+    """One ``[[table]]`` of a recipe. Raises :class:`InputError` for an unknown column."""
+    names, where = list(config["from"]), config.get("where")
+    frame = stage_frame(out, names, where, seed, config.get("file"))
+    if config.get("file") is None and len(config["from"]) == 1:
+        frame = frame.drop(columns="stage")
+    if "sort" in config:
+        _check_names(frame, [config["sort"]])
+        frame = frame.sort_values(config["sort"], kind="stable")
+    if "columns" in config:
+        _check_names(frame, config["columns"])
+        frame = frame[list(config["columns"])]
+    return frame.head(int(config["top"])) if "top" in config else frame
+
+
+def _check_names(frame: pd.DataFrame, names: list[str]) -> None:
+    for name in names:
+        if name not in frame:
+            raise unknown(f"columns={name}", name, frame.columns)
+
+
+def write_tables(
+    configs: list[dict[str, Any]], out: Path, note: str, seed: int = 0
+) -> Iterator[Path]:
+    """Write every table of a recipe into ``out/tables`` as LaTeX, CSV and Parquet."""
+    folder = out / "tables"
+    with translate_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for config in configs:
+        frame = recipe_table(config, out, seed)
+        caption = str(config.get("caption", config["name"]))
+        label = str(config.get("label", f"tab:{config['name']}"))
+        stem = folder / str(config["name"])
+        yield from write_forms(frame, stem, caption, label, note, keep="columns" in config)
 
 
 RUNNERS: Mapping[str, Callable[..., list[str]]] = {

@@ -1,31 +1,22 @@
 """Test error of the functions of a run, its histogram, and what class imbalance alone would give.
 
 The error of a function is the share of the test inputs on which it differs from the target.
-
-Which measures change when relu layers are rescaled, and the function does not?
-
-Multiplying a layer's weights and biases by alpha and dividing the next layer's weights by it leaves
-the function of a relu network as it is (Dinh et al. 2017). A measure that moves under it says
-something about the parameters, not about the function.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from simprior.analysis.compare.sources import Side
-from simprior.analysis.measure.registry import MEASURES
 from simprior.boolean.truthtable import parse_functions, unpack
 from simprior.checks import plain_array
 from simprior.errors import InputError
 from simprior.numerics.estimate import clopper_pearson, share_stderr
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _BLOCK = 1 << 17
 
@@ -163,8 +154,6 @@ def error_histogram(
 
     Upper limits are as if all samples that a side does not list had that error.
     """
-    import pandas as pd
-
     wrong = np.arange(tests + 1)
     columns: dict[str, np.ndarray] = {"wrong": wrong, "error": wrong / tests}
     for name, side, result in zip("ab", sides, found, strict=True):
@@ -177,103 +166,3 @@ def error_histogram(
             high = clopper_pearson(most, side.set_size, level)[1]
         columns |= {f"p_{name}": p, f"p_{name}_low": low, f"p_{name}_high": high}
     return pd.DataFrame(columns)
-
-
-RELATIVE = 1e-5
-"""Relative change that counts as moved: well above float64 rounding of a rescaled forward pass."""
-SIGMAS = 4.0
-_MANY = 20
-_MOST = 690.0  # exp of it is finite
-
-
-def measure_columns(frame: pd.DataFrame) -> list[str]:
-    """Columns with a measure (:data:`simprior.analysis.measure.registry.MEASURES`), in order."""
-    return [name for name in map(str, frame.columns) if name in MEASURES]
-
-
-def rescaling_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """How far each measure moves between alpha = 1 and every other alpha, network by network.
-
-    Returns
-    -------
-    DataFrame
-        A row a measure and alpha: ``measure``, ``alpha``, ``networks``, ``moved`` (share whose
-        value changed by more than 1e-5 of itself and more than four standard errors, where the
-        measure has one, or four of the mean change over 20 networks or more), ``factor`` (median
-        of value after / before; of a measure that is a logarithm, of the quantity itself) with
-        ``factor_low`` and ``factor_high`` (central 95 % of the networks), ``function_changed``
-        (share of networks).
-
-    Raises
-    ------
-    InputError
-        Without networks measured both at alpha = 1 and at another alpha.
-    """
-    import pandas as pd
-
-    for name in ("alpha", "run", "member"):
-        if name not in frame:
-            raise InputError(f"no column {name!r}", "a table of simprior measure", "measure first")
-    keys = ["run", "member"]
-    before = frame[frame["alpha"] == 1.0].set_index(keys)
-    alphas = sorted(a for a in frame["alpha"].unique() if a != 1.0)
-    if not alphas or not len(before):
-        raise InputError(
-            f"alpha={sorted(frame['alpha'].unique())}",
-            "alpha = 1 and at least one other",
-            "measure with alphas = [1, 4]",
-        )
-    rows = []
-    for alpha in alphas:
-        after = frame[frame["alpha"] == alpha].set_index(keys)
-        both = before.index.intersection(after.index)
-        a, b = before.loc[both], after.loc[both]
-        changed = float((a["function"] != b["function"]).mean()) if "function" in a else np.nan
-        for name in measure_columns(frame):
-            row = _row(name, a, b)
-            if row is not None:
-                rows.append({"measure": name, "alpha": alpha, **row, "function_changed": changed})
-    return pd.DataFrame(rows)
-
-
-def _row(name: str, before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any] | None:
-    old, new = before[name].to_numpy(float), after[name].to_numpy(float)
-    good = np.isfinite(old) & np.isfinite(new)
-    if not good.any():
-        return None
-    limit = RELATIVE * np.abs(old)
-    stderr = f"{name}_stderr"
-    if stderr in before:
-        errors = np.hypot(before[stderr].to_numpy(float), after[stderr].to_numpy(float))
-        limit = np.maximum(limit, SIGMAS * np.nan_to_num(errors))
-    change = np.abs(new - old)[good]
-    moved = change > limit[good]
-    if stderr in before and _mean_moved((new - old)[good]):
-        moved = change > RELATIVE * np.abs(old[good])
-    factor = _factors(old[good], new[good], MEASURES[name].log)
-    low, middle, high = np.quantile(factor, [0.025, 0.5, 0.975])
-    return {
-        "networks": int(good.sum()),
-        "moved": float(moved.mean()),
-        "factor": float(middle),
-        "factor_low": float(low),
-        "factor_high": float(high),
-    }
-
-
-def _mean_moved(change: np.ndarray) -> bool:
-    """Whether the mean change is more than four standard errors from 0, over the networks.
-
-    Estimates before and after use the same random directions: their errors are not independent, and
-    what one network does not show many may. Directions of different networks are independent.
-    """
-    k = len(change)
-    return k >= _MANY and bool(abs(change.mean()) > SIGMAS * change.std(ddof=1) / np.sqrt(k))
-
-
-def _factors(old: np.ndarray, new: np.ndarray, log: bool) -> np.ndarray:
-    """How many times larger each value has become; 1 where there is nothing to compare."""
-    if log:
-        return np.exp(np.clip(new - old, -_MOST, _MOST))
-    nonzero = old != 0
-    return new[nonzero] / old[nonzero] if nonzero.any() else np.ones(1)

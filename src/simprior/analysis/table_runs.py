@@ -1,0 +1,376 @@
+"""Run directories that hold tables: of coefficients, of sensitivity, of targets, of sampled priors.
+
+The packages that compute return frames and know no text. Here their frames become the tables of a
+run directory, as the commands ``correlate`` and ``sensitivity`` and the stages of a study want it.
+Two stages that no command does alone are whole here: a grid of priors (:func:`run_samples`), and
+how complex and probable the targets of training runs were (:func:`target_table`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from simprior.analysis.measure.groups import cluster_of
+from simprior.analysis.measure.prior import prior_of
+from simprior.analysis.run_tables import for_paper
+from simprior.analysis.strings.run import FITS, LAW, NETWORKS, SUMMARY, StringsResult
+from simprior.analysis.study.paper_tables import CAPTIONS, write_forms
+from simprior.analysis.study.recipe import select, stage_frame
+from simprior.analysis.table_files import read_run_table
+from simprior.analysis.text.tables import write
+from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
+from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.sample import sample
+from simprior.boolean.truthtable import from_hex
+from simprior.errors import InputError, StoreError
+from simprior.network.losses import threshold
+from simprior.numerics.estimate import mean_stderr
+from simprior.runs.directory import RunDir, load_run, write_table
+from simprior.runs.manifest import MANIFEST
+from simprior.runs.tasks import RunOptions, progress_bar
+from simprior.training.records import TrainResult
+from simprior.training.settings import NETWORK, settings, text
+from simprior.training.sweep import (
+    CELLS,
+    cell_name,
+    quiet_stores,
+    remove_stale,
+    varying,
+    write_sweep,
+)
+
+if TYPE_CHECKING:
+    from simprior.analysis.correlate.correlations import Correlations
+    from simprior.analysis.strings.settings import StringsSettings
+
+_ROWS = "tables/rows.parquet"
+TABLES = {
+    "correlations": ("table", "Coefficients of each measure with intervals."),
+    "granulated": ("granulated", "Granulated rank correlation."),
+    "conditional-mi": ("conditional_mi", "Conditional mutual information."),
+    "environments": ("environments", "Sign errors over environments."),
+    "baselines": ("baselines", "What predicts without a measure, and what measures add."),
+}
+"""Tables of a run of ``correlate``: file, attribute of ``Correlations``, caption."""
+
+
+def correlate_into(
+    frame: pd.DataFrame,
+    options: Mapping[str, Any],
+    source: Mapping[str, Any],
+    out: Path | str,
+    note: str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = True,
+) -> Correlations:
+    """:func:`correlate` into the run directory ``out``; ``source`` says what ``frame`` is from.
+
+    ``options`` are the keywords of :func:`correlate`; ``note`` is the command, kept in the tables.
+    With ``resume`` a finished run of the same settings is only read.
+
+    Raises :class:`InputError` (before anything is written), :class:`StoreError`.
+    """
+    from simprior.analysis.correlate.correlations import correlate
+
+    config = {k: v for k, v in options.items() if v is not None} | dict(source)
+    if resume and not overwrite and (Path(out) / MANIFEST).is_file():
+        with RunDir.open(out, "correlate", config, resume=True) as store:
+            files = list(store.manifest["files"])
+            if store.finished(*(name for name in files if name.startswith("tables/"))):
+                return read_correlations(store.path)
+    found = correlate(frame, **options, quiet=quiet)
+    with RunDir.open(out, "correlate", config, resume=resume, overwrite=overwrite) as store:
+        store.make_folder("tables")
+        write(frame, store.path / _ROWS, "parquet", note)
+        files = [store.path / _ROWS]
+        for name, (attribute, caption) in TABLES.items():
+            table = getattr(found, attribute)
+            if len(table):
+                stem = store.path / "tables" / name
+                paper = for_paper(table) if name == "correlations" else None
+                files += write_forms(table, stem, caption, f"tab:{name}", note, paper)
+        for file in files:
+            store.add_file(file)
+        store.finish({"rows": len(frame), "notes": list(found.notes)})
+    return found
+
+
+def correlate_stage(
+    study: Path,
+    sources: Sequence[str],
+    config: Mapping[str, Any],
+    out: Path,
+    *,
+    seed: int,
+    note: str,
+    **options: bool,
+) -> list[str]:
+    """Correlate the rows of stages below ``study``, as the stage ``[correlate]`` does.
+
+    ``config`` has the keywords of :func:`simprior.analysis.correlate.correlate`, and ``where``
+    (:func:`simprior.analysis.study.recipe.select`). ``options`` are resume, overwrite and quiet of
+    :func:`correlate_into`. Returns the notes of the run: what was refused, and why.
+
+    Raises :class:`InputError`, :class:`StoreError`.
+    """
+    where = dict(config.get("where", {}))
+    keywords = {"seed": seed, **{k: v for k, v in config.items() if k != "where"}}
+    frame = select(stage_frame(study, sources).drop(columns="stage"), where, seed)
+    source = {"from": list(sources), "where": where}
+    return list(correlate_into(frame, keywords, source, out, note, **options).notes)
+
+
+def read_correlations(run: Path) -> Correlations:
+    """What :func:`correlate_into` has written into the run directory ``run``."""
+    from simprior.analysis.correlate.correlations import Correlations
+
+    info, tables = load_run(run), {}
+    for name, (attribute, _) in TABLES.items():
+        file = f"tables/{name}.parquet"
+        tables[attribute] = read_run_table(info, file) if file in info.files else pd.DataFrame()
+    notes = info.results.get("notes", [])
+    return Correlations(**tables, notes=[str(note) for note in notes])
+
+
+def sensitivity(study: StringsSettings, *, command: str = "", **options: Any) -> StringsResult:
+    """Measure distance and flips of random classifiers, summarise, fit, and predict by the GP.
+
+    ``options`` are those of :class:`simprior.runs.tasks.RunOptions`. The run directory ``out``
+    holds ``networks.parquet`` and ``tables/sensitivity*``; ``command`` is kept as a comment in the
+    tables.
+    """
+    from simprior.analysis.strings.run import run_networks
+
+    save = partial(_save_sensitivity, command=command)
+    return run_networks(study, save, RunOptions(**options))
+
+
+def _save_sensitivity(result: StringsResult, store: RunDir, command: str) -> None:
+    """Write the tables and close the run."""
+    for name, frame in ((NETWORKS, result.rows), (LAW, result.law)):
+        store.make_folder(str(Path(name).parent))
+        write_table(store.path / name, {c: frame[c].to_numpy() for c in frame})
+        store.add_file(name, rows=len(frame))
+    for base, frame in ((SUMMARY, result.summary), (FITS, result.fits)):
+        stem, paper = store.path / base, for_paper(frame)
+        texts = CAPTIONS[stem.name], f"tab:{stem.name}", command
+        if len(frame):
+            for file in write_forms(frame, stem, *texts, paper):
+                store.add_file(file, rows=len(frame))
+    totals = {"rows": len(result.rows), "networks": int(result.summary["networks"].sum())}
+    store.finish(totals | ({"notes": result.notes} if result.notes else {}))
+    store.clear_shards()
+
+
+def save_trained(
+    frame: pd.DataFrame,
+    run: Path | str,
+    out: Path | str,
+    command: str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write the table of :func:`simprior.analysis.strings.run.trained_sensitivity`.
+
+    It goes to ``tables/trained-sensitivity`` (CSV and Parquet) of the run directory ``out``. Raises
+    :class:`StoreError`.
+    """
+    from simprior.analysis.strings.run import TRAINED
+
+    origin = load_run(Path(run))
+    config = {"run": str(run), "trained": origin.config, "seed": origin.config.get("seed", 0)}
+    with RunDir.open(out, "sensitivity", config, resume=resume, overwrite=overwrite) as store:
+        _write_plain(frame, TRAINED, store, command, ("csv", "parquet"))
+        store.finish({"members": len(frame)})
+
+
+def write_targets(
+    train: Path,
+    out: Path,
+    *,
+    seed: int,
+    draws: int = 1000,
+    resume: bool = False,
+    overwrite: bool = False,
+    note: str = "",
+) -> pd.DataFrame:
+    """:func:`target_table` as a run directory ``out``."""
+    config = {"runs": train.name, "seed": seed, "draws": draws}
+    with RunDir.open(out, "targets", config, resume=resume, overwrite=overwrite) as store:
+        frame = target_table(train, seed, draws)
+        _write_plain(frame, TARGETS, store, note, ("parquet", "csv"))
+        store.finish({"rows": len(frame)})
+    return frame
+
+
+def _write_plain(
+    frame: pd.DataFrame, parquet: str, store: RunDir, note: str, forms: Sequence[str]
+) -> None:
+    """The table ``parquet`` of a run (its path in the run) in Parquet and CSV, in this order."""
+    store.make_folder("tables")
+    for form in forms:
+        name = f"{parquet.removesuffix('.parquet')}.{form}"
+        for file in write(frame, store.path / name, form, note):
+            store.add_file(file, rows=len(frame))
+
+
+_SAMPLE_KEYS = ("samples", "heads", "dtype", "seed")
+COLUMNS = (
+    "samples",
+    "functions",
+    "p_constant",
+    "p_constant_stderr",
+    "lz76",
+    "lz76_stderr",
+    "entropy",
+    "entropy_stderr",
+    "unseen_mass",
+)
+
+
+def run_samples(
+    cells: Sequence[dict[str, Any]],
+    out: Path | str,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = True,
+    **run_options: Any,
+) -> pd.DataFrame:
+    """Sample every one of ``cells`` into ``out/cells`` and return a row a cell.
+
+    ``cells`` are the settings that :func:`simprior.training.sweep.expand` makes of a grid.
+
+    The row has the settings that vary, the number of distinct functions, P(constant), and means
+    over the prior of LZ complexity and entropy (bits), each with a standard error: the spread over
+    samples, over the number of independent hidden draws (with shared heads an upper limit).
+    ``run_options``: workers, device, executor, executor_options of ``boolean.sampling.sample``.
+
+    Raises :class:`InputError`, :class:`StoreError`.
+    """
+    names = varying(list(cells))
+    jobs = {cell_name(i, c, names): (c, sample_settings(c, seed)) for i, c in enumerate(cells)}
+    config = {"cells": [{k: text(v) for k, v in cell.items()} for cell in cells], "seed": seed}
+    rows = []
+    with RunDir.open(out, "sample-grid", config, resume=resume, overwrite=overwrite) as store:
+        if overwrite:
+            remove_stale(store.path / CELLS, set())
+        total = sum(int(job["samples"]) for _, (_, job) in jobs.values())
+        with progress_bar(total, "net", quiet=quiet) as progress, quiet_stores():
+            for i, (name, (cell, (network, job))) in enumerate(jobs.items()):
+                logging.getLogger("simprior").info("cell %d of %d: %s", i + 1, len(jobs), name)
+                path = store.path / CELLS / name
+                counts = sample(
+                    network,
+                    **job,
+                    out=path,
+                    resume=path.exists(),
+                    progress=progress,
+                    **run_options,
+                )
+                assert isinstance(counts, FunctionCounts)
+                varied = {k: cell.get(k) for k in names}
+                rows.append({"cell": name, **varied, **prior_means(counts)})
+        return write_sweep(rows, store, COLUMNS)
+
+
+def sample_settings(cell: Mapping[str, Any], seed: int) -> tuple[Any, dict[str, Any]]:
+    """(network, keywords of ``sample``) of a cell. Raises :class:`InputError`."""
+    cell = {key.replace("-", "_"): value for key, value in cell.items()}
+    wrong = [key for key in cell if key not in (*NETWORK, *_SAMPLE_KEYS)]
+    if wrong:
+        raise InputError(
+            f"setting {wrong[0]} of [sample]",
+            f"one of {', '.join((*NETWORK, *_SAMPLE_KEYS))}",
+            "correct or remove it",
+        )
+    network = settings({k: v for k, v in cell.items() if k in NETWORK}).network
+    job = {"seed": seed, "samples": 10**6, "heads": 1}
+    job |= {k: v for k, v in cell.items() if k in _SAMPLE_KEYS}
+    return network, job
+
+
+def prior_means(counts: FunctionCounts) -> dict[str, Any]:
+    """Totals of a sampled prior and means of its functions' complexity, with standard errors."""
+    p, m, words = counts.p, counts.m, counts.words
+    draws = max(1, counts.samples // max(1, counts.heads))
+    constant = np.isin(ones_packed(words, m), [0, m])
+    values = {
+        "lz76": lz76_packed(words, m),
+        "entropy": entropy_packed(words, m),
+        "p_constant": constant.astype(float),
+    }
+    row: dict[str, Any] = {
+        "samples": counts.samples,
+        "functions": counts.functions,
+        "unseen_mass": counts.unseen.mass,
+    }
+    for name, value in values.items():
+        mean = float(p @ value)
+        row[name] = mean
+        row[f"{name}_stderr"] = math.sqrt(max(float(p @ value**2) - mean**2, 0.0) / draws)
+    return row
+
+
+TARGETS = "tables/targets.parquet"
+
+
+def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
+    """A row a training run below ``train``: its target's complexity and ln P, mean errors.
+
+    Columns: run, cluster, target, optimizer, train_size, data_seed, ``target_lz76``,
+    ``target_entropy`` (bits), ``target_log_p`` with ``_stderr`` (nats; infinite width, without the
+    condition on the training set), ``test_error`` with ``_stderr`` (mean over members that fitted),
+    ``networks``. Raises :class:`StoreError` where no training run is found.
+    """
+    paths = sorted(train.glob("cells/*")) or [train]
+    rows, known = [], {}
+    for path in paths:
+        result = TrainResult.load(path)
+        problem, good = result.problem, result.fitted
+        config = result.config
+        key = (problem["target"], repr(config.get("network")), threshold(config["loss"]))
+        if key not in known:
+            known[key] = _log_p(result, seed, draws)
+        words = from_hex(problem["target"], result.m)
+        error = result.test_error[good]
+        size = len(problem["train_index"])
+        row = {
+            "run": path.name,
+            "cluster": cluster_of(result),
+            "target": problem["target"],
+            "optimizer": result.config["optimizer"],
+            "train_size": size,
+            "data_seed": problem["seed"],
+            "target_lz76": float(lz76_packed(words, result.m)[0]),
+            "target_entropy": float(entropy_packed(words, result.m)[0]),
+            "target_log_p": known[key]["log_p"],
+            "target_log_p_stderr": known[key]["log_p_stderr"],
+            "test_error": float(error.mean()) if len(error) else np.nan,
+            "test_error_stderr": mean_stderr(error),
+            "networks": int(good.sum()),
+        }
+        rows.append(row)
+    if not rows:
+        raise StoreError(f"{train}: expected runs of simprior train below it; train first")
+    return pd.DataFrame(rows)
+
+
+def _log_p(result: TrainResult, seed: int, draws: int) -> dict[str, float]:
+    """``log_p`` and ``log_p_stderr`` of the target under the prior of the run's networks."""
+    if int(result.problem["n"]) == 0:
+        raise StoreError("targets: expected Boolean inputs; leave [targets] out for real data")
+    found = prior_of(result, seed, draws=draws).log_p(from_hex(result.problem["target"], result.m))
+    return {name: float(value[0]) for name, value in found.items()}
