@@ -105,8 +105,8 @@ def _compare(spec: Compare) -> Comparison:
         found, expected = f"{spec.b}: functions on m={b.m} inputs", f"m={a.m}, as in {spec.a}"
         raise InputError(found, expected, "compare runs on the same inputs")
     target, mask, remarks = _task(spec, a.m)
-    found = compare(a, b, target=target, test_mask=mask, **spec.chosen(_SETTINGS))
-    return replace(found, remarks=(*found.remarks, *remarks))
+    comparison = compare(a, b, target=target, test_mask=mask, **spec.chosen(_SETTINGS))
+    return replace(comparison, remarks=(*comparison.remarks, *remarks))
 
 
 def _load(path: Path) -> FunctionCounts:

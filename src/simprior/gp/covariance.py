@@ -17,12 +17,17 @@ relative 1e-6 moves ln P of the parity by tens of nats.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import lapack
 
 from simprior.checks import Array, Maybe, Number, checked, real_array
+from simprior.display import Shown
 from simprior.errors import InputError, NumericalError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EPS = float(np.finfo(np.float64).eps)
 MIN_RCOND = 1e-14  # of the correlation matrix; below it Cholesky factors are not trusted
@@ -170,8 +175,8 @@ def reverse_cholesky(J: np.ndarray) -> np.ndarray:
 MAX_CONDITION = 1e14
 
 
-@dataclass(frozen=True)
-class Reduction:
+@dataclass(frozen=True, repr=False)
+class Reduction(Shown):
     """Which inputs carry information and how the others follow from them.
 
     ``keep`` (r,) indices of the inputs kept, ascending; ``zero`` indices of inputs whose output is
@@ -184,6 +189,17 @@ class Reduction:
     zero: np.ndarray
     duplicate_of: np.ndarray
     sign: np.ndarray
+
+    def lines(self) -> list[str]:
+        """How many inputs are kept, and why the others are not."""
+        return [f"Reduction: {len(self.keep):,} of {len(self.sign):,} inputs kept", self.dropped]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an input: index, duplicate_of, sign."""
+        import pandas as pd
+
+        columns = {"index": np.arange(len(self.sign)), "duplicate_of": self.duplicate_of}
+        return pd.DataFrame(columns | {"sign": self.sign})
 
     @property
     def trivial(self) -> bool:

@@ -33,6 +33,7 @@ from simprior.analysis.strings.predictions import uniform_distance, uniform_flip
 from simprior.analysis.strings.search import Search, first_change, nearest
 from simprior.boolean.truthtable import to_hex, unpack
 from simprior.checks import shown
+from simprior.display import Shown
 from simprior.errors import InputError, StoreError, check_fits
 from simprior.network.spec import Network
 from simprior.numerics.random import check_seed
@@ -49,8 +50,8 @@ LAW = "tables/sensitivity-gp.parquet"
 COMMAND = "sensitivity"
 
 
-@dataclass(frozen=True, eq=False)
-class SensitivityResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class SensitivityResult(Shown):
     """Distance and flips of random networks.
 
     Attributes
@@ -76,6 +77,19 @@ class SensitivityResult:
     fits: pd.DataFrame
     law: pd.DataFrame
     notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Which lengths, what was fitted."""
+        lengths = ", ".join(str(n) for n in self.summary["n"]) if len(self.summary) else "none"
+        fitted = f"{len(self.fits)} fits" if len(self.fits) else "nothing fitted"
+        return [
+            f"SensitivityResult: {len(self.rows):,} networks and strings of length {lengths}",
+            f"{fitted}, {len(self.notes)} notes",
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """:attr:`summary`, a row a length."""
+        return self.summary
 
 
 def load(path: Path | str) -> SensitivityResult:
