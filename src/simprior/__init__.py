@@ -5,6 +5,7 @@ parameters) -> ``sample`` (functions and counts) -> ``FunctionCounts`` (P(f) wit
 ``gp`` (infinite-width priors: kernels, ln P(f) of any function, posteriors) -> ``train`` (functions
 found by ensembles of trained networks) -> ``compare`` (two sets of counts) -> ``measure`` (a
 row a network: flatness, complexity, ln P) -> ``correlate`` (what predicts the test error).
+``load`` reads what any of them left in a run directory.
 
 May import: everything, since it is the front door; names are imported on first use, so that
 ``import simprior`` is quick. Nothing below imports from here.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from simprior import training as training
     from simprior.analysis.compare.comparison import compare as compare
     from simprior.analysis.correlate.correlations import correlate as correlate
+    from simprior.analysis.loading import load as load
     from simprior.analysis.measure.table import measure as measure
     from simprior.boolean.sampling.counts import FunctionCounts as FunctionCounts
     from simprior.boolean.sampling.dnf import RandomDNF as RandomDNF

@@ -215,7 +215,7 @@ def test_command_tables_and_figures(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert lines[0].startswith("n,networks,strings,distance,") and len(lines) == 4
     again = [*flags[-3:], "--config", str(out / "config.toml"), "--json"]
     assert main(["sensitivity", *again]) == 0
-    summary = json.loads(capsys.readouterr().out)["summary"]
+    summary = json.loads(capsys.readouterr().out)["table"]
     assert [row["n"] for row in summary] == [16, 32, 64]
     assert [row["distance"] for row in summary] == load(out).summary["distance"].tolist()
     assert main(["plot", str(out), "--quiet"]) == 0
@@ -231,7 +231,7 @@ def test_trained_networks_are_exact(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(train) == 0
     assert main(["sensitivity", str(run), "--out", str(out), "--quiet", "--json"]) == 0
     printed = capsys.readouterr().out
-    found = json.loads(printed[printed.rindex('{\n "summary"') :])
+    found = json.loads(printed[printed.rindex('{\n "table"') :])
     frame = pd.read_parquet(out / "tables/trained-sensitivity.parquet")
     fitted = frame[frame["fitted"]]
     for name in ("test_error", "distance", "flips"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -368,3 +369,16 @@ def test_widths_of_texts_are_not_underestimated(tmp_path: Path) -> None:
     assert len(found) == len(texts)
     for text, points in zip(texts, map(float, found), strict=True):
         assert points <= 1.03 * width_of(text) + 1, text
+
+
+@needs_latex
+def test_tables_of_commands_fit_a_two_column_page(tmp_path: Path) -> None:
+    """Every table that ``simprior table`` prints, and that runs hold, in the golden surface."""
+    values = json.loads((Path(__file__).parents[1] / "golden" / "surface.json").read_text())
+    texts = ["\n".join(v["stdout"]) for k, v in values.items() if k.endswith("as latex")]
+    for name, found in values.items():
+        if name.startswith("files of"):
+            texts += ["\n".join(text) for file, text in found.items() if file.endswith(".tex")]
+    assert len(texts) > 25 and all(r"\begin{table" in text for text in texts)
+    texts = [text + r"\clearpage" for text in texts]
+    assert compile_tables(texts, tmp_path, "twocolumn") == []

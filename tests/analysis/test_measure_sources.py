@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_command_measures_several_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = str(runs / "a"), str(runs / "b")
     assert main(["measure", a, b, "--measures", "lz", "--quiet", "--json"]) == 0
-    both = json.loads(capsys.readouterr().out)["networks"]
+    both = json.loads(capsys.readouterr().out)["summary"]["networks"]
     assert both == sum(len(measure(runs / name, "lz")) for name in "ab")
 
 

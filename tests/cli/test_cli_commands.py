@@ -240,7 +240,8 @@ def test_plot_prints_the_files(fake: dict[str, Any], capsys: Any) -> None:
     assert capsys.readouterr().out == "figures/rank.pdf\nfigures/rank.png\n"
     assert (fake["path"], fake["out"]) == (Path("run"), Path("there"))
     assert main(["plot", "run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == ["figures/rank.pdf", "figures/rank.png"]
+    found = json.loads(capsys.readouterr().out)
+    assert [row["file"] for row in found["table"]] == ["figures/rank.pdf", "figures/rank.png"]
 
 
 # ---------------------------------------------------------------- info
@@ -264,7 +265,7 @@ def test_info_in_words(capsys: Any, tmp_path: Path) -> None:
         assert part in text
     assert main(["info", str(path), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
-    assert value["problems"] == [] and value["status"] == "complete"
+    assert value["summary"]["problems"] == [] and value["summary"]["status"] == "complete"
 
 
 def test_info_fails_when_a_file_does(capsys: Any, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_table_that_lists_part_of_the_samples(tmp_path: Path, capsys: Any) -> 
     part, whole = tmp_path / "part", tmp_path / "whole"
     assert run(*base, "--samples", "1e4", "--out", part, "--json") == 0
     output = capsys.readouterr()
-    assert json.loads(output.out)["unseen_mass"] == 0.825
+    assert json.loads(output.out)["summary"]["unseen_mass"] == 0.825
     assert (
         "3 lines, 3 functions, n=3, counts 1,750; line 1 is a header (state,entropy,freq); "
         "function = column 1, count = column 3"

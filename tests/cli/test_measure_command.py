@@ -147,7 +147,7 @@ def test_correlate(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {path.name for path in files} == written | {"rows.parquet"}
     assert all(path.stat().st_size > 0 for path in files)
     assert found["environments"] == []
-    assert sum("no sign errors" in note for note in found["notes"]) == 2
+    assert sum("no sign errors" in note for note in found["summary"]["notes"]) == 2
     tex = (sweep / "c" / "tables" / "correlations.tex").read_text()
     assert r"\toprule" in tex
     assert "simprior correlate" in tex.splitlines()[0]

@@ -134,7 +134,7 @@ def test_an_edit_of_correlate_does_not_train(study: tuple[Path, Path], tmp_path,
     edited.write_text(TINY.replace("bootstrap = 100", "bootstrap = 120"))
     line = ["study", str(edited), "--out", str(out), "--workers", "1", "--quiet", "--json"]
     assert main([*line, "--resume"]) == 0
-    done = {step["stage"]: step["action"] for step in json.loads(capsys.readouterr().out)}
+    done = {step["stage"]: step["action"] for step in json.loads(capsys.readouterr().out)["table"]}
     assert done["train"] == done["measure"] == "skip" and done["correlate-plain"] == "run"
     assert main(line) == 2  # neither --resume nor --overwrite
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -161,7 +161,7 @@ def test_plot_table_and_report_of_the_stages(study: tuple[Path, Path], tmp_path,
         assert main(["table", str(out / "measure"), *words]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert main(["report", str(out / "train"), "--json"]) == 0
-    assert Path(json.loads(capsys.readouterr().out)["report"]).exists()
+    assert Path(json.loads(capsys.readouterr().out)["summary"]["report"]).exists()
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,8 @@ def table_case(world: World, name: str, form: str) -> dict[str, Any]:
         path = world.folder / f"{name.replace('/', '-')}-table.{ending}"
         status, out, err = capture(f"table {name} --top 3 --format {kind} --out {path.name}")
         assert (status, out) == (0, ""), err
-        lines = path.read_text().splitlines()  # the rows are those of stdout
+        noted = path.with_name(f"{path.name}.json") if kind == "csv" else path
+        lines = noted.read_text().splitlines()  # the rows are those of stdout
         found[f"{ending} notes"] = [line for line in lines if "simprior table" in line]
     return found
 

@@ -76,8 +76,9 @@ def run(spec: Correlate) -> int:
 
 def show(found: Correlations, spec: Correlate) -> None:
     """Print the coefficients (or everything as JSON), and the notes on stderr."""
-    names = ("table", "granulated", "conditional_mi", "environments", "baselines", "notes")
-    spec.print_result({name: getattr(found, name) for name in names}, readable(found.table))
+    names = ("table", "granulated", "conditional_mi", "environments", "baselines")
+    values = {name: getattr(found, name) for name in names}
+    spec.print_result({**values, "summary": {"notes": found.notes}}, readable(found.table))
     for note in found.notes:
         logging.getLogger("simprior").info("note: %s", note)
     spec.say_written()

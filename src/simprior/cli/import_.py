@@ -66,5 +66,5 @@ def run(spec: Import) -> int:
     say_unlisted(spec.file, counts)
     counts.save(spec.out, overwrite=spec.overwrite)
     summary = counts.summary()
-    spec.print_result(summary, summary)
+    spec.print_result({"table": counts.to_frame(), "summary": summary}, summary)
     return 0

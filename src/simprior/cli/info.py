@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +32,9 @@ def run(spec: Info) -> int:
 
     info = load_run(spec.path)
     problems = info.verify()
-    values = {**info.manifest, "status": info.status, "problems": problems}
+    files = [{"file": name, **_plain(entry)} for name, entry in info.files.items()]
+    summary = {**info.manifest, "status": info.status, "problems": problems}
+    values = {"table": files, "summary": summary}
     spec.print_result(values, describe(info), verdict(info, problems))
     if problems:
         raise StoreError(
@@ -39,6 +42,11 @@ def run(spec: Info) -> int:
             "run the command that made them again with --resume"
         )
     return 0
+
+
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What is registered about a file, the same keys for each."""
+    return {name: entry.get(name) for name in ("bytes", "rows", "sha256")}
 
 
 def describe(info: RunInfo) -> str:

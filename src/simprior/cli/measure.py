@@ -99,7 +99,8 @@ def run(spec: Measure) -> int:
     )
     table = summary(frame, measure_columns(frame))
     if spec.json:
-        print_json({"networks": len(frame), "measures": table.to_dict(orient="records")})
+        rows = table.to_dict(orient="records")
+        print_json({"table": rows, "summary": {"networks": len(frame)}})
     else:
         print(markdown(list(table.columns), table.to_numpy(dtype=object).tolist()))
     if spec.out is not None:

@@ -30,7 +30,7 @@ def run(spec: Plot) -> int:
 
     paths = [str(path) for path in plot_run(spec.path, out=spec.out)]
     if spec.json:
-        print_json(paths)
+        print_json({"table": [{"file": path} for path in paths], "summary": {"files": len(paths)}})
     else:
         print("\n".join(paths))
     return 0

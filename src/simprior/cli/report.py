@@ -30,5 +30,5 @@ def run(spec: Report) -> int:
     from simprior.analysis.report.run_report import write_report
 
     file = str(write_report(spec.path))
-    spec.print_result({"report": file}, file)
+    spec.print_result({"table": [{"file": file}], "summary": {"report": file}}, file)
     return 0

@@ -73,7 +73,7 @@ def run(spec: Sensitivity) -> int:
     with progress_bar(settings.total, "net", quiet=spec.quiet) as progress:
         options = spec.run_options()
         result = sensitivity(settings, progress=progress, command=command_line(), **options)
-    values = {"summary": result.summary, "fits": result.fits, "notes": result.notes}
+    values = {"table": result.summary, "fits": result.fits, "summary": {"notes": result.notes}}
     columns = [name for name in _SHOWN if name in result.summary]
     fits = [result.fits] if len(result.fits) else []
     spec.print_result(values, result.summary[columns], *fits)
@@ -107,7 +107,7 @@ def _run_trained(spec: Sensitivity) -> int:
     if spec.out is not None:
         state = spec.chosen("resume overwrite")
         save_trained(frame, spec.path, spec.out, command_line(), **state)
-    spec.print_result({"summary": summary, "members": frame}, with_errors(summary))
+    spec.print_result({"table": frame, "summary": summary}, with_errors(summary))
     spec.say_written()
     return 0
 

@@ -55,7 +55,8 @@ def run(spec: StudyCommand) -> int:
     parts = [markdown(["stage", "action", "reason"], table)]
     if spec.dry_run:
         parts.append("\n".join(step.command for step in steps))
-    spec.print_result([vars(step) for step in steps], *parts)
+    summary = {"report": None if spec.dry_run else str(spec.out / "report.html")}
+    spec.print_result({"table": [vars(step) for step in steps], "summary": summary}, *parts)
     if spec.dry_run:
         return 0
     logging.getLogger("simprior").info("report: %s", spec.out / "report.html")

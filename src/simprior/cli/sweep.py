@@ -37,6 +37,6 @@ def run(spec: Sweep) -> int:
         raise InputError("no grid", "a TOML file of the grid", "see simprior sweep --help")
     grid, options = read_grid(spec.grid), spec.chosen("seed device quiet")
     frame = run_sweep(grid, **options, **spec.run_options())
-    spec.print_result({"cells": frame}, frame)
+    spec.print_result({"table": frame, "summary": {"cells": len(frame)}}, frame)
     spec.say_written()
     return 0

@@ -22,14 +22,19 @@ import logging
 import math
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import lapack
 
 from simprior.checks import Array, Integer, Maybe, Number, checked, real_array
+from simprior.display import Shown
 from simprior.errors import InputError, NumericalError, available_memory
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EPS = float(np.finfo(np.float64).eps)
 MIN_RCOND = 1e-14  # of the correlation matrix; below it Cholesky factors are not trusted
@@ -193,8 +198,8 @@ def reverse_cholesky(J: np.ndarray) -> np.ndarray:
     return L[::-1, ::-1]
 
 
-@dataclass(frozen=True)
-class Reduction:
+@dataclass(frozen=True, repr=False)
+class Reduction(Shown):
     """Which inputs carry information and how the others follow from them.
 
     ``keep`` (r,) indices of the inputs kept, ascending; ``zero`` indices of inputs whose output is
@@ -207,6 +212,17 @@ class Reduction:
     zero: np.ndarray
     duplicate_of: np.ndarray
     sign: np.ndarray
+
+    def lines(self) -> list[str]:
+        """How many inputs are kept, and why the others are not."""
+        return [f"Reduction: {len(self.keep):,} of {len(self.sign):,} inputs kept", self.dropped]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an input: index, duplicate_of, sign."""
+        import pandas as pd
+
+        columns = {"index": np.arange(len(self.sign)), "duplicate_of": self.duplicate_of}
+        return pd.DataFrame(columns | {"sign": self.sign})
 
     @property
     def trivial(self) -> bool:

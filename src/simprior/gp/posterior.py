@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from simprior.boolean.sampling.prepare import check_samples
 from simprior.boolean.sampling.rows import Counter, Merger, Profile, Rows, Tally, count_words
 from simprior.boolean.truthtable import check_index, n_words, pack, parse_functions
 from simprior.checks import LEVEL, Choice, Maybe, Number, Text, Updates, Whole, checked
+from simprior.display import Shown, estimate
 from simprior.errors import InputError
 from simprior.gp.conditional import Chain, Conditioned, condition, impossible, normals
 from simprior.gp.covariance import check_symmetric
@@ -46,6 +47,9 @@ from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb, clopper_pearson, share_stderr
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, one_thread
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METHODS = ("exact", "ep")
 _BATCH = 128  # draws a batch of the chain
@@ -337,8 +341,8 @@ def _table(
 FORMS = ("gibbs", "single")
 
 
-@dataclass(frozen=True)
-class Bound:
+@dataclass(frozen=True, repr=False)
+class Bound(Shown):
     """Upper bound ``error`` on the probability of error, and what it was computed from.
 
     ``low`` and ``high`` are the bound at the ends of the interval of ln P(C(S)) at ``level`` (a
@@ -357,6 +361,22 @@ class Bound:
     log_evidence: float
     log_evidence_stderr: float
     level: float
+
+    def lines(self) -> list[str]:
+        """The bound with its interval, how sure it is, what it was computed from."""
+        evidence = estimate(self.log_evidence, stderr=self.log_evidence_stderr)
+        return [
+            f"Bound: error below {estimate(self.error, self.low, self.high)} ({self.form})",
+            f"confidence {self.confidence:.4g} over {self.m:,} training examples",
+            f"ln P(C(S)) = {evidence} nats",
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row: form, error_below, low, high, exponent, confidence."""
+        import pandas as pd
+
+        row = {"form": self.form, "error_below": self.error, "low": self.low, "high": self.high}
+        return pd.DataFrame([row | {"exponent": self.exponent, "confidence": self.confidence}])
 
     @property
     def confidence(self) -> float:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simprior.checks import Number
+from simprior.display import Shown, estimate
 from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TINY = 1e-300
 _ROUNDING = 1e-12  # relative differences that are none
 _BLOCK = 1 << 20  # rows treated at a time, to bound the memory
 
 
-@dataclass(frozen=True)
-class LogProb:
+@dataclass(frozen=True, repr=False)
+class LogProb(Shown):
     """Estimate of a log-probability, in nats.
 
     ``value`` is ln P (``-inf`` for an impossible event), ``stderr`` the standard error of ``value``
@@ -33,10 +37,38 @@ class LogProb:
     method: str
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
+    def lines(self) -> list[str]:
+        """The value with its error, how it was obtained, what the method says of itself."""
+        size = "" if math.isnan(self.ess) else f", {self.ess:.4g} effective draws"
+        said = {
+            k: v for k, v in self.diagnostics.items() if isinstance(v, bool | int | float | str)
+        }
+        about = ", ".join(f"{key} {_plain(value)}" for key, value in said.items())
+        return [
+            f"LogProb: ln P = {estimate(self.value, stderr=self.stderr)} nats "
+            f"({self.log10:.4g} decades)",
+            f"method {self.method}{size}",
+            about or "no diagnostics",
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row: method, logp (nats), log10, stderr, ess."""
+        import pandas as pd
+
+        row = {"method": self.method, "logp": self.value, "log10": self.log10}
+        return pd.DataFrame([row | {"stderr": self.stderr, "ess": self.ess}])
+
     @property
     def log10(self) -> float:
         """The value in decades, for display only."""
         return self.value / math.log(10.0)
+
+
+def _plain(value: bool | int | float | str) -> str:
+    """A diagnostic as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def sample_sd(values: np.ndarray, axis: int | None = None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.rows import inputs_of, key_columns, words_from_columns, write_rows
 from simprior.boolean.truthtable import pack, to_hex, unpack
+from simprior.display import Shown, estimate
 from simprior.errors import StoreError
 from simprior.numerics.estimate import clopper_pearson, mean_stderr, sample_sd
 from simprior.runs.directory import RunDir, RunInfo, load_run, write_table
@@ -29,9 +30,12 @@ _CHUNK = 1 << 16
 Complement = Callable[["TrainResult", RunDir], None]
 
 
-@dataclass(frozen=True, eq=False)
-class TrainResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainResult(Shown):
     """Members of an ensemble after training; row i is member i.
+
+    ``result["x1"]`` is the row of a function among the members that fitted, with its interval;
+    ``len`` is the number of members, and iteration goes over their :attr:`records`.
 
     ``words`` (R, W) packed functions; ``steps`` (R,) done; ``first_fit`` (R,) step of the first
     check with zero training error, or -1; ``errors`` (R,) examples wrong at the end and ``loss``
@@ -48,6 +52,44 @@ class TrainResult:
     problem: dict[str, Any]
     config: dict[str, Any]
     trajectory: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.runs
+
+    def __iter__(self) -> Iterator[Any]:
+        """Rows of :attr:`records` as named tuples."""
+        return iter(self.records.itertuples(index=False, name="Member"))
+
+    def __getitem__(self, function: Any) -> Any:
+        """The row of a function (:meth:`FunctionCounts.__getitem__`) with its test error."""
+        row = self.counts[function]
+        row["test_error"] = float(self._errors_of([row["function"]])[0])
+        return row
+
+    def _errors_of(self, functions: list[str]) -> np.ndarray:
+        from simprior.boolean.truthtable import from_hex
+
+        return test_errors(from_hex(functions, self.m), self.problem)
+
+    def to_frame(self, top: int | None = 20) -> pd.DataFrame:
+        """:meth:`function_table`: the functions found, with intervals and test errors."""
+        return self.function_table(top)
+
+    def lines(self) -> list[str]:
+        """What was trained, how much of it fitted with what error, the commonest functions."""
+        totals = self.summary()
+        size, optimiser = len(self.problem["train_index"]), self.config["optimizer"]
+        said = [
+            f"TrainResult: {self.runs:,} members by {optimiser} on target {self.problem['text']}, "
+            f"{size:,} training inputs (m={self.m})",
+            f"fitted: {totals['fitted']:,}, share "
+            + estimate(totals["fitted_share"], totals["fitted_low"], totals["fitted_high"]),
+        ]
+        if not totals["fitted"]:
+            return said
+        error = estimate(totals["test_error"], stderr=totals["test_error_stderr"])
+        said[1] += f"; test error {error}"
+        return [*said, self.counts.lines()[1]]
 
     @property
     def runs(self) -> int:

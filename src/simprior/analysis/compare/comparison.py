@@ -12,6 +12,7 @@ fixed. (The two slopes are an exception, see :func:`simprior.analysis.compare.di
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from simprior.analysis.correlate.intervals import disjoint_parts, split_halves, 
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import to_hex
 from simprior.checks import LEVEL, Number, Whole, checked
+from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.numerics import random as rng
 from simprior.training.records import TrainResult
@@ -62,8 +64,8 @@ class Statistic:
     noise_ceiling_b: float = _NAN
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """What :func:`compare` found; ``errors`` is the error histogram, None without a target.
 
     ``part_size`` is the effective size of the parts behind ``matched`` and the ceilings; ``split``
@@ -108,6 +110,20 @@ class Comparison:
             "notes": self.notes,
         }
 
+    def lines(self) -> list[str]:
+        """Which runs, and the verdict."""
+        a, b = self.labels
+        verdict = sentence(self[STATISTIC], self.part_size, self.level, self.labels, self.split)
+        first = f"Comparison of {a} ({_size(self.a)})"
+        said, _, more = verdict.partition("; ")
+        return [f"{first} with {b} ({_size(self.b)}): {len(self)} statistics", said, more]
+
+    def __len__(self) -> int:
+        return len(self.statistics)
+
+    def __iter__(self) -> Iterator[Statistic]:
+        return iter(self.statistics)
+
     def __getitem__(self, name: str) -> Statistic:
         """The statistic of that name; KeyError if there is none."""
         for entry in self.statistics:
@@ -145,6 +161,10 @@ class Comparison:
         seen = np.where(j.pb[order] == 0, "a only", np.where(j.pa[order] == 0, "b only", "both"))
         columns["seen_in"] = seen.astype(object)
         return pd.DataFrame(columns)
+
+
+def _size(side: Side) -> str:
+    return f"{len(side.p):,} functions" + (", exact" if side.exact else "")
 
 
 @checked(min_count=Number(1), bootstrap=Whole(2, 10**6), splits=Whole(1, 10**5), level=LEVEL)

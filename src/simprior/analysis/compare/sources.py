@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simprior.boolean.sampling.counts import FunctionCounts
-from simprior.boolean.truthtable import check_words
+from simprior.boolean.truthtable import check_words, to_hex
 from simprior.checks import real_array, whole
+from simprior.display import Shown, short
 from simprior.errors import InputError
 from simprior.numerics.estimate import clopper_pearson
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class WeightedFunctions:
+
+@dataclass(frozen=True, repr=False)
+class WeightedFunctions(Shown):
     """Probabilities of functions from weighted samples, or known exactly.
 
     Attributes
@@ -51,6 +55,28 @@ class WeightedFunctions:
     ess: float | np.ndarray
     n: int = 0
     info: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.p)
+
+    def lines(self) -> list[str]:
+        """How many functions, from how many effective samples."""
+        ess = np.unique(self.ess)
+        size = "exact" if math.isinf(ess[0]) else f"{ess[0]:,.0f} effective samples"
+        frame = self.to_frame(top=2)
+        top = ", ".join(f"{short(f)} {p:.3g}" for f, p in zip(frame.function, frame.p, strict=True))
+        return [
+            f"WeightedFunctions: {len(self):,} functions on m={self.m} inputs",
+            f"{size}{' or more' if len(ess) > 1 else ''}",
+            f"most probable: {top}",
+        ]
+
+    def to_frame(self, top: int | None = 20) -> pd.DataFrame:
+        """The ``top`` most probable functions (None: all): function (hex), p."""
+        import pandas as pd
+
+        order = np.argsort(-self.p, kind="stable")[:top]
+        return pd.DataFrame({"function": to_hex(self.words[order], self.m), "p": self.p[order]})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "m", whole("m", self.m, 1))

@@ -70,6 +70,19 @@ class StringsResult:
     law: pd.DataFrame
     notes: list[str] = field(default_factory=list)
 
+    def lines(self) -> list[str]:
+        """Which lengths, what was fitted."""
+        lengths = ", ".join(str(n) for n in self.summary["n"]) if len(self.summary) else "none"
+        fitted = f"{len(self.fits)} fits" if len(self.fits) else "nothing fitted"
+        return [
+            f"SensitivityResult: {len(self.rows):,} networks and strings of length {lengths}",
+            f"{fitted}, {len(self.notes)} notes",
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """:attr:`summary`, a row a length."""
+        return self.summary
+
 
 def load(path: Path | str) -> StringsResult:
     """A complete run directory of ``simprior sensitivity``. Raises :class:`StoreError`."""

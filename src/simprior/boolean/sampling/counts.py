@@ -1,11 +1,11 @@
-"""Counts of functions on disk: run directories of ``simprior sample`` and ``simprior import``.
+"""Counts of functions and what follows from them: P(f) with intervals, unseen mass, totals.
 
-Counts of functions and what follows from them: P(f) with intervals, unseen mass, totals.
+They are read from the run directories of every command that counts functions, and written as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from simprior.boolean.sampling.rows import (
 from simprior.boolean.sampling.unseen import Unseen, good_turing, partial_table
 from simprior.boolean.truthtable import check_words, pack, parse_functions, to_hex, unpack
 from simprior.checks import LEVEL, File, Maybe, Switch, Whole, checked, plain_array, shown, whole
+from simprior.display import Shown, estimate, short
 from simprior.errors import InputError, StoreError
 from simprior.network.spec import Network
 from simprior.numerics.estimate import (
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COUNTS, POOLED = "counts.parquet", "pooled.parquet"
+_BLOCK = 1 << 14
+"""Rows made into a frame at a time."""
 
 
 def model_of(config: Mapping[str, Any]) -> Network | RandomDNF | None:
@@ -121,9 +124,13 @@ def ones_totals(ones: np.ndarray) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class FunctionCounts:
+@dataclass(frozen=True, repr=False)
+class FunctionCounts(Shown):
     """How often each function was met; rows by descending count, then ascending truth table.
+
+    ``counts["x1"]`` is the row of a function with its interval, met or not; ``counts[0]`` that of
+    the commonest, ``counts[:10]`` the same run with the first ten. ``len`` is the number of rows
+    loaded, iteration goes over them, and ``"x1" in counts`` tells whether a function was met.
 
     Attributes
     ----------
@@ -191,6 +198,58 @@ class FunctionCounts:
 
     def __len__(self) -> int:
         return len(self.rows.count)
+
+    def __contains__(self, function: Any) -> bool:
+        return bool(self.find(function)[0] >= 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Rows of :meth:`to_frame` as named tuples, a block of them at a time in memory."""
+        for start in range(0, len(self), _BLOCK):
+            part = self._rows(slice(start, start + _BLOCK)).to_frame(top=None)
+            part["rank"] += start
+            yield from part.itertuples(index=False, name="Row")
+
+    def __getitem__(self, which: Any) -> Any:
+        """A row of :meth:`to_frame` (a pandas Series), by function or by number; a slice of them
+        is a table again. Raises as :meth:`find`, :class:`IndexError` for a number."""
+        if isinstance(which, slice):
+            return self._rows(which)
+        if isinstance(which, int | np.integer):
+            row = range(len(self))[int(which)]
+        else:
+            row = int(self.find(which)[0])
+        if row < 0:
+            return self._unmet_row(which)
+        frame = self._rows(slice(row, row + 1)).to_frame(top=None)
+        frame["rank"] = row + 1
+        return frame.astype(object).iloc[0].rename(frame["function"][0])
+
+    def _unmet_row(self, function: Any) -> Any:
+        """The row of a function that was not met: p = 0, and the upper limit of :meth:`share`."""
+        words = pack(parse_functions(function, self.m, self.n))
+        none = np.zeros(1, np.int64)
+        empty = Rows(words, none, none, none)
+        orbit = None if self.orbit is None else np.ones(1)
+        frame = replace(self, rows=empty, orbit=orbit, draws=self.samples).to_frame(top=None)
+        row = frame.astype(object).iloc[0].rename(frame["function"][0])
+        row["rank"] = None
+        row["stderr"], row["design_effect"] = None, None
+        row["p_low"], row["p_high"] = 0.0, self.unmet_bound()
+        return row
+
+    def lines(self) -> list[str]:
+        """How many functions in how many samples, the commonest, what was not seen."""
+        kind = "classes of functions" if self.orbit is not None else "functions"
+        bits = f"n={self.n}, " if self.n else ""
+        first = f"FunctionCounts: {self.functions:,} {kind} in {self.samples:,} samples"
+        frame = self.to_frame(top=2)
+        rows = zip(*(frame[c] for c in ("function", "p", "p_low", "p_high")), strict=True)
+        top = ", ".join(f"{short(f)} {estimate(p, low, high)}" for f, p, low, high in rows)
+        said = [f"{first} ({bits}m={self.m})", f"commonest: {top or 'none loaded'}"]
+        if self.orbit is not None:
+            return said
+        u = self.unseen
+        return [*said, f"probability of functions not seen: {estimate(u.mass, u.low, u.high)}"]
 
     @property
     def p(self) -> np.ndarray:

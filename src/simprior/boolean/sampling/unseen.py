@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simprior.checks import Number
+from simprior.display import Shown, estimate
 from simprior.errors import InputError
 from simprior.numerics.estimate import clopper_pearson
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Unseen:
+
+@dataclass(frozen=True, repr=False)
+class Unseen(Shown):
     """Probability ``mass`` of the functions not seen, its ``stderr``, and [``low``, ``high``].
 
     ``stderr`` is the standard deviation of the estimate about the true unseen mass of this very
@@ -31,6 +36,17 @@ class Unseen:
     stderr: float
     low: float
     high: float
+
+    def lines(self) -> list[str]:
+        """The mass with its interval."""
+        mass = estimate(self.mass, self.low, self.high)
+        return [f"Unseen: probability of the functions not seen {mass}, stderr {self.stderr:.2g}"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row: mass, stderr, low, high."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(self)])
 
 
 def good_turing(

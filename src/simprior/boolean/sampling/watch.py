@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import permutations
@@ -33,6 +33,7 @@ from simprior.boolean.sampling.watch_kernel import fill_slots, watch_block
 from simprior.boolean.symmetry import Symmetry, canonical
 from simprior.boolean.truthtable import bit_matrix, from_hex, pack, parse_functions, to_hex, unpack
 from simprior.checks import RUN_OPTIONS, Switch, checked, shown
+from simprior.display import Shown, estimate, short
 from simprior.errors import InputError, StoreError
 from simprior.network.activations import COMPILED, code_of
 from simprior.network.spec import Network
@@ -54,8 +55,8 @@ given the hidden layers has heavy tails, 95 % intervals covered 73, 80 and 88 % 
 hidden draws (``tests/boolean/test_watch.py``)."""
 
 
-@dataclass(frozen=True)
-class WatchResult:
+@dataclass(frozen=True, repr=False)
+class WatchResult(Shown):
     """Estimates for the watched functions.
 
     ``words`` (F, W) packed functions; ``members`` (F,) functions averaged over (class size when
@@ -73,6 +74,44 @@ class WatchResult:
     samples: int
     draws: int
     info: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.p)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Rows of :meth:`to_frame` as named tuples."""
+        return iter(self.to_frame().itertuples(index=False, name="Row"))
+
+    def __getitem__(self, which: Any) -> Any:
+        """A row of :meth:`to_frame` (a pandas Series), by function or by number.
+
+        Raises :class:`InputError` for a function that was not watched.
+        """
+        frame = self.to_frame().astype(object)
+        if isinstance(which, int | np.integer):
+            row = range(len(self))[int(which)]
+        else:
+            n = self.m.bit_length() - 1 if self.m & (self.m - 1) == 0 else 0
+            text = to_hex(pack(parse_functions(which, self.m, n)), self.m)[0]
+            found = np.flatnonzero(frame["function"] == text)
+            if not len(found):
+                watched = ", ".join(map(short, frame["function"][:5]))
+                raise InputError(f"function={text}", f"one of {watched}, ...", "watch it too")
+            row = int(found[0])
+        return frame.iloc[row].rename(frame["function"][row])
+
+    def lines(self) -> list[str]:
+        """How many functions in how many networks, and the first two with their intervals."""
+        frame = self.to_frame(top=2)
+        rows = zip(*(frame[c] for c in ("function", "p", "p_low", "p_high")), strict=True)
+        top = ", ".join(f"{short(f)} {estimate(p, low, high)}" for f, p, low, high in rows)
+        gain = self.summary()["median_variance_reduction"]
+        return [
+            f"WatchResult: {len(self.p):,} watched functions in {self.samples:,} networks "
+            f"(m={self.m})",
+            f"first: {top}",
+            f"{self.draws:,} hidden draws; variance reduced {gain:.3g} times (median)",
+        ]
 
     @property
     def keep(self) -> float:
