@@ -20,8 +20,8 @@ from simprior.analysis.study.paper_tables import CAPTIONS, write_forms
 from simprior.analysis.study.recipe import select, stage_frame
 from simprior.analysis.table_files import read_run_table
 from simprior.analysis.text.tables import write
+from simprior.errors import InputError
 from simprior.runs.directory import RunDir, load_run, write_table
-from simprior.runs.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from simprior.analysis.correlate.correlations import Correlations
@@ -52,20 +52,25 @@ def correlate_into(
     """:func:`correlate` into the run directory ``out``; ``source`` says what ``frame`` is from.
 
     ``options`` are the keywords of :func:`correlate`; ``note`` is the command, kept in the tables.
-    With ``resume`` a finished run of the same settings is only read.
+    With ``resume`` a finished run of the same settings is only read, and one that was stopped goes
+    on after the last coefficient that it has.
 
-    Raises :class:`InputError` (before anything is written), :class:`StoreError`.
+    Raises :class:`InputError` (nothing is left written), :class:`Interrupted`,
+    :class:`StoreError`.
     """
-    from simprior.analysis.correlate.correlations import correlate
+    from simprior.analysis.correlate.correlations import correlations, prepare
 
     config = {k: v for k, v in options.items() if v is not None} | dict(source)
-    if resume and not overwrite and (Path(out) / MANIFEST).is_file():
-        with RunDir.open(out, "correlate", config, resume=True) as store:
-            files = list(store.manifest["files"])
-            if store.finished(*(name for name in files if name.startswith("tables/"))):
-                return read_correlations(store.path)
-    found = correlate(frame, **options, quiet=quiet)
+    table = prepare(frame, **options)
     with RunDir.open(out, "correlate", config, resume=resume, overwrite=overwrite) as store:
+        files = list(store.manifest["files"])
+        if store.finished(*(name for name in files if name.startswith("tables/"))):
+            return read_correlations(store.path)
+        try:
+            found = correlations(table, store, quiet=quiet)
+        except InputError:
+            store.clear_shards()
+            raise
         store.make_folder("tables")
         write(frame, store.path / _ROWS, "parquet", note)
         files = [store.path / _ROWS]
@@ -78,6 +83,7 @@ def correlate_into(
         for file in files:
             store.add_file(file)
         store.finish({"rows": len(frame), "notes": list(found.notes)})
+        store.clear_shards()
     return found
 
 

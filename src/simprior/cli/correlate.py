@@ -42,7 +42,7 @@ class Correlate(Resumable, Seeded, Reading):
     bootstrap: Annotated[Count, arg(help="bootstrap resamples")] = 2000
     permutations: Annotated[Integer, arg(help="permutations of the test; 0 is none")] = 2000
     level: Annotated[Number, arg(help="probability of the intervals")] = 0.95
-    resume: Annotated[bool, arg(help="keep a finished run of the same settings")] = False
+    resume: Annotated[bool, arg(help="continue a run of the same settings")] = False
 
 
 SPEC = Correlate
