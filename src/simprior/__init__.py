@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from simprior import boolean as boolean
     from simprior import gp as gp
     from simprior import training as training
+    from simprior.analysis import plot as plot
     from simprior.analysis.compare.comparison import compare as compare
     from simprior.analysis.correlate.correlations import correlate as correlate
     from simprior.analysis.measure.table import measure_runs as measure_runs
