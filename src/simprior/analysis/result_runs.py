@@ -82,7 +82,8 @@ def correlate_into(
                 files += write_forms(table, stem, caption, f"tab:{name}", note, paper)
         for file in files:
             store.add_file(file)
-        store.finish({"rows": len(frame), "notes": list(found.notes)})
+        totals = {"rows": len(frame), "verdict": found.verdict, "notes": list(found.notes)}
+        store.finish(totals)
         store.clear_shards()
     return found
 
@@ -121,7 +122,14 @@ def read_correlations(run: Path) -> Correlations:
         file = f"tables/{name}.parquet"
         tables[attribute] = read_run_table(info, file) if file in info.files else pd.DataFrame()
     notes = info.results.get("notes", [])
-    return Correlations(**tables, notes=[str(note) for note in notes])
+    controls = info.config.get("controls", ())
+    controls = (controls,) if isinstance(controls, str) else tuple(controls)
+    return Correlations(
+        **tables,
+        notes=[str(note) for note in notes],
+        y=str(info.config.get("y", "test_error")),
+        controls=controls,
+    )
 
 
 def sensitivity(

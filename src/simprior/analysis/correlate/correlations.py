@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from simprior.analysis.correlate import checks
+from simprior.analysis.correlate import checks, words
 from simprior.analysis.correlate.controls import Setup, columns_of, sample_of, settle_columns
 from simprior.analysis.correlate.environments import controlled_analyses
 from simprior.analysis.correlate.intervals import KINDS, NONE, Sample, interval, resamples
@@ -44,7 +46,8 @@ class Correlations:
 
     ``table`` coefficients; ``granulated`` psi an axis and Psi; ``conditional_mi`` K;
     ``environments`` sign errors; ``baselines`` what class imbalance alone predicts; ``notes`` what
-    was left out or refused, and why.
+    was left out or refused, and why. ``y`` is the outcome and ``controls`` what is held fixed in
+    the partial coefficients.
     """
 
     table: pd.DataFrame
@@ -53,10 +56,30 @@ class Correlations:
     environments: pd.DataFrame
     baselines: pd.DataFrame
     notes: list[str] = field(default_factory=list)
+    y: str = "test_error"
+    controls: tuple[str, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table of coefficients."""
+        return self.table
+
+    @property
+    def verdict(self) -> str:
+        """What predicts best, computed from the intervals (:mod:`.words`)."""
+        return words.verdict(self.table, self.y, self.controls)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name}: {len(getattr(self, name))} rows" for name in NAMES)
-        return f"Correlations({sizes}; {len(self.notes)} notes)"
+        """Three lines of fewer than 400 characters."""
+        measures, rows = self.table["measure"].nunique(), len(self.table)
+        given = f" given {', '.join(self.controls)}" if self.controls else ""
+        head = f"Correlations of {self.y}{given}: {rows} coefficients, {measures} measures"
+        shown = [textwrap.shorten(line, 150, placeholder=" ...") for line in (head, self.verdict)]
+        end = f"to_frame() has all; sp.plot.forest draws them; {len(self.notes)} notes"
+        return "\n".join([*shown, end])
+
+    def _repr_html_(self) -> str:
+        shown = words.readable(self.table).to_html(index=False, border=0)
+        return f"<p>{html.escape(self.verdict)}</p>{shown}"
 
 
 @checked(y=Text(), cluster=Text(), quiet=Switch())
@@ -77,8 +100,9 @@ def correlate(
 
     Parameters
     ----------
-    frame : DataFrame or path
-        A row a network, as ``simprior measure`` writes it; or its run directory or file.
+    frame : DataFrame, result or path
+        A row a network, as ``simprior measure`` writes it; what gives such a table by
+        ``to_frame()``; or its run directory or file.
     y : str
         The outcome.
     measures : str or sequence of str, optional
@@ -291,7 +315,8 @@ def _joined(table: Prepared, pieces: list[Piece], found: list[Rows]) -> Correlat
         frame.insert(at + 1, f"{prefix}p_adjusted", benjamini_hochberg(p))
         frame.insert(at + 2, f"{prefix}p_holm", holm(p))
     others = {name: pd.DataFrame(rows[name]) for name in NAMES[1:]}
-    return Correlations(frame, **others, notes=notes)
+    setup = table.setup
+    return Correlations(frame, **others, notes=notes, y=setup.y, controls=tuple(setup.controls))
 
 
 def _row(
@@ -356,6 +381,8 @@ def _frame(given: Any) -> pd.DataFrame:
         from simprior.analysis.measure.table import load_measures
 
         return load_measures(given)
+    if not isinstance(given, pd.DataFrame | pd.Series) and hasattr(given, "to_frame"):
+        given = given.to_frame()
     if not isinstance(given, pd.DataFrame):
         raise InputError(
             f"a table of type {type(given).__name__}", "a DataFrame or a path",
