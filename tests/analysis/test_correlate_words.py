@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ import pytest
 import simprior as sp
 from simprior.analysis.correlate.correlations import Correlations
 from simprior.analysis.correlate.words import explained, readable, verdict
+from simprior.analysis.report.run_report import write_report
+from simprior.analysis.result_runs import correlate_into
 
 Row = dict[str, tuple[float, float, float]]
 
@@ -104,3 +108,13 @@ def test_results_show_themselves() -> None:
     page = found._repr_html_()
     assert "<table" in page and "long &lt;name&gt;" in page and "<name>" not in page
     assert found.to_frame() is found.table
+
+
+def test_a_report_begins_with_the_verdict(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"test_error": rng.random(40), "u": rng.random(40)})
+    options = {"bootstrap": 100, "permutations": 19}
+    found = correlate_into(frame, options, {}, tmp_path / "c", "note")
+    page = write_report(tmp_path / "c").read_text()
+    assert page.count(found.verdict) == 1
+    assert page.index(">Verdict</h2>") < page.index(">Tables</h2>")
