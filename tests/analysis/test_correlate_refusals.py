@@ -30,12 +30,17 @@ def table(clusters: int = 12, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     level = np.repeat(rng.standard_normal(clusters), 6)
     k = len(level)
-    return pd.DataFrame({
-        "optimizer": "sgd", "attack": np.tile([0, 10], k // 2), "test_size": 10_000,
-        "cluster": np.repeat(np.arange(clusters), 6).astype(str),
-        "test_error": 0.3 + 0.05 * level + 0.02 * rng.standard_normal(k),
-        "good": -level + 0.1 * rng.standard_normal(k), "noise": rng.standard_normal(k),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "optimizer": "sgd",
+            "attack": np.tile([0, 10], k // 2),
+            "test_size": 10_000,
+            "cluster": np.repeat(np.arange(clusters), 6).astype(str),
+            "test_error": 0.3 + 0.05 * level + 0.02 * rng.standard_normal(k),
+            "good": -level + 0.1 * rng.standard_normal(k),
+            "noise": rng.standard_normal(k),
+        }
+    )
 
 
 def test_rows_without_a_group_are_counted() -> None:

@@ -66,7 +66,7 @@ def draw(
     if labels is not None and kind.reads == "comparison":
         keywords["labels"], labels = tuple(labels), None
     given = arguments(kind, data)
-    with drawing_on([] if ax is None else np.ravel(ax)) as canvas:
+    with drawing_on([] if ax is None else list(np.ravel(ax))) as canvas:
         kind.draw(*given, *args, **keywords)
     panels = canvas.panels
     if labels is not None:

@@ -78,8 +78,8 @@ class Correlations:
         return "\n".join([*shown, end])
 
     def _repr_html_(self) -> str:
-        shown = words.readable(self.table).to_html(index=False, border=0)
-        return f"<p>{html.escape(self.verdict)}</p>{shown}"
+        shown: Any = words.readable(self.table)
+        return f"<p>{html.escape(self.verdict)}</p>{shown._repr_html_()}"
 
 
 @checked(y=Text(), cluster=Text(), quiet=Switch())
@@ -293,7 +293,8 @@ def _joined(table: Prepared, pieces: list[Piece], found: list[Rows]) -> Correlat
     """One frame of each kind, group by group."""
     import pandas as pd
 
-    notes, rows = list(table.notes), {name: [] for name in NAMES}
+    notes = list(table.notes)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
     for group, (_, part) in enumerate(table.parts):
         name, head = table.name(group), table.head(group)
         notes += checks.controls_here(part, table.setup.controls, f"{name}: " if name else "")
@@ -326,8 +327,10 @@ def _row(
     sample, lost = sample_of(part, measure, setup)
     if lost:
         notes.append(f"{where}{measure}: {lost} rows without a finite value left out")
-    row: dict[str, Any] = {"points": sample.points,
-                           "clusters": sample.clusters if sample.points else 0}  # fmt: skip
+    row: dict[str, Any] = {
+        "points": sample.points,
+        "clusters": sample.clusters if sample.points else 0,
+    }
     why = checks.too_few(sample.points, row["clusters"])
     if not why and (np.ptp(sample.x) == 0 or np.ptp(sample.y) == 0):
         why = f"{measure if np.ptp(sample.x) == 0 else setup.y} is constant here"
@@ -358,9 +361,15 @@ def _row(
 
 
 def _found(
-    sample: Sample, kind: str, column: str, draws: np.ndarray, setup: Setup, why: str, where: str,
+    sample: Sample,
+    kind: str,
+    column: str,
+    draws: np.ndarray,
+    setup: Setup,
+    why: str,
+    where: str,
     notes: list[str],
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Columns of one coefficient, and a note where it has no interval."""
     found = NONE if why else interval(sample, kind, draws, setup.level)
     if math.isfinite(found.value) and not math.isfinite(found.low):
@@ -385,9 +394,10 @@ def _frame(given: Any) -> pd.DataFrame:
         given = given.to_frame()
     if not isinstance(given, pd.DataFrame):
         raise InputError(
-            f"a table of type {type(given).__name__}", "a DataFrame or a path",
+            f"a table of type {type(given).__name__}",
+            "a DataFrame or a path",
             "pass what sp.measure_runs returns",
-        )  # fmt: skip
+        )
     return given
 
 

@@ -196,9 +196,14 @@ def hoeffding_weights(difference: np.ndarray, test_size: np.ndarray | float | No
 
 
 def sign_errors(
-    frame: pd.DataFrame, measure: str, y: str, axes: Sequence[str], *,
-    sign: float = 1.0, least: float = LEAST,
-) -> list[dict[str, Any]]:  # fmt: skip
+    frame: pd.DataFrame,
+    measure: str,
+    y: str,
+    axes: Sequence[str],
+    *,
+    sign: float = 1.0,
+    least: float = LEAST,
+) -> list[dict[str, Any]]:
     """A row an environment with enough effective pairs.
 
     ``sign`` +1: a larger measure should mean a larger error. The column of
@@ -255,11 +260,13 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     worst = rows[int(values.argmax())]
     place = f"{worst['axis']}: {worst['values']}"
     return {
-        "environments": len(rows), "mean": float(values.mean()),
-        "median": float(np.median(values)), "p90": float(np.quantile(values, 0.9)),
-        "worst": float(values.max()), "worst_at": place + (
-            f"; {worst['setting']}" if worst["setting"] else ""),
-    }  # fmt: skip
+        "environments": len(rows),
+        "mean": float(values.mean()),
+        "median": float(np.median(values)),
+        "p90": float(np.quantile(values, 0.9)),
+        "worst": float(values.max()),
+        "worst_at": place + (f"; {worst['setting']}" if worst["setting"] else ""),
+    }
 
 
 def _text(value: Any) -> str:

@@ -120,8 +120,9 @@ def new_panels(
         guest: Any = Guest(given)
         return guest, list(given)
     figure = blank_figure(width, height)
-    shape, share = ((1, number), "sharey") if across else ((number, 1), "sharex")
-    panels = list(figure.subplots(*shape, squeeze=False, **{share: True}, **grid).ravel())
+    rows, columns = (1, number) if across else (number, 1)
+    grid |= {"squeeze": False, "sharex": not across, "sharey": across}
+    panels = list(figure.subplots(rows, columns, **grid).ravel())
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     drawn_on(panels)

@@ -29,10 +29,27 @@ if TYPE_CHECKING:
 
 GRID, RECIPE = "grid.toml", "recipe.toml"
 _ALONE = ("measure", "sensitivity")  # commands that know all that such a stage may ask for
-_RUN_OPTIONS = frozenset({
-    "out", "path", "paths", "run", "runs", "source", "frame", "resume", "overwrite", "workers",
-    "device", "progress", "quiet", "executor", "executor_options", "argv", "command",
-})  # fmt: skip
+_RUN_OPTIONS = frozenset(
+    {
+        "out",
+        "path",
+        "paths",
+        "run",
+        "runs",
+        "source",
+        "frame",
+        "resume",
+        "overwrite",
+        "workers",
+        "device",
+        "progress",
+        "quiet",
+        "executor",
+        "executor_options",
+        "argv",
+        "command",
+    }
+)
 
 
 def grid_of(stage: Stage, recipe: Recipe) -> dict[str, Any]:
@@ -192,7 +209,7 @@ def command_of(stage: Stage, recipe: Recipe, out: Path, file: Path | None = None
     sources = [str(out / name) for name in stage.needs]
     return shlex.join(
         ["simprior", stage.kind, *sources, *flags, "--out", str(out / stage.name), "--resume"]
-    )  # fmt: skip
+    )
 
 
 def _shown(path: Path) -> Path:
@@ -215,11 +232,18 @@ def _train(
 
     out = store.path / stage.name
     run_sweep(
-        stage.grid, out, seed=recipe.seed, resume=not fresh, overwrite=fresh,
-        keep_cells=options.keep_cells, quiet=options.quiet, workers=options.workers,
-        device=options.device, executor=options.executor,
+        stage.grid,
+        out,
+        seed=recipe.seed,
+        resume=not fresh,
+        overwrite=fresh,
+        keep_cells=options.keep_cells,
+        quiet=options.quiet,
+        workers=options.workers,
+        device=options.device,
+        executor=options.executor,
         executor_options=options.executor_options,
-    )  # fmt: skip
+    )
     with RunDir.attach(out) as run:
         run.write_file(GRID, to_toml(stage.grid))
         run.save()
@@ -232,10 +256,17 @@ def _sample(
     from simprior.analysis.study.settings import run_samples
 
     run_samples(
-        stage.cells, store.path / stage.name, seed=recipe.seed, resume=not fresh,
-        overwrite=fresh, quiet=options.quiet, workers=options.workers, device=options.device,
-        executor=options.executor, executor_options=options.executor_options,
-    )  # fmt: skip
+        stage.cells,
+        store.path / stage.name,
+        seed=recipe.seed,
+        resume=not fresh,
+        overwrite=fresh,
+        quiet=options.quiet,
+        workers=options.workers,
+        device=options.device,
+        executor=options.executor,
+        executor_options=options.executor_options,
+    )
     return []
 
 
@@ -258,11 +289,17 @@ def _measure(
     from simprior.analysis.measure.table import measure_runs
 
     given: dict[str, Any] = {
-        "out": store.path / stage.name, "resume": not fresh, "overwrite": fresh,
-        "workers": options.workers, "device": options.device, "quiet": options.quiet,
-        "executor": options.executor, "executor_options": options.executor_options,
-        "seed": recipe.seed, **stage.config,
-    }  # fmt: skip
+        "out": store.path / stage.name,
+        "resume": not fresh,
+        "overwrite": fresh,
+        "workers": options.workers,
+        "device": options.device,
+        "quiet": options.quiet,
+        "executor": options.executor,
+        "executor_options": options.executor_options,
+        "seed": recipe.seed,
+        **stage.config,
+    }
     measure_runs([store.path / name for name in stage.needs], **given)
     return []
 
@@ -273,10 +310,16 @@ def _correlate(
     from simprior.analysis.result_runs import correlate_stage
 
     correlate_stage(
-        store.path, stage.needs, stage.config, store.path / stage.name, seed=recipe.seed,
-        note=command_of(stage, recipe, store.path), resume=not fresh, overwrite=fresh,
+        store.path,
+        stage.needs,
+        stage.config,
+        store.path / stage.name,
+        seed=recipe.seed,
+        note=command_of(stage, recipe, store.path),
+        resume=not fresh,
+        overwrite=fresh,
         quiet=options.quiet,
-    )  # fmt: skip
+    )
     return []
 
 
@@ -291,11 +334,16 @@ def _sensitivity(
     total = study.networks * len(study.n)
     with progress_bar(total, "network", quiet=options.quiet) as progress:
         sensitivity(
-            study, out=store.path / stage.name, resume=not fresh, overwrite=fresh,
-            workers=options.workers, executor=options.executor,
-            executor_options=options.executor_options, progress=progress,
+            study,
+            out=store.path / stage.name,
+            resume=not fresh,
+            overwrite=fresh,
+            workers=options.workers,
+            executor=options.executor,
+            executor_options=options.executor_options,
+            progress=progress,
             command=command_of(stage, recipe, store.path),
-        )  # fmt: skip
+        )
     return []
 
 
@@ -351,7 +399,14 @@ def _report(
 
 
 RUNNERS: Mapping[str, Callable[..., list[str]]] = {
-    "train": _train, "sample": _sample, "targets": _targets, "sensitivity": _sensitivity,
-    "logp": _logp, "measure": _measure, "correlate": _correlate, "figures": _figures,
-    "tables": _tables, "report": _report,
-}  # fmt: skip
+    "train": _train,
+    "sample": _sample,
+    "targets": _targets,
+    "sensitivity": _sensitivity,
+    "logp": _logp,
+    "measure": _measure,
+    "correlate": _correlate,
+    "figures": _figures,
+    "tables": _tables,
+    "report": _report,
+}
