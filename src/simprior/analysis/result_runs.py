@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _ROWS = "tables/rows.parquet"
 TABLES = {
-    "correlations": ("table", "Coefficients of each measure with intervals."),
-    "granulated": ("granulated", "Granulated rank correlation."),
-    "conditional-mi": ("conditional_mi", "Conditional mutual information."),
-    "environments": ("environments", "Sign errors over environments."),
-    "baselines": ("baselines", "What predicts without a measure, and what measures add."),
+    "correlations": "table",
+    "granulated": "granulated",
+    "conditional-mi": "conditional_mi",
+    "environments": "environments",
+    "baselines": "baselines",
 }
-"""Tables of a run of ``correlate``: file, attribute of ``Correlations``, caption."""
+"""Tables of a run of ``correlate``: file, attribute of ``Correlations``."""
 
 
 def correlate_into(
@@ -74,12 +74,12 @@ def correlate_into(
         store.make_folder("tables")
         write(frame, store.path / _ROWS, "parquet", note)
         files = [store.path / _ROWS]
-        for name, (attribute, caption) in TABLES.items():
+        for name, attribute in TABLES.items():
             table = getattr(found, attribute)
             if len(table):
                 stem = store.path / "tables" / name
                 paper = for_paper(table) if name == "correlations" else None
-                files += write_forms(table, stem, caption, f"tab:{name}", note, paper)
+                files += write_forms(table, stem, CAPTIONS[name], f"tab:{name}", note, paper)
         for file in files:
             store.add_file(file)
         totals = {"rows": len(frame), "verdict": found.verdict, "notes": list(found.notes)}
@@ -118,7 +118,7 @@ def read_correlations(run: Path) -> Correlations:
     from simprior.analysis.correlate.correlations import Correlations
 
     info, tables = load_run(run), {}
-    for name, (attribute, _) in TABLES.items():
+    for name, attribute in TABLES.items():
         file = f"tables/{name}.parquet"
         tables[attribute] = read_run_table(info, file) if file in info.files else pd.DataFrame()
     notes = info.results.get("notes", [])
