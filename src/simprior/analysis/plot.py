@@ -126,12 +126,11 @@ _WANTED = {
 def _counts(kind: Kind, data: Any) -> tuple[Any, ...] | None:
     from simprior.boolean.sampling.counts import FunctionCounts
     from simprior.boolean.sampling.watch import WatchResult, load_result
-    from simprior.training.records import TrainResult
 
     if isinstance(data, str | Path):
         data = load_result(data)
-    if isinstance(data, TrainResult):
-        data = data.counts
+    if not isinstance(data, FunctionCounts):
+        data = getattr(data, "counts", data)  # of a training run or a posterior
     watched = isinstance(data, WatchResult) and kind.name == "ones"
     return (data,) if watched or isinstance(data, FunctionCounts) else None
 
@@ -144,36 +143,30 @@ def _comparison(kind: Kind, data: Any) -> tuple[Any, ...] | None:
     return (data,) if isinstance(data, Comparison) else None
 
 
-def _coefficients(kind: Kind, data: Any) -> tuple[Any, ...] | None:
-    from simprior.analysis.correlate.correlations import Correlations
-
-    return _table(kind, data.table if isinstance(data, Correlations) else data)
-
-
 def _strings(kind: Kind, data: Any) -> tuple[Any, ...] | None:
-    from simprior.analysis.strings.records import SensitivityResult, load, load_trained
+    from simprior.analysis.strings.records import load, load_trained
 
     if kind.name == "trained-sensitivity":
         data = load_trained(Path(data)) if isinstance(data, str | Path) else data
         return (data,) if isinstance(data, pd.DataFrame) else None
     if isinstance(data, str | Path):
         data = load(data)
-    if not isinstance(data, SensitivityResult):
-        return None
-    names = list(inspect.signature(kind.draw).parameters)
-    return tuple(getattr(data, name) for name in names)
+    names = list(inspect.signature(kind.draw).parameters)  # of the frames of the result
+    known = all(hasattr(data, name) for name in names)
+    return tuple(getattr(data, name) for name in names) if known else None
 
 
 def _table(kind: Kind, data: Any) -> tuple[Any, ...] | None:
     if isinstance(data, str | Path):
         data = read_frame(Path(data))
+    elif hasattr(data, "to_frame"):
+        data = data.to_frame()
     return (data,) if isinstance(data, pd.DataFrame) else None
 
 
 _READERS: dict[str, Callable[[Kind, Any], tuple[Any, ...] | None]] = {
     "counts": _counts,
     "comparison": _comparison,
-    "correlate": _coefficients,
     "strings": _strings,
 }
 
