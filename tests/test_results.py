@@ -16,7 +16,7 @@ import pytest
 import simprior as sp
 from simprior.analysis.compare.sources import WeightedFunctions
 from simprior.analysis.loading import RunTable
-from simprior.analysis.strings.run import SensitivityResult
+from simprior.analysis.strings.run import StringsResult
 from simprior.boolean.sampling.watch import WatchResult
 from simprior.cli import main
 from simprior.display import Shown
@@ -54,7 +54,7 @@ def results(folder: Path) -> dict[str, Any]:
         "Bound": sp.gp.marginal_likelihood_bound(log_p, 16),
         "Unseen": counts.unseen,
         "Reduction": sp.gp.reduce_inputs(np.kron(K, np.ones((9, 9)))),
-        "SensitivityResult": SensitivityResult(frame, summary, fits, frame, ["a note"] * 50),
+        "StringsResult": StringsResult(frame, summary, fits, frame, ["a note"] * 50),
         "RunTable": RunTable(folder, "measure", "m.parquet", frame, {"verdict": "yes " * 200}),
     }
 

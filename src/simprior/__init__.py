@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from simprior import gp as gp
     from simprior import routes as routes
     from simprior import training as training
+    from simprior.analysis import plot as plot
     from simprior.analysis.compare.comparison import compare as compare
     from simprior.analysis.correlate.correlations import correlate as correlate
     from simprior.analysis.loading import load as load

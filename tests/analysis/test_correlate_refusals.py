@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,18 @@ import pandas as pd
 import pytest
 
 from simprior.analysis.correlate import correlate
+from simprior.analysis.correlate.correlations import (
+    NAMES,
+    Analyses,
+    Coefficients,
+    Piece,
+    Rows,
+)
 from simprior.analysis.table_files import read_frame
 from simprior.analysis.table_runs import correlate_into
 from simprior.errors import InputError, StoreError
+from simprior.runs.directory import load_run
+from simprior.runs.tasks import Interrupted
 
 QUICK = {"bootstrap": 100, "permutations": 19}
 
@@ -20,12 +30,17 @@ def table(clusters: int = 12, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     level = np.repeat(rng.standard_normal(clusters), 6)
     k = len(level)
-    return pd.DataFrame({
-        "optimizer": "sgd", "attack": np.tile([0, 10], k // 2), "test_size": 10_000,
-        "cluster": np.repeat(np.arange(clusters), 6).astype(str),
-        "test_error": 0.3 + 0.05 * level + 0.02 * rng.standard_normal(k),
-        "good": -level + 0.1 * rng.standard_normal(k), "noise": rng.standard_normal(k),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "optimizer": "sgd",
+            "attack": np.tile([0, 10], k // 2),
+            "test_size": 10_000,
+            "cluster": np.repeat(np.arange(clusters), 6).astype(str),
+            "test_error": 0.3 + 0.05 * level + 0.02 * rng.standard_normal(k),
+            "good": -level + 0.1 * rng.standard_normal(k),
+            "noise": rng.standard_normal(k),
+        }
+    )
 
 
 def test_rows_without_a_group_are_counted() -> None:
@@ -67,6 +82,47 @@ def test_resume_reads_a_finished_run(tmp_path: Path) -> None:
     for name in ("table", "granulated", "conditional_mi", "environments", "baselines"):
         pd.testing.assert_frame_equal(getattr(first, name), getattr(again, name))
     assert first.notes == again.notes
+
+
+def test_resume_goes_on_after_the_last_coefficient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after two pieces of work, a run computes the others only, to the same tables."""
+    frame = pd.concat([table(), table(12, 1).assign(optimizer="adam")], ignore_index=True)
+    options = {"by": ["optimizer"], "controls": ["attack"], "seed": 2, **QUICK}
+    whole = correlate(frame, **options)
+    done: list[str] = []
+    limit = 2
+
+    def counted(compute: Callable[[Coefficients, Piece], Rows]) -> Callable[..., Rows]:
+        def count(self: Coefficients, piece: Piece) -> Rows:
+            if len(done) == limit:
+                raise Interrupted("stopped")
+            done.append(piece.name)
+            return compute(self, piece)
+
+        return count
+
+    for work in (Coefficients, Analyses):
+        monkeypatch.setattr(work, "compute", counted(work.compute))
+    with pytest.raises(Interrupted):
+        correlate_into(frame, options, {"from": "x"}, tmp_path / "c", "note")
+    assert load_run(tmp_path / "c").status == "interrupted"
+    assert done == ["0-good", "0-noise"]
+    limit = -1
+    found = correlate_into(frame, options, {"from": "x"}, tmp_path / "c", "note", resume=True)
+    assert done[2:] == ["1-good", "1-noise", "0", "1"]
+    for name in NAMES:
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(whole, name), check_exact=True)
+    assert found.notes == whole.notes
+    assert not load_run(tmp_path / "c").shards
+
+
+def test_a_refused_table_leaves_no_run(tmp_path: Path) -> None:
+    few = table().head(10)
+    with pytest.raises(InputError, match="points enough"):
+        correlate_into(few, QUICK, {}, tmp_path / "c", "note")
+    assert not (tmp_path / "c").exists()
 
 
 def test_notes_of_what_makes_intervals_too_narrow() -> None:

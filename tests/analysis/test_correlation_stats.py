@@ -32,14 +32,21 @@ SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stat
 
 def truth(kind: str, rho: float) -> float:
     """Of two normal variables with correlation rho."""
-    return {"pearson": rho, "spearman": 6 / math.pi * math.asin(rho / 2),
-            "kendall": 2 / math.pi * math.asin(rho)}[kind]  # fmt: skip
+    return {
+        "pearson": rho,
+        "spearman": 6 / math.pi * math.asin(rho / 2),
+        "kendall": 2 / math.pi * math.asin(rho),
+    }[kind]
 
 
 def drawn(
-    rng: np.random.Generator, clusters: int, size: int, rho: float, shared: float = 0.5,
+    rng: np.random.Generator,
+    clusters: int,
+    size: int,
+    rho: float,
+    shared: float = 0.5,
     marginal: str = "normal",
-) -> Sample:  # fmt: skip
+) -> Sample:
     """Pairs of correlation rho whose share ``shared`` of variance belongs to the cluster."""
     root = np.linalg.cholesky([[1.0, rho], [rho, 1.0]])
     cluster = np.repeat(np.arange(clusters), size)
@@ -227,10 +234,15 @@ def test_partial_p_values_given_few_levels_are_uniform() -> None:
 
 def test_how_controls_enter() -> None:
     n = 60
-    frame = pd.DataFrame({
-        "size": np.tile([16, 32, 64], 20), "data_seed": np.repeat(np.arange(20), 3),
-        "line": np.arange(n) / 7.0, "name": ["a", "b"] * 30, "once": np.arange(n).astype(str),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "size": np.tile([16, 32, 64], 20),
+            "data_seed": np.repeat(np.arange(20), 3),
+            "line": np.arange(n) / 7.0,
+            "name": ["a", "b"] * 30,
+            "once": np.arange(n).astype(str),
+        }
+    )
     found = design(frame, ["size"])
     assert found.cell.max() == 2 and found.columns.shape == (n, 0) and not found.note
     assert design(frame, ["data_seed"]).cell.max() == 19  # numbers that are names

@@ -27,14 +27,24 @@ def networks(rng: np.random.Generator, groups: int = 1, clusters: int = 15) -> p
         k = 4 * clusters
         level = np.repeat(rng.standard_normal(clusters), 4)
         error = np.clip(0.3 + 0.1 * level + 0.02 * rng.standard_normal(k), 0, 1)
-        parts.append(pd.DataFrame({
-            "run": [f"r{i // 4}" for i in range(k)], "member": np.arange(k) % 4,
-            "optimizer": ["sgd", "adam", "gd"][g], "alpha": 1.0, "n": 7,
-            "attack": np.repeat(np.arange(clusters) % 3, 4),
-            "cluster": [f"{g}/{i // 4}" for i in range(k)], "test_error": error,
-            "good": level + 0.3 * rng.standard_normal(k), "good_stderr": 0.3,
-            "noise": rng.standard_normal(k), "flat": 1.0,
-        }))  # fmt: skip
+        parts.append(
+            pd.DataFrame(
+                {
+                    "run": [f"r{i // 4}" for i in range(k)],
+                    "member": np.arange(k) % 4,
+                    "optimizer": ["sgd", "adam", "gd"][g],
+                    "alpha": 1.0,
+                    "n": 7,
+                    "attack": np.repeat(np.arange(clusters) % 3, 4),
+                    "cluster": [f"{g}/{i // 4}" for i in range(k)],
+                    "test_error": error,
+                    "good": level + 0.3 * rng.standard_normal(k),
+                    "good_stderr": 0.3,
+                    "noise": rng.standard_normal(k),
+                    "flat": 1.0,
+                }
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -52,10 +62,14 @@ def test_granulated_tau_on_a_table_worked_by_hand() -> None:
     along a: b = 0: mu 1<4, g 1<2: +1;  b = 1: 2<4, 3<5: +1;  b = 2: 3<6, 2<7: +1; psi_a = 1
     Psi = (1 + 1/2) / 2 = 3/4
     """
-    cells = pd.DataFrame({
-        "a": [0, 0, 0, 1, 1, 1], "b": [0, 1, 2] * 2, "mu": [1.0, 2, 3, 4, 4, 6],
-        "g": [1.0, 3, 2, 2, 5, 7],
-    })  # fmt: skip
+    cells = pd.DataFrame(
+        {
+            "a": [0, 0, 0, 1, 1, 1],
+            "b": [0, 1, 2] * 2,
+            "mu": [1.0, 2, 3, 4, 4, 6],
+            "g": [1.0, 3, 2, 2, 5, 7],
+        }
+    )
     found = {row[0]: row for row in granulated_tau(cells, "mu", "g", ["a", "b"])}
     assert found["a"][1] == pytest.approx(1.0)
     assert found["b"][1] == pytest.approx(0.5)
@@ -105,8 +119,14 @@ def test_conditioning_removes_what_a_hyperparameter_explains() -> None:
 
     rng = np.random.default_rng(0)
     a, b = np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6)
-    follows = pd.DataFrame({"a": a, "b": b, "mu": a + 1e-3 * rng.standard_normal(36),
-                            "g": a + 1e-3 * rng.standard_normal(36)})  # fmt: skip
+    follows = pd.DataFrame(
+        {
+            "a": a,
+            "b": b,
+            "mu": a + 1e-3 * rng.standard_normal(36),
+            "g": a + 1e-3 * rng.standard_normal(36),
+        }
+    )
     found = conditional_information(follows, "mu", "g", ["a", "b"], rng)
     assert found is not None
     assert found["given"] == "a"
@@ -134,10 +154,14 @@ def test_hoeffding_weights_by_hand() -> None:
 
 def test_sign_errors_by_hand() -> None:
     """Axis a with two values, three networks each; of 9 pairs one is ordered wrongly."""
-    frame = pd.DataFrame({
-        "a": [0, 0, 0, 1, 1, 1], "n": 7, "mu": [1.0, 2.0, 5.0, 4.0, 6.0, 7.0],
-        "g": [0.1, 0.1, 0.1, 0.2, 0.2, 0.2],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "a": [0, 0, 0, 1, 1, 1],
+            "n": 7,
+            "mu": [1.0, 2.0, 5.0, 4.0, 6.0, 7.0],
+            "g": [0.1, 0.1, 0.1, 0.2, 0.2, 0.2],
+        }
+    )
     rows = sign_errors(frame, "mu", "g", ["a"], least=1.0)
     assert len(rows) == 1
     assert rows[0]["sign_error"] == pytest.approx(1 / 9)
@@ -161,19 +185,29 @@ def test_environments_of_noise_are_dropped() -> None:
     """
     rng, kept = np.random.default_rng(5), 0
     for _ in range(200):
-        frame = pd.DataFrame({
-            "a": np.repeat([0, 1], 20), "n": 0, "test_size": 100, "mu": rng.standard_normal(40),
-            "test_error": rng.binomial(100, 0.4, 40) / 100,
-        })  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "a": np.repeat([0, 1], 20),
+                "n": 0,
+                "test_size": 100,
+                "mu": rng.standard_normal(40),
+                "test_error": rng.binomial(100, 0.4, 40) / 100,
+            }
+        )
         kept += bool(sign_errors(frame, "mu", "test_error", ["a"]))
     assert kept <= 16
 
 
 def test_data_seeds_are_no_hyperparameter() -> None:
     """They are held fixed as the others are; two that share a target have no psi."""
-    cells = pd.DataFrame({
-        "data_seed": [1, 1, 2, 2], "a": [0, 1, 0, 1], "mu": [1.0, 2, 9, 10], "g": [5.0, 6, 1, 2],
-    })  # fmt: skip
+    cells = pd.DataFrame(
+        {
+            "data_seed": [1, 1, 2, 2],
+            "a": [0, 1, 0, 1],
+            "mu": [1.0, 2, 9, 10],
+            "g": [5.0, 6, 1, 2],
+        }
+    )
     found = granulated_tau(cells, "mu", "g", ["data_seed", "a"])
     assert [row[:2] for row in found] == [("a", 1.0), ("Psi", 1.0)]
     environments = sign_errors(cells, "mu", "g", ["data_seed", "a"], least=1.0)
@@ -212,10 +246,14 @@ def test_disattenuation_recovers_the_coefficient_without_noise() -> None:
     rng = np.random.default_rng(2)
     k = 4000
     x, e = rng.standard_normal((2, k))
-    frame = pd.DataFrame({
-        "test_error": 0.8 * x + 0.6 * e, "m": x + math.sqrt(0.5) * rng.standard_normal(k),
-        "m_stderr": math.sqrt(0.5), "n": 7,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "test_error": 0.8 * x + 0.6 * e,
+            "m": x + math.sqrt(0.5) * rng.standard_normal(k),
+            "m_stderr": math.sqrt(0.5),
+            "n": 7,
+        }
+    )
     row = correlate(frame, measures=["m"], bootstrap=200, permutations=0).table.iloc[0]
     assert row["reliability"] == pytest.approx(1 - 0.5 / frame["m"].var(), rel=1e-12)
     assert abs(row["reliability"] - 2 / 3) < 4.5 * math.sqrt(2 / (k - 1)) / 3

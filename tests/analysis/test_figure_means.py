@@ -14,10 +14,16 @@ from simprior.numerics.estimate import clopper_pearson
 def runs(error: np.ndarray, **columns: object) -> pd.DataFrame:
     """A row for each of (runs, networks) errors of a Boolean problem unless ``columns`` say."""
     count, k = error.shape
-    return pd.DataFrame({
-        "run": np.repeat(np.arange(count), k), "cluster": np.repeat(np.arange(count), k),
-        "test_error": error.ravel(), "n": 5, "test_size": 16, **columns,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "run": np.repeat(np.arange(count), k),
+            "cluster": np.repeat(np.arange(count), k),
+            "test_error": error.ravel(),
+            "n": 5,
+            "test_size": 16,
+            **columns,
+        }
+    )
 
 
 def coverage(low: np.ndarray, high: np.ndarray, truth: float) -> float:
@@ -75,8 +81,10 @@ def test_what_is_not_known_has_no_false_certainty() -> None:
     sampled = network_mean(runs(np.full((1, 2), 0.2), n=0, test_size=50), "test_error")
     low, high = clopper_pearson(np.array(10.0), 50)
     assert (sampled.low, sampled.high, sampled.known) == (
-        pytest.approx(low), pytest.approx(high), False,
-    )  # fmt: skip
+        pytest.approx(low),
+        pytest.approx(high),
+        False,
+    )
     none = network_mean(runs(np.zeros((1, 4)), n=0, test_size=50), "test_error")
     assert none.low == 0 and none.high == pytest.approx(1 - 0.025 ** (1 / 50))
     # a setting, or a bound, has no spread over networks to be known
@@ -105,8 +113,9 @@ def test_networks_have_binomial_limits_unless_all_inputs_are_tested() -> None:
 
 
 def test_rows_that_are_means_already() -> None:
-    row = pd.DataFrame({"x": [1.0], "test_error": [0.2], "test_error_stderr": [0.01],
-                        "networks": [4]})  # fmt: skip
+    row = pd.DataFrame(
+        {"x": [1.0], "test_error": [0.2], "test_error_stderr": [0.01], "networks": [4]}
+    )
     found = means_by_value(row, "x", "test_error").iloc[0]
     assert found["test_error_high"] == pytest.approx(0.2 + 3.182446 * 0.01)
     sweep = row.drop(columns="networks").assign(runs=5, fitted_share=0.8)
@@ -124,7 +133,8 @@ def test_few_data_sets_show_the_error_within_them() -> None:
     bound = frame.assign(bound=0.5, bound_low=0.4, bound_high=0.6)
     found = means_by_value(bound, "x", "bound").iloc[0]
     assert (found["bound_low"], found["bound_high"]) == (
-        pytest.approx(0.5 - 0.1 / np.sqrt(2)), pytest.approx(0.5 + 0.1 / np.sqrt(2)),
-    )  # fmt: skip
+        pytest.approx(0.5 - 0.1 / np.sqrt(2)),
+        pytest.approx(0.5 + 0.1 / np.sqrt(2)),
+    )
     with pytest.raises(InputError, match="finite"):
         means_by_value(frame.assign(test_error=np.nan), "x", "test_error")

@@ -21,12 +21,26 @@ from simprior.errors import InputError
 def frame() -> pd.DataFrame:
     random = np.random.default_rng(0)
     rows = [
-        {"run": f"{o}{s}", "member": k, "optimizer": o, "cluster": str(s), "attack": 0, "m": 200,
-         "train_size": 100, "alpha": 1.0, "function": f"0x{s}{k}", "log_p": -50.0 - s,
-         "log_p_stderr": 0.5, "keskar": 10.0 ** random.uniform(-2, 1), "test_error": 0.01 * (s + k),
-         "sigma_w": float(s)}
-        for o in ("adam", "sgd") for s in range(1, 5) for k in range(3)
-    ]  # fmt: skip
+        {
+            "run": f"{o}{s}",
+            "member": k,
+            "optimizer": o,
+            "cluster": str(s),
+            "attack": 0,
+            "m": 200,
+            "train_size": 100,
+            "alpha": 1.0,
+            "function": f"0x{s}{k}",
+            "log_p": -50.0 - s,
+            "log_p_stderr": 0.5,
+            "keskar": 10.0 ** random.uniform(-2, 1),
+            "test_error": 0.01 * (s + k),
+            "sigma_w": float(s),
+        }
+        for o in ("adam", "sgd")
+        for s in range(1, 5)
+        for k in range(3)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -90,9 +104,18 @@ def test_one_quantity_has_one_kind_of_axis(frame: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(0.4, 0.6), (0.0011, 0.00119), (1000.01, 1000.06), (0.011, 0.0119), (0.4, 6), (-0.01, 0.013),
-     (1.1e-7, 1.9e-7), (12345, 12365), (-123.4, -122.9)],
-)  # fmt: skip
+    [
+        (0.4, 0.6),
+        (0.0011, 0.00119),
+        (1000.01, 1000.06),
+        (0.011, 0.0119),
+        (0.4, 6),
+        (-0.01, 0.013),
+        (1.1e-7, 1.9e-7),
+        (12345, 12365),
+        (-123.4, -122.9),
+    ],
+)
 def test_tick_labels_do_not_overlap(frame: pd.DataFrame, low: float, high: float) -> None:
     x = np.linspace(low, high, len(frame))
     figure = draw.scatter_figure(frame.assign(sam=x, run=np.arange(len(frame))), "sam")
@@ -117,11 +140,15 @@ def test_labels_of_few_values_leave_out_what_has_no_room(frame: pd.DataFrame) ->
 
 
 def test_forest() -> None:
-    table = pd.DataFrame({
-        "optimizer": ["adam", "sgd"] * 3, "measure": ["log_p"] * 2 + ["keskar"] * 2 + ["lz76"] * 2,
-        "kendall": [-0.8, -0.7, 0.3, np.nan, np.nan, np.nan],
-        "kendall_low": -0.9, "kendall_high": 0.5,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "optimizer": ["adam", "sgd"] * 3,
+            "measure": ["log_p"] * 2 + ["keskar"] * 2 + ["lz76"] * 2,
+            "kendall": [-0.8, -0.7, 0.3, np.nan, np.nan, np.nan],
+            "kendall_low": -0.9,
+            "kendall_high": 0.5,
+        }
+    )
     axes = forest_figure(table, by="optimizer").axes[0]
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == ["Keskar sharpness", "ln P(f)"]  # refused everywhere: left out

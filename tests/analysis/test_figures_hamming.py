@@ -18,10 +18,14 @@ from simprior.numerics.estimate import clopper_pearson
 def rows(n: int, flips: list[int], strings: int = 1) -> pd.DataFrame:
     """A row a string; flips of n + 1 means never."""
     times = np.array(flips)
-    return pd.DataFrame({
-        "n": n, "network": np.arange(len(times)) // strings, "flips": np.minimum(times, n) * 1.0,
-        "unchanged": (times > n) * 1.0,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "n": n,
+            "network": np.arange(len(times)) // strings,
+            "flips": np.minimum(times, n) * 1.0,
+            "unchanged": (times > n) * 1.0,
+        }
+    )
 
 
 def test_share_unchanged_has_limits_of_as_many_trials_as_networks() -> None:
@@ -60,8 +64,9 @@ def test_law_figure_has_a_band_a_length() -> None:
 def test_distance_ticks_enclose_the_data() -> None:
     n = np.array([100.0, 200, 400])
     h = np.array([2.1, 3.0, 4.7])
-    summary = pd.DataFrame({"n": n, "distance": h, "distance_low": h - 0.3,
-                            "distance_high": h + 0.3})  # fmt: skip
+    summary = pd.DataFrame(
+        {"n": n, "distance": h, "distance_low": h - 0.3, "distance_high": h + 0.3}
+    )
     figure = distance_figure(summary)
     top, bottom = figure.axes
     ticks = top.get_yticks()
@@ -72,10 +77,15 @@ def test_distance_ticks_enclose_the_data() -> None:
 
 
 def test_trained_networks_at_one_place_are_counted() -> None:
-    frame = pd.DataFrame({
-        "fitted": True, "distance": 1.0, "flips": [2.0] * 9 + [3.0],
-        "test_error": [0.1] * 9 + [0.2], "uniform_flips": 1.9,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "fitted": True,
+            "distance": 1.0,
+            "flips": [2.0] * 9 + [3.0],
+            "test_error": [0.1] * 9 + [0.2],
+            "uniform_flips": 1.9,
+        }
+    )
     figure = trained_figure(frame)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["1 network", "2 networks", "9 networks", "random function"]

@@ -84,7 +84,7 @@ def load(path: Path | str) -> Any:
         Of sample, import, posterior, and the cells of a grid of samples.
     TrainResult
         Of train.
-    Correlations, SensitivityResult
+    Correlations, StringsResult
         Of correlate; of sensitivity of random networks.
     RunTable
         Of compare, logp, measure, sweep, study and all others: their main table.

@@ -34,7 +34,6 @@ from simprior.errors import InputError, StoreError
 from simprior.network.losses import threshold
 from simprior.numerics.estimate import mean_stderr
 from simprior.runs.directory import RunDir, load_run, write_table
-from simprior.runs.manifest import MANIFEST
 from simprior.runs.tasks import RunOptions, progress_bar
 from simprior.training.records import TrainResult
 from simprior.training.settings import NETWORK, settings, text
@@ -53,13 +52,13 @@ if TYPE_CHECKING:
 
 _ROWS = "tables/rows.parquet"
 TABLES = {
-    "correlations": ("table", "Coefficients of each measure with intervals."),
-    "granulated": ("granulated", "Granulated rank correlation."),
-    "conditional-mi": ("conditional_mi", "Conditional mutual information."),
-    "environments": ("environments", "Sign errors over environments."),
-    "baselines": ("baselines", "What predicts without a measure, and what measures add."),
+    "correlations": "table",
+    "granulated": "granulated",
+    "conditional-mi": "conditional_mi",
+    "environments": "environments",
+    "baselines": "baselines",
 }
-"""Tables of a run of ``correlate``: file, attribute of ``Correlations``, caption."""
+"""Tables of a run of ``correlate``: file, attribute of ``Correlations``."""
 
 
 def correlate_into(
@@ -76,32 +75,39 @@ def correlate_into(
     """:func:`correlate` into the run directory ``out``; ``source`` says what ``frame`` is from.
 
     ``options`` are the keywords of :func:`correlate`; ``note`` is the command, kept in the tables.
-    With ``resume`` a finished run of the same settings is only read.
+    With ``resume`` a finished run of the same settings is only read, and one that was stopped goes
+    on after the last coefficient that it has.
 
-    Raises :class:`InputError` (before anything is written), :class:`StoreError`.
+    Raises :class:`InputError` (nothing is left written), :class:`Interrupted`,
+    :class:`StoreError`.
     """
-    from simprior.analysis.correlate.correlations import correlate
+    from simprior.analysis.correlate.correlations import correlations, prepare
 
     config = {k: v for k, v in options.items() if v is not None} | dict(source)
-    if resume and not overwrite and (Path(out) / MANIFEST).is_file():
-        with RunDir.open(out, "correlate", config, resume=True) as store:
-            files = list(store.manifest["files"])
-            if store.finished(*(name for name in files if name.startswith("tables/"))):
-                return read_correlations(store.path)
-    found = correlate(frame, **options, quiet=quiet)
+    table = prepare(frame, **options)
     with RunDir.open(out, "correlate", config, resume=resume, overwrite=overwrite) as store:
+        files = list(store.manifest["files"])
+        if store.finished(*(name for name in files if name.startswith("tables/"))):
+            return read_correlations(store.path)
+        try:
+            found = correlations(table, store, quiet=quiet)
+        except InputError:
+            store.clear_shards()
+            raise
         store.make_folder("tables")
         write(frame, store.path / _ROWS, "parquet", note)
         files = [store.path / _ROWS]
-        for name, (attribute, caption) in TABLES.items():
+        for name, attribute in TABLES.items():
             table = getattr(found, attribute)
             if len(table):
                 stem = store.path / "tables" / name
                 paper = for_paper(table) if name == "correlations" else None
-                files += write_forms(table, stem, caption, f"tab:{name}", note, paper)
+                files += write_forms(table, stem, CAPTIONS[name], f"tab:{name}", note, paper)
         for file in files:
             store.add_file(file)
-        store.finish({"rows": len(frame), "notes": list(found.notes)})
+        totals = {"rows": len(frame), "verdict": found.verdict, "notes": list(found.notes)}
+        store.finish(totals)
+        store.clear_shards()
     return found
 
 
@@ -135,11 +141,18 @@ def read_correlations(run: Path) -> Correlations:
     from simprior.analysis.correlate.correlations import Correlations
 
     info, tables = load_run(run), {}
-    for name, (attribute, _) in TABLES.items():
+    for name, attribute in TABLES.items():
         file = f"tables/{name}.parquet"
         tables[attribute] = read_run_table(info, file) if file in info.files else pd.DataFrame()
     notes = info.results.get("notes", [])
-    return Correlations(**tables, notes=[str(note) for note in notes])
+    controls = info.config.get("controls", ())
+    controls = (controls,) if isinstance(controls, str) else tuple(controls)
+    return Correlations(
+        **tables,
+        notes=[str(note) for note in notes],
+        y=str(info.config.get("y", "test_error")),
+        controls=controls,
+    )
 
 
 def sensitivity(study: StringsSettings, *, command: str = "", **options: Any) -> StringsResult:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -15,11 +14,7 @@ from simprior.cli.parse import Count, Integer, Number, Texts
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from simprior.analysis.correlate.correlations import Correlations
-
-_KINDS = ("pearson", "spearman", "kendall", "partial_pearson", "partial_spearman")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +37,7 @@ class Correlate(Resumable, Seeded, Reading):
     bootstrap: Annotated[Count, arg(help="bootstrap resamples")] = 2000
     permutations: Annotated[Integer, arg(help="permutations of the test; 0 is none")] = 2000
     level: Annotated[Number, arg(help="probability of the intervals")] = 0.95
-    resume: Annotated[bool, arg(help="keep a finished run of the same settings")] = False
+    resume: Annotated[bool, arg(help="continue a run of the same settings")] = False
 
 
 SPEC = Correlate
@@ -75,37 +70,15 @@ def run(spec: Correlate) -> int:
 
 
 def show(found: Correlations, spec: Correlate) -> None:
-    """Print the coefficients (or everything as JSON), and the notes on stderr."""
+    """Print verdict and coefficients (or everything as JSON), and the notes on stderr."""
+    from simprior.analysis.correlate.words import explained, readable
+
     names = ("table", "granulated", "conditional_mi", "environments", "baselines")
     values = {name: getattr(found, name) for name in names}
-    spec.print_result({**values, "summary": {"notes": found.notes}}, readable(found.table))
+    about = {"verdict": found.verdict, "y": found.y, "controls": list(found.controls)}
+    values["summary"] = about | {"notes": found.notes}
+    notes = explained(found.table, found.controls)
+    spec.print_result(values, found.verdict, readable(found.table), notes)
     for note in found.notes:
         logging.getLogger("simprior").info("note: %s", note)
     spec.say_written()
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for a terminal: coefficients with their intervals as text."""
-    import pandas as pd
-
-    head = list(table.columns[: list(table.columns).index("measure") + 1])
-    out: dict[str, Any] = {name: table[name].tolist() for name in (*head, "points", "clusters")}
-    for kind in _KINDS:
-        if kind in table:
-            parts = zip(*(table[f"{kind}{end}"] for end in ("", "_low", "_high")), strict=True)
-            out[kind] = [_text(*part) for part in parts]
-    out["p"] = [_short(p) for p in table["p_value"]]
-    out["p (BH)"] = [_short(p) for p in table["p_adjusted"]]
-    if "partial_p_value" in table:
-        out["partial p (BH)"] = [_short(p) for p in table["partial_p_adjusted"]]
-    return pd.DataFrame(out)
-
-
-def _text(value: float, low: float, high: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" if not math.isnan(low) else f"{value:+.2f}"
-
-
-def _short(p: float) -> str:
-    return "-" if math.isnan(p) else f"{p:.2g}"

@@ -8,7 +8,7 @@ Data come as a table with a row a network (``simprior measure`` writes it) and l
 ``correlate`` is the public function (module ``correlations``). ``controls`` has its arguments and
 points, ``kernels`` the compiled coefficients, ``intervals`` the bootstrap, ``tests`` the
 permutation tests and baselines, ``environments`` the analyses of Jiang et al. (2020) and Dziugaite
-et al. (2020), ``checks`` what is refused.
+et al. (2020), ``checks`` what is refused, ``words`` the verdict and the table for a reader.
 """
 
 from __future__ import annotations

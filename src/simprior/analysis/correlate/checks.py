@@ -28,10 +28,29 @@ MIN_POINTS, MIN_CLUSTERS, LEAST_LEFT = 16, 12, 8
 """Fewest points and clusters of a coefficient: below, bootstrap-t intervals cover too rarely."""
 LARGEST_SHARE = 0.2
 AXES = (
-    "optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "hidden",
-    "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", "options", "stop", "max_epochs",
-    "check", "pretrain", "n", "target", "data_seed", "alpha",
-)  # fmt: skip
+    "optimizer",
+    "lr",
+    "batch_size",
+    "loss",
+    "train_size",
+    "attack",
+    "corrupt",
+    "hidden",
+    "activation",
+    "sigma_w",
+    "sigma_b",
+    "encoding",
+    "weight_dist",
+    "options",
+    "stop",
+    "max_epochs",
+    "check",
+    "pretrain",
+    "n",
+    "target",
+    "data_seed",
+    "alpha",
+)
 """Hyperparameters of granulated correlations and environments."""
 
 
@@ -58,9 +77,10 @@ def check_mixed(frame: pd.DataFrame, by: Sequence[str], controls: Sequence[str])
             if len(values) > 1:
                 shown = ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
                 raise InputError(
-                    f"networks of several values of {name} ({shown})", "one kind at a time",
+                    f"networks of several values of {name} ({shown})",
+                    "one kind at a time",
                     f"pass --by {','.join([*by, name])}",
-                )  # fmt: skip
+                )
 
 
 def chosen_measures(
@@ -87,9 +107,10 @@ def chosen_measures(
             notes.append(f"{name}: {'constant' if len(finite) else 'never finite'}, left out")
     if not kept:
         raise InputError(
-            "a table without a measure that varies", "columns of measures",
+            "a table without a measure that varies",
+            "columns of measures",
             "run simprior measure with --measures",
-        )  # fmt: skip
+        )
     return kept
 
 
@@ -100,10 +121,12 @@ def _measures(frame: pd.DataFrame) -> list[str]:
         return known
     taken = {*IDENTITY, *SETTINGS, *OUTCOME, "rank"}
     return [
-        str(name) for name in frame
-        if name not in taken and frame[name].dtype.kind in "if"
+        str(name)
+        for name in frame
+        if name not in taken
+        and frame[name].dtype.kind in "if"
         and not str(name).endswith(("_stderr", "_low", "_high", "_converged"))
-    ]  # fmt: skip
+    ]
 
 
 def varying_axes(frame: pd.DataFrame, by: Sequence[str]) -> list[str]:

@@ -164,8 +164,12 @@ def size_column(frame: pd.DataFrame, y: str) -> str | None:
 
 def columns_of(name: str, found: Coefficient) -> dict[str, float]:
     """Columns of a coefficient."""
-    return {name: found.value, f"{name}_stderr": found.stderr, f"{name}_low": found.low,
-            f"{name}_high": found.high}  # fmt: skip
+    return {
+        name: found.value,
+        f"{name}_stderr": found.stderr,
+        f"{name}_low": found.low,
+        f"{name}_high": found.high,
+    }
 
 
 ROUNDING = 1e-12

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import json
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from simprior.analysis.correlate import checks
+from simprior.analysis.correlate import checks, words
 from simprior.analysis.correlate.controls import Setup, columns_of, sample_of, settle_columns
 from simprior.analysis.correlate.environments import controlled_analyses
 from simprior.analysis.correlate.intervals import KINDS, NONE, Sample, interval, resamples
@@ -26,7 +29,9 @@ from simprior.checks import Switch, Text, checked, shown
 from simprior.errors import InputError
 from simprior.numerics import random as rng
 from simprior.numerics.random import check_seed
-from simprior.runs.tasks import Progress, progress_bar
+from simprior.runs.directory import RunDir
+from simprior.runs.sharded import Shard, Work, run_sharded
+from simprior.runs.tasks import RunOptions, progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +46,8 @@ class Correlations:
 
     ``table`` coefficients; ``granulated`` psi an axis and Psi; ``conditional_mi`` K;
     ``environments`` sign errors; ``baselines`` what class imbalance alone predicts; ``notes`` what
-    was left out or refused, and why.
+    was left out or refused, and why. ``y`` is the outcome and ``controls`` what is held fixed in
+    the partial coefficients.
     """
 
     table: pd.DataFrame
@@ -50,13 +56,30 @@ class Correlations:
     environments: pd.DataFrame
     baselines: pd.DataFrame
     notes: list[str] = field(default_factory=list)
+    y: str = "test_error"
+    controls: tuple[str, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table of coefficients."""
+        return self.table
+
+    @property
+    def verdict(self) -> str:
+        """What predicts best, computed from the intervals (:mod:`.words`)."""
+        return words.verdict(self.table, self.y, self.controls)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(
-            f"{name}: {len(getattr(self, name))} rows"
-            for name in ("table", "granulated", "conditional_mi", "environments", "baselines")
-        )
-        return f"Correlations({sizes}; {len(self.notes)} notes)"
+        """Three lines of fewer than 400 characters."""
+        measures, rows = self.table["measure"].nunique(), len(self.table)
+        given = f" given {', '.join(self.controls)}" if self.controls else ""
+        head = f"Correlations of {self.y}{given}: {rows} coefficients, {measures} measures"
+        shown = [textwrap.shorten(line, 150, placeholder=" ...") for line in (head, self.verdict)]
+        end = f"to_frame() has all; sp.plot.forest draws them; {len(self.notes)} notes"
+        return "\n".join([*shown, end])
+
+    def _repr_html_(self) -> str:
+        shown: Any = words.readable(self.table)
+        return f"<p>{html.escape(self.verdict)}</p>{shown._repr_html_()}"
 
 
 @checked(y=Text(), cluster=Text(), quiet=Switch())
@@ -77,8 +100,9 @@ def correlate(
 
     Parameters
     ----------
-    frame : DataFrame or path
-        A row a network, as ``simprior measure`` writes it; or its run directory or file.
+    frame : DataFrame, result or path
+        A row a network, as ``simprior measure`` writes it; what gives such a table by
+        ``to_frame()``; or its run directory or file.
     y : str
         The outcome.
     measures : str or sequence of str, optional
@@ -114,6 +138,44 @@ def correlate(
     InputError
         Unknown, constant or non-numeric columns, mixed networks, or too few points everywhere.
     """
+    table = prepare(frame, y, measures, by, controls, cluster, seed, bootstrap, permutations, level)
+    return correlations(table, quiet=quiet)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table that can be correlated: its groups, each with its values of ``setup.by``, and what
+    was left out of it."""
+
+    parts: list[tuple[tuple[Any, ...], pd.DataFrame]]
+    setup: Setup
+    notes: list[str]
+
+    def name(self, group: int) -> str:
+        """A group in words; empty if there is only one."""
+        return ", ".join(f"{k}={v}" for k, v in self.head(group).items())
+
+    def head(self, group: int) -> dict[str, Any]:
+        """The group columns of its rows."""
+        return dict(zip(self.setup.by, self.parts[group][0], strict=True))
+
+
+def prepare(
+    frame: pd.DataFrame | Path | str,
+    y: str = "test_error",
+    measures: Sequence[str] | str | None = None,
+    by: str | Sequence[str] | None = None,
+    controls: str | Sequence[str] = (),
+    cluster: str = "cluster",
+    seed: int = 0,
+    bootstrap: int = 2000,
+    permutations: int = 2000,
+    level: float = 0.95,
+) -> Prepared:
+    """The arguments of :func:`correlate`, checked, and the groups of the table.
+
+    Raises :class:`InputError` as :func:`correlate` does, except for too few points everywhere.
+    """
     notes: list[str] = []
     frame = _frame(frame)
     groups, held = _names(by), list(dict.fromkeys(_names(controls)))
@@ -138,48 +200,124 @@ def correlate(
     chosen = checks.chosen_measures(frame, y, asked, notes)
     chosen = [name for name in chosen if name not in held]
     setup = Setup(y, chosen, groups, held, cluster, check_seed(seed), number, tests, level)
-    parts = list(_groups(frame, setup.by))
-    with progress_bar(len(parts) * len(chosen), "coefficient", quiet=quiet) as progress:
-        return _tables(parts, setup, notes, progress)
+    return Prepared(list(_groups(frame, setup.by)), setup, notes)
 
 
-def _tables(
-    parts: list[tuple[tuple[Any, ...], pd.DataFrame]],
-    setup: Setup,
-    notes: list[str],
-    progress: Progress,
+Rows: TypeAlias = dict[str, list[Any]]
+"""Rows of each table of :class:`Correlations`, without the group columns, and notes."""
+NAMES = ("table", "granulated", "conditional_mi", "environments", "baselines")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One measure in one group; or, without a measure, what is asked of the group as a whole."""
+
+    group: int
+    measure: str = ""
+    size: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of its shard."""
+        return f"{self.group}-{self.measure}" if self.measure else f"{self.group}"
+
+    @property
+    def range(self) -> dict[str, Any]:
+        """What its shard is registered with."""
+        return {"group": self.group, "measure": self.measure}
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients(Work[Piece, Rows]):
+    """The coefficients of a measure in a group."""
+
+    table: Prepared
+
+    def compute(self, piece: Piece) -> Rows:
+        """One row of the table of coefficients, and its notes."""
+        notes: list[str] = []
+        name, part = self.table.name(piece.group), self.table.parts[piece.group][1]
+        where = f"{name}: " if name else ""
+        row = _row(part, piece.measure, self.table.setup, where, notes, name)
+        return {"table": [{"measure": piece.measure, **row}], "notes": notes}
+
+    def shards(self, piece: Piece, result: Rows) -> list[Shard]:
+        """The rows as JSON, in which every float comes back as it was."""
+        text = json.dumps(result, default=lambda number: number.item()).encode()
+        return [Shard(piece.name, {"json": np.frombuffer(text, np.uint8)})]
+
+    def read(self, store: RunDir, piece: Piece) -> Rows:
+        """The rows of a piece from its shard."""
+        found: Rows = json.loads(store.read_shard(piece.name)["json"].tobytes())
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Analyses(Coefficients):
+    """The other tables of a group, given Kendall's tau of its measures ``taus``."""
+
+    taus: list[dict[str, float]]
+
+    def compute(self, piece: Piece) -> Rows:
+        """Rows of all tables but that of coefficients."""
+        rows: Rows = {name: [] for name in (*NAMES[1:], "notes")}
+        name, part = self.table.name(piece.group), self.table.parts[piece.group][1]
+        setup, taus = self.table.setup, self.taus[piece.group]
+        controlled_analyses(part, setup, name, taus, rows, rows["notes"])
+        rows["baselines"] += baselines(part, setup, name)
+        return rows
+
+
+def correlations(
+    table: Prepared, store: RunDir | None = None, *, quiet: bool = True
 ) -> Correlations:
+    """All tables of :class:`Correlations`; with a ``store`` what it has is not computed again.
+
+    Raises :class:`InputError` where no group has points enough, :class:`Interrupted`,
+    :class:`StoreError`.
+    """
+    groups, measures = range(len(table.parts)), table.setup.measures
+    rows = [Piece(group, measure) for group in groups for measure in measures]
+    wholes = [Piece(group) for group in groups]
+    with progress_bar(len(rows) + len(wholes), "coefficient", quiet=quiet) as progress:
+        options = RunOptions(progress=progress)
+        found = run_sharded(Coefficients(table), rows, options, store)
+        taus: list[dict[str, float]] = [{} for _ in groups]
+        for piece, part in zip(rows, found, strict=True):
+            taus[piece.group][piece.measure] = part["table"][0]["kendall"]
+        found += run_sharded(Analyses(table, taus), wholes, options, store)
+    return _joined(table, [*rows, *wholes], found)
+
+
+def _joined(table: Prepared, pieces: list[Piece], found: list[Rows]) -> Correlations:
+    """One frame of each kind, group by group."""
     import pandas as pd
 
-    rows: dict[str, list[dict[str, Any]]] = {
-        k: [] for k in ("table", "granulated", "conditional_mi", "environments", "baselines")
-    }
-    for key, part in parts:
-        head = dict(zip(setup.by, key, strict=True))
-        name = ", ".join(f"{k}={v}" for k, v in head.items())
-        where = f"{name}: " if name else ""
-        notes += checks.controls_here(part, setup.controls, where)
-        for measure in setup.measures:
-            rows["table"].append(
-                {**head, "measure": measure, **_row(part, measure, setup, where, notes, name)}
-            )
-            progress.update(1)
-        controlled_analyses(part, setup, head, name, rows, notes)
-        rows["baselines"] += [{**head, **row} for row in baselines(part, setup, name)]
-    table = pd.DataFrame(rows["table"])
-    if not table["pearson"].notna().any():
+    notes = list(table.notes)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
+    for group, (_, part) in enumerate(table.parts):
+        name, head = table.name(group), table.head(group)
+        notes += checks.controls_here(part, table.setup.controls, f"{name}: " if name else "")
+        for piece, result in zip(pieces, found, strict=True):
+            if piece.group == group:
+                notes += result["notes"]
+                for kind in NAMES:
+                    rows[kind] += [{**head, **row} for row in result.get(kind, [])]
+    frame = pd.DataFrame(rows["table"])
+    if not frame["pearson"].notna().any():
         raise InputError(
-            f"no coefficient of {setup.y}",
+            f"no coefficient of {table.setup.y}",
             "points enough in some group",
             next((note for note in notes if "no coefficient" in note), "; ".join(notes[:2])),
         )
-    for prefix in ("", "partial_") if setup.controls else ("",):
-        at = list(table.columns).index(f"{prefix}p_value")
-        p = table[f"{prefix}p_value"].to_numpy(float)
-        table.insert(at + 1, f"{prefix}p_adjusted", benjamini_hochberg(p))
-        table.insert(at + 2, f"{prefix}p_holm", holm(p))
-    others = {k: pd.DataFrame(v) for k, v in rows.items() if k != "table"}
-    return Correlations(table, **others, notes=notes)
+    for prefix in ("", "partial_") if table.setup.controls else ("",):
+        at = list(frame.columns).index(f"{prefix}p_value")
+        p = frame[f"{prefix}p_value"].to_numpy(float)
+        frame.insert(at + 1, f"{prefix}p_adjusted", benjamini_hochberg(p))
+        frame.insert(at + 2, f"{prefix}p_holm", holm(p))
+    others = {name: pd.DataFrame(rows[name]) for name in NAMES[1:]}
+    setup = table.setup
+    return Correlations(frame, **others, notes=notes, y=setup.y, controls=tuple(setup.controls))
 
 
 def _row(
@@ -189,8 +327,10 @@ def _row(
     sample, lost = sample_of(part, measure, setup)
     if lost:
         notes.append(f"{where}{measure}: {lost} rows without a finite value left out")
-    row: dict[str, Any] = {"points": sample.points,
-                           "clusters": sample.clusters if sample.points else 0}  # fmt: skip
+    row: dict[str, Any] = {
+        "points": sample.points,
+        "clusters": sample.clusters if sample.points else 0,
+    }
     why = checks.too_few(sample.points, row["clusters"])
     if not why and (np.ptp(sample.x) == 0 or np.ptp(sample.y) == 0):
         why = f"{measure if np.ptp(sample.x) == 0 else setup.y} is constant here"
@@ -221,9 +361,15 @@ def _row(
 
 
 def _found(
-    sample: Sample, kind: str, column: str, draws: np.ndarray, setup: Setup, why: str, where: str,
+    sample: Sample,
+    kind: str,
+    column: str,
+    draws: np.ndarray,
+    setup: Setup,
+    why: str,
+    where: str,
     notes: list[str],
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Columns of one coefficient, and a note where it has no interval."""
     found = NONE if why else interval(sample, kind, draws, setup.level)
     if math.isfinite(found.value) and not math.isfinite(found.low):
@@ -244,11 +390,14 @@ def _frame(given: Any) -> pd.DataFrame:
         from simprior.analysis.measure.table import load_measures
 
         return load_measures(given)
+    if not isinstance(given, pd.DataFrame | pd.Series) and hasattr(given, "to_frame"):
+        given = given.to_frame()
     if not isinstance(given, pd.DataFrame):
         raise InputError(
-            f"a table of type {type(given).__name__}", "a DataFrame or a path",
+            f"a table of type {type(given).__name__}",
+            "a DataFrame or a path",
             "pass what sp.measure returns",
-        )  # fmt: skip
+        )
     return given
 
 

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,9 +196,14 @@ def hoeffding_weights(difference: np.ndarray, test_size: np.ndarray | float | No
 
 
 def sign_errors(
-    frame: pd.DataFrame, measure: str, y: str, axes: Sequence[str], *,
-    sign: float = 1.0, least: float = LEAST,
-) -> list[dict[str, Any]]:  # fmt: skip
+    frame: pd.DataFrame,
+    measure: str,
+    y: str,
+    axes: Sequence[str],
+    *,
+    sign: float = 1.0,
+    least: float = LEAST,
+) -> list[dict[str, Any]]:
     """A row an environment with enough effective pairs.
 
     ``sign`` +1: a larger measure should mean a larger error. The column of
@@ -255,11 +260,13 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     worst = rows[int(values.argmax())]
     place = f"{worst['axis']}: {worst['values']}"
     return {
-        "environments": len(rows), "mean": float(values.mean()),
-        "median": float(np.median(values)), "p90": float(np.quantile(values, 0.9)),
-        "worst": float(values.max()), "worst_at": place + (
-            f"; {worst['setting']}" if worst["setting"] else ""),
-    }  # fmt: skip
+        "environments": len(rows),
+        "mean": float(values.mean()),
+        "median": float(np.median(values)),
+        "p90": float(np.quantile(values, 0.9)),
+        "worst": float(values.max()),
+        "worst_at": place + (f"; {worst['setting']}" if worst["setting"] else ""),
+    }
 
 
 def _text(value: Any) -> str:
@@ -267,10 +274,19 @@ def _text(value: Any) -> str:
 
 
 def controlled_analyses(
-    part: pd.DataFrame, setup: Setup, head: dict[str, Any], name: str,
-    rows: dict[str, list[dict[str, Any]]], notes: list[str],
-) -> None:  # fmt: skip
-    """Granulated tau, conditional information and sign errors, where hyperparameters vary."""
+    part: pd.DataFrame,
+    setup: Setup,
+    name: str,
+    taus: Mapping[str, float],
+    rows: dict[str, list[dict[str, Any]]],
+    notes: list[str],
+) -> None:
+    """Granulated tau, conditional information and sign errors, where hyperparameters vary.
+
+    ``taus`` are Kendall's tau of the measures here: their signs are the orders that the measures
+    are taken to predict. A measure whose tau was refused (NaN) has no sign errors; the notes of
+    its coefficient say why.
+    """
     axes = checks.varying_axes(part, setup.by)
     if not axes:
         return
@@ -278,33 +294,20 @@ def controlled_analyses(
     random = rng.generator(setup.seed, f"correlate/information/{name}")
     for measure in setup.measures:
         for axis, psi, error, groups, pairs in granulated_tau(cells, measure, setup.y, axes):
-            rows["granulated"].append({
-                **head, "measure": measure, "axis": axis, "psi": psi, "psi_stderr": error,
-                "groups": groups, "pairs": pairs,
-            })  # fmt: skip
+            row = {"measure": measure, "axis": axis, "psi": psi, "psi_stderr": error}
+            rows["granulated"].append(row | {"groups": groups, "pairs": pairs})
         found = conditional_information(cells, measure, setup.y, axes, random)
         if found is not None:
-            rows["conditional_mi"].append({**head, "measure": measure, **found})
-        direction = _direction(rows["table"], measure, head)
-        if direction is None:  # refused: the table's notes say why
+            rows["conditional_mi"].append({"measure": measure, **found})
+        if math.isnan(taus[measure]):
             continue
+        direction = -1 if taus[measure] < 0 else 1
         errors = sign_errors(part, measure, setup.y, axes, sign=direction)
         if errors:
-            rows["environments"].append({
-                **head, "measure": measure, "expected_sign": int(direction), **summarise(errors),
-            })  # fmt: skip
+            row = {"measure": measure, "expected_sign": direction}
+            rows["environments"].append(row | summarise(errors))
         elif measure == setup.measures[0]:
             notes.append(
                 f"{name + ': ' if name else ''}no sign errors: no two settings that differ in one "
                 f"hyperparameter have {LEAST:g} effective pairs; measure more networks a setting"
             )
-
-
-def _direction(rows: list[dict[str, Any]], measure: str, head: dict[str, Any]) -> float | None:
-    """Sign of the overall tau of this measure in this group: the order it is taken to predict.
-
-    None where tau was refused."""
-    for row in rows:
-        if row["measure"] == measure and all(row[k] == v for k, v in head.items()):
-            return None if np.isnan(row["kendall"]) else (-1.0 if row["kendall"] < 0 else 1.0)
-    return None

@@ -92,8 +92,9 @@ class Sample:
     @cached_property
     def signs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sums over pairs of clusters for Kendall's tau."""
-        return kernel.pair_signs(self.columns[:, 0], self.columns[:, 1], self.cluster,
-                                 self.clusters)  # fmt: skip
+        return kernel.pair_signs(
+            self.columns[:, 0], self.columns[:, 1], self.cluster, self.clusters
+        )
 
     @cached_property
     def pairs_x(self) -> np.ndarray:
@@ -135,11 +136,10 @@ def coefficients(sample: Sample, kind: str, draws: np.ndarray) -> np.ndarray:
     """
     draws = np.ascontiguousarray(draws, np.float64)
     if kind == "kendall":
+        signs, in_x, in_y = sample.signs
+        blocks = np.array_split(draws, max(1, len(draws) // BLOCK))
         return np.concatenate(
-            [
-                kernel.kendall(*(block @ table for table in sample.signs), sample.sizes, block)
-                for block in np.array_split(draws, max(1, len(draws) // BLOCK))
-            ]
+            [kernel.kendall(b @ signs, b @ in_x, b @ in_y, sample.sizes, b) for b in blocks]
         )
     rank = kind == "spearman"
     cell, cells = sample.cells
@@ -234,8 +234,9 @@ def split_halves(counts: FunctionCounts, seed: int = 0) -> tuple[FunctionCounts,
     if not counts.iid or counts.orbit is not None or len(counts) < counts.functions:
         raise InputError(
             "a run that shares hidden layers, is pooled, or was loaded in part",
-            "the whole table of independent networks", "sample with --heads 1",
-        )  # fmt: skip
+            "the whole table of independent networks",
+            "sample with --heads 1",
+        )
     available = np.append(counts.count, counts.unlisted)
     total = int(available.sum())
     if total < 2:
@@ -257,9 +258,15 @@ def _subset(counts: FunctionCounts, dealt: np.ndarray) -> FunctionCounts:
         t = unpack(words[block], counts.m).sum(axis=1, dtype=np.int64)
         np.add.at(ones, t, np.stack([k[block], k[block]], axis=1))
     return FunctionCounts(
-        counts.m, counts.n, Rows(words, k, k.copy(), k.copy()), Profile.of(k, k, k), total, total,
-        ones=ones, info=counts.info,
-    )  # fmt: skip
+        counts.m,
+        counts.n,
+        Rows(words, k, k.copy(), k.copy()),
+        Profile.of(k, k, k),
+        total,
+        total,
+        ones=ones,
+        info=counts.info,
+    )
 
 
 def unit_total(side: Side) -> float:

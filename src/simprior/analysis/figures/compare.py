@@ -23,6 +23,8 @@ from simprior.analysis.figures.style import (
     SEQUENTIAL,
     blank_figure,
     colours,
+    drawn_on,
+    given_axes,
     new_figure,
     style,
 )
@@ -104,6 +106,11 @@ def scatter_figure(comparison: Comparison, labels: tuple[str, str] = ("A", "B"))
 
 def _panels() -> tuple[Figure, Axes, Axes, Axes]:
     """The panel, and the strips left of it and below it, which share its axes."""
+    if given_axes():
+        guest, axes = new_figure()
+        left = axes.inset_axes((-1.2 * _STRIP, 0, _STRIP, 1), sharey=axes)
+        below = axes.inset_axes((0, -1.2 * _STRIP, 1, _STRIP), sharex=axes)
+        return guest, axes, *_plain(axes, left, below)
     figure = blank_figure(COLUMN_WIDTH, 3.1)
     engine: Any = figure.get_layout_engine()
     engine.set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
@@ -113,12 +120,18 @@ def _panels() -> tuple[Figure, Axes, Axes, Axes]:
     axes = figure.add_subplot(grid[0, 1])
     left = figure.add_subplot(grid[0, 0], sharey=axes)
     below = figure.add_subplot(grid[1, 1], sharex=axes)
+    drawn_on([axes])
+    return figure, axes, *_plain(axes, left, below)
+
+
+def _plain(axes: Axes, left: Axes, below: Axes) -> tuple[Axes, Axes]:
+    """The strips, grey and without ticks across; their other ticks are those of the panel."""
     axes.tick_params(which="both", labelleft=False, labelbottom=False)
     for strip in (left, below):
         strip.set_facecolor("0.95")
     left.set(xticks=[], xlim=(0, 1))
     below.set(yticks=[], ylim=(0, 1))
-    return figure, axes, left, below
+    return left, below
 
 
 def _draw_bars(axes: Axes, comparison: Comparison, both: np.ndarray) -> None:

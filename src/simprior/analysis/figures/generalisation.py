@@ -35,6 +35,7 @@ from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import (
     COLUMN_WIDTH,
     axis_label,
+    given_axes,
     name_of,
     new_figure,
     new_panels,
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
     from simprior.runs.directory import RunInfo
 
+ROWS = "tables/rows.parquet"
+"""The table that a run of ``simprior correlate`` was made of."""
 POINTS = ("run", "network")
 FEW_SETS = 8
 """With fewer data sets than these a point of a scatter figure is a network, not a mean of them."""
@@ -65,6 +68,16 @@ _COEFFICIENTS = {
     "partial_spearman": "partial rank correlation",
     "partial_pearson": "partial correlation",
 }
+_SHORT = {
+    "pearson": "correlation $r$",
+    "spearman": r"rank correlation $\rho$",
+    "partial_pearson": "partial $r$",
+    "partial_spearman": r"partial $\rho$",
+}
+MOST_LEVELS = 5
+"""Values of a control that are told apart in a scatter figure; more are put into classes."""
+MOST_MARKS = 10
+"""Groups of points in a scatter figure: as many as there are colours."""
 
 
 @kind(
@@ -160,41 +173,59 @@ def _unknown(what: str) -> str:
     "forest",
     "Coefficients of correlation, with their intervals",
     reads="correlate",
-    takes="coefficient by top",
+    takes="coefficient by top controls",
 )
 def forest_figure(
-    table: pd.DataFrame, coefficient: str = "kendall", by: str | None = None, top: int = 40
+    table: pd.DataFrame,
+    coefficient: str = "kendall",
+    by: str | None = None,
+    top: int = 40,
+    controls: Sequence[str] = (),
 ) -> Figure:
     """Coefficients with their intervals, a row a measure, a colour a group.
 
     ``table`` as :func:`simprior.analysis.correlate.correlate` gives it: ``measure``,
     ``<coefficient>``, ``_low`` and ``_high``, the ends of the bars. Rows are ordered by the mean
-    size of the coefficient; measures whose coefficient was refused everywhere are left out.
+    size of the coefficient; measures whose coefficient was refused everywhere are left out. A
+    partial coefficient (``controls`` names what is held fixed) has a second panel beside it, with
+    the same coefficient without controls; drawn on a single panel of the caller it is alone.
     """
-    low, high = f"{coefficient}_low", f"{coefficient}_high"
-    check_columns(table, ["measure", coefficient, low, high, *([by] if by else [])])
+    shown = [coefficient]
+    raw = coefficient.removeprefix("partial_")
+    if raw != coefficient and f"{raw}_low" in table and len(given_axes()) != 1:
+        shown.append(raw)
+    for name in shown:
+        low, high = f"{name}_low", f"{name}_high"
+        check_columns(table, ["measure", name, low, high, *([by] if by else [])])
     table = table[np.isfinite(table[coefficient])]
     if not len(table):
         raise InputError(f"coefficient={coefficient}", "a finite value", "see the notes of the run")
     size = table[coefficient].abs().groupby(table["measure"]).mean().sort_values()
     names = list(size.index[-top:])
     parts = list(groups(table[table["measure"].isin(names)], by))
-    handles = []
     with style():
-        figure, axes = new_figure(COLUMN_WIDTH, 0.9 + 0.115 * len(names) * (1 + 0.55 * len(parts)))
-        for k, ((name, part), colour, marker) in enumerate(styled(parts)):
-            at = _rows(part, names, 0.7 * ((k + 0.5) / len(parts) - 0.5))
-            across = ends(part, coefficient)
-            look: dict[str, Any] = {"colour": colour, "marker": marker, "thick": 0.8}
-            draw_points(axes, part[coefficient], at, across, **look, ms=2.8, mew=0)
-            handles.append(proxy(colour, marker, name))
-        axes.axvline(0, color="0.3", lw=0.6, zorder=0)
-        axes.set_yticks(range(len(names)), [name_of(n) for n in names])
-        axes.set_ylim(-0.6, len(names) - 0.4)
-        axes.set_xlim(-1.05, 1.05)
-        for i in range(1, len(names)):
-            axes.axhline(i - 0.5, color="0.92", lw=0.5, zorder=0)
-        axes.set_xlabel(_COEFFICIENTS.get(coefficient, coefficient))
+        height = 0.9 + 0.115 * len(names) * (1 + 0.55 * len(parts)) + 0.15 * (len(shown) - 1)
+        figure, panels = new_panels(len(shown), COLUMN_WIDTH, height, across=True)
+        for axes, column in zip(panels, shown, strict=True):
+            for k, ((_, part), colour, marker) in enumerate(styled(parts)):
+                at = _rows(part, names, 0.7 * ((k + 0.5) / len(parts) - 0.5))
+                across = ends(part, column)
+                look: dict[str, Any] = {"colour": colour, "marker": marker, "thick": 0.8}
+                draw_points(axes, part[column], at, across, **look, ms=2.8, mew=0)
+            axes.axvline(0, color="0.3", lw=0.6, zorder=0)
+            axes.set_ylim(-0.6, len(names) - 0.4)
+            axes.set_xlim(-1.05, 1.05)
+            for i in range(1, len(names)):
+                axes.axhline(i - 0.5, color="0.92", lw=0.5, zorder=0)
+            axes.set_xlabel(_COEFFICIENTS.get(column, column))
+        panels[0].set_yticks(range(len(names)), [name_of(n) for n in names])
+        if len(shown) > 1:
+            held = ",\n".join(map(name_of, controls)) or "the controls"
+            panels[0].set_title(f"given {held}")
+            panels[1].set_title("raw")
+            for axes in panels:
+                axes.set_xlabel(_SHORT.get(raw, raw) if axes is panels[1] else _SHORT[coefficient])
+        handles = [proxy(colour, marker, name) for (name, _), colour, marker in styled(parts)]
         legend(figure, handles, by)
     return figure
 
@@ -385,15 +416,60 @@ def _line(
 
 @drawings("correlate")
 def correlate_drawings(run: RunInfo) -> list[Drawing]:
-    """A forest figure of each coefficient in the table of a run of ``simprior correlate``."""
+    """The figures of a run of ``simprior correlate``.
+
+    A forest of each coefficient. With controls the partial ones come first, the same without
+    controls beside them; and the outcome against each measure, with the controls told apart.
+    """
     frame = read_frame(run.path)
+    controls = run.config.get("controls") or []
+    controls = [controls] if isinstance(controls, str) else list(controls)
     by = list(frame.columns[: list(frame.columns).index("measure")])
     grouped, column = group_column(frame, by or None)
-    return [
-        Drawing(f"forest-{coefficient}", partial(forest_figure, grouped, coefficient, column))
-        for coefficient in ("kendall", "spearman", "pearson")
+    names = ("partial_spearman", "partial_pearson", "kendall")
+    names = names if controls else ("kendall", "spearman", "pearson")
+    found = [
+        Drawing(
+            f"forest-{coefficient}",
+            partial(forest_figure, grouped, coefficient, column, controls=controls),
+        )
+        for coefficient in names
         if coefficient in frame and np.isfinite(frame[coefficient]).any()
     ]
+    if not controls or ROWS not in run.files:
+        return found
+    rows, marked = control_column(read_frame(run.path, ROWS), [*controls, *by])
+    y = str(run.config.get("y", "test_error"))
+    points = "run" if "run" in rows and rows["run"].nunique() >= FEW_SETS else "network"
+    draw = partial(scatter_figure, rows, y=y, by=marked, points=points)
+    return found + [
+        Drawing(f"scatter-{name}", partial(draw, x=name))
+        for name in dict.fromkeys(frame.loc[frame["pearson"].notna(), "measure"])
+    ]
+
+
+def control_column(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, str]:
+    """(table, column) with the values of ``names`` as text, that a figure can tell apart.
+
+    Numbers of more than ``MOST_LEVELS`` values are put into that many classes of equal size. Where
+    all of ``names`` together have more than ``MOST_MARKS`` values the last ones are left out.
+    """
+    known = frame[frame[list(names)].notna().all(axis=1)]
+    texts: list[str] = []
+    values: pd.Series | None = None
+    for name in names:
+        level = known[name]
+        if level.dtype.kind in "iuf" and level.nunique() > MOST_LEVELS:
+            part = level.groupby(pd.qcut(level, MOST_LEVELS, duplicates="drop"), observed=True)
+            level = part.transform(lambda v: f"{v.min():.3g} to {v.max():.3g}").astype(str)
+        else:
+            level = level.map(lambda v: f"{v:g}" if isinstance(v, float) else v)
+        joined = level if values is None else values.astype(str) + ", " + level.astype(str)
+        if values is not None and joined.nunique() > MOST_MARKS:
+            break
+        values, texts = joined, [*texts, name]
+    column = ", ".join(texts)
+    return known.assign(**{column: values}), column
 
 
 @drawings("measure")

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simprior.analysis.measure.registry import MEASURES
+from simprior.errors import InputError
 from simprior.runs.files import atomic_path, translate_errors
 
 if TYPE_CHECKING:
@@ -97,17 +100,106 @@ def new_figure(width: float = COLUMN_WIDTH, height: float = HEIGHT) -> tuple[Fig
 
 
 def new_panels(
-    number: int, width: float = COLUMN_WIDTH, height: float = HEIGHT, **grid: Any
+    number: int,
+    width: float = COLUMN_WIDTH,
+    height: float = HEIGHT,
+    across: bool = False,
+    **grid: Any,
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``number`` panels, one below the other, that share their x axis.
 
-    ``grid``: further keywords of ``Figure.subplots``.
+    ``across``: one beside the other, with a common y axis. ``grid``: further keywords of
+    ``Figure.subplots``. Within :func:`drawing_on` some axes these are the panels.
     """
+    given = given_axes()
+    if given:
+        if len(given) != number:
+            raise InputError(
+                f"ax of {len(given)} panels", f"{number} for this figure", "pass those"
+            )
+        guest: Any = Guest(given)
+        return guest, list(given)
     figure = blank_figure(width, height)
-    panels = list(figure.subplots(number, 1, sharex=True, squeeze=False, **grid)[:, 0])
+    rows, columns = (1, number) if across else (number, 1)
+    grid |= {"squeeze": False, "sharex": not across, "sharey": across}
+    panels = list(figure.subplots(rows, columns, **grid).ravel())
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
+    drawn_on(panels)
     return figure, panels
+
+
+@dataclass
+class Canvas:
+    """Where figures are drawn: the axes that were ``given``, or the ``panels`` of a new figure."""
+
+    given: tuple[Axes, ...]
+    panels: list[Axes] = field(default_factory=list)
+
+
+_CANVAS: ContextVar[Canvas | None] = ContextVar("canvas", default=None)
+
+
+@contextlib.contextmanager
+def drawing_on(axes: Sequence[Axes] = ()) -> Iterator[Canvas]:
+    """Figures within this block are drawn on ``axes``, in place of a new figure if there are any.
+
+    The canvas that it gives has the panels afterwards.
+    """
+    canvas = Canvas(tuple(axes), list(axes))
+    token = _CANVAS.set(canvas)
+    try:
+        yield canvas
+    finally:
+        _CANVAS.reset(token)
+
+
+def given_axes() -> tuple[Axes, ...]:
+    """The axes that the caller wants drawn on; empty for a new figure."""
+    canvas = _CANVAS.get()
+    return () if canvas is None else canvas.given
+
+
+def drawn_on(panels: Sequence[Axes]) -> None:
+    """Tell :func:`drawing_on` what the panels of a new figure are."""
+    canvas = _CANVAS.get()
+    if canvas is not None:
+        canvas.panels = list(panels)
+
+
+class Guest:
+    """What stands for the figure where the axes, and so the figure, are the caller's.
+
+    Legends and titles go into the axes; size and layout of the figure are left alone, and the small
+    print below a figure is left out.
+    """
+
+    def __init__(self, panels: Sequence[Axes]) -> None:
+        self._panels = panels
+
+    def legend(self, **options: Any) -> None:
+        """A legend in the first panel."""
+        self._panels[0].legend(**{**options, "loc": "best"})
+
+    def colorbar(self, marks: Any, ax: Any, **options: Any) -> Any:
+        """A bar of colours beside the panels."""
+        figure: Any = self._panels[0].figure
+        return figure.colorbar(marks, ax=list(self._panels), **options)
+
+    def suptitle(self, text: str, **options: Any) -> None:
+        """A title of the first panel."""
+        self._panels[0].set_title(text, fontsize=options.get("fontsize"), loc="left")
+
+    def supxlabel(self, text: str, **options: Any) -> None:
+        """No small print."""
+
+    def get_figheight(self) -> float:
+        """Height of the caller's figure in inches."""
+        figure: Any = self._panels[0].figure
+        return float(figure.get_figheight())
+
+    def set_figheight(self, height: float) -> None:
+        """The size stays."""
 
 
 _DIGITS = ((1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 8))

@@ -84,6 +84,11 @@ def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[page.Se
     recipe = parse_recipe_of(path)
     if {"held_against", "run_time"} & set(recipe.texts):
         yield _background(recipe)
+    verdicts = [
+        f"{stage.name}: {text}" for stage in recipe.stages if (text := _verdict(path / stage.name))
+    ]
+    if verdicts:
+        yield page.Section("Verdicts", "verdict", Markup().join(map(page.paragraph, verdicts)))
     pictures = [
         _figure(path, config["name"], config.get("caption", config["name"]))
         for config in recipe.stage("figures").config["figures"]
@@ -104,6 +109,11 @@ def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[page.Se
         yield page.Section("Notes and refused coefficients", "notes", page.notes(remarks))
     recipe_text = page.code(recipe.source, "The recipe")
     yield page.Section("What was run", "run", _stages(manifest) + recipe_text)
+
+
+def _verdict(folder: Path) -> str:
+    """The sentence that a stage draws from its intervals; empty if it draws none."""
+    return str(load_run(folder).results.get("verdict", "")) if _complete(folder) else ""
 
 
 def _background(recipe: Recipe) -> page.Section:
@@ -193,6 +203,8 @@ def _stages(manifest: Mapping[str, Any]) -> Markup:
 def _run_sections(run: RunInfo) -> Iterator[page.Section]:
     """Figures, tables and totals of a run that is no study."""
     files = list(run.files)
+    if "verdict" in run.results:
+        yield page.Section("Verdict", "verdict", page.paragraph(run.results["verdict"]))
     pictures = [
         _figure(run.path, Path(name).stem, Path(name).stem)
         for name in files
@@ -211,7 +223,8 @@ def _run_sections(run: RunInfo) -> Iterator[page.Section]:
     remarks = run.results.get("notes", [])
     if remarks:
         yield page.Section("Notes and refused coefficients", "notes", page.notes(remarks))
-    totals = {k: v for k, v in run.results.items() if isinstance(v, int | float | str)}
+    numbers = (int, float, str)
+    totals = {k: v for k, v in run.results.items() if isinstance(v, numbers) and k != "verdict"}
     yield page.Section("Totals", "totals", page.definitions(totals))
 
 

@@ -29,6 +29,7 @@ from simprior.analysis.strings.search import (
 )
 from simprior.analysis.strings.settings import StringsSettings
 from simprior.boolean.truthtable import to_hex, unpack
+from simprior.display import Shown
 from simprior.errors import InputError, StoreError
 from simprior.numerics.estimate import mean_stderr
 from simprior.runs.directory import RunDir, load_run
@@ -42,8 +43,8 @@ LAW = "tables/sensitivity-gp.parquet"
 COMMAND = "sensitivity"
 
 
-@dataclass(frozen=True, eq=False)
-class StringsResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class StringsResult(Shown):
     """Distance and flips of random networks.
 
     Attributes
@@ -75,7 +76,7 @@ class StringsResult:
         lengths = ", ".join(str(n) for n in self.summary["n"]) if len(self.summary) else "none"
         fitted = f"{len(self.fits)} fits" if len(self.fits) else "nothing fitted"
         return [
-            f"SensitivityResult: {len(self.rows):,} networks and strings of length {lengths}",
+            f"StringsResult: {len(self.rows):,} networks and strings of length {lengths}",
             f"{fitted}, {len(self.notes)} notes",
         ]
 

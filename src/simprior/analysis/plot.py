@@ -1,0 +1,209 @@
+"""``sp.plot``: every figure of ``simprior plot`` as a function that draws on axes.
+
+``sp.plot.rank(counts)``, ``sp.plot.forest(found, ax=ax)``: the functions are the kinds of figures
+of :func:`simprior.analysis.figures.registry.kinds`, with ``_`` for ``-``; ``compare`` is short for
+``compare_scatter``. They are the functions that the command line calls.
+
+Each takes a result in memory, its table, or the path of a run:
+
+* of functions (``rank``, ``complexity``, ``ones``, ``complexity_histogram``): ``FunctionCounts``,
+  a ``WatchResult`` (``ones`` alone), a ``TrainResult``, or a run of sample, import, posterior,
+  train;
+* of comparisons (``compare_scatter``, ``compare_errors``): a ``Comparison``, or a pair of what
+  :func:`simprior.compare` takes;
+* of networks (``scatter``, ``sweep``, ``bound``, ``rescaling``): the table of measures, or its run;
+* of coefficients (``forest``): ``Correlations``, its table, or its run;
+* of strings: a ``StringsResult`` (``trained_sensitivity``: the table), or its run;
+* of ln P: the table of ``simprior logp``, or its run.
+
+Further keywords are those of the figure, and three of all:
+
+* ``ax``: axes to draw on; several for a figure of several panels. Without it a new figure, one
+  column wide, which is ``ax.figure`` of what is returned;
+* ``labels``: names in the legend, in its order, or ``{name: other name}``; of a comparison the
+  names of the two runs;
+* ``title``: over the (first) panel.
+
+They return the Axes; of several panels an array of them. On axes of the caller the small print
+below the figure, which says what points and bars are, is left out: the docstring says it too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from simprior.analysis.figures.registry import Kind, kinds
+from simprior.analysis.figures.style import drawing_on
+from simprior.analysis.table_files import read_frame
+from simprior.checks import shown, unknown
+from simprior.errors import InputError
+
+SHORT = {"compare": "compare-scatter"}
+"""Other names of kinds."""
+
+
+def draw(
+    kind: Kind,
+    data: Any,
+    *args: Any,
+    ax: Any = None,
+    labels: Sequence[str] | Mapping[str, str] | None = None,
+    title: str | None = None,
+    **keywords: Any,
+) -> Any:
+    """Draw a figure of ``kind`` of ``data``; see the module docstring.
+
+    Raises :class:`InputError` for data that the figure is not of, axes of another number than it
+    has panels, or labels of another number than its legend has.
+    """
+    if labels is not None and kind.reads == "comparison":
+        keywords["labels"], labels = tuple(labels), None
+    given = arguments(kind, data)
+    with drawing_on([] if ax is None else list(np.ravel(ax))) as canvas:
+        kind.draw(*given, *args, **keywords)
+    panels = canvas.panels
+    if labels is not None:
+        _rename(panels, labels, whole=ax is None)
+    if title is not None:
+        panels[0].set_title(title)
+    return panels[0] if len(panels) == 1 else np.array(panels, dtype=object)
+
+
+def _rename(panels: list[Any], labels: Any, whole: bool) -> None:
+    """Other names in the legends of the panels, and of the figure if the ``whole`` is ours."""
+    legends = [axes.get_legend() for axes in panels] + (panels[0].figure.legends if whole else [])
+    texts = [text for one in legends if one is not None for text in one.get_texts()]
+    names = [text.get_text() for text in texts]
+    if isinstance(labels, Mapping):
+        for name in labels:
+            if name not in names:
+                raise unknown(f"labels of {name!r}", name, names)
+        labels = [labels.get(name, name) for name in names]
+    if len(labels) != len(names):
+        raise InputError(
+            f"labels={shown(list(labels))}", f"{len(names)} names", f"in place of {names}"
+        )
+    for text, label in zip(texts, labels, strict=True):
+        text.set_text(label)
+
+
+def arguments(kind: Kind, data: Any) -> tuple[Any, ...]:
+    """What the function of ``kind`` takes, of a result, a table or the path of a run.
+
+    Raises :class:`InputError` for anything else, :class:`StoreError` for another run.
+    """
+    read = _READERS.get(kind.reads)
+    if kind.whole:
+        found = (Path(data),) if isinstance(data, str | Path) else None
+    elif read is not None:
+        found = read(kind, data)
+    else:
+        found = _table(kind, data)
+    if found is None:
+        raise InputError(
+            f"a figure {kind.name} of {type(data).__name__}",
+            f"{_WANTED.get(kind.reads, 'a table')} or the path of its run",
+            "see help(sp.plot)",
+        )
+    return found
+
+
+_WANTED = {
+    "counts": "FunctionCounts, TrainResult",
+    "comparison": "a Comparison, or two results",
+    "correlate": "Correlations, its table",
+    "strings": "a StringsResult",
+}
+
+
+def _counts(kind: Kind, data: Any) -> tuple[Any, ...] | None:
+    from simprior.boolean.sampling.counts import FunctionCounts
+    from simprior.boolean.sampling.watch import WatchResult, load_result
+
+    if isinstance(data, str | Path):
+        data = load_result(data)
+    if not isinstance(data, FunctionCounts):
+        data = getattr(data, "counts", data)  # of a training run or a posterior
+    watched = isinstance(data, WatchResult) and kind.name == "ones"
+    return (data,) if watched or isinstance(data, FunctionCounts) else None
+
+
+def _comparison(kind: Kind, data: Any) -> tuple[Any, ...] | None:
+    from simprior.analysis.compare.comparison import Comparison, compare
+
+    if isinstance(data, tuple | list) and len(data) == 2:
+        data = compare(*data)
+    return (data,) if isinstance(data, Comparison) else None
+
+
+def _strings(kind: Kind, data: Any) -> tuple[Any, ...] | None:
+    from simprior.analysis.strings.run import load, load_trained
+
+    if kind.name == "trained-sensitivity":
+        data = load_trained(Path(data)) if isinstance(data, str | Path) else data
+        return (data,) if isinstance(data, pd.DataFrame) else None
+    if isinstance(data, str | Path):
+        data = load(data)
+    names = list(inspect.signature(kind.draw).parameters)  # of the frames of the result
+    known = all(hasattr(data, name) for name in names)
+    return tuple(getattr(data, name) for name in names) if known else None
+
+
+def _table(kind: Kind, data: Any) -> tuple[Any, ...] | None:
+    if isinstance(data, str | Path):
+        data = read_frame(Path(data))
+    elif hasattr(data, "to_frame"):
+        data = data.to_frame()
+    return (data,) if isinstance(data, pd.DataFrame) else None
+
+
+_READERS: dict[str, Callable[[Kind, Any], tuple[Any, ...] | None]] = {
+    "counts": _counts,
+    "comparison": _comparison,
+    "strings": _strings,
+}
+
+
+def _names() -> dict[str, str]:
+    """{name of the function: name of the kind}."""
+    return {name.replace("-", "_"): name for name in kinds()} | SHORT
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    if name.startswith("_") or name not in _names():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    kind = kinds()[_names()[name]]
+    function: Any = partial(draw, kind)
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{inspect.getdoc(kind.draw)}\n\n    {_COMMON}"
+    _, *rest = inspect.signature(kind.draw).parameters.values()
+    own = [p for p in rest if p.name not in ("labels", "title", *_taken(kind))]
+    common = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for key in ("ax", "labels", "title")
+    ]
+    data = inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY)
+    function.__signature__ = inspect.Signature([data, *own, *common])
+    return function  # type: ignore[no-any-return]
+
+
+_COMMON = (
+    "``data``: a result, its table, or the path of a run. ``ax``, ``labels``, ``title`` and what\n"
+    "    is returned: see ``help(sp.plot)``."
+)
+
+
+def _taken(kind: Kind) -> tuple[str, ...]:
+    """Arguments of a figure that come from the result itself."""
+    return ("fits", "law") if kind.reads == "strings" else ()
+
+
+def __dir__() -> list[str]:
+    return sorted([*_names(), "draw", "arguments"])
