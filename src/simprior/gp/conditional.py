@@ -103,9 +103,12 @@ class Chain:
     """
 
     def __init__(
-        self, source: Source, size: int, rng: np.random.Generator,
+        self,
+        source: Source,
+        size: int,
+        rng: np.random.Generator,
         kept: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.size, self.rng = source, size, rng
         self.proposals = max(min(int(size / source.efficiency), MOST * size), FEWEST)
         self.squares = 0
@@ -227,18 +230,25 @@ class Conditioned:
         if self.source is None:
             exact = len(self.known) == 0
             return {
-                "method": "exact" if exact else "ep", "efficiency": 1.0, "pareto_k": math.nan,
-                "reliable": exact, "converged": self.converged,
+                "method": "exact" if exact else "ep",
+                "efficiency": 1.0,
+                "pareto_k": math.nan,
+                "reliable": exact,
+                "converged": self.converged,
                 "log_evidence": self.log_evidence,
                 "log_evidence_stderr": 0.0 if exact else math.nan,
-            }  # fmt: skip
+            }
         summary = self.source.summary
         trusted = summary.ess > 10.0 and not summary.pareto_k > K_LIMIT
         return {
-            "method": "exact", "efficiency": self.source.efficiency, "pareto_k": summary.pareto_k,
-            "reliable": bool(trusted), "converged": self.converged,
-            "log_evidence": summary.value, "log_evidence_stderr": summary.stderr,
-        }  # fmt: skip
+            "method": "exact",
+            "efficiency": self.source.efficiency,
+            "pareto_k": summary.pareto_k,
+            "reliable": bool(trusted),
+            "converged": self.converged,
+            "log_evidence": summary.value,
+            "log_evidence_stderr": summary.stderr,
+        }
 
 
 def condition(
@@ -257,9 +267,20 @@ def condition(
     if len(known) == 0:
         empty = np.empty((0, 0))
         return Conditioned(
-            len(K), reduction, known, rest, labels, np.empty((len(rest), 0)),
-            A.astype(np.float32), known, None, np.empty(0), empty, 0.0, True,
-        )  # fmt: skip
+            len(K),
+            reduction,
+            known,
+            rest,
+            labels,
+            np.empty((len(rest), 0)),
+            A.astype(np.float32),
+            known,
+            None,
+            np.empty(0),
+            empty,
+            0.0,
+            True,
+        )
     inner = np.ascontiguousarray(small[np.ix_(known, known)])
     matrix = factor(inner)
     event = make_event(labels, inner, matrix)
@@ -278,10 +299,11 @@ def condition(
 def impossible(size: int) -> InputError:
     """Error for labels that have probability 0 under K."""
     return InputError(
-        f"labels of the {size} training inputs", "labels that some network of this prior computes",
+        f"labels of the {size} training inputs",
+        "labels that some network of this prior computes",
         "no weights give them (inputs of zero variance are 0, copies share a label, a "
         "rank-deficient K ties inputs together): change the labels, or use sigma_b > 0",
-    )  # fmt: skip
+    )
 
 
 def normals(count: int, key: int, index: int) -> np.ndarray:
@@ -297,8 +319,17 @@ def _fill(out: np.ndarray, blocks: int, index: Any, key: Any) -> None:
     buffer = np.empty(32, np.uint64)
     words = buffer.view(np.uint32)
     fill(
-        out, blocks, buffer, words, 0, 0, index, key, np.float32(1.0), False,
-    )  # fmt: skip
+        out,
+        blocks,
+        buffer,
+        words,
+        0,
+        0,
+        index,
+        key,
+        np.float32(1.0),
+        False,
+    )
 
 
 def _kept_labels(

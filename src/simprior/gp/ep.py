@@ -67,9 +67,17 @@ def site_update(
 
 @numba.njit(**OPTIONS)
 def rank_one_sweep(
-    cov: np.ndarray, mean: np.ndarray, tau: np.ndarray, nu: np.ndarray, lower: np.ndarray,
-    damping: float, threshold: float, columns: np.ndarray, gains: np.ndarray, shifts: np.ndarray,
-) -> float:  # fmt: skip
+    cov: np.ndarray,
+    mean: np.ndarray,
+    tau: np.ndarray,
+    nu: np.ndarray,
+    lower: np.ndarray,
+    damping: float,
+    threshold: float,
+    columns: np.ndarray,
+    gains: np.ndarray,
+    shifts: np.ndarray,
+) -> float:
     """One sequential sweep in place, rank-1 updates of ``cov`` and ``mean``; largest change.
 
     Update i is ``cov -= gain_i c_i c_i^T``, ``mean += shift_i c_i``, c_i the column i at that time;
@@ -111,9 +119,15 @@ def rank_one_sweep(
 
 @numba.njit(**OPTIONS)
 def weight_sweep(
-    cov: np.ndarray, mean: np.ndarray, A: np.ndarray, tau: np.ndarray, nu: np.ndarray,
-    lower: np.ndarray, damping: float, threshold: float,
-) -> float:  # fmt: skip
+    cov: np.ndarray,
+    mean: np.ndarray,
+    A: np.ndarray,
+    tau: np.ndarray,
+    nu: np.ndarray,
+    lower: np.ndarray,
+    damping: float,
+    threshold: float,
+) -> float:
     """The same on r < m weights u, x = A u: ``cov`` (r, r) and ``mean`` (r,) are those of u."""
     r = mean.shape[0]
     column = np.empty(r)
@@ -148,9 +162,15 @@ def weight_sweep(
 
 
 def delayed_sweep(
-    cov: np.ndarray, mean: np.ndarray, tau: np.ndarray, nu: np.ndarray, lower: np.ndarray,
-    damping: float, threshold: float, block: int,
-) -> float:  # fmt: skip
+    cov: np.ndarray,
+    mean: np.ndarray,
+    tau: np.ndarray,
+    nu: np.ndarray,
+    lower: np.ndarray,
+    damping: float,
+    threshold: float,
+    block: int,
+) -> float:
     """:func:`rank_one_sweep` with its updates applied ``block`` sites at a time.
 
     ``cov`` keeps only its lower block triangle.
@@ -163,9 +183,17 @@ def delayed_sweep(
         size = W.shape[1]
         columns, gains, shifts = np.zeros((size, size)), np.zeros(size), np.zeros(size)
         change = rank_one_sweep(
-            np.array(W[part]), mean[part].copy(), tau[part], nu[part], lower[part],
-            damping, threshold, columns, gains, shifts,
-        )  # fmt: skip
+            np.array(W[part]),
+            mean[part].copy(),
+            tau[part],
+            nu[part],
+            lower[part],
+            damping,
+            threshold,
+            columns,
+            gains,
+            shifts,
+        )
         largest = max(largest, change)
         if not math.isfinite(largest):
             return math.inf
@@ -174,9 +202,13 @@ def delayed_sweep(
 
 
 def _apply(
-    cov: np.ndarray, mean: np.ndarray, W: np.ndarray, columns: np.ndarray, gains: np.ndarray,
+    cov: np.ndarray,
+    mean: np.ndarray,
+    W: np.ndarray,
+    columns: np.ndarray,
+    gains: np.ndarray,
     shifts: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Apply the recorded updates to all rows.
 
     The columns at the time of their updates, c_i = W_i - sum_{k<i} gain_k (c_k)_i c_k, follow from
@@ -336,9 +368,13 @@ def _logdet(U: np.ndarray) -> float:
 
 
 def _value(
-    tau: np.ndarray, nu: np.ndarray, mean: np.ndarray, variance: np.ndarray, lower: np.ndarray,
+    tau: np.ndarray,
+    nu: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    lower: np.ndarray,
     logdet: float,
-) -> tuple[np.ndarray, float]:  # fmt: skip
+) -> tuple[np.ndarray, float]:
     """Cavity z-scores and ln Z (Rasmussen & Williams 2006, eq. 3.65, in natural parameters)."""
     t = 1.0 / variance - tau
     cavity_mean = (mean / variance - nu) / t

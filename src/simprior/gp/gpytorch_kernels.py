@@ -290,9 +290,15 @@ class _WideNetworkKernel(gpytorch.kernels.Kernel):
         return kernel.to(x1.dtype)
 
     def _recursion(
-        self, left: Tensor, right: Tensor, cross: Tensor, square: Tensor | None, d: int,
-        diag: bool, extra: int,
-    ) -> Tensor:  # fmt: skip
+        self,
+        left: Tensor,
+        right: Tensor,
+        cross: Tensor,
+        square: Tensor | None,
+        d: int,
+        diag: bool,
+        extra: int,
+    ) -> Tensor:
         dual, slope = resolve(self.activation, self.terms, self.tangent)
         sines = sines_of(self.activation, self.tangent)
         sw, sb = self._layers(self.sigma_w, extra), self._layers(self.sigma_b, extra)

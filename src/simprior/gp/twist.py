@@ -188,9 +188,16 @@ def _weight_space(
 
 @numba.njit(**OPTIONS)
 def _one_sided(
-    lower: float, slope: float, removed: float, scale: float, center: np.ndarray,
-    x: np.ndarray, e: np.ndarray, mantissa: np.ndarray, logs: np.ndarray,
-) -> None:  # fmt: skip
+    lower: float,
+    slope: float,
+    removed: float,
+    scale: float,
+    center: np.ndarray,
+    x: np.ndarray,
+    e: np.ndarray,
+    mantissa: np.ndarray,
+    logs: np.ndarray,
+) -> None:
     """Innovations and normalisers of one temperature at one coordinate, for all draws."""
     P = 1.0 / (scale * scale)
     p = P - removed
@@ -214,9 +221,16 @@ def _one_sided(
 
 @numba.njit(**OPTIONS)
 def _draw_one_sided(
-    lower: float, slope: float, removed: np.ndarray, scale: np.ndarray, center: np.ndarray,
-    own: np.ndarray, uniform: np.ndarray, x: np.ndarray, work: np.ndarray,
-) -> None:  # fmt: skip
+    lower: float,
+    slope: float,
+    removed: np.ndarray,
+    scale: np.ndarray,
+    center: np.ndarray,
+    own: np.ndarray,
+    uniform: np.ndarray,
+    x: np.ndarray,
+    work: np.ndarray,
+) -> None:
     """Truncated normal draws of one coordinate; ``work`` (3, n) is scratch."""
     mid, spread, a = work[0], work[1], work[2]
     precision = 1.0 / (scale * scale)
@@ -241,9 +255,17 @@ def _draw_one_sided(
 
 @numba.njit(**OPTIONS)
 def _two_sided(
-    low: np.ndarray, high: np.ndarray, kappa: float, removed: float, scale: float,
-    terms: np.ndarray, center: np.ndarray, x: np.ndarray, e: np.ndarray, logs: np.ndarray,
-) -> None:  # fmt: skip
+    low: np.ndarray,
+    high: np.ndarray,
+    kappa: float,
+    removed: float,
+    scale: float,
+    terms: np.ndarray,
+    center: np.ndarray,
+    x: np.ndarray,
+    e: np.ndarray,
+    logs: np.ndarray,
+) -> None:
     """As :func:`_one_sided` where several constraints end; ``terms`` as made by :func:`_bounds`."""
     P = 1.0 / (scale * scale)
     p = P - removed
@@ -261,9 +283,17 @@ def _two_sided(
 
 @numba.njit(**OPTIONS)
 def _draw_two_sided(
-    low: np.ndarray, high: np.ndarray, kappa: np.ndarray, removed: np.ndarray, scale: np.ndarray,
-    terms: np.ndarray, center: np.ndarray, own: np.ndarray, uniform: np.ndarray, x: np.ndarray,
-) -> None:  # fmt: skip
+    low: np.ndarray,
+    high: np.ndarray,
+    kappa: np.ndarray,
+    removed: np.ndarray,
+    scale: np.ndarray,
+    terms: np.ndarray,
+    center: np.ndarray,
+    own: np.ndarray,
+    uniform: np.ndarray,
+    x: np.ndarray,
+) -> None:
     for d in range(x.shape[0]):
         t = own[d]
         P = 1.0 / (scale[t] * scale[t])
@@ -279,9 +309,18 @@ def _draw_two_sided(
 
 @numba.njit(**OPTIONS)
 def _bounds(
-    j: int, first: int, stop: int, B: np.ndarray, tau: np.ndarray, slope: np.ndarray,
-    lower: np.ndarray, X: np.ndarray, low: np.ndarray, high: np.ndarray, terms: np.ndarray,
-) -> None:  # fmt: skip
+    j: int,
+    first: int,
+    stop: int,
+    B: np.ndarray,
+    tau: np.ndarray,
+    slope: np.ndarray,
+    lower: np.ndarray,
+    X: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    terms: np.ndarray,
+) -> None:
     """Interval of coordinate j from the constraints first..stop-1 of ``B`` that end on it.
 
     ``terms`` (4, n): linear term of the sites divided out, and sums over the constraints of
@@ -333,11 +372,23 @@ def _accumulate(
 
 @numba.njit(**OPTIONS)
 def advance(
-    start: int, stop: int, kappa: np.ndarray, C: np.ndarray, removed: np.ndarray,
-    tau: np.ndarray, slope: np.ndarray, lower: np.ndarray, B: np.ndarray, last: np.ndarray,
-    uniform: np.ndarray, own: np.ndarray, center: np.ndarray,
-    X: np.ndarray, E: np.ndarray, logs: np.ndarray,
-) -> None:  # fmt: skip
+    start: int,
+    stop: int,
+    kappa: np.ndarray,
+    C: np.ndarray,
+    removed: np.ndarray,
+    tau: np.ndarray,
+    slope: np.ndarray,
+    lower: np.ndarray,
+    B: np.ndarray,
+    last: np.ndarray,
+    uniform: np.ndarray,
+    own: np.ndarray,
+    center: np.ndarray,
+    X: np.ndarray,
+    E: np.ndarray,
+    logs: np.ndarray,
+) -> None:
     """Draw coordinates start..stop-1 of every draw; X holds delta = x - mean, as does ``lower``.
 
     ``center`` (k, stop - start, n) holds C E over the coordinates before ``start`` and is completed
@@ -362,18 +413,33 @@ def advance(
             )
             for t in range(temperatures):
                 _two_sided(
-                    low, high, kappa[t], removed[t, j], scale[t], terms, center[t, row],
-                    X[j], E[t, j], logs[t],
-                )  # fmt: skip
+                    low,
+                    high,
+                    kappa[t],
+                    removed[t, j],
+                    scale[t],
+                    terms,
+                    center[t, row],
+                    X[j],
+                    E[t, j],
+                    logs[t],
+                )
         else:
             _draw_one_sided(
                 lower[j], slope[j], removed[:, j], scale, now, own, uniform[j], X[j], work
             )
             for t in range(temperatures):
                 _one_sided(
-                    lower[j], slope[j], removed[t, j], scale[t], center[t, row],
-                    X[j], E[t, j], mantissa[t], logs[t],
-                )  # fmt: skip
+                    lower[j],
+                    slope[j],
+                    removed[t, j],
+                    scale[t],
+                    center[t, row],
+                    X[j],
+                    E[t, j],
+                    mantissa[t],
+                    logs[t],
+                )
     for t in range(temperatures):
         for d in range(count):
             logs[t, d] += math.log(mantissa[t, d])
@@ -400,9 +466,23 @@ class Draws:
         stop = min(start + block, t.rank)
         center = np.matmul(t.C[:, start:stop, :start], self.E[:, :start])
         advance(
-            start, stop, t.kappa, t.C, t.removed, t.tau, t.slope, self.lower, t.B, t.last,
-            self.uniform, self.own, center, self.X, self.E, self.logs,
-        )  # fmt: skip
+            start,
+            stop,
+            t.kappa,
+            t.C,
+            t.removed,
+            t.tau,
+            t.slope,
+            self.lower,
+            t.B,
+            t.last,
+            self.uniform,
+            self.own,
+            center,
+            self.X,
+            self.E,
+            self.logs,
+        )
         self.position = stop
 
     def run(self, block: int = BLOCK) -> Draws:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from simprior.checks import unknown
 from simprior.errors import InputError
+from simprior.network.activations import ACTIVATIONS
 from simprior.numerics.random import derive
 from simprior.runs.delimited import read_matrix
 
@@ -47,7 +48,7 @@ class NetworkSettings:
         tuple[int, ...], Setting("widths", 'widths of the hidden layers; "" is a perceptron')
     ] = (40, 40)
     activation: Annotated[
-        str, Setting("word", "relu, tanh, erf, gelu, sin, linear, step, or package.module:function")
+        str, Setting("word", f"{', '.join(ACTIVATIONS)}, or package.module:function")
     ] = "relu"
     sigma_w: Annotated[
         float | tuple[float, ...],
