@@ -218,9 +218,7 @@ class Line:
 _NO_LINE = Line(*[math.nan] * 5)
 
 
-def york(
-    x: np.ndarray, y: np.ndarray, vx: np.ndarray, vy: np.ndarray, steps: int = 200
-) -> Line:  # fmt: skip
+def york(x: np.ndarray, y: np.ndarray, vx: np.ndarray, vy: np.ndarray, steps: int = 200) -> Line:
     """Straight line with independent errors in both variables, each point its own variances.
 
     York, Evensen, Lopez Martinez & De Basabe Delgado 2004, eqs. 13a-f, iterated from the slope of
@@ -250,9 +248,12 @@ def york(
     slope_variance = 1.0 / float(weight @ (adjusted - centre) ** 2)
     rest = float(weight @ (y - intercept - slope * x) ** 2) / max(len(x) - 2, 1)
     return Line(
-        slope, math.sqrt(slope_variance), intercept,
-        math.sqrt(1.0 / total + centre**2 * slope_variance), rest,
-    )  # fmt: skip
+        slope,
+        math.sqrt(slope_variance),
+        intercept,
+        math.sqrt(1.0 / total + centre**2 * slope_variance),
+        rest,
+    )
 
 
 def line_fit(points: Points) -> Line:
@@ -274,6 +275,10 @@ def line_fit(points: Points) -> Line:
         if high - low < 1e-9 * high:
             break
     return Line(
-        line.slope, line.slope_stderr, line.intercept, line.intercept_stderr, line.chi2,
+        line.slope,
+        line.slope_stderr,
+        line.intercept,
+        line.intercept_stderr,
+        line.chi2,
         math.sqrt(high),
-    )  # fmt: skip
+    )

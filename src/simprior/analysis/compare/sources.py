@@ -91,9 +91,10 @@ class WeightedFunctions(Shown):
             )
         if ess.shape not in ((), p.shape) or not (ess > 0).all():
             raise InputError(
-                f"ess of shape {ess.shape}", f"a positive number or {len(p)} of them",
+                f"ess of shape {ess.shape}",
+                f"a positive number or {len(p)} of them",
                 "pass the effective sample size",
-            )  # fmt: skip
+            )
         order = sorted_words(self.words)
         if (self.words[order[1:]] == self.words[order[:-1]]).all(axis=1).any():
             raise InputError("a function given twice", "each function once", "add its weights up")
@@ -160,37 +161,47 @@ def side_of(source: Any, name: str) -> Side:
         lowest = math.inf if math.isinf(size) else float(ess.min())
         return Side(
             source.m, source.n, source.words, source.p, source.p * ess, size, lowest, source
-        )  # fmt: skip
+        )
     if not isinstance(source, FunctionCounts):
         raise InputError(
-            f"{name} of type {type(source).__name__}", "FunctionCounts or WeightedFunctions",
+            f"{name} of type {type(source).__name__}",
+            "FunctionCounts or WeightedFunctions",
             "load a run with FunctionCounts.load",
-        )  # fmt: skip
+        )
     _check_whole(source, name)
     effect, set_effect, unseen_effect = _effects(source)
     return Side(
-        source.m, source.n, source.words, source.p, source.count / effect,
-        source.samples / set_effect, source.samples / unseen_effect, source,
+        source.m,
+        source.n,
+        source.words,
+        source.p,
+        source.count / effect,
+        source.samples / set_effect,
+        source.samples / unseen_effect,
+        source,
         source.unlisted / source.samples,
-    )  # fmt: skip
+    )
 
 
 def _check_whole(counts: FunctionCounts, name: str) -> None:
     if counts.orbit is not None:
         raise InputError(
-            f"{name}: counts of symmetry classes", "counts of functions",
+            f"{name}: counts of symmetry classes",
+            "counts of functions",
             "pass the counts themselves, not their .pooled table",
-        )  # fmt: skip
+        )
     if counts.keep < 1:
         raise InputError(
-            f"{name}: a table that keeps {counts.keep:g} of the functions", "all functions",
+            f"{name}: a table that keeps {counts.keep:g} of the functions",
+            "all functions",
             "sample again without --keep",
-        )  # fmt: skip
+        )
     if not len(counts) or len(counts) < counts.functions:
         raise InputError(
-            f"{name}: {len(counts)} of {counts.functions} functions", "the whole table",
+            f"{name}: {len(counts)} of {counts.functions} functions",
+            "the whole table",
             "load the run without top",
-        )  # fmt: skip
+        )
 
 
 def _effects(counts: FunctionCounts) -> tuple[np.ndarray, float, float]:
@@ -257,10 +268,15 @@ def join(a: Side, b: Side) -> Joint:
         return np.where(row >= 0, values[row], 0.0)
 
     return Joint(
-        ordered[new], spread(a.p, row_a), spread(a.units, row_a),
-        spread(b.p, row_b), spread(b.units, row_b), row_a, row_b,
+        ordered[new],
+        spread(a.p, row_a),
+        spread(a.units, row_a),
+        spread(b.p, row_b),
+        spread(b.units, row_b),
+        row_a,
+        row_b,
         *((s.rest, s.rest * s.set_size if s.rest else 0.0) for s in (a, b)),
-    )  # fmt: skip
+    )
 
 
 def sorted_words(words: np.ndarray) -> np.ndarray:

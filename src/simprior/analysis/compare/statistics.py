@@ -57,9 +57,13 @@ Row = tuple[str, float, float, float, float]
 
 
 def measure(
-    pa: np.ndarray, ka: np.ndarray, pb: np.ndarray, kb: np.ndarray, min_count: float,
+    pa: np.ndarray,
+    ka: np.ndarray,
+    pb: np.ndarray,
+    kb: np.ndarray,
+    min_count: float,
     rest: tuple[float, float] = (0.0, 0.0),
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """All point values that need two distributions only: (U,) estimates and effective counts.
 
     ``rest``: the probability that each side does not list, which counts as met by it alone.
@@ -69,22 +73,24 @@ def measure(
     both = (pa > 0) & (pb > 0)
     used = _selected(pa, ka, pb, kb, min_count)
     found |= {
-        "functions_a": float((pa > 0).sum()), "functions_b": float((pb > 0).sum()),
+        "functions_a": float((pa > 0).sum()),
+        "functions_b": float((pb > 0).sum()),
         "functions_common": float(both.sum()),
         "mass_common_a": min(1.0, float(pa[both].sum())),
         "mass_common_b": min(1.0, float(pb[both].sum())),
         "selected_functions": float(used.sum()),
         "selected_mass_a": min(1.0, float(pa[used].sum())),
         "selected_mass_b": min(1.0, float(pb[used].sum())),
-    }  # fmt: skip
+    }
     points = Points.of(pa[used], ka[used], pb[used], kb[used])
     line, plain = line_fit(points), york(points.x, points.y, points.vx, points.vy)
     found |= correlations(points) | scatter(points)
     found |= {
-        "slope": line.slope, "slope_stderr": line.slope_stderr,
+        "slope": line.slope,
+        "slope_stderr": line.slope_stderr,
         "slope_counting_only": plain.slope,
         "slope_counting_only_stderr": plain.slope_stderr,
-    }  # fmt: skip
+    }
     return found
 
 
@@ -101,12 +107,14 @@ def distance_rows(
     """Plug-in values with [held-out lower limit, plug-in upper limit], and the held-out values."""
     z = _z(level)
     unmet, unmet_error = _unmet(a, b, level)
-    draws = np.array([
-        distances(*replicate)
-        for replicate in Bootstrap(joint).replicates(
-            bootstrap, rng.generator(seed, "compare/bootstrap")
-        )
-    ])  # fmt: skip
+    draws = np.array(
+        [
+            distances(*replicate)
+            for replicate in Bootstrap(joint).replicates(
+                bootstrap, rng.generator(seed, "compare/bootstrap")
+            )
+        ]
+    )
     value = np.array([found[name] for name in NAMES])
     error = sample_sd(draws, axis=0)
     squared_error = np.append(error[:2], sample_sd(draws[:, 2] ** 2))
@@ -161,7 +169,7 @@ def _held_out(a: Side, b: Side, joint: Joint, seed: int) -> HeldOut:
         found.append(held_out(halves_a, halves_b, a.set_size, b.set_size))
     return HeldOut(
         np.mean([f.value for f in found], axis=0), np.mean([f.stderr for f in found], axis=0)
-    )  # fmt: skip
+    )
 
 
 def _lumped(part: Part, listed: np.ndarray) -> Part:
@@ -230,9 +238,13 @@ def agreement_rows(
 
 
 def _redrawn(
-    pa: np.ndarray, ka: np.ndarray, pb: np.ndarray, kb: np.ndarray, number: int,
+    pa: np.ndarray,
+    ka: np.ndarray,
+    pb: np.ndarray,
+    kb: np.ndarray,
+    number: int,
     source: np.random.Generator,
-) -> Iterator[dict[str, float]]:  # fmt: skip
+) -> Iterator[dict[str, float]]:
     """Statistics of redrawn counts, whose noise is that of the data once more."""
     for _ in range(number):
         x, y = redraw(pa, ka, source), redraw(pb, kb, source)
