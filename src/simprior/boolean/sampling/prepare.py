@@ -29,8 +29,8 @@ from simprior.numerics.random import check_seed, derive
 from simprior.runs.tasks import resolve_device
 
 MOST_HEADS = 512
-_PILOT_HEADS, _PILOT_CLUSTERS = GROUP, 512
-_MIN_CLUSTERS = 2000  # so that clustered standard errors have enough clusters
+_PILOT_HEADS, _PILOT_DRAWS = GROUP, 512
+_MIN_DRAWS = 2000  # hidden draws, so that clustered standard errors have enough clusters
 _RANDOM_COST = 8.0  # a normal number costs about as much as 8 multiply-adds
 _COUNT_COST = 1500.0  # counting one function
 
@@ -61,21 +61,21 @@ def choose_heads(job: Job) -> tuple[int, float]:
     if network.depth == 0:
         return GROUP, 0.0
     seed = int.from_bytes(derive(job.seed, "pilot")[:7], "little")
-    pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=_PILOT_HEADS * _PILOT_CLUSTERS)
-    draws = _PILOT_CLUSTERS if _cost_hidden(network) < 1e8 else _PILOT_CLUSTERS // 8
-    ones = np.stack([_ones(pilot, c) for c in range(draws)])
+    pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=_PILOT_HEADS * _PILOT_DRAWS)
+    draws = _PILOT_DRAWS if _cost_hidden(network) < 1e8 else _PILOT_DRAWS // 8
+    ones = np.stack([_ones(pilot, i) for i in range(draws)])
     m = network.m
     balanced = ones[:, m // 4 : m - m // 4 + 1].sum(axis=1)
     events = (ones[:, 0], balanced)
     rho = max(within_cluster_correlation(e, _PILOT_HEADS) for e in events)
     rho = min(max(rho, 1e-4), 0.5)
     best = math.sqrt(_cost_hidden(network) / _cost_head(network) * (1 - rho) / rho)
-    best = min(best, MOST_HEADS, job.samples / _MIN_CLUSTERS)
+    best = min(best, MOST_HEADS, job.samples / _MIN_DRAWS)
     return (1 if best < 8 else max(16, round(best / 16) * 16)), rho
 
 
-def _ones(pilot: Job, cluster: int) -> np.ndarray:
-    counter = count_range(pilot, cluster, cluster + 1)
+def _ones(pilot: Job, draw: int) -> np.ndarray:
+    counter = count_range(pilot, draw, draw + 1)
     histogram = counter.ones[:, 0].copy()
     histogram[0], histogram[-1] = counter.tally[0, 0], counter.tally[1, 0]
     return histogram

@@ -6,7 +6,7 @@ network is a draw from P_B(f|S). Nothing but the counts of kept functions is hel
 With heads that share hidden layers the kept draws come in clusters of random size a_c, and
 P_B(f|S) is estimated by the ratio sum n_cf / sum a_c, whose clustered delta-method variance is
 sum (n_cf - p a_c)^2 / (sum a_c)^2 (Cochran 1977, section 6.3). The table's ``sumsq`` holds that
-residual sum of squares (see ``_clusters.ratio_squares``), which makes its standard errors and
+residual sum of squares (see ``chains.ratio_squares``), which makes its standard errors and
 intervals those of the ratio.
 """
 
@@ -43,7 +43,7 @@ from simprior.training.posterior.chains import (
     read_sums,
     write_sums,
 )
-from simprior.training.posterior.kernels import accept_clusters
+from simprior.training.posterior.kernels import accept_draws
 
 _FIRST_TASK = 1 << 16  # prior draws of the first task; each task doubles ...
 _TASK_WORK = 1e11  # ... up to so many multiply-adds
@@ -279,7 +279,7 @@ def _run(job: Job, given: TrainingSet, task: _Task) -> ClusterSums:
 
 
 def _kept(job: Job, given: TrainingSet, task: _Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(kept functions (B, W), their clusters (B,)); no cluster is split over two chunks."""
+    """(kept functions (B, W), their hidden draws (B,)); no draw is split over two chunks."""
     mask_table, want_table = np.zeros((2, given.m), np.uint8)
     mask_table[given.index], want_table[given.index] = 1, given.bits
     mask, want = pack(np.stack([mask_table, want_table]))
@@ -318,7 +318,7 @@ def _kept_compiled(
     found, owner = np.empty((room, plan.n_words), np.uint64), np.empty(room, np.int64)
     at = task.first
     while at < task.stop:
-        at, filled = accept_clusters(
+        at, filled = accept_draws(
             plan.arch, plan.consts, scratch, plan.heads_arch, buffers, at, task.stop, job.samples,
             key, mask, want, found, owner,
         )  # fmt: skip
@@ -336,10 +336,10 @@ def _kept_torch(
     from simprior.boolean.sampling.torch_engine import _cpu_batches
 
     with torch.no_grad():
-        for cluster, words in _cpu_batches(job, task.first, task.stop):
-            drawn = words[: job.samples - cluster * job.heads]
+        for draw, words in _cpu_batches(job, task.first, task.stop):
+            drawn = words[: job.samples - draw * job.heads]
             kept = drawn[((drawn & mask) == want).all(axis=1)]
             if job.iid:
                 yield kept, np.arange(len(kept))
             else:
-                yield kept, np.full(len(kept), cluster)
+                yield kept, np.full(len(kept), draw)
