@@ -141,9 +141,10 @@ def _espresso() -> Any:
         from pyeda.boolalg.espresso import espresso as solve
     except ImportError:
         raise InputError(
-            f"measure dnf of functions of more than {EXACT_BITS} bits", "the optional pyeda",
+            f"measure dnf of functions of more than {EXACT_BITS} bits",
+            "the optional pyeda",
             "install it with: pip install 'simprior[dnf]'",
-        ) from None  # fmt: skip
+        ) from None
     return solve
 
 

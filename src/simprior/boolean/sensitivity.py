@@ -67,8 +67,9 @@ def sensitivity_packed(words: np.ndarray, m: int) -> Columns:
     raw = _flips(check_words(words, m), n)
     return {
         "average_sensitivity": raw[:, :n].sum(axis=1) / m,
-        "max_sensitivity": raw[:, n].astype(np.float64), "csr": raw[:, n + 1] / m,
-    }  # fmt: skip
+        "max_sensitivity": raw[:, n].astype(np.float64),
+        "csr": raw[:, n + 1] / m,
+    }
 
 
 def generalisation_complexity_packed(words: np.ndarray, m: int) -> Columns:
@@ -101,9 +102,10 @@ def block_sensitivity_packed(words: np.ndarray, m: int) -> np.ndarray:
     n = bits_of(m)
     if n > BLOCK_BITS:
         raise InputError(
-            f"block sensitivity of functions of {n} bits", f"at most {BLOCK_BITS} bits",
+            f"block sensitivity of functions of {n} bits",
+            f"at most {BLOCK_BITS} bits",
             "the exact search grows like 6^n; leave it out",
-        )  # fmt: skip
+        )
     return _blocks(check_words(words, m), n).astype(np.float64)
 
 

@@ -28,9 +28,10 @@ def bits_of(m: int) -> int:
     n = int(m).bit_length() - 1
     if m < 2 or 1 << n != m:
         raise InputError(
-            f"functions of {m} inputs", "functions of all 2^n bit strings, n >= 1",
+            f"functions of {m} inputs",
+            "functions of all 2^n bit strings, n >= 1",
             "this measure compares inputs that differ in one bit",
-        )  # fmt: skip
+        )
     return n
 
 
@@ -73,8 +74,10 @@ def walsh_packed(words: np.ndarray, m: int) -> Columns:
     n = bits_of(m)
     raw = _features(check_words(words, m), m, n)
     out: Columns = {
-        "walsh_linf": raw[:, 0] / m, "walsh_l1": raw[:, 1] / m, "walsh_degree": raw[:, 2],
-    }  # fmt: skip
+        "walsh_linf": raw[:, 0] / m,
+        "walsh_l1": raw[:, 1] / m,
+        "walsh_degree": raw[:, 2],
+    }
     weights = raw[:, 3:] / (float(m) * m)
     out["walsh_mean_degree"] = (weights * np.arange(n + 1.0)).sum(axis=1)
     return out | {f"walsh_weight_{k}": weights[:, k].copy() for k in range(n + 1)}

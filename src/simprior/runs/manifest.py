@@ -44,9 +44,7 @@ from simprior.runs.files import (
 from simprior.runs.toml import plain
 
 MANIFEST = "manifest.json"
-_PACKAGES = (
-    "numpy", "scipy", "numba", "pyarrow", "duckdb", "pandas", "torch", "scikit-learn",
-)  # fmt: skip
+_PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "duckdb", "pandas", "torch", "scikit-learn")
 _MISSING = object()
 
 CONVENTIONS: Mapping[str, str] = {

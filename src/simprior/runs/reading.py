@@ -144,8 +144,10 @@ class RunInfo:
             _say_once(f"{path}: read without comparing its SHA-256 with the registered one")
             return path
         if not self.protected:
-            _say_once(f"{self.path}: its manifest is of an earlier version, not protected by a "
-                      "checksum", logging.INFO)  # fmt: skip
+            _say_once(
+                f"{self.path}: its manifest is of an earlier version, not protected by a checksum",
+                logging.INFO,
+            )
         for one in (CONFIG, name) if CONFIG in self.files else (name,):
             problem = problem_once(self.path / one, self.files[one])
             if problem is not None:

@@ -142,9 +142,14 @@ def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride):
     w = v.ctypes.data + panel * (fan_in + 1) * HEAD_TILE * 4
     for b in range(cnt.size):
         sign_tile(
-            w, h.ctypes.data + b * pad * 64, idx.ctypes.data + b * pad * 4, cnt[b], fan_in,
-            out + 2 * b, out_stride,
-        )  # fmt: skip
+            w,
+            h.ctypes.data + b * pad * 64,
+            idx.ctypes.data + b * pad * 4,
+            cnt[b],
+            fan_in,
+            out + 2 * b,
+            out_stride,
+        )
 
 
 @njit(nogil=True)
@@ -178,9 +183,15 @@ def single_head(
     while b < blocks:
         nb = 8 if blocks - b >= 8 else 4 if blocks - b >= 4 else 2 if blocks - b >= 2 else 1
         sign_one(
-            nb, v.ctypes.data, h.ctypes.data + b * pad * 64, live.ctypes.data, n, fan_in,
-            out + 2 * b, pad * 64,
-        )  # fmt: skip
+            nb,
+            v.ctypes.data,
+            h.ctypes.data + b * pad * 64,
+            live.ctypes.data,
+            n,
+            fan_in,
+            out + 2 * b,
+            pad * 64,
+        )
         b += nb
 
 

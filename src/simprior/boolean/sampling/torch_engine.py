@@ -63,14 +63,31 @@ class ParameterSource:
         matrices = [np.empty((f + 1, k), np.float32) for f, k in self._shapes]
         for layer, matrix in enumerate(matrices[:-1]):
             _layer_matrix(
-                matrix, w, buf, words, tiles[layer], layer, number, self._key, scales[layer],
-                ratios[layer], uniform,
-            )  # fmt: skip
+                matrix,
+                w,
+                buf,
+                words,
+                tiles[layer],
+                layer,
+                number,
+                self._key,
+                scales[layer],
+                ratios[layer],
+                uniform,
+            )
         last = len(matrices) - 1
         _head_matrix(
-            matrices[-1], self._buffers[0], buf, words, last, number, self._key, scales[last],
-            ratios[last], uniform,
-        )  # fmt: skip
+            matrices[-1],
+            self._buffers[0],
+            buf,
+            words,
+            last,
+            number,
+            self._key,
+            scales[last],
+            ratios[last],
+            uniform,
+        )
         return Parameters(tuple(x[:-1] for x in matrices), tuple(x[-1] for x in matrices))
 
 

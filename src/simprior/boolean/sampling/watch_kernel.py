@@ -197,18 +197,33 @@ def watch_block(
         wanted = min(heads, total - draw * heads)
         for start in range(0, wanted, GROUP):
             draw_heads(
-                v, start // GROUP, fan_in, aa, buf, words, depth, draw, key_, scales[depth],
-                np.float32(0.0), uniform,
-            )  # fmt: skip
+                v,
+                start // GROUP,
+                fan_in,
+                aa,
+                buf,
+                words,
+                depth,
+                draw,
+                key_,
+                scales[depth],
+                np.float32(0.0),
+                uniform,
+            )
             rows = min(GROUP, wanted - start)
             for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
                 base = v.ctypes.data + panel * (fan_in + 1) * HEAD_TILE * 4
                 for b in range(blocks):
                     store_tile(
-                        HEAD_TILE, base, hh.ctypes.data + b * pad * 64,
-                        ii.ctypes.data + b * pad * 4, cc[b], fan_in,
-                        g16.ctypes.data + b * HEAD_TILE * 64, 0,
-                    )  # fmt: skip
+                        HEAD_TILE,
+                        base,
+                        hh.ctypes.data + b * pad * 64,
+                        ii.ctypes.data + b * pad * 4,
+                        cc[b],
+                        fan_in,
+                        g16.ctypes.data + b * HEAD_TILE * 64,
+                        0,
+                    )
                 for r in range(min(HEAD_TILE, rows - panel * HEAD_TILE)):
                     for b in range(blocks):
                         for l in range(16):  # noqa: E741
@@ -217,9 +232,20 @@ def watch_block(
                         _one_function(g, prefix, m, slots, targets, group, watched_t, inside, ones)
                         continue
                     _one_head(
-                        g, order, spare, prefix, m, sigma, uniform, slots, targets, group,
-                        watched_t, inside, ones,
-                    )  # fmt: skip
+                        g,
+                        order,
+                        spare,
+                        prefix,
+                        m,
+                        sigma,
+                        uniform,
+                        slots,
+                        targets,
+                        group,
+                        watched_t,
+                        inside,
+                        ones,
+                    )
         for i in range(classes):
             sums[i] += inside[i]
             squares[i] += inside[i] * inside[i]

@@ -117,7 +117,7 @@ def output_update(w, fans, scales, bias_scales, h, z, q, nu, bits, active, rng):
 @njit(nogil=True)
 def _propose(  # noqa: PLR0912
     first, stop, layer, w, fans, widths, code, h, pre, z, delta, q, phi, h_new, pre_new, z_new
-):  # fmt: skip
+):
     """Network with units first .. stop - 1 of ``layer`` at angle phi; outputs in z_new."""
     depth = widths.size
     s = z.size
@@ -162,9 +162,28 @@ def _propose(  # noqa: PLR0912
 
 @njit(nogil=True)
 def block_update(
-    layer, first, stop, w, fans, widths, scales, bias_scales, code, h, pre, z,
-    delta, q, nu, h_new, pre_new, z_new, bits, active, rng,
-):  # fmt: skip
+    layer,
+    first,
+    stop,
+    w,
+    fans,
+    widths,
+    scales,
+    bias_scales,
+    code,
+    h,
+    pre,
+    z,
+    delta,
+    q,
+    nu,
+    h_new,
+    pre_new,
+    z_new,
+    bits,
+    active,
+    rng,
+):
     """Elliptical slice update of the weights into units first .. stop - 1 of a hidden layer.
 
     Murray, Adams & MacKay 2010, figure 2, with a likelihood of 0 or 1 (the slice is the set that
@@ -181,9 +200,23 @@ def block_update(
     while True:
         tries += 1
         _propose(
-            first, stop, layer, w, fans, widths, code, h, pre, z, delta, q, phi,
-            h_new, pre_new, z_new,
-        )  # fmt: skip
+            first,
+            stop,
+            layer,
+            w,
+            fans,
+            widths,
+            code,
+            h,
+            pre,
+            z,
+            delta,
+            q,
+            phi,
+            h_new,
+            pre_new,
+            z_new,
+        )
         if agrees(z_new, bits, active):
             break
         if tries >= _MAX_TRIES:
@@ -227,9 +260,28 @@ def sweep(spec, state, work, blocks, bits, active, rng):
         while first < widths[layer]:
             stop = min(first + size, widths[layer])
             tries += block_update(
-                layer, first, stop, w, fans, widths, scales, bias_scales, code, h, pre, z,
-                delta, q, nu, h_new, pre_new, z_new, bits, active, rng,
-            )  # fmt: skip
+                layer,
+                first,
+                stop,
+                w,
+                fans,
+                widths,
+                scales,
+                bias_scales,
+                code,
+                h,
+                pre,
+                z,
+                delta,
+                q,
+                nu,
+                h_new,
+                pre_new,
+                z_new,
+                bits,
+                active,
+                rng,
+            )
             output_update(w, fans, scales, bias_scales, h, z, q[0], nu[0], bits, active, rng)
             updates += 1
             first = stop

@@ -152,9 +152,13 @@ def rejection_posterior(
         total.receive(task, result)
 
     run_tasks(
-        partial(_run, job, given), tasks(), on_result=receive, workers=workers,
-        progress=progress, amount=lambda t: t.networks,
-    )  # fmt: skip
+        partial(_run, job, given),
+        tasks(),
+        on_result=receive,
+        workers=workers,
+        progress=progress,
+        amount=lambda t: t.networks,
+    )
     if total.sums.accepted == 0:
         seen = total.networks if job.iid else total.draws  # heads of one hidden draw go together
         raise NumericalError(
@@ -207,11 +211,16 @@ class _Total:
             ones[:, 1] = ratio_squares(ones[:, 0], ones[:, 1], s.ones[:, 2], s)
         known = isinstance(job.model, RandomDNF) or job.model.inputs is None
         return FunctionCounts(
-            self.m, job.model.n if known else 0, rows,
-            Profile.of(rows.count, rows.clusters, rows.sumsq), s.accepted, s.clusters,
-            s.heads, ones=ones,
+            self.m,
+            job.model.n if known else 0,
+            rows,
+            Profile.of(rows.count, rows.clusters, rows.sumsq),
+            s.accepted,
+            s.clusters,
+            s.heads,
+            ones=ones,
             info={"model": job.model, "posterior": self._report(job)},
-        )  # fmt: skip
+        )
 
     def _error(self) -> dict[str, float]:
         """Mean error outside S and its standard error, by cluster as a ratio."""
@@ -237,14 +246,21 @@ class _Total:
         effect = max(1.0, variance / binomial if binomial > 0 else self.networks / clusters)
         low, high = korn_graubard(np.array(s.accepted), self.networks, effect, clusters=clusters)
         return self._error() | {
-            "method": "rejection", "wanted": self.wanted, "prior_draws": self.networks,
-            "hidden_draws": self.draws, "accepted": s.accepted, "acceptance": p,
-            "acceptance_low": float(low), "acceptance_high": float(high),
+            "method": "rejection",
+            "wanted": self.wanted,
+            "prior_draws": self.networks,
+            "hidden_draws": self.draws,
+            "accepted": s.accepted,
+            "acceptance": p,
+            "acceptance_low": float(low),
+            "acceptance_high": float(high),
             "log_evidence": math.log(p),
             "log_evidence_stderr": float(share_stderr(p, self.networks / effect)) / p,
-            "ess": s.accepted**2 / s.squares, "violating": 0.0, "converged": self.full,
+            "ess": s.accepted**2 / s.squares,
+            "violating": 0.0,
+            "converged": self.full,
             "reliable": s.clusters >= 30,
-        }  # fmt: skip
+        }
 
 
 def _task_draws(job: Job) -> int:
@@ -319,9 +335,20 @@ def _kept_compiled(
     at = task.first
     while at < task.stop:
         at, filled = accept_draws(
-            plan.arch, plan.consts, scratch, plan.heads_arch, buffers, at, task.stop, job.samples,
-            key, mask, want, found, owner,
-        )  # fmt: skip
+            plan.arch,
+            plan.consts,
+            scratch,
+            plan.heads_arch,
+            buffers,
+            at,
+            task.stop,
+            job.samples,
+            key,
+            mask,
+            want,
+            found,
+            owner,
+        )
         group = owner[:filled]
         if job.iid and job.heads > 1:  # heads of a perceptron are independent networks
             group = np.arange(filled)
