@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from simprior.boolean.sensitivity import Columns, bits_of, packed_tables
 from simprior.boolean.truthtable import check_words, unpack
-from simprior.boolean.walsh import Columns, bits_of, packed_tables
 from simprior.checks import Whole, checked
 from simprior.errors import InputError
 from simprior.network.spec import MAX_BITS

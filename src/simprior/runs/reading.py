@@ -26,7 +26,7 @@ import numpy as np
 from simprior.errors import SimpriorError, StoreError
 from simprior.runs.files import UNPROTECTED, read_table, sha256_file
 from simprior.runs.manifest import read_entries, read_manifest
-from simprior.runs.toml import to_toml
+from simprior.runs.text_files import to_toml
 
 LOCK, CONFIG = ".simprior.lock", "config.toml"
 _REMEDY = "make it again: run the command that made it with --resume, or with --overwrite"

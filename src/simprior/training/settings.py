@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.numerics.random import derive
-from simprior.runs.delimited import read_matrix
+from simprior.runs.text_files import read_matrix
 
 if TYPE_CHECKING:
     from simprior.network.spec import Network

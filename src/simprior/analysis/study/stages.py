@@ -19,7 +19,7 @@ from simprior.analysis.measure.registry import check_names, columns, is_column
 from simprior.analysis.measure.sources import check_settings as measure_settings
 from simprior.analysis.study.recipe import Recipe, Stage, unknown_key
 from simprior.runs.directory import RunDir
-from simprior.runs.toml import to_toml
+from simprior.runs.text_files import to_toml
 from simprior.training.settings import settings, text
 from simprior.training.sweep import expand
 from simprior.training.train import check_settings
