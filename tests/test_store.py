@@ -22,7 +22,7 @@ from simprior.errors import InputError, StoreError
 from simprior.runs import files as store_io
 from simprior.runs.directory import RunDir, load_run, read_table, write_table
 from simprior.runs.manifest import INDEX, MANIFEST
-from simprior.runs.toml import plain, to_toml
+from simprior.runs.text_files import plain, to_toml
 
 CONFIG = {"network": {"n": 7, "hidden": (40, 40), "inputs": None}, "samples": 10**7, "seed": 3}
 SHARDS = 12

@@ -296,3 +296,22 @@ def test_a_pool_within_one_task_has_wide_intervals_and_no_error():
     assert counts.pooled.draws == 1
     assert (frame["design_effect"] == 2000).all()
     assert ((frame["p_low"] <= frame["p"]) & (frame["p"] <= frame["p_high"])).all()
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Network(inputs=np.eye(3), hidden=(4,)), r"^pool with explicit inputs: .*leave pool"),
+        (Network(n=11, hidden=(4,)), r"^n=11, m=2048: expected all 2\^n bit strings"),
+    ],
+)
+def test_pooling_without_classes_is_refused_before_anything_is_drawn(
+    network, message, tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(
+        "simprior.boolean.sampling.prepare.count_range", lambda *given: drawn.append(given)
+    )
+    with pytest.raises(InputError, match=message):
+        sample(network, samples=2000, pool=True, out=tmp_path / "run")
+    assert not drawn and not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from simprior.boolean import walsh
+from simprior.boolean import sensitivity as walsh
 from simprior.boolean.sensitivity import sensitivity_packed
 from simprior.boolean.truthtable import named as named_table
 from simprior.boolean.truthtable import pack

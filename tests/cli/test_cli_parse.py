@@ -22,7 +22,7 @@ from simprior.cli.sample import Sample
 from simprior.cli.table import Table
 from simprior.errors import InputError
 from simprior.runs.tasks import Interrupted
-from simprior.runs.toml import to_toml
+from simprior.runs.text_files import to_toml
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -53,8 +53,9 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
     from simprior import gp
     from simprior.analysis.compare.sources import WeightedFunctions
     from simprior.analysis.measure.table import measure
-    from simprior.boolean import complexity, sensitivity, symmetry, truthtable, walsh
+    from simprior.boolean import complexity, sensitivity, symmetry, truthtable
     from simprior.boolean import logic as normal_forms
+    from simprior.boolean import sensitivity as walsh
     from simprior.boolean import truthtable as inputs
     from simprior.boolean import truthtable as names
     from simprior.boolean.sampling import dnf, watch

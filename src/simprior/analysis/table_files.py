@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from simprior.errors import InputError, StoreError
-from simprior.runs.delimited import Records, check_shape, read_text, without_comments
 from simprior.runs.directory import RunInfo, load_run
 from simprior.runs.manifest import MANIFEST
+from simprior.runs.text_files import Records, check_shape, read_text, without_comments
 
 FORMS = (".parquet", ".csv")
 MAIN_TABLES = (

@@ -389,10 +389,15 @@ def canonical_rows(words, full, masks, layers, permute, flip, negate):  # type: 
     out, stabiliser = np.empty_like(words), np.zeros(words.shape[0])
     scratch = np.empty(width, np.uint64)
     orders = (
-        np.empty((n + 1, n), np.int64), np.empty((n, n), np.int64), np.empty(n, np.uint64),
-        np.empty(n, np.int64), np.empty(n + 1, np.int64), np.empty(n + 1, np.int64),
-        np.empty(n, np.int64), scratch,
-    )  # fmt: skip
+        np.empty((n + 1, n), np.int64),
+        np.empty((n, n), np.int64),
+        np.empty(n, np.uint64),
+        np.empty(n, np.int64),
+        np.empty(n + 1, np.int64),
+        np.empty(n + 1, np.int64),
+        np.empty(n, np.int64),
+        scratch,
+    )
     tables, weight = np.empty((2 << n, width), np.uint64), np.empty(2 << n)
     choices = (tables, weight, np.empty(width, np.uint64), np.empty(n, np.int64), scratch)
     keys = np.empty(2 << n, np.uint64)

@@ -99,9 +99,10 @@ def _packed(tables: np.ndarray) -> tuple[np.ndarray, int]:
     tables = np.atleast_2d(tables)
     if tables.ndim != 2 or tables.shape[1] == 0:
         raise InputError(
-            f"tables of shape {tables.shape}", "a 0/1 array of shape (F, m), m >= 1",
+            f"tables of shape {tables.shape}",
+            "a 0/1 array of shape (F, m), m >= 1",
             "one row a function",
-        )  # fmt: skip
+        )
     return pack(tables), tables.shape[1]
 
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from simprior.boolean.sensitivity import Columns, bits_of, packed_tables
 from simprior.boolean.truthtable import check_words, unpack
-from simprior.boolean.walsh import Columns, bits_of, packed_tables
 from simprior.checks import Whole, checked
 from simprior.errors import InputError
 from simprior.network.spec import MAX_BITS
@@ -141,9 +141,10 @@ def _espresso() -> Any:
         from pyeda.boolalg.espresso import espresso as solve
     except ImportError:
         raise InputError(
-            f"measure dnf of functions of more than {EXACT_BITS} bits", "the optional pyeda",
+            f"measure dnf of functions of more than {EXACT_BITS} bits",
+            "the optional pyeda",
             "install it with: pip install 'simprior[dnf]'",
-        ) from None  # fmt: skip
+        ) from None
     return solve
 
 

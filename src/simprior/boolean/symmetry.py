@@ -143,21 +143,34 @@ def canonical(
     InputError
         If n, m or the shape of ``words`` does not fit.
     """
-    moves = symmetry.permute or symmetry.flip
     size = 1 << n if m is None else m
-    if moves and (size != 1 << n or not 1 <= n <= MAX_POOL_BITS):
-        raise InputError(
-            f"n={n}, m={size}", f"all 2^n bit strings, n from 1 to {MAX_POOL_BITS}",
-            "use fewer bits, or pool by negation only",
-        )  # fmt: skip
+    check_pooling(symmetry, n, size)
     words = check_words(words, size)
-    if not moves:
+    if not (symmetry.permute or symmetry.flip):
         return _canonical_by_sign(words, size, symmetry.negate)
     canon, stabiliser = canonical_rows(
-        words, full_words(n), place_masks(n),
-        layer_masks(n), symmetry.permute, symmetry.flip, symmetry.negate,
-    )  # fmt: skip
+        words,
+        full_words(n),
+        place_masks(n),
+        layer_masks(n),
+        symmetry.permute,
+        symmetry.flip,
+        symmetry.negate,
+    )
     return canon, symmetry.order(n) / stabiliser
+
+
+def check_pooling(symmetry: Symmetry, n: int, m: int) -> None:
+    """Refuse symmetries that move inputs, of functions that :func:`canonical` does not take.
+
+    These are functions of other inputs than all 2^n bit strings, or of too many bits.
+    """
+    if (symmetry.permute or symmetry.flip) and (m != 1 << n or not 1 <= n <= MAX_POOL_BITS):
+        raise InputError(
+            f"n={n}, m={m}",
+            f"all 2^n bit strings, n from 1 to {MAX_POOL_BITS}",
+            "use fewer bits, or pool by negation only",
+        )
 
 
 def _canonical_by_sign(words: np.ndarray, m: int, negate: bool) -> tuple[np.ndarray, np.ndarray]:

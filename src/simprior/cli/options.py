@@ -27,7 +27,7 @@ from simprior.analysis.text.numbers import human
 from simprior.analysis.text.plaintext import json_text, markdown
 from simprior.cli.parse import SETTINGS, Integer, MaybeCount, MaybePath, Options, Widths, choice
 from simprior.errors import DeviceError, InputError
-from simprior.runs.delimited import read_matrix
+from simprior.runs.text_files import read_matrix
 from simprior.training.settings import NETWORK, PROBLEM, TRAINING, TrainSettings, declared
 from simprior.training.settings import text as show
 

@@ -31,7 +31,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from simprior.checks import unknown
 from simprior.errors import InputError
-from simprior.runs.toml import read_toml
+from simprior.runs.text_files import read_toml
 from simprior.training.settings import LOG_STEPS
 from simprior.training.settings import text as show
 

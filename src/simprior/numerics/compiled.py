@@ -26,6 +26,7 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy.polynomial import chebyshev
@@ -33,6 +34,40 @@ from numpy.polynomial import chebyshev
 _f = np.float32
 _u = np.uint32
 TWO_OVER_SQRT_PI = np.float32(2.0 / math.sqrt(math.pi))
+
+LANES = 16
+"""Single-precision numbers in a vector of the code that is written as LLVM instructions."""
+F32, I16, I32, I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+VECTOR = ir.VectorType(F32, LANES)
+
+
+def emit_load(builder: Any, address: Any, kind: Any) -> Any:
+    """Code that loads a value of LLVM type ``kind`` from a byte address (aligned to 4 bytes)."""
+    load = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    load.align = 4
+    return load
+
+
+def emit_store(builder: Any, value: Any, address: Any, align: int = 4) -> None:
+    """Code that stores a value at a byte address."""
+    store = builder.store(value, builder.inttoptr(address, value.type.as_pointer()))
+    store.align = align
+
+
+def emit_splat(builder: Any, scalar: Any) -> Any:
+    """Code of the vector whose lanes are all ``scalar``."""
+    undef = ir.Constant(VECTOR, ir.Undefined)
+    one = builder.insert_element(undef, scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(one, undef, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+
+
+def emit_fma(builder: Any, a: Any, b: Any, c: Any, *, always: bool) -> Any:
+    """Code of a * b + c on vectors: ``always`` fused, or only where the processor has it."""
+    name = f"llvm.{'fma' if always else 'fmuladd'}.v{LANES}f32"
+    fn = builder.module.globals.get(name)
+    if fn is None:
+        fn = ir.Function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), name)
+    return builder.call(fn, [a, b, c])
 
 
 def _reinterpret(source: types.Type, target: types.Type):

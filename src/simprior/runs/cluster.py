@@ -29,8 +29,15 @@ GRACE_SECONDS = {"COMPLETED": 60.0}  # for a result to appear on a network file 
 _GRACE = 10.0
 _RESULT_SECONDS = 1.0
 _SUBMIT_SECONDS = 600.0  # how long sbatch may fail for reasons that pass
-_PASSING = ("unable to contact", "timed out", "temporarily", "try again", "connection refused",
-            "submit limit", "zero bytes")  # fmt: skip
+_PASSING = (
+    "unable to contact",
+    "timed out",
+    "temporarily",
+    "try again",
+    "connection refused",
+    "submit limit",
+    "zero bytes",
+)
 _OURS = ("folder", "cluster", "tasks_per_job")
 _CONSTRUCTOR = ("slurm_max_num_timeout", "slurm_max_pickle_size_gb", "slurm_python")
 _logger = logging.getLogger("simprior")
@@ -71,15 +78,18 @@ def _dask_options(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in known:
             raise unknown(
-                f"executor_options {name}={options[name]!r}", name, sorted(known),
+                f"executor_options {name}={options[name]!r}",
+                name,
+                sorted(known),
                 "see the keywords of distributed.Client and LocalCluster",
-            )  # fmt: skip
+            )
     file = options.get("scheduler_file")
     if file is not None and not Path(str(file)).is_file():
         raise InputError(
-            f"scheduler_file={str(file)!r}", "the file that a running dask scheduler has written",
+            f"scheduler_file={str(file)!r}",
+            "the file that a running dask scheduler has written",
             "start one with dask scheduler --scheduler-file FILE",
-        )  # fmt: skip
+        )
 
 
 class DaskPool:
@@ -102,14 +112,16 @@ class DaskPool:
             self._client = Client(**keywords)
         except OSError as error:
             raise InputError(
-                f"executor_options {_shown(options)}", "a dask scheduler that answers",
+                f"executor_options {_shown(options)}",
+                "a dask scheduler that answers",
                 f"check its address and that it runs ({_one_line(error)})",
-            ) from None  # fmt: skip
+            ) from None
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"executor_options {_shown(options)}", "what distributed.Client accepts",
+                f"executor_options {_shown(options)}",
+                "what distributed.Client accepts",
                 f"it says: {_one_line(error)}",
-            ) from None  # fmt: skip
+            ) from None
         self._pool = self._client.get_executor(pure=False)
         self._address = str(options.get("address") or options.get("scheduler_file") or "local")
         self._reported = time.monotonic() - REPORT_SECONDS + FIRST_REPORT_SECONDS
@@ -184,18 +196,21 @@ def _slurm_executor(options: Mapping[str, Any]) -> tuple[Any, bool]:
         if name not in known:
             near = f"slurm_{name}" in known
             raise unknown(
-                f"executor_options {name}={options[name]!r}", f"slurm_{name}" if near else name,
-                sorted(known), "see docs/clusters.md",
-            )  # fmt: skip
+                f"executor_options {name}={options[name]!r}",
+                f"slurm_{name}" if near else name,
+                sorted(known),
+                "see docs/clusters.md",
+            )
     cluster = options.get("cluster")
     if cluster is not None and cluster not in clusters:
         raise unknown(f"executor_options cluster={cluster!r}", str(cluster), clusters)
     is_slurm = (cluster or submitit.AutoExecutor.which()) == "slurm"
     if is_slurm and shutil.which("sbatch") is None:
         raise InputError(
-            "executor='slurm'", "SLURM's commands (sbatch, squeue) on the PATH",
+            "executor='slurm'",
+            "SLURM's commands (sbatch, squeue) on the PATH",
             "run on a login node, or use --executor local",
-        )  # fmt: skip
+        )
     rest = {k: v for k, v in options.items() if k not in {*_OURS, *_CONSTRUCTOR}}
     defaults = {"cpus_per_task": 1, "name": "simprior"}
     if not any(rest.get(k) for k in ("timeout_min", "slurm_time", "slurm_timeout_min")):
@@ -206,15 +221,17 @@ def _slurm_executor(options: Mapping[str, Any]) -> tuple[Any, bool]:
     folder = str(options.get("folder", "simprior-jobs"))
     try:
         pool = submitit.AutoExecutor(
-            folder=folder, cluster=cluster,
+            folder=folder,
+            cluster=cluster,
             **{k: v for k, v in options.items() if k in _CONSTRUCTOR},
-        )  # fmt: skip
+        )
         pool.update_parameters(**{**defaults, **rest})
     except (AssertionError, NameError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"executor_options {_shown(options)}", "parameters that submitit accepts",
+            f"executor_options {_shown(options)}",
+            "parameters that submitit accepts",
             f"it says: {_one_line(error)}",
-        ) from None  # fmt: skip
+        ) from None
     return pool, is_slurm
 
 
@@ -315,9 +332,10 @@ class SlurmPool:
             self._not_before = now + 15.0
             return
         raise InputError(
-            f"executor_options {_shown(self._options)}", "a job that sbatch accepts",
+            f"executor_options {_shown(self._options)}",
+            "a job that sbatch accepts",
             f"it says: {text}",
-        )  # fmt: skip
+        )
 
     # ------------------------------------------------ waiting
 
@@ -372,8 +390,9 @@ class SlurmPool:
             if "UncompletedJobError" in line:  # submitit has started it again several times
                 raise LostCall(
                     f"{name} ran out of its walltime again and again (log {handle.log}): raise "
-                    "timeout_min or lower tasks_per_job", retry=False,
-                ) from None  # fmt: skip
+                    "timeout_min or lower tasks_per_job",
+                    retry=False,
+                ) from None
             raise WorkerError(f"{name} raised {line} (log {handle.log})") from None
         except EOFError:
             raise LostCall(f"{name} left a damaged result (log {handle.log})") from None
@@ -392,16 +411,18 @@ class SlurmPool:
             _logger.warning("SLURM gives no answer (%s)", states)
             states = {}
         cancelled = [
-            h for h in handles
+            h
+            for h in handles
             if not h.has_result() and states.get(h.id, ("", ""))[0] == "CANCELLED"
-        ]  # fmt: skip
+        ]
         self._running.difference_update(cancelled)
         left = len(handles) - len(cancelled)
         if left:
             _logger.warning(
                 "%d queued jobs cancelled; waiting for %d running (interrupt again: cancelled too)",
-                len(cancelled), left,
-            )  # fmt: skip
+                len(cancelled),
+                left,
+            )
         return cancelled
 
     def shutdown(self, *, kill: bool) -> None:

@@ -52,7 +52,7 @@ from simprior.runs.reading import (
     problem_once,
     verification,
 )
-from simprior.runs.toml import plain, to_toml
+from simprior.runs.text_files import plain, to_toml
 from simprior.runs.wipe import (
     AT_ONCE,
     check_occupied,

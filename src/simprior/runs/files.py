@@ -237,9 +237,16 @@ STATUSES = ("running", "interrupted", "complete")
 CHECKSUM = "checksum"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _KINDS: Mapping[str, type] = {
-    "command": str, "config": dict, "options": dict, "conventions": dict, "versions": dict,
-    "files": dict, "shards": dict, "results": dict, "status": str,
-}  # fmt: skip
+    "command": str,
+    "config": dict,
+    "options": dict,
+    "conventions": dict,
+    "versions": dict,
+    "files": dict,
+    "shards": dict,
+    "results": dict,
+    "status": str,
+}
 _TEXTS = ("created", "updated", "device")
 
 

@@ -41,12 +41,10 @@ from simprior.runs.files import (
     translate_errors,
     write_bytes,
 )
-from simprior.runs.toml import plain
+from simprior.runs.text_files import plain
 
 MANIFEST = "manifest.json"
-_PACKAGES = (
-    "numpy", "scipy", "numba", "pyarrow", "duckdb", "pandas", "torch", "scikit-learn",
-)  # fmt: skip
+_PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "duckdb", "pandas", "torch", "scikit-learn")
 _MISSING = object()
 
 CONVENTIONS: Mapping[str, str] = {

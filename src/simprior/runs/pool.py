@@ -104,9 +104,14 @@ class _Run:
     """State of one :func:`run_pool`."""
 
     def __init__(
-        self, pool: Pool, limit: int, function: Callable[..., Any], source: Iterator[list[Any]],
-        deliver: Callable[[Any, Any], Any], stop: threading.Event,
-    ) -> None:  # fmt: skip
+        self,
+        pool: Pool,
+        limit: int,
+        function: Callable[..., Any],
+        source: Iterator[list[Any]],
+        deliver: Callable[[Any, Any], Any],
+        stop: threading.Event,
+    ) -> None:
         self.pool, self.limit, self.function = pool, limit, function
         self.source, self.deliver, self.stop = source, deliver, stop
         self.pending: dict[Any, _Call] = {}

@@ -26,7 +26,7 @@ import numpy as np
 from simprior.errors import SimpriorError, StoreError
 from simprior.runs.files import UNPROTECTED, read_table, sha256_file
 from simprior.runs.manifest import read_entries, read_manifest
-from simprior.runs.toml import to_toml
+from simprior.runs.text_files import to_toml
 
 LOCK, CONFIG = ".simprior.lock", "config.toml"
 _REMEDY = "make it again: run the command that made it with --resume, or with --overwrite"
@@ -144,8 +144,10 @@ class RunInfo:
             _say_once(f"{path}: read without comparing its SHA-256 with the registered one")
             return path
         if not self.protected:
-            _say_once(f"{self.path}: its manifest is of an earlier version, not protected by a "
-                      "checksum", logging.INFO)  # fmt: skip
+            _say_once(
+                f"{self.path}: its manifest is of an earlier version, not protected by a checksum",
+                logging.INFO,
+            )
         for one in (CONFIG, name) if CONFIG in self.files else (name,):
             problem = problem_once(self.path / one, self.files[one])
             if problem is not None:

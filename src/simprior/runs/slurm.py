@@ -18,13 +18,24 @@ MAX_MINUTES = 24 * 60
 """The walltime asked for where neither the user nor the partition has a limit."""
 _ANSWER_SECONDS = 60.0
 _PENDING = {
-    "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT",
+    "PENDING",
+    "CONFIGURING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "SPECIAL_EXIT",
     "RESV_DEL_HOLD",
-}  # fmt: skip
+}
 _RUNNING = {
-    "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "STAGE_OUT", "SIGNALING", "RESIZING",
+    "RUNNING",
+    "COMPLETING",
+    "SUSPENDED",
+    "STOPPED",
+    "STAGE_OUT",
+    "SIGNALING",
+    "RESIZING",
     "STAGING_OUT",
-}  # fmt: skip
+}
 GONE = "gone from the queue"
 _REMEDIES = {
     "PartitionTimeLimit": "the walltime is above the partition's limit: lower timeout_min",
@@ -72,9 +83,15 @@ def ask(*command: str) -> tuple[int, str, str]:
     """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False,
-            start_new_session=True, stdin=subprocess.DEVNULL, errors="replace",
-        )  # fmt: skip
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
+            check=False,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            errors="replace",
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return 255, "", str(error)
     return done.returncode, done.stdout, done.stderr
@@ -162,9 +179,10 @@ def walltime(options: Mapping[str, Any]) -> int:
         for part in wanted:
             if part not in {p.name for p in known}:
                 raise InputError(
-                    f"slurm_partition={part!r}", f"one of {', '.join(p.name for p in known)}",
+                    f"slurm_partition={part!r}",
+                    f"one of {', '.join(p.name for p in known)}",
                     "see sinfo for the partitions of this cluster",
-                )  # fmt: skip
+                )
         chosen = [p for p in known if p.name in wanted]
     limited = [p for p in chosen if p.minutes is not None]
     least = min(limited, key=lambda p: p.minutes or 0, default=None)

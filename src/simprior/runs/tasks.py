@@ -271,9 +271,14 @@ def run_tasks(
 
             pool, group = _make_pool(workers, executor, executor_options or {})
             run_pool(
-                pool, 2 * workers, partial(_guarded, function, comparing()), groups(tasks, group),
-                lambda task, result: deliver(task, _unwrap(result)), stop, _dead_worker_message,
-            )  # fmt: skip
+                pool,
+                2 * workers,
+                partial(_guarded, function, comparing()),
+                groups(tasks, group),
+                lambda task, result: deliver(task, _unwrap(result)),
+                stop,
+                _dead_worker_message,
+            )
     if stop.is_set():
         raise Interrupted(f"interrupted after {done} finished tasks")
     return done

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from simprior.runs.delimited import short
+from simprior.runs.text_files import short
 
 _TOKEN = re.compile(
     r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^,'"\s{}][^,]*?|))\s*(?:,|\Z)"""

@@ -47,7 +47,7 @@ from simprior.checks import (
 )
 from simprior.errors import InputError
 from simprior.numerics import random as rng
-from simprior.runs.delimited import is_number, short
+from simprior.runs.text_files import is_number, short
 from simprior.training.images import Overlap, find_overlap
 from simprior.training.loaders import MISSING, Examples, is_file, read_data
 

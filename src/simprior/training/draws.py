@@ -96,20 +96,19 @@ def make_plan(spec: TrainSpec, problem: Problem) -> Plan:
         np.float32,
     )
     ratios = np.array(
-        [b * math.sqrt(f) / s for s, b, f in zip(
-            network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True
-        )],
+        [
+            b * math.sqrt(f) / s
+            for s, b, f in zip(network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True)
+        ],
         np.float32,
-    )  # fmt: skip
+    )
     mask = np.zeros(length, np.float32)
     for index in parameter_slices(network):
         mask[index] = 1.0
     size = problem.size
     y = np.zeros(size + 16, np.float32)
     y[:size] = problem.labels
-    data = (
-        padded_inputs(problem.train_inputs), y, size, padded_inputs(problem.inputs), problem.m,
-    )  # fmt: skip
+    data = (padded_inputs(problem.train_inputs), y, size, padded_inputs(problem.inputs), problem.m)
     keys = np.array([philox_key(spec.seed, name) for name in STREAMS], np.uint64)
     law = (scales, ratios, network.weight_dist == "uniform", mask)
     stop_loss = spec.stop.value if spec.stop.kind == "loss" else 0.0
@@ -144,12 +143,24 @@ def make_scratch(plan: Plan) -> tuple[np.ndarray, tuple[Any, ...]]:
     P = f32(plan.length + slack)[: plan.length]
     buf = np.zeros(32, np.uint64)
     scratch = (
-        f32(flat_size(widths)), f32(size + 16), f32(units), f32(units), f32(units), f32(back),
-        f32(BLOCK_ROWS), f32(BLOCK_ROWS), f32(BLOCK_ROWS * pads[0] + 16), f32(BLOCK_ROWS),
+        f32(flat_size(widths)),
+        f32(size + 16),
+        f32(units),
+        f32(units),
+        f32(units),
+        f32(back),
+        f32(BLOCK_ROWS),
+        f32(BLOCK_ROWS),
+        f32(BLOCK_ROWS * pads[0] + 16),
+        f32(BLOCK_ROWS),
         *(f32(plan.length) for _ in range(5)),
-        np.zeros(size, np.int64), np.zeros(max(batch, 1), np.int64), f32(size),
-        np.zeros(size), buf, buf.view(np.uint32),
-    )  # fmt: skip
+        np.zeros(size, np.int64),
+        np.zeros(max(batch, 1), np.int64),
+        f32(size),
+        np.zeros(size),
+        buf,
+        buf.view(np.uint32),
+    )
     return P, scratch
 
 
@@ -192,9 +203,17 @@ class Source:
         scales = np.array([s / np.sqrt(f) for s, _, f in pairs], np.float32)
         ratios = np.array([b * np.sqrt(f) / s for s, b, f in pairs], np.float32)
         draw_parameters(
-            self._P, self._net, scales, ratios, n.weight_dist == "uniform", np.uint64(member),
-            self._init, self._flat, self._buf, self._words,
-        )  # fmt: skip
+            self._P,
+            self._net,
+            scales,
+            ratios,
+            n.weight_dist == "uniform",
+            np.uint64(member),
+            self._init,
+            self._flat,
+            self._buf,
+            self._words,
+        )
         return unpadded(self._P.copy(), n)
 
     def order(self, member: int, epoch: int, size: int) -> np.ndarray:
@@ -207,9 +226,15 @@ class Source:
         """``count`` examples for step ``step`` (from 0), drawn in proportion to ``weights``."""
         chosen = np.zeros(count, np.int64)
         draw_weighted(
-            chosen, np.asarray(weights, np.float32), np.zeros(len(weights)), step,
-            np.uint64(member), self._order, self._buf, self._words,
-        )  # fmt: skip
+            chosen,
+            np.asarray(weights, np.float32),
+            np.zeros(len(weights)),
+            step,
+            np.uint64(member),
+            self._order,
+            self._buf,
+            self._words,
+        )
         return chosen
 
     def labels(self, member: int, size: int) -> np.ndarray:

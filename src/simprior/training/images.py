@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.runs.delimited import is_number, short, unreadable
+from simprior.runs.text_files import is_number, short, unreadable
 
 PIXELS = 3072
 _TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}

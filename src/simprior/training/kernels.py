@@ -61,9 +61,19 @@ def forward(P, net, x, x_row, rows, H, D, z):
         cols = pads[l + 1]
         target = H.ctypes.data + 4 * hoff[l + 1]
         gemm(
-            source, source_row, 4, p + 4 * off[l], 4 * cols, target, 4 * cols, p + 4 * boff[l], 0,
-            rows, cols, widths[l],
-        )  # fmt: skip
+            source,
+            source_row,
+            4,
+            p + 4 * off[l],
+            4 * cols,
+            target,
+            4 * cols,
+            p + 4 * boff[l],
+            0,
+            rows,
+            cols,
+            widths[l],
+        )
         activate_with_slope(code, H, D, hoff[l + 1], rows * cols)
         source, source_row = target, 4 * cols
     bias = P[boff[depth]]
@@ -140,18 +150,38 @@ def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
         delta = z + 4 * hoff[l + 1]
         place = g + 4 * off[l]
         gemm(
-            source, 4, 4 * back, delta, 4 * cols, place, 4 * cols, place, 4 * cols,
-            (widths[l] + 3) // 4 * 4, cols, rows,
-        )  # fmt: skip
+            source,
+            4,
+            4 * back,
+            delta,
+            4 * cols,
+            place,
+            4 * cols,
+            place,
+            4 * cols,
+            (widths[l] + 3) // 4 * 4,
+            cols,
+            rows,
+        )
         _add_rows(G, boff[l], Z, hoff[l + 1], rows, cols)
         if l:
             for i in range(hoff[l], hoff[l] + rows * back):
                 Z[i] = _ZERO
             target = z + 4 * hoff[l]
             gemm(
-                delta, 4 * cols, 4, T.ctypes.data + 4 * toff[l], 4 * back, target, 4 * back,
-                target, 4 * back, rows, back, widths[l + 1],
-            )  # fmt: skip
+                delta,
+                4 * cols,
+                4,
+                T.ctypes.data + 4 * toff[l],
+                4 * back,
+                target,
+                4 * back,
+                target,
+                4 * back,
+                rows,
+                back,
+                widths[l + 1],
+            )
             _scaled(Z, D, hoff[l], rows, widths[l], back)
 
 
@@ -401,9 +431,19 @@ def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, 
             now = prepare_stage(stage, labels, rule, member, data, keys, s)
             mine = (watch[0][: watch[0].size * stage], watch[1][i], watch[2][i], watch[3][i])
             steps[i], fits[i] = fit(
-                P, member + STAGE * np.uint64(1 - stage), net, law, data, labels, now, stop_loss,
-                c, keys, s, mine,
-            )  # fmt: skip
+                P,
+                member + STAGE * np.uint64(1 - stage),
+                net,
+                law,
+                data,
+                labels,
+                now,
+                stop_loss,
+                c,
+                keys,
+                s,
+                mine,
+            )
         errors[i] = count_errors(P, net, x, labels, size, threshold, True, s)
         losses[i] = mean_loss(P, net, x, labels, size, loss, s, s[17])
         function_of(P, net, everything, m, threshold, s, tables[i])

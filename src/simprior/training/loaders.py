@@ -30,7 +30,7 @@ import numpy as np
 
 from simprior.checks import Choice
 from simprior.errors import InputError
-from simprior.runs.delimited import short, unreadable
+from simprior.runs.text_files import short, unreadable
 from simprior.training.images import classify, read_idx, read_images
 from simprior.training.table_files import SUFFIXES, Columns, read_table, table_suffix
 

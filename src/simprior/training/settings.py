@@ -18,7 +18,7 @@ from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.network.activations import ACTIVATIONS
 from simprior.numerics.random import derive
-from simprior.runs.delimited import read_matrix
+from simprior.runs.text_files import read_matrix
 
 if TYPE_CHECKING:
     from simprior.network.spec import Network

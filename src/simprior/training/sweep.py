@@ -27,7 +27,7 @@ from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.files import csv_text, translate_errors
 from simprior.runs.manifest import read_manifest
 from simprior.runs.tasks import Progress, progress_bar
-from simprior.runs.toml import read_toml
+from simprior.runs.text_files import read_toml
 from simprior.runs.wipe import discard
 from simprior.training.settings import Settings, files_read, settings, text
 from simprior.training.train import train

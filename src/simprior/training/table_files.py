@@ -21,7 +21,7 @@ import numpy as np
 
 from simprior.checks import SHOWN, unknown
 from simprior.errors import InputError
-from simprior.runs.delimited import (
+from simprior.runs.text_files import (
     Records,
     check_names,
     is_number,

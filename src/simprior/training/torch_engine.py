@@ -249,10 +249,15 @@ class Ensemble:
         slots = np.flatnonzero(chosen & (self.member < self.spec.record_runs))
         if len(slots):
             errors, mean = self.evaluate(slots)
-            self.rows.append({
-                "run": self.member[slots].copy(), "step": self.step[slots].copy(),
-                "words": self.functions(slots), "errors": errors, "loss": mean,
-            })  # fmt: skip
+            self.rows.append(
+                {
+                    "run": self.member[slots].copy(),
+                    "step": self.step[slots].copy(),
+                    "words": self.functions(slots),
+                    "errors": errors,
+                    "loss": mean,
+                }
+            )
 
     def look(self) -> np.ndarray:
         """Check the members that are due; returns the slots that are done with their stage."""
@@ -311,10 +316,12 @@ class Ensemble:
         each = self.losses(self.net(self.P, self.x[None]), self.y)
         weights = each.clamp(min=1e-12).pow(round(1000 * self.spec.optimizer.power) / 1000)
         table = weights.cpu().numpy()
-        return np.stack([
-            self.source.weighted(self._key(slot), int(self.step[slot]), table[slot], self.batch)
-            for slot in range(self.slots)
-        ])  # fmt: skip
+        return np.stack(
+            [
+                self.source.weighted(self._key(slot), int(self.step[slot]), table[slot], self.batch)
+                for slot in range(self.slots)
+            ]
+        )
 
     def advance(self) -> None:
         """One step of every member."""
@@ -330,8 +337,9 @@ class Ensemble:
         self.rule.step(self.P, gradient, self._noise)
 
     def _noise(self) -> torch.Tensor:
-        drawn = [self.source.noise(self._key(s), int(self.step[s])).flat()
-                 for s in range(self.slots)]  # fmt: skip
+        drawn = [
+            self.source.noise(self._key(s), int(self.step[s])).flat() for s in range(self.slots)
+        ]
         return torch.from_numpy(np.stack(drawn)).to(self.device)
 
 

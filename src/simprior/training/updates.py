@@ -28,7 +28,20 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from simprior.numerics.compiled import BLOCK, fill, words_block
+from simprior.numerics.compiled import (
+    BLOCK,
+    F32,
+    I32,
+    I64,
+    LANES,
+    VECTOR,
+    emit_fma,
+    emit_load,
+    emit_splat,
+    emit_store,
+    fill,
+    words_block,
+)
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -202,11 +215,7 @@ def update(code, P, G, a, b, e, noise, mask, c, t):
 # mypy: disable-error-code="no-untyped-def"
 
 
-LANES = 16
 ROWS = 4
-_F32 = ir.FloatType()
-_VEC = ir.VectorType(_F32, LANES)
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 def pad16(size: int) -> int:
@@ -219,38 +228,13 @@ def pad4(size: int) -> int:
     return -(-size // ROWS) * ROWS
 
 
-def _load(builder: Any, address: Any, kind: Any) -> Any:
-    load = builder.load(builder.inttoptr(address, kind.as_pointer()))
-    load.align = 4
-    return load
-
-
-def _store(builder: Any, value: Any, address: Any) -> None:
-    store = builder.store(value, builder.inttoptr(address, value.type.as_pointer()))
-    store.align = 4
-
-
-def _splat(builder: Any, scalar: Any) -> Any:
-    undef = ir.Constant(_VEC, ir.Undefined)
-    one = builder.insert_element(undef, scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(one, undef, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    name = f"llvm.fma.v{LANES}f32"
-    fn = builder.module.globals.get(name)
-    if fn is None:
-        fn = ir.Function(builder.module, ir.FunctionType(_VEC, [_VEC] * 3), name)
-    return builder.call(fn, [a, b, c])
-
-
 def _emit_tile(builder: Any, vectors: int, args: Any) -> None:
     a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, count = args
-    const = lambda v: ir.Constant(_I64, v)  # noqa: E731
+    const = lambda v: ir.Constant(I64, v)  # noqa: E731
     at = lambda base, stride, r: builder.add(base, builder.mul(stride, const(r)))  # noqa: E731
     column = lambda base, v: builder.add(base, const(4 * LANES * v))  # noqa: E731
     start = [
-        _load(builder, column(at(c0, c0_row, r), v), _VEC)
+        emit_load(builder, column(at(c0, c0_row, r), v), VECTOR)
         for r in range(ROWS)
         for v in range(vectors)
     ]
@@ -259,28 +243,29 @@ def _emit_tile(builder: Any, vectors: int, args: Any) -> None:
     done = builder.append_basic_block("gemm.done")
     builder.cbranch(builder.icmp_signed(">", count, const(0)), loop, done)
     builder.position_at_end(loop)
-    k, a_now, b_now = builder.phi(_I64), builder.phi(_I64), builder.phi(_I64)
-    acc = [builder.phi(_VEC) for _ in start]
+    k, a_now, b_now = builder.phi(I64), builder.phi(I64), builder.phi(I64)
+    acc = [builder.phi(VECTOR) for _ in start]
     for phi, value in zip([k, a_now, b_now, *acc], [const(0), a, b, *start], strict=True):
         phi.add_incoming(value, entry)
-    row = [_load(builder, column(b_now, v), _VEC) for v in range(vectors)]
+    row = [emit_load(builder, column(b_now, v), VECTOR) for v in range(vectors)]
     new = []
     for r in range(ROWS):
-        left = _splat(builder, _load(builder, at(a_now, a_row, r), _F32))
-        new += [_fma(builder, left, row[v], acc[r * vectors + v]) for v in range(vectors)]
+        left = emit_splat(builder, emit_load(builder, at(a_now, a_row, r), F32))
+        sums = acc[r * vectors : (r + 1) * vectors]
+        new += [emit_fma(builder, left, row[v], sums[v], always=True) for v in range(vectors)]
     after = [builder.add(k, const(1)), builder.add(a_now, a_k), builder.add(b_now, b_k)]
     for phi, value in zip([k, a_now, b_now, *acc], [*after, *new], strict=True):
         phi.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", after[0], count), loop, done)
     builder.position_at_end(done)
     for i, (first, last) in enumerate(zip(start, new, strict=True)):
-        total = builder.phi(_VEC)
+        total = builder.phi(VECTOR)
         total.add_incoming(first, entry)
         total.add_incoming(last, loop)
         start[i] = total
     for r in range(ROWS):
         for v in range(vectors):
-            _store(builder, start[r * vectors + v], column(at(c, c_row, r), v))
+            emit_store(builder, start[r * vectors + v], column(at(c, c_row, r), v))
 
 
 def _make_tile(vectors: int) -> Any:
@@ -322,7 +307,9 @@ def gemm(a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, rows, cols, count):
 def _emit_transpose(builder: Any, args: Any) -> None:
     source, source_row, target, target_row = args
     rows = [
-        _load(builder, builder.add(source, builder.mul(source_row, ir.Constant(_I64, r))), _VEC)
+        emit_load(
+            builder, builder.add(source, builder.mul(source_row, ir.Constant(I64, r))), VECTOR
+        )
         for r in range(LANES)
     ]
     half = LANES // 2
@@ -334,13 +321,13 @@ def _emit_transpose(builder: Any, args: Any) -> None:
             low = [i if not i & half else LANES + i - half for i in range(LANES)]
             high = [i + half if not i & half else LANES + i for i in range(LANES)]
             for index, lanes in ((r, low), (r + half, high)):
-                mask = ir.Constant(ir.VectorType(_I32, LANES), lanes)
+                mask = ir.Constant(ir.VectorType(I32, LANES), lanes)
                 new[index] = builder.shuffle_vector(rows[r], rows[r + half], mask)
         rows = new
         half //= 2
     for r in range(LANES):
-        place = builder.add(target, builder.mul(target_row, ir.Constant(_I64, r)))
-        _store(builder, rows[r], place)
+        place = builder.add(target, builder.mul(target_row, ir.Constant(I64, r)))
+        emit_store(builder, rows[r], place)
 
 
 @intrinsic
@@ -356,30 +343,31 @@ def transpose16(typingctx, source, source_row, target, target_row):
 
 def _emit_dot(builder: Any, args: Any) -> Any:
     a, b, vectors = args
-    const = lambda v: ir.Constant(_I64, v)  # noqa: E731
+    const = lambda v: ir.Constant(I64, v)  # noqa: E731
     entry = builder.block
     loop = builder.append_basic_block("dot.loop")
     done = builder.append_basic_block("dot.done")
     builder.branch(loop)
     builder.position_at_end(loop)
-    k, acc = builder.phi(_I64), builder.phi(_VEC)
+    k, acc = builder.phi(I64), builder.phi(VECTOR)
     k.add_incoming(const(0), entry)
-    acc.add_incoming(ir.Constant(_VEC, [0.0] * LANES), entry)
+    acc.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), entry)
     shift = builder.mul(k, const(4 * LANES))
-    left = _load(builder, builder.add(a, shift), _VEC)
-    new = _fma(builder, left, _load(builder, builder.add(b, shift), _VEC), acc)
+    left = emit_load(builder, builder.add(a, shift), VECTOR)
+    right = emit_load(builder, builder.add(b, shift), VECTOR)
+    new = emit_fma(builder, left, right, acc, always=True)
     after = builder.add(k, const(1))
     k.add_incoming(after, loop)
     acc.add_incoming(new, loop)
     builder.cbranch(builder.icmp_signed("<", after, vectors), loop, done)
     builder.position_at_end(done)
-    total, undef, half = new, ir.Constant(_VEC, ir.Undefined), LANES // 2
+    total, undef, half = new, ir.Constant(VECTOR, ir.Undefined), LANES // 2
     while half:
         lanes = [(i + half) % LANES for i in range(LANES)]
-        mask = ir.Constant(ir.VectorType(_I32, LANES), lanes)
+        mask = ir.Constant(ir.VectorType(I32, LANES), lanes)
         total = builder.fadd(total, builder.shuffle_vector(total, undef, mask))
         half //= 2
-    return builder.extract_element(total, ir.Constant(_I32, 0))
+    return builder.extract_element(total, ir.Constant(I32, 0))
 
 
 @intrinsic

@@ -381,7 +381,7 @@ def _csr(words: np.ndarray, m: int, n: int) -> Columns:
     text=f"size and degree of the Walsh-Fourier coefficients {_COMPLEXITY}",
 )
 def _walsh(words: np.ndarray, m: int, n: int) -> Columns:
-    from simprior.boolean.walsh import walsh_packed
+    from simprior.boolean.sensitivity import walsh_packed
 
     return walsh_packed(words, m)
 
@@ -419,9 +419,9 @@ def _sensitivity(words: np.ndarray, m: int, n: int, rho: float = 0.9) -> Columns
     from simprior.boolean.sensitivity import (
         BLOCK_BITS,
         block_sensitivity_packed,
+        noise_stability_packed,
         sensitivity_packed,
     )
-    from simprior.boolean.walsh import noise_stability_packed
 
     found = sensitivity_packed(words, m)
     del found["csr"]

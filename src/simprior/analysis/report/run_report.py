@@ -28,7 +28,7 @@ from simprior.analysis.text.html import table
 from simprior.errors import InputError
 from simprior.runs.directory import RunDir, RunInfo, load_run
 from simprior.runs.manifest import MANIFEST
-from simprior.runs.toml import to_toml
+from simprior.runs.text_files import to_toml
 
 if TYPE_CHECKING:
     from simprior.analysis.study.recipe import Recipe

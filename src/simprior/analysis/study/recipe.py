@@ -37,7 +37,7 @@ from simprior.analysis.text.latex import check_label
 from simprior.errors import InputError
 from simprior.numerics import random as rng
 from simprior.numerics.random import check_seed
-from simprior.runs.toml import read_toml
+from simprior.runs.text_files import read_toml
 
 TEXTS = ("title", "question", "held_against", "run_time")
 SOURCES = ("sample", "train", "sensitivity", "logp")

@@ -31,7 +31,7 @@ from simprior.runs.directory import RunDir, load_run
 from simprior.runs.files import write_bytes
 from simprior.runs.manifest import MANIFEST, now, read_manifest, versions
 from simprior.runs.reading import file_problem
-from simprior.runs.toml import plain, to_toml
+from simprior.runs.text_files import plain, to_toml
 from simprior.runs.wipe import check_occupied, discard
 from simprior.training.settings import files_read
 

@@ -34,7 +34,7 @@ from simprior.errors import InputError
 from simprior.runs.directory import RunDir
 from simprior.runs.files import translate_errors
 from simprior.runs.tasks import RunKeywords
-from simprior.runs.toml import to_toml
+from simprior.runs.text_files import to_toml
 from simprior.training.settings import settings, text
 from simprior.training.sweep import expand
 from simprior.training.train import check_settings

@@ -249,10 +249,15 @@ COMMAND, REPORT = "posterior", "posterior.json"
 
 
 def stored_posterior(
-    draw: Callable[[RunDir], FunctionCounts], out: Path | str, config: Mapping[str, Any], *,
+    draw: Callable[[RunDir], FunctionCounts],
+    out: Path | str,
+    config: Mapping[str, Any],
+    *,
     about: Callable[[FunctionCounts], Mapping[str, Any]] = lambda counts: {},
-    resume: bool = False, overwrite: bool = False, options: Mapping[str, Any] | None = None,
-) -> FunctionCounts:  # fmt: skip
+    resume: bool = False,
+    overwrite: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> FunctionCounts:
     """What ``draw`` gives, kept in the run directory ``out``.
 
     Parameters

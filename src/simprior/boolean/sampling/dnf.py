@@ -28,6 +28,7 @@ from simprior.numerics.compiled import philox4x32
 MAX_SAMPLED_BITS = 10
 MAX_EXACT_BITS = 4
 MAX_EXACT_WIDTH = 1024  # 65,536 integers of about 6.3 bits a clause: 0.1 GB
+_COUNTED = 1 << 20  # samples counted at a time
 
 _LOW = np.uint64(0xFFFFFFFF)
 _S32 = np.uint64(32)
@@ -184,18 +185,18 @@ def sample_dnf_chunk(dnf: RandomDNF, key: int, start: int, stop: int) -> np.ndar
 def count_dnf_chunk(dnf: RandomDNF, key: int, start: int, stop: int) -> np.ndarray:
     """Counts of the functions of samples ``start`` to ``stop - 1``, for n <= 4.
 
-    Same samples as :func:`sample_dnf_chunk`, counted as they are drawn: (2^(2^n),) int64, indexed
-    as :func:`exact_counts`. Counts of disjoint ranges add up to the counts of their union.
+    Same samples as :func:`sample_dnf_chunk`: (2^(2^n),) int64, indexed as :func:`exact_counts`.
+    Counts of disjoint ranges add up to the counts of their union.
     """
     _check_range(start, stop)
     if dnf.n > MAX_EXACT_BITS:
         what = f"n={dnf.n}"
         raise InputError(what, f"n <= {MAX_EXACT_BITS} for dense counts", "use sample_dnf_chunk")
-    tables, per_word = _group_tables(dnf.n, dnf.width)
-    dense = (tables[:, 0] >> np.uint64(64 - dnf.m)).astype(np.uint32)
     counts = np.zeros(1 << dnf.m, dtype=np.int64)
-    groups, limits = _plan(dnf, tables, per_word)
-    _count(counts, dense, groups, per_word, *limits, *_split(key), start, stop)
+    for at in range(start, stop, _COUNTED):
+        words = sample_dnf_chunk(dnf, key, at, min(at + _COUNTED, stop))
+        index = (words[:, 0] >> np.uint64(64 - dnf.m)).astype(np.int64)
+        counts += np.bincount(index, minlength=counts.size)
     return counts
 
 
@@ -298,28 +299,3 @@ def _sample(words, tables, ones, groups, per_word, outcomes, threshold, k0, k1, 
         if negate:
             for v in range(out.size):
                 out[v] ^= ones[v]
-
-
-@njit(cache=True, nogil=True)
-def _count(counts, dense, groups, per_word, outcomes, threshold, k0, k1, start, stop):  # type: ignore[no-untyped-def]
-    base = np.uint64(dense.size)
-    ones = np.uint32(counts.size - 1)
-    for sample in range(start, stop):
-        index = np.uint32(0)
-        negate = np.uint64(0)
-        done = 0
-        j = 0
-        while done < groups:
-            word = _accepted_word(sample, j, outcomes, threshold, k0, k1)
-            if j == 0:
-                negate = word >> np.uint64(63)
-            word <<= _ONE
-            last = min(groups, done + per_word)
-            for _ in range(done, last):
-                index |= dense[_digit(word, base)]
-                word *= base
-            done = last
-            j += 1
-        if negate:
-            index ^= ones
-        counts[index] += 1

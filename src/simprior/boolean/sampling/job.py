@@ -96,7 +96,7 @@ _TAIL = 6.7  # largest normal deviate that the generator can make
 
 @dataclass(frozen=True)
 class Plan:
-    """Arguments of ``_kernel.run_clusters`` that do not change during a run."""
+    """Arguments of ``kernel.count_draws`` that do not change during a run."""
 
     arch: tuple[Any, ...]
     consts: tuple[Any, ...]

@@ -7,8 +7,8 @@ list of the units that are not identically zero on it is kept; only these enter 
 
 The compiled sampler: hidden draw -> features -> heads -> packed functions -> counts.
 
-``run_clusters`` processes hidden draws ("clusters") one after the other; every number it uses is a
-function of ``(key, cluster, position)``, so that any split of the clusters over tasks, workers or
+``count_draws`` processes hidden draws one after the other; every number it uses is a function of
+``(key, hidden draw, position)``, so that any split of the hidden draws over tasks, workers or
 resumed runs gives the same counts.
 """
 
@@ -72,48 +72,51 @@ GROUP = 64  # heads whose weights come from one random block
 
 
 @njit(nogil=True)
-def hidden_features(arch, consts, scratch, network, key):
-    """Activations of the last hidden layer for hidden draw ``network``.
+def hidden_features(arch, consts, scratch, ones_list, draw, key):
+    """What the heads of hidden draw ``draw`` read from: the last hidden layer, or the inputs.
 
-    Returns the index (0 or 1) of the ping-pong buffer that holds them.
+    Returns activations, lists of the units that are not zero on a block, the lengths of these
+    lists, which units are not zero anywhere (``ones_list`` for the inputs), and the padded number
+    of units. Layers are written in turn into the two halves of the scratch arrays.
     """
     widths, pads, tiles, code, uniform = arch
     scales, ratios, h_inputs, idx_inputs, cnt_inputs, d = consts
     w, buf, words, h, idx, cnt, alive = scratch
+    if widths.size == 0:
+        return h_inputs, idx_inputs, cnt_inputs, ones_list, d
     side = 0
     for layer in range(widths.size):
         width, pad, nt = widths[layer], pads[layer], tiles[layer]
         fan_in = d if layer == 0 else widths[layer - 1]
+        scale, ratio = scales[layer], ratios[layer]
+        below, pad_in = 1 - side, d if layer == 0 else pads[layer - 1]
         cnt[side, :] = 0
         alive[side, :] = 0
         for p in range((width + nt - 1) // nt):
-            draw_panel(
+            draw_panel(w, p, fan_in, nt, buf, words, layer, draw, key, scale, ratio, uniform)
+            h_in, idx_in, cnt_in = h[below], idx[below], cnt[below]
+            if layer == 0:
+                h_in, idx_in, cnt_in = h_inputs, idx_inputs, cnt_inputs
+            dense_layer(
                 w,
                 p,
                 fan_in,
                 nt,
-                buf,
-                words,
-                layer,
-                network,
-                key,
-                scales[layer],
-                ratios[layer],
-                uniform,
+                code,
+                width,
+                h_in,
+                pad_in,
+                idx_in,
+                cnt_in,
+                pad,
+                h[side],
+                idx[side],
+                cnt[side],
+                alive[side],
             )
-            if layer == 0:
-                dense_layer(
-                    w, p, fan_in, nt, code, width, h_inputs, d, idx_inputs, cnt_inputs,
-                    pad, h[side], idx[side], cnt[side], alive[side],
-                )  # fmt: skip
-            else:
-                o = 1 - side
-                dense_layer(
-                    w, p, fan_in, nt, code, width, h[o], pads[layer - 1], idx[o], cnt[o],
-                    pad, h[side], idx[side], cnt[side], alive[side],
-                )  # fmt: skip
         side = 1 - side
-    return 1 - side
+    last = 1 - side
+    return h[last], idx[last], cnt[last], alive[last], pads[widths.size - 1]
 
 
 @njit(nogil=True)
@@ -139,9 +142,14 @@ def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride):
     w = v.ctypes.data + panel * (fan_in + 1) * HEAD_TILE * 4
     for b in range(cnt.size):
         sign_tile(
-            w, h.ctypes.data + b * pad * 64, idx.ctypes.data + b * pad * 4, cnt[b], fan_in,
-            out + 2 * b, out_stride,
-        )  # fmt: skip
+            w,
+            h.ctypes.data + b * pad * 64,
+            idx.ctypes.data + b * pad * 4,
+            cnt[b],
+            fan_in,
+            out + 2 * b,
+            out_stride,
+        )
 
 
 @njit(nogil=True)
@@ -175,20 +183,27 @@ def single_head(
     while b < blocks:
         nb = 8 if blocks - b >= 8 else 4 if blocks - b >= 4 else 2 if blocks - b >= 2 else 1
         sign_one(
-            nb, v.ctypes.data, h.ctypes.data + b * pad * 64, live.ctypes.data, n, fan_in,
-            out + 2 * b, pad * 64,
-        )  # fmt: skip
+            nb,
+            v.ctypes.data,
+            h.ctypes.data + b * pad * 64,
+            live.ctypes.data,
+            n,
+            fan_in,
+            out + 2 * b,
+            pad * 64,
+        )
         b += nb
 
 
 @njit(nogil=True)
 def count_rows(
-    keys, rows, n_words, full, tail, cluster, iid, keep_shift, table, tally, t_table, hashes
+    keys, rows, n_words, full, tail, draw, iid, keep_shift, table, tally, t_table, hashes
 ):
-    """Count ``rows`` functions of one cluster; returns the number of new entries in the table.
+    """Count ``rows`` functions of one hidden draw; returns the number of new table entries.
 
-    ``tally`` (2, 4) holds count, clusters, sumsq, in-cluster count of the two constants;
-    ``t_table`` (m + 1, 4) count, sumsq, last cluster + 1, in-cluster count by number of ones.
+    With ``iid`` every row is a hidden draw of its own, ``draw`` the number of the first. ``tally``
+    (2, 4) holds, of the two constants, count, hidden draws, sumsq and count in this hidden draw;
+    ``t_table`` (m + 1, 4), by number of ones, count, sumsq, last hidden draw + 1 and count in that.
     """
     new = 0
     mask = np.uint64(table.shape[0] - 1)
@@ -199,7 +214,7 @@ def count_rows(
         for w in range(n_words):
             ones += popcount(keys[r, w])
         t = np.int64(ones)
-        c = cluster + r if iid else cluster
+        c = draw + r if iid else draw
         if t == 0 or t == full:  # noqa: PLR1714
             side = 0 if t == 0 else 1
             tally[side, 0] += 1
@@ -226,12 +241,13 @@ def count_rows(
         h = hashes[r]
         if h == 0 or (keep_shift > 0 and ((h << np.uint64(1)) >> np.uint64(64 - keep_shift)) != 0):
             continue
-        new += insert(table, keys, r, h, n_words, cluster + r if iid else cluster)
+        new += insert(table, keys, r, h, n_words, draw + r if iid else draw)
     return new
 
 
 @njit(nogil=True)
-def _close_cluster(tally):
+def _close_draw(tally):
+    """Add the counts of the two constants in the hidden draw that ends to their sums."""
     for side in range(2):
         inside = tally[side, 3]
         if inside > 0:
@@ -241,8 +257,8 @@ def _close_cluster(tally):
 
 
 @njit(nogil=True, cache=True)
-def count_many(words, heads, full, tail, first_cluster, keep_shift, table, tally, t_table):
-    """Count functions made elsewhere: (F, W) packed words, ``heads`` consecutive rows a cluster.
+def count_many(words, heads, full, tail, first_draw, keep_shift, table, tally, t_table):
+    """Count functions made elsewhere: (F, W) packed words, ``heads`` rows in turn a hidden draw.
 
     The table must have room. Returns the number of new entries.
     """
@@ -250,7 +266,7 @@ def count_many(words, heads, full, tail, first_cluster, keep_shift, table, tally
     rows = words.shape[0]
     keys, hashes = np.empty((GROUP, n_words), np.uint64), np.zeros(GROUP, np.uint64)
     iid = heads == 1
-    new, start, cluster = 0, 0, first_cluster
+    new, start, draw = 0, 0, first_draw
     while start < rows:
         left = rows - start if iid else heads - start % heads
         size = min(GROUP, left, rows - start)
@@ -258,24 +274,74 @@ def count_many(words, heads, full, tail, first_cluster, keep_shift, table, tally
             for w in range(n_words):
                 keys[r, w] = reverse64(words[start + r, w])
         new += count_rows(
-            keys, size, n_words, full, tail, cluster, iid, keep_shift, table, tally, t_table, hashes
+            keys, size, n_words, full, tail, draw, iid, keep_shift, table, tally, t_table, hashes
         )
         start += size
         if iid:
-            cluster += size
+            draw += size
         elif start % heads == 0 or start == rows:
-            _close_cluster(tally)
-            cluster += 1
+            _close_draw(tally)
+            draw += 1
     return new
 
 
+@njit(inline="always")
+def head_layer(arch, consts, scratch, buffers):
+    """(numbers, arrays) of the output layer that :func:`head_functions` needs for every draw."""
+    widths, _pads, _tiles, _code, uniform = arch
+    scales, ratios, _h_inputs, _idx_inputs, cnt_inputs, d = consts
+    v, out16, _keys, _hashes, live = buffers
+    depth = widths.size
+    fan_in = d if depth == 0 else widths[depth - 1]
+    out, stride = out16.ctypes.data, out16.shape[1] * 2
+    numbers = (depth, fan_in, cnt_inputs.size, scales[depth], ratios[depth], uniform, out, stride)
+    return numbers, (v, live, scratch[1], scratch[2])
+
+
+@njit(inline="always")
+def head_functions(layer, below, heads, draw, first, rows, key):
+    """Functions of heads ``first .. first + rows - 1`` of a hidden draw, up to 64 from a 64th on.
+
+    ``layer`` is from :func:`head_layer`, ``below`` from :func:`hidden_features`. The sign bits (in
+    lane order) are left in the keys of the buffers, a row a head.
+    """
+    depth, fan_in, blocks, scale, ratio, uniform, out, stride = layer[0]
+    v, live, buf, words = layer[1]
+    h, idx, cnt, alive, pad = below
+    if heads == 1:
+        single_head(
+            v,
+            fan_in,
+            h,
+            pad,
+            alive,
+            live,
+            out,
+            blocks,
+            buf,
+            words,
+            depth,
+            draw,
+            key,
+            scale,
+            ratio,
+            uniform,
+        )
+    else:
+        group, bias = first // GROUP, scale * ratio
+        draw_heads(v, group, fan_in, alive, buf, words, depth, draw, key, scale, bias, uniform)
+        for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
+            at = out + panel * HEAD_TILE * stride
+            heads_signs(v, panel, fan_in, h, pad, idx, cnt, at, stride)
+
+
 @njit(nogil=True, cache=True)
-def run_clusters(
+def count_draws(
     arch,
     consts,
     scratch,
     heads_arch,
-    out_buffers,
+    buffers,
     at,
     stop,
     base,
@@ -287,55 +353,40 @@ def run_clusters(
     tally,
     t_table,
 ):
-    """Sample the clusters ``at .. stop - 1`` and count their functions.
+    """Make the hidden draws ``at .. stop - 1`` and count the functions of their heads.
 
-    Stops early when the table holds more than ``limit`` entries. Returns (next cluster, entries).
-    ``total`` is the number of samples of the whole run: the last cluster may be cut short. In the
-    table clusters are numbered from ``base`` (the first of the task), so that 32 bits are enough.
+    Stops early when the table holds more than ``limit`` entries. Returns (next hidden draw,
+    entries). ``total`` is the number of samples of the whole run: the last hidden draw may be cut
+    short. In the table hidden draws are numbered from ``base`` (the first of the task), so that 32
+    bits are enough.
     """
-    widths, pads, _tiles, _code, uniform = arch
-    scales, ratios, h_inputs, idx_inputs, cnt_inputs, d = consts
-    _w, buf, words, h, idx, cnt, alive = scratch
     heads, n_words, full, tail, iid, keep_shift, ones_list = heads_arch
-    v, out16, keys, hashes, live = out_buffers
-    depth = widths.size
-    blocks = cnt_inputs.size
-    fan_in = d if depth == 0 else widths[depth - 1]
-    out = out16.ctypes.data
-    out_stride = out16.shape[1] * 2
-    scale, ratio = scales[depth], ratios[depth]
-    cluster = at
-    while cluster < stop and used <= limit:
-        wanted = min(heads, total - cluster * heads)
-        if depth == 0:
-            hh, ii, cc, aa, pad = h_inputs, idx_inputs, cnt_inputs, ones_list, d
-        else:
-            side = hidden_features(arch, consts, scratch, cluster, key)
-            hh, ii, cc, aa, pad = h[side], idx[side], cnt[side], alive[side], pads[depth - 1]
+    keys, hashes = buffers[2], buffers[3]
+    layer = head_layer(arch, consts, scratch, buffers)
+    draw = at
+    while draw < stop and used <= limit:
+        wanted = min(heads, total - draw * heads)
+        below = hidden_features(arch, consts, scratch, ones_list, draw, key)
         done = 0
         while done < wanted:
             rows = min(GROUP, wanted - done)
-            if heads == 1:
-                single_head(
-                    v, fan_in, hh, pad, aa, live, out, blocks, buf, words, depth, cluster, key,
-                    scale, ratio, uniform,
-                )  # fmt: skip
-            else:
-                draw_heads(
-                    v, done // GROUP, fan_in, aa, buf, words, depth, cluster, key, scale,
-                    scale * ratio, uniform,
-                )  # fmt: skip
-                for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
-                    heads_signs(
-                        v, panel, fan_in, hh, pad, ii, cc,
-                        out + panel * HEAD_TILE * out_stride, out_stride,
-                    )  # fmt: skip
+            head_functions(layer, below, heads, draw, done, rows, key)
+            number = (draw - base) * heads + done if iid else draw - base
             used += count_rows(
-                keys, rows, n_words, full, tail,
-                (cluster - base) * heads + done if iid else cluster - base, iid,
-                keep_shift, table, tally, t_table, hashes,
-            )  # fmt: skip
+                keys,
+                rows,
+                n_words,
+                full,
+                tail,
+                number,
+                iid,
+                keep_shift,
+                table,
+                tally,
+                t_table,
+                hashes,
+            )
             done += rows
-        _close_cluster(tally)
-        cluster += 1
-    return cluster, used
+        _close_draw(tally)
+        draw += 1
+    return draw, used

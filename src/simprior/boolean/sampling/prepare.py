@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean.sampling.dnf import RandomDNF
-from simprior.boolean.sampling.job import Job
+from simprior.boolean.sampling.job import Job, symmetry_of
 from simprior.boolean.sampling.kernel import GROUP
 from simprior.boolean.sampling.tasks import count_range
+from simprior.boolean.symmetry import check_pooling
 from simprior.checks import Choice, Integer, Whole, shown
 from simprior.errors import InputError
 from simprior.network.spec import Network, check_size
@@ -29,8 +30,8 @@ from simprior.numerics.random import check_seed, derive
 from simprior.runs.tasks import resolve_device
 
 MOST_HEADS = 512
-_PILOT_HEADS, _PILOT_CLUSTERS = GROUP, 512
-_MIN_CLUSTERS = 2000  # so that clustered standard errors have enough clusters
+_PILOT_HEADS, _PILOT_DRAWS = GROUP, 512
+_MIN_DRAWS = 2000  # hidden draws, so that clustered standard errors have enough clusters
 _RANDOM_COST = 8.0  # a normal number costs about as much as 8 multiply-adds
 _COUNT_COST = 1500.0  # counting one function
 
@@ -61,21 +62,21 @@ def choose_heads(job: Job) -> tuple[int, float]:
     if network.depth == 0:
         return GROUP, 0.0
     seed = int.from_bytes(derive(job.seed, "pilot")[:7], "little")
-    pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=_PILOT_HEADS * _PILOT_CLUSTERS)
-    draws = _PILOT_CLUSTERS if _cost_hidden(network) < 1e8 else _PILOT_CLUSTERS // 8
-    ones = np.stack([_ones(pilot, c) for c in range(draws)])
+    pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=_PILOT_HEADS * _PILOT_DRAWS)
+    draws = _PILOT_DRAWS if _cost_hidden(network) < 1e8 else _PILOT_DRAWS // 8
+    ones = np.stack([_ones(pilot, i) for i in range(draws)])
     m = network.m
     balanced = ones[:, m // 4 : m - m // 4 + 1].sum(axis=1)
     events = (ones[:, 0], balanced)
     rho = max(within_cluster_correlation(e, _PILOT_HEADS) for e in events)
     rho = min(max(rho, 1e-4), 0.5)
     best = math.sqrt(_cost_hidden(network) / _cost_head(network) * (1 - rho) / rho)
-    best = min(best, MOST_HEADS, job.samples / _MIN_CLUSTERS)
+    best = min(best, MOST_HEADS, job.samples / _MIN_DRAWS)
     return (1 if best < 8 else max(16, round(best / 16) * 16)), rho
 
 
-def _ones(pilot: Job, cluster: int) -> np.ndarray:
-    counter = count_range(pilot, cluster, cluster + 1)
+def _ones(pilot: Job, draw: int) -> np.ndarray:
+    counter = count_range(pilot, draw, draw + 1)
     histogram = counter.ones[:, 0].copy()
     histogram[0], histogram[-1] = counter.tally[0, 0], counter.tally[1, 0]
     return histogram
@@ -98,25 +99,32 @@ MAX_HEADS = 1 << 16
 
 
 def make_job(
-    network: Network | RandomDNF, samples: int | float, seed: int, heads: int | str = "auto",
-    device: str = "cpu", dtype: str = "float32", pool: bool = False, keep: float = 1.0,
-) -> Job:  # fmt: skip
+    network: Network | RandomDNF,
+    samples: int | float,
+    seed: int,
+    heads: int | str = "auto",
+    device: str = "cpu",
+    dtype: str = "float32",
+    pool: bool = False,
+    keep: float = 1.0,
+) -> Job:
     """Checked :class:`Job`, its device and number of heads resolved (the pilot runs here)."""
     if not isinstance(network, Network | RandomDNF):
         raise InputError(
             f"network={shown(network)}", "a Network or a RandomDNF", "build one, e.g. Network(n=7)"
         )
     Choice(DTYPES, "pass dtype='float32'")("dtype", dtype)
-    if pool and keep_shift(keep):
-        raise InputError(
-            f"pool with keep={keep!r}",
-            "keep 1: classes need all their members",
-            "leave one of the two out",
-        )
+    if pool:
+        _check_pool(network, keep)
     job = Job(
-        model=network, samples=check_samples(samples), seed=check_seed(seed), dtype=dtype,
-        device=resolve_device(device), keep_shift=keep_shift(keep), pool=pool,
-    )  # fmt: skip
+        model=network,
+        samples=check_samples(samples),
+        seed=check_seed(seed),
+        dtype=dtype,
+        device=resolve_device(device),
+        keep_shift=keep_shift(keep),
+        pool=pool,
+    )
     if isinstance(network, RandomDNF):
         if not isinstance(heads, str | int) or heads not in ("auto", 1):
             raise InputError(
@@ -132,16 +140,37 @@ def make_job(
     return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
 
 
+def _check_pool(model: Network | RandomDNF, keep: float) -> None:
+    """Refuse to pool what has no classes, or not all of their members, before anything is drawn."""
+    if keep_shift(keep):
+        raise InputError(
+            f"pool with keep={keep!r}",
+            "keep 1: classes need all their members",
+            "leave one of the two out",
+        )
+    if isinstance(model, Network) and model.inputs is not None:
+        raise InputError(
+            "pool with explicit inputs",
+            "all bit strings as inputs: their symmetries make the classes",
+            "leave pool (--pool) or the inputs out",
+        )
+    check_pooling(symmetry_of(model), model.n, model.m)
+
+
 def job_config(job: Job) -> dict[str, Any]:
     """What determines the result, for ``config.toml``; equal on resume."""
     kind = "dnf" if isinstance(job.model, RandomDNF) else "network"
     return {
         "model": kind,
         kind: {k: v for k, v in job.model.to_dict().items() if v is not None},
-        "samples": job.samples, "seed": job.seed, "heads": job.heads,
-        "dtype": job.dtype, "device": job.device,
-        "keep": 2.0**-job.keep_shift, "pool": job.pool,
-    }  # fmt: skip
+        "samples": job.samples,
+        "seed": job.seed,
+        "heads": job.heads,
+        "dtype": job.dtype,
+        "device": job.device,
+        "keep": 2.0**-job.keep_shift,
+        "pool": job.pool,
+    }
 
 
 def check_samples(samples: Any) -> int:

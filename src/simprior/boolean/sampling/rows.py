@@ -47,10 +47,10 @@ class Rows:
 class Tally:
     """What a task reports besides its rows: totals by number of ones, and the two constants.
 
-    ``ones`` is (m + 1, 2): count and sum over clusters of squared counts, by number of ones t (rows
-    0 and m are the constants, kept out of the hash table). ``constants`` is (2,): number of
-    clusters that gave constant 0 and constant 1. ``dispersion`` is the index of dispersion of the
-    number of singletons a cluster (see ``unseen.singleton_dispersion``).
+    ``ones`` is (m + 1, 2): count and sum over hidden draws of squared counts, by number of ones t
+    (rows 0 and m are the constants, kept out of the hash table). ``constants`` is (2,): number of
+    hidden draws that gave constant 0 and constant 1. ``dispersion`` is the index of dispersion of
+    the number of singletons a hidden draw (see ``unseen.singleton_dispersion``).
     """
 
     samples: int
@@ -105,13 +105,13 @@ class Counter:
         self.table = new
 
     def result(self, samples: int, draws: int, iid: bool) -> tuple[Rows, Tally]:
-        """Rows (constants included) and tally of ``samples`` counted in ``draws`` clusters."""
+        """Rows (constants included) and tally of ``samples`` of ``draws`` hidden draws."""
         words, count, clusters, sumsq, last = export(self.table, self.used)
         dispersion = 1.0
         if not iid:
             single = clusters == 1
-            per_cluster = np.bincount(last[single], count[single], minlength=draws)
-            dispersion = singleton_dispersion(per_cluster)
+            per_draw = np.bincount(last[single], count[single], minlength=draws)
+            dispersion = singleton_dispersion(per_draw)
         ones = self.ones[:, :2].copy()
         full = pack(np.array([[0] * self.m, [1] * self.m], np.uint8))
         ones[0], ones[self.m] = self.tally[0, [0, 2]], self.tally[1, [0, 2]]
@@ -125,16 +125,23 @@ class Counter:
         return rows, Tally(samples, ones, self.tally[:, 1].copy(), dispersion)
 
 
-def count_words(words: np.ndarray, heads: int, first_cluster: int, counter: Counter) -> None:
-    """Count (F, W) packed functions, ``heads`` consecutive ones a cluster (1: independent)."""
+def count_words(words: np.ndarray, heads: int, first_draw: int, counter: Counter) -> None:
+    """Count (F, W) packed functions, ``heads`` in turn a hidden draw (1: independent)."""
     m = counter.m
     tail = np.uint64((1 << (m - 64 * (words.shape[1] - 1))) - 1)
     while counter.used + len(words) > counter.limit:
         counter.grow()
     counter.used += _kernel.count_many(
-        words, heads, m, tail, first_cluster, counter.keep_shift, counter.table, counter.tally,
+        words,
+        heads,
+        m,
+        tail,
+        first_draw,
+        counter.keep_shift,
+        counter.table,
+        counter.tally,
         counter.ones,
-    )  # fmt: skip
+    )
 
 
 def write_rows(path: Path, rows: Rows) -> Written:
@@ -156,9 +163,11 @@ def key_columns(words: np.ndarray) -> dict[str, Any]:
 
     octets = np.ascontiguousarray(words.astype(">u8")).view(np.uint8)
     width = octets.shape[1] if octets.ndim == 2 else 8 * words.shape[1]
-    return {"table": pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(words), [None, pa.py_buffer(octets.tobytes())]
-    )}  # fmt: skip
+    return {
+        "table": pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(width), len(words), [None, pa.py_buffer(octets.tobytes())]
+        )
+    }
 
 
 def words_from_columns(columns: dict[str, Any], m: int) -> np.ndarray:
@@ -404,12 +413,14 @@ def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Prof
     key_list = ", ".join(f'"{k}"' for k in keys)
     sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _COUNTS)
     with translate_errors(out), atomic_path(out) as temporary:
-        connection = duckdb.connect(config={
-            "memory_limit": f"{max(memory, _THREAD_MEMORY) // 2**20}MiB",
-            "temp_directory": str(out.parent / SPILL),
-            "preserve_insertion_order": "false",
-            "threads": max(1, min(available_cores(), memory // _THREAD_MEMORY)),
-        })  # fmt: skip
+        connection = duckdb.connect(
+            config={
+                "memory_limit": f"{max(memory, _THREAD_MEMORY) // 2**20}MiB",
+                "temp_directory": str(out.parent / SPILL),
+                "preserve_insertion_order": "false",
+                "threads": max(1, min(available_cores(), memory // _THREAD_MEMORY)),
+            }
+        )
         try:
             names = ", ".join(_quoted(path) for path in paths)
             connection.execute(

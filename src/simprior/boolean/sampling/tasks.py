@@ -64,10 +64,23 @@ def _count_compiled(job: Job, first: int, stop: int, counter: Counter) -> None:
     key = np.uint64(philox_key(job.seed, STREAM))
     at = first
     while True:
-        at, counter.used = _kernel.run_clusters(
-            plan.arch, plan.consts, scratch, plan.heads_arch, buffers, at, stop, first, job.samples,
-            key, counter.table, counter.used, counter.limit, counter.tally, counter.ones,
-        )  # fmt: skip
+        at, counter.used = _kernel.count_draws(
+            plan.arch,
+            plan.consts,
+            scratch,
+            plan.heads_arch,
+            buffers,
+            at,
+            stop,
+            first,
+            job.samples,
+            key,
+            counter.table,
+            counter.used,
+            counter.limit,
+            counter.tally,
+            counter.ones,
+        )
         if at >= stop:
             return
         counter.grow()

@@ -21,76 +21,58 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-LANES = 16
+from simprior.numerics.compiled import (
+    F32,
+    I16,
+    I32,
+    I64,
+    LANES,
+    VECTOR,
+    emit_fma,
+    emit_load,
+    emit_splat,
+    emit_store,
+)
+
 WIDTHS = (8, 12, 16, 20, 24)  # tile widths NT for hidden layers
 HEAD_TILE = 16
 
-_F32 = ir.FloatType()
-_VEC = ir.VectorType(_F32, LANES)
-_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _SIGNATURE = types.uint32(
     types.intp, types.intp, types.intp, types.intp, types.intp, types.intp, types.intp
 )
 
 
-def _gep(builder: Any, base: Any, offset: Any, kind: Any, align: int) -> Any:
-    """Load a value of LLVM type ``kind`` at byte address ``base + offset``."""
-    address = builder.add(base, offset)
-    load = builder.load(builder.inttoptr(address, kind.as_pointer()))
-    load.align = align
-    return load
-
-
-def _splat(builder: Any, scalar: Any) -> Any:
-    undef = ir.Constant(_VEC, ir.Undefined)
-    one = builder.insert_element(undef, scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(one, undef, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, fused where the processor can."""
-    name = f"llvm.fmuladd.v{LANES}f32"
-    fn = builder.module.globals.get(name)
-    if fn is None:
-        fn = ir.Function(builder.module, ir.FunctionType(_VEC, [_VEC] * 3), name)
-    return builder.call(fn, [a, b, c])
-
-
 def _accumulate(builder: Any, nt: int, nb: int, args: Any) -> list[Any]:
     """Emit the loop over alive units; returns the nt * nb accumulators (unit-major)."""
     w, h, idx, count, fan_in, block_bytes = args
-    const = lambda v: ir.Constant(_I64, v)  # noqa: E731
+    const = lambda v: ir.Constant(I64, v)  # noqa: E731
     bias_row = builder.mul(fan_in, const(4 * nt))
     start = []
     for i in range(nt):
-        bias = _splat(builder, _gep(builder, w, builder.add(bias_row, const(4 * i)), _F32, 4))
-        start += [bias] * nb
+        place = builder.add(bias_row, const(4 * i))
+        start += [emit_splat(builder, emit_load(builder, builder.add(w, place), F32))] * nb
     entry = builder.block
     loop = builder.append_basic_block("tile.loop")
     done = builder.append_basic_block("tile.done")
     builder.cbranch(builder.icmp_signed(">", count, const(0)), loop, done)
     builder.position_at_end(loop)
-    a = builder.phi(_I64)
+    a = builder.phi(I64)
     a.add_incoming(const(0), entry)
-    acc = [builder.phi(_VEC) for _ in start]
+    acc = [builder.phi(VECTOR) for _ in start]
     for phi, value in zip(acc, start, strict=True):
         phi.add_incoming(value, entry)
-    j = builder.sext(_gep(builder, idx, builder.mul(a, const(4)), _I32, 4), _I64)
-    rows = [
-        _gep(
-            builder,
-            h,
-            builder.add(builder.mul(j, const(4 * LANES)), builder.mul(block_bytes, const(b))),
-            _VEC,
-            4,
-        )
-        for b in range(nb)
-    ]
+    j = builder.sext(emit_load(builder, builder.add(idx, builder.mul(a, const(4))), I32), I64)
+    unit = builder.add(h, builder.mul(j, const(4 * LANES)))
+    blocks = [builder.add(unit, builder.mul(block_bytes, const(b))) for b in range(nb)]
+    rows = [emit_load(builder, block, VECTOR) for block in blocks]
     w_row = builder.mul(j, const(4 * nt))
     new = []
     for i in range(nt):
-        weight = _splat(builder, _gep(builder, w, builder.add(w_row, const(4 * i)), _F32, 4))
-        new += [_fma(builder, weight, rows[b], acc[i * nb + b]) for b in range(nb)]
+        place = builder.add(w_row, const(4 * i))
+        weight = emit_splat(builder, emit_load(builder, builder.add(w, place), F32))
+        new += [
+            emit_fma(builder, weight, rows[b], acc[i * nb + b], always=False) for b in range(nb)
+        ]
     following = builder.add(a, const(1))
     end = builder.block
     a.add_incoming(following, end)
@@ -100,46 +82,41 @@ def _accumulate(builder: Any, nt: int, nb: int, args: Any) -> list[Any]:
     builder.position_at_end(done)
     out = []
     for first, last in zip(start, new, strict=True):
-        phi = builder.phi(_VEC)
+        phi = builder.phi(VECTOR)
         phi.add_incoming(first, entry)
         phi.add_incoming(last, end)
         out.append(phi)
     return out
 
 
-def _store(builder: Any, value: Any, address: Any, offset: int, align: int) -> None:
-    place = builder.add(address, ir.Constant(_I64, offset))
-    store = builder.store(value, builder.inttoptr(place, value.type.as_pointer()))
-    store.align = align
-
-
 def _positive(builder: Any, acc: Any) -> Any:
     """16-bit mask of the lanes that are > 0 (lane 0 in the lowest bit)."""
-    return builder.bitcast(builder.fcmp_ordered(">", acc, ir.Constant(_VEC, [0.0] * LANES)), _I16)
+    return builder.bitcast(builder.fcmp_ordered(">", acc, ir.Constant(VECTOR, [0.0] * LANES)), I16)
 
 
 def _relu_epilogue(builder: Any, acc: list[Any], out: Any, stride: Any) -> Any:
-    zero = ir.Constant(_VEC, [0.0] * LANES)
-    alive = ir.Constant(_I32, 0)
+    zero = ir.Constant(VECTOR, [0.0] * LANES)
+    alive = ir.Constant(I32, 0)
     for i, value in enumerate(acc):
         above = builder.fcmp_ordered(">", value, zero)
-        _store(builder, builder.select(above, value, zero), out, 4 * LANES * i, 4)
-        any_ = builder.icmp_unsigned("!=", builder.bitcast(above, _I16), ir.Constant(_I16, 0))
-        alive = builder.or_(alive, builder.shl(builder.zext(any_, _I32), ir.Constant(_I32, i)))
+        place = builder.add(out, ir.Constant(I64, 4 * LANES * i))
+        emit_store(builder, builder.select(above, value, zero), place)
+        any_ = builder.icmp_unsigned("!=", builder.bitcast(above, I16), ir.Constant(I16, 0))
+        alive = builder.or_(alive, builder.shl(builder.zext(any_, I32), ir.Constant(I32, i)))
     return alive
 
 
 def _store_epilogue(builder: Any, acc: list[Any], out: Any, stride: Any) -> Any:
     for i, value in enumerate(acc):
-        _store(builder, value, out, 4 * LANES * i, 4)
-    return ir.Constant(_I32, (1 << len(acc)) - 1)
+        emit_store(builder, value, builder.add(out, ir.Constant(I64, 4 * LANES * i)))
+    return ir.Constant(I32, (1 << len(acc)) - 1)
 
 
 def _sign_epilogue(builder: Any, acc: list[Any], out: Any, stride: Any) -> Any:
     for value in acc:
-        _store(builder, _positive(builder, value), out, 0, 2)
+        emit_store(builder, _positive(builder, value), out, align=2)
         out = builder.add(out, stride)
-    return ir.Constant(_I32, 0)
+    return ir.Constant(I32, 0)
 
 
 _EPILOGUES: dict[str, Callable[..., Any]] = {
@@ -164,7 +141,7 @@ def make_tile(epilogue: str, nt: int, nb: int = 1) -> Callable[..., Any]:
         def codegen(context, builder, signature, args):
             w_, h_, idx_, count_, fan_in_, out_, stride_ = args
             acc = _accumulate(builder, nt, nb, (w_, h_, idx_, count_, fan_in_, stride_))
-            return finish(builder, acc, out_, ir.Constant(_I64, 2) if nb > 1 else stride_)
+            return finish(builder, acc, out_, ir.Constant(I64, 2) if nb > 1 else stride_)
 
         return _SIGNATURE, codegen
 

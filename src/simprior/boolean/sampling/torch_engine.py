@@ -55,28 +55,45 @@ class ParameterSource:
         self._heads, self._key = heads, np.uint64(key)
         self._shapes = shapes_of(network, heads)
 
-    def draw(self, cluster: int) -> Parameters:
-        """Parameters of hidden draw ``cluster``."""
+    def draw(self, number: int) -> Parameters:
+        """Parameters of hidden draw ``number``."""
         _, _, tiles, _, uniform = self._plan.arch
         scales, ratios, *_ = self._plan.consts
         w, buf, words, *_ = self._scratch
         matrices = [np.empty((f + 1, k), np.float32) for f, k in self._shapes]
         for layer, matrix in enumerate(matrices[:-1]):
             _layer_matrix(
-                matrix, w, buf, words, tiles[layer], layer, cluster, self._key, scales[layer],
-                ratios[layer], uniform,
-            )  # fmt: skip
+                matrix,
+                w,
+                buf,
+                words,
+                tiles[layer],
+                layer,
+                number,
+                self._key,
+                scales[layer],
+                ratios[layer],
+                uniform,
+            )
         last = len(matrices) - 1
         _head_matrix(
-            matrices[-1], self._buffers[0], buf, words, last, cluster, self._key, scales[last],
-            ratios[last], uniform,
-        )  # fmt: skip
+            matrices[-1],
+            self._buffers[0],
+            buf,
+            words,
+            last,
+            number,
+            self._key,
+            scales[last],
+            ratios[last],
+            uniform,
+        )
         return Parameters(tuple(x[:-1] for x in matrices), tuple(x[-1] for x in matrices))
 
 
-def draw_parameters(network: Network, seed: int, cluster: int, heads: int = 1) -> Parameters:
-    """Parameters of hidden draw ``cluster`` of ``sample(network, seed=seed, heads=heads)``."""
-    return ParameterSource(network, heads, philox_key(seed, STREAM)).draw(cluster)
+def draw_parameters(network: Network, seed: int, number: int, heads: int = 1) -> Parameters:
+    """Parameters of hidden draw ``number`` of ``sample(network, seed=seed, heads=heads)``."""
+    return ParameterSource(network, heads, philox_key(seed, STREAM)).draw(number)
 
 
 @njit(nogil=True, cache=True)
@@ -126,10 +143,10 @@ def count_with_torch(job: Job, first: int, stop: int, counter: Counter) -> None:
         check_range(job.model, FLOAT32_SAFE)
     batches = _cpu_batches if job.device == "cpu" else _device_batches
     with torch.no_grad(), _exact_matmul():
-        for cluster, words in batches(job, first, stop):
+        for number, words in batches(job, first, stop):
             heads = 1 if job.iid else job.heads
-            wanted = job.samples - cluster * job.heads
-            at = (cluster - first) * (job.heads if job.iid else 1)
+            wanted = job.samples - number * job.heads
+            at = (number - first) * (job.heads if job.iid else 1)
             count_words(words[:wanted], heads, at, counter)
 
 
@@ -140,13 +157,13 @@ def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndar
     source = ParameterSource(job.model, job.heads, philox_key(job.seed, STREAM))
     act = tensor_function(job.model)
     x = torch.from_numpy(input_matrix(job.model)).to(dtype)
-    for cluster in range(first, stop):
-        params = source.draw(cluster)
+    for number in range(first, stop):
+        params = source.draw(number)
         layers = [
             (torch.from_numpy(w).to(dtype), torch.from_numpy(b).to(dtype))
             for w, b in zip(params.weights, params.biases, strict=True)
         ]
-        yield cluster, pack_signs(_outputs(x, layers, act).T)
+        yield number, pack_signs(_outputs(x, layers, act).T)
 
 
 def _device_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:

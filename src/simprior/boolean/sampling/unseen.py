@@ -167,7 +167,7 @@ def partial_table(
             f"samples={samples:g} with counts that add up to {float(n @ k):g}",
             "listed functions, and more samples than their counts add up to",
             "use good_turing for a complete table",
-        )  # fmt: skip
+        )
     first, second = float(k.min()) + 1.0, float(k.min()) + 2.0
     by_frequency = rest + sum(c * float(n[k == c].sum()) for c in (first - 1.0, first))
     ahead = first * second * float(n[k == second].sum())

@@ -186,9 +186,17 @@ class WatchResult(Shown):
             watch, ones = run.read_table("watch.parquet"), run.read_table("ones.parquet")
             words = from_hex([str(f) for f in watch["function"]], m)
             return cls(
-                m, words, watch["members"], watch["p"], watch["stderr"], ones["p"], ones["stderr"],
-                samples, draws, info={"model": model, "config": config},
-            )  # fmt: skip
+                m,
+                words,
+                watch["members"],
+                watch["p"],
+                watch["stderr"],
+                ones["p"],
+                ones["stderr"],
+                samples,
+                draws,
+                info={"model": model, "config": config},
+            )
 
     def log_probs(self) -> list[LogProb]:
         """ln P(f) in nats with standard errors (delta method)."""
@@ -207,12 +215,20 @@ class WatchResult(Shown):
         low, high = self.intervals(level)
         with np.errstate(divide="ignore"):
             log10 = np.log10(self.p)
-        frame = pd.DataFrame({
-            "function": to_hex(self.words, self.m), "p": self.p, "stderr": self.stderr,
-            "p_low": low, "p_high": high, "log10_p": log10,
-            "variance_reduction": self.variance_reduction, "members": self.members,
-            "ones": ones_packed(self.words, self.m), "lz76": lz76_packed(self.words, self.m),
-        })  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "function": to_hex(self.words, self.m),
+                "p": self.p,
+                "stderr": self.stderr,
+                "p_low": low,
+                "p_high": high,
+                "log10_p": log10,
+                "variance_reduction": self.variance_reduction,
+                "members": self.members,
+                "ones": ones_packed(self.words, self.m),
+                "lz76": lz76_packed(self.words, self.m),
+            }
+        )
         return frame if top is None else frame.head(top)
 
     def ones_frame(self, level: float = 0.95) -> pd.DataFrame:
@@ -224,18 +240,25 @@ class WatchResult(Shown):
         low = np.minimum(np.maximum(self.ones_p - half, 0.0), few_low)
         high = np.maximum(self.ones_p + half, few_high)
         high = np.where(self.ones_p > 0, high, self._unmet(level))
-        return pd.DataFrame({
-            "t": np.arange(self.m + 1), "p": self.ones_p, "stderr": self.ones_stderr,
-            "p_low": low, "p_high": np.minimum(high, 1.0),
-        })  # fmt: skip
+        return pd.DataFrame(
+            {
+                "t": np.arange(self.m + 1),
+                "p": self.ones_p,
+                "stderr": self.ones_stderr,
+                "p_low": low,
+                "p_high": np.minimum(high, 1.0),
+            }
+        )
 
     def summary(self) -> dict[str, Any]:
         """Totals of the run."""
         reduction = self.variance_reduction
         return {
-            "samples": self.samples, "hidden_draws": self.draws, "functions": len(self.p),
+            "samples": self.samples,
+            "hidden_draws": self.draws,
+            "functions": len(self.p),
             "median_variance_reduction": float(np.median(reduction)) if len(reduction) else 1.0,
-        }  # fmt: skip
+        }
 
 
 def _effective(p: np.ndarray, stderr: np.ndarray) -> np.ndarray:
@@ -346,8 +369,9 @@ def _say_cost(network: Network) -> None:
     else:
         _logger.info(
             "watch: a network takes %s the time of one in counting; worth it for functions whose "
-            "variance_reduction in the result is larger", COST,
-        )  # fmt: skip
+            "variance_reduction in the result is larger",
+            COST,
+        )
 
 
 def _write(store: RunDir, result: WatchResult) -> None:
@@ -451,10 +475,23 @@ def run_watch_task(work: WatchJob, task: Task) -> Sums:
     key = np.uint64(philox_key(job.seed, STREAM))
     for row, first in enumerate(blocks):
         watch_block(
-            plan.arch, plan.consts, scratch, plan.heads_arch, buffers, network.sigma_bs[-1], first,
-            min(first + BLOCK_DRAWS, task.stop), job.samples, key, slots, targets, work.group,
-            watched_t, work.classes, *(out[k][row] for k in _FIELDS),
-        )  # fmt: skip
+            plan.arch,
+            plan.consts,
+            scratch,
+            plan.heads_arch,
+            buffers,
+            network.sigma_bs[-1],
+            first,
+            min(first + BLOCK_DRAWS, task.stop),
+            job.samples,
+            key,
+            slots,
+            targets,
+            work.group,
+            watched_t,
+            work.classes,
+            *(out[k][row] for k in _FIELDS),
+        )
     return out
 
 
@@ -514,16 +551,27 @@ def _result(work: WatchJob, words: np.ndarray, parts: Sequence[Sums]) -> WatchRe
     p, error = (x[work.row] for x in _mean(totals["sums"], totals["squares"], job.samples, draws))
     ones_p, ones_error = _mean(totals["ones_sums"], totals["ones_squares"], job.samples, draws)
     result = WatchResult(
-        job.model.m, words, members, p / members, error / members, ones_p, ones_error,
-        job.samples, draws, info={"model": job.model},
-    )  # fmt: skip
+        job.model.m,
+        words,
+        members,
+        p / members,
+        error / members,
+        ones_p,
+        ones_error,
+        job.samples,
+        draws,
+        info={"model": job.model},
+    )
     few = int((result.effective_draws < TRUSTED_DRAWS).sum())
     if few:
         _logger.warning(
             "watch: %d of %d functions rest on fewer than %d effective hidden draws; their "
             "intervals may be too short, for draws with much of P(f) may not have been met: "
-            "raise --samples or lower --heads", few, len(words), TRUSTED_DRAWS,
-        )  # fmt: skip
+            "raise --samples or lower --heads",
+            few,
+            len(words),
+            TRUSTED_DRAWS,
+        )
     return result
 
 

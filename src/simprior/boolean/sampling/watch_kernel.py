@@ -178,9 +178,9 @@ def watch_block(
     ``sums`` and ``squares`` (classes,) get the sums over hidden draws of s and s^2, where s is the
     sum over the heads of a draw; ``ones_sums`` and ``ones_squares`` (m + 1,) the same for P(t).
     """
-    widths, pads, _tiles, _code, uniform = arch
-    scales, _ratios, h_inputs, idx_inputs, cnt_inputs, d = consts
-    _w, buf, words, h, idx, cnt, alive = scratch
+    widths, _pads, _tiles, _code, uniform = arch
+    scales, _ratios, _h_inputs, _idx_inputs, cnt_inputs, d = consts
+    _w, buf, words, _h, _idx, _cnt, _alive = scratch
     heads, n_words, m, _tail, _iid, _keep_shift, ones_list = heads_arch
     v = buffers[0]
     depth, blocks = widths.size, cnt_inputs.size
@@ -190,29 +190,40 @@ def watch_block(
     order, spare = np.empty(blocks * 16, np.uint64), np.empty(blocks * 16, np.uint64)
     prefix = np.zeros((1, n_words), np.uint64)
     inside, ones = np.zeros(classes), np.zeros(m + 1)
-    for cluster in range(first, stop):
-        if depth == 0:
-            hh, ii, cc, aa, pad = h_inputs, idx_inputs, cnt_inputs, ones_list, d
-        else:
-            side = hidden_features(arch, consts, scratch, cluster, key_)
-            hh, ii, cc, aa, pad = h[side], idx[side], cnt[side], alive[side], pads[depth - 1]
+    for draw in range(first, stop):
+        hh, ii, cc, aa, pad = hidden_features(arch, consts, scratch, ones_list, draw, key_)
         inside[:] = 0.0
         ones[:] = 0.0
-        wanted = min(heads, total - cluster * heads)
+        wanted = min(heads, total - draw * heads)
         for start in range(0, wanted, GROUP):
             draw_heads(
-                v, start // GROUP, fan_in, aa, buf, words, depth, cluster, key_, scales[depth],
-                np.float32(0.0), uniform,
-            )  # fmt: skip
+                v,
+                start // GROUP,
+                fan_in,
+                aa,
+                buf,
+                words,
+                depth,
+                draw,
+                key_,
+                scales[depth],
+                np.float32(0.0),
+                uniform,
+            )
             rows = min(GROUP, wanted - start)
             for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
                 base = v.ctypes.data + panel * (fan_in + 1) * HEAD_TILE * 4
                 for b in range(blocks):
                     store_tile(
-                        HEAD_TILE, base, hh.ctypes.data + b * pad * 64,
-                        ii.ctypes.data + b * pad * 4, cc[b], fan_in,
-                        g16.ctypes.data + b * HEAD_TILE * 64, 0,
-                    )  # fmt: skip
+                        HEAD_TILE,
+                        base,
+                        hh.ctypes.data + b * pad * 64,
+                        ii.ctypes.data + b * pad * 4,
+                        cc[b],
+                        fan_in,
+                        g16.ctypes.data + b * HEAD_TILE * 64,
+                        0,
+                    )
                 for r in range(min(HEAD_TILE, rows - panel * HEAD_TILE)):
                     for b in range(blocks):
                         for l in range(16):  # noqa: E741
@@ -221,9 +232,20 @@ def watch_block(
                         _one_function(g, prefix, m, slots, targets, group, watched_t, inside, ones)
                         continue
                     _one_head(
-                        g, order, spare, prefix, m, sigma, uniform, slots, targets, group,
-                        watched_t, inside, ones,
-                    )  # fmt: skip
+                        g,
+                        order,
+                        spare,
+                        prefix,
+                        m,
+                        sigma,
+                        uniform,
+                        slots,
+                        targets,
+                        group,
+                        watched_t,
+                        inside,
+                        ones,
+                    )
         for i in range(classes):
             sums[i] += inside[i]
             squares[i] += inside[i] * inside[i]

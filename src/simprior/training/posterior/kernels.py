@@ -20,15 +20,8 @@ import math
 import numpy as np
 from numba import njit
 
-from simprior.boolean.sampling.kernel import (
-    GROUP,
-    draw_heads,
-    heads_signs,
-    hidden_features,
-    single_head,
-)
+from simprior.boolean.sampling.kernel import GROUP, head_functions, head_layer, hidden_features
 from simprior.boolean.sampling.table import reverse64
-from simprior.boolean.sampling.tile import HEAD_TILE
 from simprior.network.compiled import RELU, activation_at
 
 _HALF_PI = math.pi / 2
@@ -124,7 +117,7 @@ def output_update(w, fans, scales, bias_scales, h, z, q, nu, bits, active, rng):
 @njit(nogil=True)
 def _propose(  # noqa: PLR0912
     first, stop, layer, w, fans, widths, code, h, pre, z, delta, q, phi, h_new, pre_new, z_new
-):  # fmt: skip
+):
     """Network with units first .. stop - 1 of ``layer`` at angle phi; outputs in z_new."""
     depth = widths.size
     s = z.size
@@ -169,9 +162,28 @@ def _propose(  # noqa: PLR0912
 
 @njit(nogil=True)
 def block_update(
-    layer, first, stop, w, fans, widths, scales, bias_scales, code, h, pre, z,
-    delta, q, nu, h_new, pre_new, z_new, bits, active, rng,
-):  # fmt: skip
+    layer,
+    first,
+    stop,
+    w,
+    fans,
+    widths,
+    scales,
+    bias_scales,
+    code,
+    h,
+    pre,
+    z,
+    delta,
+    q,
+    nu,
+    h_new,
+    pre_new,
+    z_new,
+    bits,
+    active,
+    rng,
+):
     """Elliptical slice update of the weights into units first .. stop - 1 of a hidden layer.
 
     Murray, Adams & MacKay 2010, figure 2, with a likelihood of 0 or 1 (the slice is the set that
@@ -188,9 +200,23 @@ def block_update(
     while True:
         tries += 1
         _propose(
-            first, stop, layer, w, fans, widths, code, h, pre, z, delta, q, phi,
-            h_new, pre_new, z_new,
-        )  # fmt: skip
+            first,
+            stop,
+            layer,
+            w,
+            fans,
+            widths,
+            code,
+            h,
+            pre,
+            z,
+            delta,
+            q,
+            phi,
+            h_new,
+            pre_new,
+            z_new,
+        )
         if agrees(z_new, bits, active):
             break
         if tries >= _MAX_TRIES:
@@ -234,9 +260,28 @@ def sweep(spec, state, work, blocks, bits, active, rng):
         while first < widths[layer]:
             stop = min(first + size, widths[layer])
             tries += block_update(
-                layer, first, stop, w, fans, widths, scales, bias_scales, code, h, pre, z,
-                delta, q, nu, h_new, pre_new, z_new, bits, active, rng,
-            )  # fmt: skip
+                layer,
+                first,
+                stop,
+                w,
+                fans,
+                widths,
+                scales,
+                bias_scales,
+                code,
+                h,
+                pre,
+                z,
+                delta,
+                q,
+                nu,
+                h_new,
+                pre_new,
+                z_new,
+                bits,
+                active,
+                rng,
+            )
             output_update(w, fans, scales, bias_scales, h, z, q[0], nu[0], bits, active, rng)
             updates += 1
             first = stop
@@ -295,7 +340,7 @@ def settle(spec, state, work, blocks, bits, active, rng, limit):
 
 
 @njit(nogil=True)
-def _keep(keys, rows, tail, mask, want, cluster, found, owner, filled):
+def _keep(keys, rows, tail, mask, want, draw, found, owner, filled):
     """Append the rows of ``keys`` that equal ``want`` under ``mask`` (all in lane order)."""
     last = keys.shape[1] - 1
     for r in range(rows):
@@ -308,59 +353,34 @@ def _keep(keys, rows, tail, mask, want, cluster, found, owner, filled):
         if agree:
             for w in range(keys.shape[1]):
                 found[filled, w] = reverse64(keys[r, w])
-            owner[filled] = cluster
+            owner[filled] = draw
             filled += 1
     return filled
 
 
 @njit(nogil=True, cache=True)
-def accept_clusters(
-    arch, consts, scratch, heads_arch, out_buffers, at, stop, total, key, mask, want, found, owner
+def accept_draws(
+    arch, consts, scratch, heads_arch, buffers, at, stop, total, key, mask, want, found, owner
 ):
-    """Draw hidden draws ``at .. stop - 1`` and keep the heads that agree with S.
+    """Make hidden draws ``at .. stop - 1`` and keep the heads that agree with S.
 
-    The same networks as ``_kernel.run_clusters`` draws. ``mask`` and ``want`` are (W,) in lane
-    order. Kept functions go to ``found`` (B, W), packed, their hidden draws to ``owner`` (B,); B
-    must be at least the number of heads. Returns (next hidden draw, functions kept); stops early
-    when there may be no room for another hidden draw.
+    The same networks as :func:`simprior.boolean.sampling.kernel.count_draws` makes. ``mask`` and
+    ``want`` are (W,) in lane order. Kept functions go to ``found`` (B, W), packed, their hidden
+    draws to ``owner`` (B,); B must be at least the number of heads. Returns (next hidden draw,
+    functions kept); stops early when there may be no room for another hidden draw.
     """
-    widths, pads, _tiles, _code, uniform = arch
-    scales, ratios, h_inputs, idx_inputs, cnt_inputs, d = consts
-    _w, buf, words, h, idx, cnt, alive = scratch
     heads, _n_words, _full, tail, _iid, _keep_shift, ones_list = heads_arch
-    v, out16, keys, _hashes, live = out_buffers
-    depth = widths.size
-    blocks = cnt_inputs.size
-    fan_in = d if depth == 0 else widths[depth - 1]
-    out = out16.ctypes.data
-    stride = out16.shape[1] * 2
-    scale, ratio = scales[depth], ratios[depth]
-    cluster, filled = at, 0
-    while cluster < stop and filled + heads <= owner.size:
-        wanted = min(heads, total - cluster * heads)
-        if depth == 0:
-            hh, ii, cc, aa, pad = h_inputs, idx_inputs, cnt_inputs, ones_list, d
-        else:
-            side = hidden_features(arch, consts, scratch, cluster, key)
-            hh, ii, cc, aa, pad = h[side], idx[side], cnt[side], alive[side], pads[depth - 1]
+    keys = buffers[2]
+    layer = head_layer(arch, consts, scratch, buffers)
+    draw, filled = at, 0
+    while draw < stop and filled + heads <= owner.size:
+        wanted = min(heads, total - draw * heads)
+        below = hidden_features(arch, consts, scratch, ones_list, draw, key)
         done = 0
         while done < wanted:
             rows = min(GROUP, wanted - done)
-            if heads == 1:
-                single_head(
-                    v, fan_in, hh, pad, aa, live, out, blocks, buf, words, depth, cluster, key,
-                    scale, ratio, uniform,
-                )  # fmt: skip
-            else:
-                draw_heads(
-                    v, done // GROUP, fan_in, aa, buf, words, depth, cluster, key, scale,
-                    scale * ratio, uniform,
-                )  # fmt: skip
-                for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
-                    heads_signs(
-                        v, panel, fan_in, hh, pad, ii, cc, out + panel * HEAD_TILE * stride, stride
-                    )
-            filled = _keep(keys, rows, tail, mask, want, cluster, found, owner, filled)
+            head_functions(layer, below, heads, draw, done, rows, key)
+            filled = _keep(keys, rows, tail, mask, want, draw, found, owner, filled)
             done += rows
-        cluster += 1
-    return cluster, filled
+        draw += 1
+    return draw, filled

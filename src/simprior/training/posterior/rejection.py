@@ -6,7 +6,7 @@ network is a draw from P_B(f|S). Nothing but the counts of kept functions is hel
 With heads that share hidden layers the kept draws come in clusters of random size a_c, and
 P_B(f|S) is estimated by the ratio sum n_cf / sum a_c, whose clustered delta-method variance is
 sum (n_cf - p a_c)^2 / (sum a_c)^2 (Cochran 1977, section 6.3). The table's ``sumsq`` holds that
-residual sum of squares (see ``_clusters.ratio_squares``), which makes its standard errors and
+residual sum of squares (see ``chains.ratio_squares``), which makes its standard errors and
 intervals those of the ratio.
 """
 
@@ -43,7 +43,7 @@ from simprior.training.posterior.chains import (
     read_sums,
     write_sums,
 )
-from simprior.training.posterior.kernels import accept_clusters
+from simprior.training.posterior.kernels import accept_draws
 
 _FIRST_TASK = 1 << 16  # prior draws of the first task; each task doubles ...
 _TASK_WORK = 1e11  # ... up to so many multiply-adds
@@ -152,9 +152,13 @@ def rejection_posterior(
         total.receive(task, result)
 
     run_tasks(
-        partial(_run, job, given), tasks(), on_result=receive, workers=workers,
-        progress=progress, amount=lambda t: t.networks,
-    )  # fmt: skip
+        partial(_run, job, given),
+        tasks(),
+        on_result=receive,
+        workers=workers,
+        progress=progress,
+        amount=lambda t: t.networks,
+    )
     if total.sums.accepted == 0:
         seen = total.networks if job.iid else total.draws  # heads of one hidden draw go together
         raise NumericalError(
@@ -207,11 +211,16 @@ class _Total:
             ones[:, 1] = ratio_squares(ones[:, 0], ones[:, 1], s.ones[:, 2], s)
         known = isinstance(job.model, RandomDNF) or job.model.inputs is None
         return FunctionCounts(
-            self.m, job.model.n if known else 0, rows,
-            Profile.of(rows.count, rows.clusters, rows.sumsq), s.accepted, s.clusters,
-            s.heads, ones=ones,
+            self.m,
+            job.model.n if known else 0,
+            rows,
+            Profile.of(rows.count, rows.clusters, rows.sumsq),
+            s.accepted,
+            s.clusters,
+            s.heads,
+            ones=ones,
             info={"model": job.model, "posterior": self._report(job)},
-        )  # fmt: skip
+        )
 
     def _error(self) -> dict[str, float]:
         """Mean error outside S and its standard error, by cluster as a ratio."""
@@ -237,14 +246,21 @@ class _Total:
         effect = max(1.0, variance / binomial if binomial > 0 else self.networks / clusters)
         low, high = korn_graubard(np.array(s.accepted), self.networks, effect, clusters=clusters)
         return self._error() | {
-            "method": "rejection", "wanted": self.wanted, "prior_draws": self.networks,
-            "hidden_draws": self.draws, "accepted": s.accepted, "acceptance": p,
-            "acceptance_low": float(low), "acceptance_high": float(high),
+            "method": "rejection",
+            "wanted": self.wanted,
+            "prior_draws": self.networks,
+            "hidden_draws": self.draws,
+            "accepted": s.accepted,
+            "acceptance": p,
+            "acceptance_low": float(low),
+            "acceptance_high": float(high),
             "log_evidence": math.log(p),
             "log_evidence_stderr": float(share_stderr(p, self.networks / effect)) / p,
-            "ess": s.accepted**2 / s.squares, "violating": 0.0, "converged": self.full,
+            "ess": s.accepted**2 / s.squares,
+            "violating": 0.0,
+            "converged": self.full,
             "reliable": s.clusters >= 30,
-        }  # fmt: skip
+        }
 
 
 def _task_draws(job: Job) -> int:
@@ -279,7 +295,7 @@ def _run(job: Job, given: TrainingSet, task: _Task) -> ClusterSums:
 
 
 def _kept(job: Job, given: TrainingSet, task: _Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(kept functions (B, W), their clusters (B,)); no cluster is split over two chunks."""
+    """(kept functions (B, W), their hidden draws (B,)); no draw is split over two chunks."""
     mask_table, want_table = np.zeros((2, given.m), np.uint8)
     mask_table[given.index], want_table[given.index] = 1, given.bits
     mask, want = pack(np.stack([mask_table, want_table]))
@@ -318,10 +334,21 @@ def _kept_compiled(
     found, owner = np.empty((room, plan.n_words), np.uint64), np.empty(room, np.int64)
     at = task.first
     while at < task.stop:
-        at, filled = accept_clusters(
-            plan.arch, plan.consts, scratch, plan.heads_arch, buffers, at, task.stop, job.samples,
-            key, mask, want, found, owner,
-        )  # fmt: skip
+        at, filled = accept_draws(
+            plan.arch,
+            plan.consts,
+            scratch,
+            plan.heads_arch,
+            buffers,
+            at,
+            task.stop,
+            job.samples,
+            key,
+            mask,
+            want,
+            found,
+            owner,
+        )
         group = owner[:filled]
         if job.iid and job.heads > 1:  # heads of a perceptron are independent networks
             group = np.arange(filled)
@@ -336,10 +363,10 @@ def _kept_torch(
     from simprior.boolean.sampling.torch_engine import _cpu_batches
 
     with torch.no_grad():
-        for cluster, words in _cpu_batches(job, task.first, task.stop):
-            drawn = words[: job.samples - cluster * job.heads]
+        for draw, words in _cpu_batches(job, task.first, task.stop):
+            drawn = words[: job.samples - draw * job.heads]
             kept = drawn[((drawn & mask) == want).all(axis=1)]
             if job.iid:
                 yield kept, np.arange(len(kept))
             else:
-                yield kept, np.full(len(kept), cluster)
+                yield kept, np.full(len(kept), draw)
