@@ -1,0 +1,20 @@
+"""ln P(f) of networks of finite width, far below what sampling can reach.
+
+May import: errors, checks, numerics, runs, network, boolean, gp, training. Never analysis, cli.
+
+``log_prior_finite`` takes a network and functions and returns
+:class:`~simprior.numerics.estimate.LogProb` (nats). Networks are annealed from the prior towards
+one function (``smc``) by compiled moves (``kernels``); independent runs give the error, and checks
+say whether it holds (``verdict``). Imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simprior._attach import attach
+
+if TYPE_CHECKING:
+    from simprior.finite.prior import log_prior_finite as log_prior_finite
+
+__getattr__, __dir__, __all__ = attach(__name__)

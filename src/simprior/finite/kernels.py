@@ -1,0 +1,495 @@
+"""Compiled part of annealing a network's parameters towards one function.
+
+A particle is one network: a row of float32 parameters, layer by layer, unit by unit, the weights
+into the unit and then its bias (scales included). The energy is (2V)^p, where
+
+    V = sum over wrong inputs of |z| / sum over all inputs of |z|  +  share of inputs with z = 0
+        whose label is 1
+
+so that V = 0 exactly where the signs of z are those of the function (an exact 0 is the output 0).
+A sweep leaves prior(w) exp(-lambda (2V)^p) invariant. It moves one unit at a time along an ellipse
+through the present weights and a fresh draw from the prior (Murray, Adams & MacKay 2010). The
+first angle is uniform on the whole circle, so a unit is drawn anew wherever it is free to be.
+
+Only what hangs on the unit that moves is computed again: each angle tried costs two products a
+unit above and input. Where outputs may be exactly 0 (no bias of the output) a difference is not
+good enough, since V has no scale and rounding would pass for a function: the sums above are then
+taken again without the unit (:func:`_take_out`).
+
+Arrays of one worker, m inputs, all float32:
+
+* ``h`` (d + all hidden units, m): inputs, then activations, layer by layer. While units of a layer
+  move, those of the layer above may be old; they are brought up to date after the layer;
+* ``pre``: pre-activations in the same rows (those of the inputs are not used);
+* ``z`` (m,): outputs.
+
+Random numbers are functions of (key, step, particle, position): see ``Dice``, made by ``dice``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from simprior.network.compiled import RELU, activate
+from simprior.numerics.compiled import BLOCK, fill, words_block
+
+_FAST = {"contract", "nsz", "reassoc"}
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_MAX_TRIES = 60  # a bracket of 2 pi has shrunk to rounding before
+INCOMING, OUTGOING = 0.2, 0.2  # shares of first-layer updates that move one side only
+DEEP_OUTGOING = 0.7  # share of deeper updates that move the outgoing weights, too
+
+
+@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def violation(z, sign, ones):
+    """V of outputs z (m,): ``sign`` (m,) is +-1, ``ones`` (m,) 1 where the label is 1.
+
+    ``ones`` is empty where an exact 0 has probability 0 (a bias of the output).
+    """
+    wrong, total = _ZERO, _ZERO
+    for j in range(z.size):
+        value = z[j]
+        wrong += max(-value * sign[j], _ZERO)
+        total += abs(value)
+    part = _ZERO
+    for j in range(ones.size):
+        part += ones[j] if z[j] == _ZERO else _ZERO
+    part /= np.float32(z.size)
+    return part if total == _ZERO else part + wrong / total
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _affine(row, start, fan, h, first, out):
+    """out = bias + sum over k of row[start + k] h[first + k]; the bias is row[start + fan]."""
+    out[:] = row[start + fan]
+    k = 0
+    while k + 3 < fan:
+        a, b, c, d = row[start + k], row[start + k + 1], row[start + k + 2], row[start + k + 3]
+        h0, h1, h2, h3 = h[first + k], h[first + k + 1], h[first + k + 2], h[first + k + 3]
+        for j in range(out.size):
+            out[j] += a * h0[j] + b * h1[j] + c * h2[j] + d * h3[j]
+        k += 4
+    while k < fan:
+        a, h0 = row[start + k], h[first + k]
+        for j in range(out.size):
+            out[j] += a * h0[j]
+        k += 1
+
+
+@njit(nogil=True)
+def _layer(p, net, layer, pre, h):
+    """Pre-activations and activations of hidden layer ``layer`` (0: the first)."""
+    fans, widths, offsets, rows, _, _, code = net
+    m = h.shape[1]
+    for i in range(widths[layer]):
+        g = rows[layer + 1] + i
+        start = offsets[layer] + i * (fans[layer] + 1)
+        _affine(p, start, fans[layer], h, rows[layer], pre[g])
+        h[g, :] = pre[g]
+        activate(code, h[g], 0, m)
+
+
+@njit(nogil=True)
+def forward(p, net, pre, h, z):
+    """Fill pre, h and z of the network with parameters p."""
+    fans, widths, offsets, rows, _, _, _ = net
+    depth = widths.size
+    for layer in range(depth):
+        _layer(p, net, layer, pre, h)
+    _affine(p, offsets[depth], fans[depth], h, rows[depth], z)
+
+
+# Random numbers: ``dice`` = (normals, words, buffer, at, key). ``at`` holds the place in
+# ``normals``, the next block of normals, the place in ``words``, the next block of words, the step.
+
+
+@njit(nogil=True)
+def _roll(dice, step, particle):
+    """Start the stream of one particle at one step."""
+    normals, _, _, at, _ = dice
+    at[0], at[1], at[2], at[3], at[4], at[5] = normals.size, 0, BLOCK, 0, step, particle
+
+
+@njit(nogil=True)
+def _normals(dice, count):
+    """Where ``count`` fresh standard normals begin in ``normals``."""
+    normals, _, buffer, at, key = dice
+    if at[0] + count > normals.size:
+        blocks = normals.size // BLOCK
+        fill(
+            normals, blocks, buffer, buffer.view(np.uint32), at[1], 2 * at[4], at[5], key, _ONE,
+            False,
+        )  # fmt: skip
+        at[0] = 0
+        at[1] += blocks
+    found = at[0]
+    at[0] += count
+    return found
+
+
+@njit(nogil=True)
+def _uniform(dice):
+    """A uniform number in (0, 1)."""
+    _, words, _, at, key = dice
+    if at[2] >= BLOCK:
+        words_block(words, at[3], 2 * at[4] + 1, at[5], key)
+        at[2] = 0
+        at[3] += 1
+    word = words.view(np.uint32)[at[2]]
+    at[2] += 1
+    return (np.float64(word) + 0.5) * 2.0**-32
+
+
+@njit(nogil=True)
+def _fresh(dice, out, fan, scale, bias_scale):
+    """A row of weights and its bias from the prior."""
+    normals = dice[0]
+    start = _normals(dice, fan + 1)
+    for k in range(fan):
+        out[k] = scale * normals[start + k]
+    out[fan] = bias_scale * normals[start + fan]
+
+
+@njit(nogil=True)
+def threshold(v, strength, power, dice):
+    """Largest V of the slice: strength (2V)^power may rise by an exponential variable."""
+    if strength <= 0.0:
+        return np.float32(np.inf)
+    energy = (2.0 * v) ** power - math.log(_uniform(dice)) / strength
+    return np.float32(0.5 * energy ** (1.0 / power))
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _mix(c, a, s, b, out):
+    for j in range(out.size):
+        out[j] = c * a[j] + s * b[j]
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _add(z, w_new, new, w_old, old, out):
+    """out = z + w_new new - w_old old."""
+    for j in range(out.size):
+        out[j] = z[j] + w_new * new[j] - w_old * old[j]
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _add_rows(pre, first, w_new, new, w_old, old, count):
+    """The same in place, for ``count`` rows of pre from ``first``."""
+    for i in range(count):
+        a, b, g = w_new[i], w_old[i], first + i
+        for j in range(pre.shape[1]):
+            pre[g, j] += a * new[j] - b * old[j]
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _rectified(pre, first, w_new, new, w_old, old, count, p, last, z):
+    """Outputs of a relu layer, the last one, above the unit that moved."""
+    z[:] = p[last + count]
+    i = 0
+    while i + 3 < count:
+        a0, a1, a2, a3 = w_new[i], w_new[i + 1], w_new[i + 2], w_new[i + 3]
+        b0, b1, b2, b3 = w_old[i], w_old[i + 1], w_old[i + 2], w_old[i + 3]
+        v0, v1, v2, v3 = p[last + i], p[last + i + 1], p[last + i + 2], p[last + i + 3]
+        g = first + i
+        for j in range(z.size):
+            x, y = new[j], old[j]
+            z[j] += (
+                v0 * max(pre[g, j] + a0 * x - b0 * y, _ZERO)
+                + v1 * max(pre[g + 1, j] + a1 * x - b1 * y, _ZERO)
+            ) + (
+                v2 * max(pre[g + 2, j] + a2 * x - b2 * y, _ZERO)
+                + v3 * max(pre[g + 3, j] + a3 * x - b3 * y, _ZERO)
+            )
+        i += 4
+    while i < count:
+        a, b, v = w_new[i], w_old[i], p[last + i]
+        for j in range(z.size):
+            z[j] += v * max(pre[first + i, j] + a * new[j] - b * old[j], _ZERO)
+        i += 1
+
+
+@njit(nogil=True)
+def _activate_rows(code, h, first, count):
+    activate(code, h.reshape(-1), first * h.shape[1], count * h.shape[1])
+
+
+@njit(nogil=True)
+def _above(p, net, layer, state, moved, fresh, z):
+    """Outputs where one unit of ``layer`` moved; the layers above it are left in ``fresh``."""
+    fans, widths, offsets, rows, _, _, code = net
+    pre = state[0]
+    pre_new, h_new = fresh
+    new, old, w_new, w_old = moved
+    depth, above = widths.size, layer + 1
+    width, g = widths[above], rows[layer + 2]
+    if above == depth - 1 and code == RELU:
+        _rectified(pre, g, w_new, new, w_old, old, width, p, offsets[depth], z)
+        return
+    pre_new[g : g + width] = pre[g : g + width]
+    _add_rows(pre_new, g, w_new, new, w_old, old, width)
+    h_new[g : g + width] = pre_new[g : g + width]
+    _activate_rows(code, h_new, g, width)
+    for higher in range(above + 1, depth):
+        _layer(p, net, higher, pre_new, h_new)
+    _affine(p, offsets[depth], fans[depth], h_new, rows[depth], z)
+
+
+@njit(nogil=True)
+def _keep_above(net, layer, state, moved, fresh):
+    """Pre-activations above a unit of ``layer`` after its move was accepted.
+
+    ``h`` of the layer above is left for :func:`_refresh` where it is the last one.
+    """
+    _, widths, _, rows, _, _, _ = net
+    pre, h, _ = state
+    new, old, w_new, w_old = moved
+    g = rows[layer + 2]
+    if layer + 2 == widths.size:
+        _add_rows(pre, g, w_new, new, w_old, old, widths[layer + 1])
+        return
+    pre[g:] = fresh[0][g:]
+    h[g:] = fresh[1][g:]
+
+
+@njit(nogil=True)
+def _refresh(net, layer, state):
+    """Activations of hidden layer ``layer`` from its pre-activations."""
+    _, widths, _, rows, _, _, code = net
+    pre, h, _ = state
+    g, width = rows[layer + 1], widths[layer]
+    h[g : g + width] = pre[g : g + width]
+    _activate_rows(code, h, g, width)
+
+
+@njit(nogil=True)
+def _direction(p, net, h, work, dice, layer, unit, incoming, outgoing):
+    """What a unit may turn towards: fresh weights in and out, and what the former feed it.
+
+    The weights out of it as they are go to ``out_old``, ``out_now`` and ``out_less`` (by which the
+    sums above contain it). Returns their number.
+    """
+    fans, widths, offsets, rows, scales, bias_scales, _ = net
+    q, _, _, _, nu, out_old, out_nu, out_now, out_less, _, _ = work
+    up = 1 if layer == widths.size - 1 else widths[layer + 1]
+    start, step = offsets[layer + 1] + unit, fans[layer + 1] + 1
+    if incoming:
+        _fresh(dice, nu, fans[layer], scales[layer], bias_scales[layer])
+        _affine(nu, 0, fans[layer], h, rows[layer], q)
+    for i in range(up):
+        out_old[i] = p[start + i * step]
+        out_now[i] = out_old[i]
+        out_less[i] = out_old[i]
+    if outgoing:
+        first = _normals(dice, up)
+        for i in range(up):
+            out_nu[i] = scales[layer + 1] * dice[0][first + i]
+    return up
+
+
+@njit(nogil=True)
+def _accept(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
+    """The unit as it was tried last, at the angle with cosine c and sine s."""
+    fans, widths, offsets, rows, _, _, _ = net
+    pre, h, z = state
+    _, hu, pu, z_new, nu, _, _, out_now, out_less, pre_new, h_new = work
+    fan, g = fans[layer], rows[layer + 1] + unit
+    if layer + 1 < widths.size:
+        _keep_above(net, layer, state, (hu, h[g], out_now, out_less), (pre_new, h_new))
+    if incoming:
+        start = offsets[layer] + unit * (fan + 1)
+        for k in range(fan + 1):
+            p[start + k] = c * p[start + k] + s * nu[k]
+        pre[g, :] = pu
+        h[g, :] = hu
+    if outgoing:
+        start, step = offsets[layer + 1] + unit, fans[layer + 1] + 1
+        for i in range(up):
+            p[start + i * step] = out_now[i]
+    z[:] = z_new
+
+
+@njit(nogil=True)
+def _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
+    """Outputs with the unit at the angle with cosine c and sine s."""
+    rows, code = net[3], net[6]
+    pre, h, z = state
+    q, hu, pu, z_new, _, out_old, out_nu, out_now, out_less, pre_new, h_new = work
+    g = rows[layer + 1] + unit
+    if incoming:
+        _mix(c, pre[g], s, q, pu)
+        hu[:] = pu
+        activate(code, hu, 0, z.size)
+    else:
+        hu[:] = h[g]
+    if outgoing:
+        for i in range(up):
+            out_now[i] = c * out_old[i] + s * out_nu[i]
+    if layer + 1 == net[1].size:
+        _add(z, out_now[0], hu, out_less[0], h[g], z_new)
+    else:
+        _above(p, net, layer, state, (hu, h[g], out_now, out_less), (pre_new, h_new), z_new)
+
+
+@njit(nogil=True)
+def _take_out(p, net, state, work, layer, unit, up):
+    """The sums above without the unit, exactly; ``out_less`` becomes 0."""
+    fans, _, offsets, rows, _, _, _ = net
+    pre, h, z = state
+    hu, out_less = work[1], work[8]
+    g, fan = rows[layer + 1] + unit, fans[layer + 1]
+    hu[:] = h[g]
+    h[g, :] = _ZERO
+    for i in range(up):
+        start = offsets[layer + 1] + i * (fan + 1)
+        if layer + 2 == fans.size:
+            _affine(p, start, fan, h, rows[layer + 1], z)
+        else:
+            _affine(p, start, fan, h, rows[layer + 1], pre[rows[layer + 2] + i])
+        out_less[i] = _ZERO
+    h[g, :] = hu
+
+
+@njit(nogil=True)
+def _put_back(net, state, work, layer, unit, up):
+    """Undo :func:`_take_out`: the unit stays as it was."""
+    rows = net[3]
+    pre, h, z = state
+    out_old, out_less = work[5], work[8]
+    old = h[rows[layer + 1] + unit]
+    if layer + 1 == net[1].size:
+        _add(z, out_old[0], old, out_less[0], old, z)
+    else:
+        _add_rows(pre, rows[layer + 2], out_old, old, out_less, old, up)
+
+
+@njit(nogil=True)
+def _update(p, net, state, work, labels, dice, v, limit, layer, unit, incoming, outgoing):
+    """Move the weights into and out of one hidden unit; returns V and the number of tries."""
+    up = _direction(p, net, state[1], work, dice, layer, unit, incoming, outgoing)
+    exact = labels[1].size > 0
+    if exact:
+        _take_out(p, net, state, work, layer, unit, up)
+    angle = 2.0 * math.pi * _uniform(dice)
+    low, high = angle - 2.0 * math.pi, angle
+    for tries in range(1, _MAX_TRIES + 1):
+        c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s)
+        v_new = violation(work[3], labels[0], labels[1])
+        if v_new <= limit:
+            _accept(p, net, state, work, layer, unit, incoming, outgoing, up, c, s)
+            return v_new, tries
+        if angle < 0.0:
+            low = angle
+        else:
+            high = angle
+        angle = low + (high - low) * _uniform(dice)
+    if exact:
+        _put_back(net, state, work, layer, unit, up)
+    return v, _MAX_TRIES
+
+
+@njit(nogil=True)
+def _update_output(p, net, state, work, labels, dice, v, limit):
+    """Move the weights and the bias of the output; returns V and the number of tries."""
+    fans, _, offsets, rows, scales, bias_scales, _ = net
+    _, h, z = state
+    q, z_new, nu = work[0], work[3], work[4]
+    depth = fans.size - 1
+    fan, start = fans[depth], offsets[depth]
+    _fresh(dice, nu, fan, scales[depth], bias_scales[depth])
+    _affine(nu, 0, fan, h, rows[depth], q)
+    angle = 2.0 * math.pi * _uniform(dice)
+    low, high = angle - 2.0 * math.pi, angle
+    for tries in range(1, _MAX_TRIES + 1):
+        c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        _mix(c, z, s, q, z_new)
+        v_new = violation(z_new, labels[0], labels[1])
+        if v_new <= limit:
+            for k in range(fan + 1):
+                p[start + k] = c * p[start + k] + s * nu[k]
+            z[:] = z_new
+            return v_new, tries
+        if angle < 0.0:
+            low = angle
+        else:
+            high = angle
+        angle = low + (high - low) * _uniform(dice)
+    return v, _MAX_TRIES
+
+
+@njit(nogil=True)
+def _sweep(p, net, state, work, labels, dice, v, strength, power):
+    """Update every weight once or more; returns V and the number of tries."""
+    widths = net[1]
+    limit = threshold(v, strength, power, dice)
+    v, tries = _update_output(p, net, state, work, labels, dice, v, limit)
+    for layer in range(widths.size):
+        for unit in range(widths[layer]):
+            incoming, outgoing = True, True
+            kind = _uniform(dice)
+            if layer > 0:
+                outgoing = kind < DEEP_OUTGOING
+            elif kind < INCOMING:
+                outgoing = False
+            elif kind < INCOMING + OUTGOING:
+                incoming = False
+            limit = threshold(v, strength, power, dice)
+            v, more = _update(
+                p, net, state, work, labels, dice, v, limit, layer, unit, incoming, outgoing
+            )
+            tries += more
+        if layer + 1 < widths.size:
+            _refresh(net, layer + 1, state)
+        if layer == 0 or layer == widths.size - 1:
+            limit = threshold(v, strength, power, dice)
+            v, more = _update_output(p, net, state, work, labels, dice, v, limit)
+            tries += more
+    if widths.size < 2:
+        limit = threshold(v, strength, power, dice)
+        v, more = _update_output(p, net, state, work, labels, dice, v, limit)
+        tries += more
+    return v, tries
+
+
+@njit(nogil=True, cache=True)
+def draw(params, net, state, labels, dice, values):
+    """Fill ``params`` (N, P) with draws from the prior, ``values`` (N,) with their V."""
+    fans, widths, offsets, _, scales, bias_scales, _ = net
+    pre, h, z = state
+    depth = widths.size
+    for particle in range(params.shape[0]):
+        p = params[particle]
+        _roll(dice, 0, particle)
+        for layer in range(depth + 1):
+            units = 1 if layer == depth else widths[layer]
+            fan = fans[layer]
+            for i in range(units):
+                start = offsets[layer] + i * (fan + 1)
+                _fresh(dice, p[start : start + fan + 1], fan, scales[layer], bias_scales[layer])
+        forward(p, net, pre, h, z)
+        values[particle] = violation(z, labels[0], labels[1])
+
+
+@njit(nogil=True, cache=True)
+def move(params, net, state, work, labels, dice, values, step, sweeps, strength, power):
+    """``sweeps`` sweeps of every particle at one strength; ``values`` (N,) becomes their V.
+
+    V is that of a fresh forward pass, so what sweeps add up in rounding ends with each step.
+    Returns the number of tries.
+    """
+    pre, h, z = state
+    tries = 0
+    for particle in range(params.shape[0]):
+        p = params[particle]
+        _roll(dice, step, particle)
+        forward(p, net, pre, h, z)
+        v = violation(z, labels[0], labels[1])
+        for _ in range(sweeps):
+            v, more = _sweep(p, net, state, work, labels, dice, v, strength, power)
+            tries += more
+        forward(p, net, pre, h, z)
+        values[particle] = violation(z, labels[0], labels[1])
+    return tries

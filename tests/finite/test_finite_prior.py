@@ -1,0 +1,319 @@
+"""ln P(f) at finite width: exact oracles, direct sampling, determinism, refusals, calibration."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from simprior import LogProb, sample
+from simprior.boolean.truthtable import input_matrix, parse_functions
+from simprior.errors import InputError
+from simprior.finite import log_prior_finite
+from simprior.finite.particles import distinct_inputs, make_machine
+from simprior.finite.smc import Anneal, Run, pilot, run, systematic
+from simprior.finite.verdict import mean_of_runs
+from simprior.gp import log_prior, nngp
+from simprior.network.spec import Network
+from simprior.runs.directory import RunDir
+
+SEPARABLE = {3: ["x1", "majority"], 4: ["x1", "0x033f", "0x017f"]}
+
+
+def linear(n: int, hidden: tuple[int, ...]) -> Network:
+    return Network(n=n, hidden=hidden, activation="linear", sigma_b=0.0, encoding="pm1")
+
+
+def exact(n: int, names: list[str]) -> list[LogProb]:
+    """ln P of the perceptron, by the tilted estimator: no code in common, errors below 1e-3."""
+    K = nngp(linear(n, ()), input_matrix(linear(n, ())))
+    return log_prior(names, K, n=n, draws=20_000)
+
+
+def check_close(found: LogProb, value: float, stderr: float, what: object) -> None:
+    """Within 5 standard errors: false alarm 1.6e-4 with the 15 degrees of freedom of 16 runs."""
+    assert found.diagnostics["reliable"], (what, found)
+    assert abs(found.value - value) < 5 * math.hypot(found.stderr, stderr), (what, found, value)
+
+
+@pytest.mark.parametrize(
+    ("n", "hidden"), [(3, ()), (3, (1,)), (3, (4,)), (4, (2, 3)), (4, (3, 2, 2))]
+)
+def test_linear_networks_without_biases_equal_the_perceptron(n: int, hidden: tuple) -> None:
+    """z = v x with v in a uniformly random direction at every width and depth."""
+    found = log_prior_finite(linear(n, hidden), SEPARABLE[n], particles=150, runs=16, check=False)
+    for name, one, other in zip(SEPARABLE[n], found, exact(n, SEPARABLE[n]), strict=True):
+        check_close(one, other.value, other.stderr, (hidden, name))
+
+
+SAMPLED = {
+    "one layer": Network(n=3, hidden=(5,)),
+    "two layers, pm1": Network(n=3, hidden=(4, 3), encoding="pm1", sigma_w=1.5),
+    "three layers, tanh": Network(n=3, hidden=(3, 4, 2), activation="tanh", sigma_b=0.5),
+    "no biases": Network(n=3, hidden=(6, 5), sigma_b=0.0),
+    "gelu, other sigmas": Network(
+        n=2, hidden=(3, 3), activation="gelu", sigma_w=(2.0, 1.0, 0.5), sigma_b=(0.0, 1.0, 0.3)
+    ),
+    "explicit inputs": Network(
+        hidden=(4, 4), inputs=np.array([[0.3, -1.0], [2.0, 0.1], [0.3, -1.0], [-1.0, 0.4]])
+    ),
+    "step": Network(n=3, hidden=(5, 4), activation="step"),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_agrees_with_direct_sampling(name: str) -> None:
+    """Four functions each, common and rare; 5 standard errors, false alarm 1.6e-4 each."""
+    network = SAMPLED[name]
+    counts = sample(network, 400_000, seed=5)
+    pick = np.unique(np.geomspace(1, max(1, (counts.count > 200).sum()), 4).astype(int) - 1)
+    tables = counts.tables()[pick]
+    found = log_prior_finite(network, tables, particles=150, runs=16, check=False, seed=1)
+    for one, k in zip(found, pick, strict=True):
+        check_close(one, math.log(counts.p[k]), counts.stderr[k] / counts.p[k], (name, k))
+
+
+def test_what_inputs_alone_decide_is_exact() -> None:
+    """Copies with two labels; an input that is 0 without biases; odd networks; not separable."""
+    copies = Network(hidden=(3,), inputs=np.array([[1.0, 2.0], [1.0, 2.0]]))
+    no_bias = Network(n=2, hidden=(3,), sigma_b=0.0)
+    odd = Network(n=2, hidden=(3,), sigma_b=0.0, encoding="pm1", activation="tanh")
+    straight = Network(n=2, hidden=(3,), activation="linear")
+    nothing = Network(hidden=(3,), sigma_b=0.0, inputs=np.zeros((2, 2)))
+    for network, function, value in (
+        (copies, "01", -math.inf), (no_bias, "1000", -math.inf), (odd, "0110", -math.inf),
+        (straight, "0110", -math.inf), (nothing, "00", 0.0),
+    ):  # fmt: skip
+        (found,) = log_prior_finite(network, [function])
+        assert (found.value, found.stderr) == (value, 0.0), (function, found)
+
+
+def test_no_bit_depends_on_workers_other_functions_or_interruptions(tmp_path) -> None:
+    network = Network(n=3, hidden=(4, 3))
+    options = {"particles": 40, "runs": 4, "seed": 3}
+    names = ["x1", "parity"]
+    alone = [log_prior_finite(network, name, **options)[0] for name in names]
+    pair = log_prior_finite(network, names, workers=2, **options)
+
+    def key(results: list[LogProb]) -> list:
+        return [(r.value, r.stderr, {**r.diagnostics, "seconds": 0}) for r in results]
+
+    assert repr(key(alone)) == repr(key(pair))
+    with RunDir.open(tmp_path / "run", "logp", {}) as store:
+        first = log_prior_finite(network, names, store=store, **options)
+        store.remove_shard(sorted(store.shards)[3])
+        again = log_prior_finite(network, names, store=store, **options)
+    assert repr(key(first)) == repr(key(again)) == repr(key(pair))
+    assert log_prior_finite(network, names, **{**options, "seed": 4})[0].value != pair[0].value
+
+
+def test_tol_adds_runs() -> None:
+    network = Network(n=3, hidden=(4, 3))
+    loose, tight = (
+        log_prior_finite(network, "0x17", particles=200, tol=tol, check=False)[0]
+        for tol in (10.0, 0.02)
+    )
+    assert loose.diagnostics["runs"] == 8 and loose.diagnostics["tol_reached"]
+    assert tight.diagnostics["runs"] > 8 and tight.stderr < 0.03
+    (capped,) = log_prior_finite(network, "0x17", particles=200, tol=1e-6, max_runs=9, check=False)
+    assert capped.diagnostics["runs"] == 9 and not capped.diagnostics["tol_reached"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "text"),
+    [
+        ({"weight_dist": "uniform"}, {}, "gaussian"),
+        ({"activation": np.cos}, {}, "one of relu"),
+        ({}, {"runs": 3}, "runs=3"),
+        ({}, {"particles": 1}, "particles=1"),
+        ({}, {"power": 0}, "power=0"),
+        ({}, {"tol": 0}, "tol=0"),
+        ({}, {"max_particles": "many"}, "max_particles"),
+        ({}, {"workers": 0}, "workers=0"),
+        ({}, {"seed": -1}, "seed=-1"),
+    ],
+)
+def test_bad_input_is_one_line(change: dict, options: dict, text: str) -> None:
+    network = Network(n=2, hidden=(2,), **change)
+    with pytest.raises(InputError, match=text) as error:
+        log_prior_finite(network, "x1", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_many_inputs_say_what_they_cost(caplog) -> None:
+    from simprior.finite.prior import Effort, check_cost
+
+    with caplog.at_level(logging.WARNING, "simprior"):
+        check_cost(Network(n=13), Effort())
+    assert "m=8192 inputs" in caplog.text
+
+
+def test_starved_runs_are_flagged_and_have_no_error() -> None:
+    (found,) = log_prior_finite(Network(n=5, hidden=(10, 10)), "parity", particles=8, runs=4)
+    assert math.isnan(found.stderr) and not found.diagnostics["reliable"]
+    assert not found.diagnostics["converged"] and found.diagnostics["reason"]
+    assert found.diagnostics["bound_low"] < found.value or math.isinf(found.value)
+
+
+def test_mean_of_runs() -> None:
+    """The jackknife of ln mean, the floor of perfect mixing, and runs that gave 0."""
+    values = np.log([0.1, 0.2, 0.3, 0.4])
+    runs = [Run(v, 1.0, 20.0, 1.0, 0.0) for v in values]
+    mean = mean_of_runs(runs, 100, 0.0)
+    p = np.exp(values)
+    others = np.log([np.delete(p, i).mean() for i in range(4)])
+    assert mean.value == pytest.approx(math.log(0.25))
+    assert mean.stderr == pytest.approx(math.sqrt(3 / 4 * ((others - others.mean()) ** 2).sum()))
+    assert mean.spread == pytest.approx(values.std(ddof=1))
+    assert mean_of_runs(runs, 100, 4.0).stderr == pytest.approx(2.0)
+    lost = mean_of_runs([*runs, Run(-math.inf, 0.0, 0.0, 1.0, 0.0)], 100, 0.0)
+    assert lost.value == pytest.approx(math.log(0.2)) and math.isnan(lost.stderr)
+    same = mean_of_runs([Run(0.0, 1.0, 100.0, 1.0, 0.0)] * 4, 100, 0.0)
+    assert same.value == 0.0 and same.stderr == pytest.approx(1 / 402)
+
+
+def test_systematic_resampling() -> None:
+    weights = np.array([0.1, 0.45, 0.0, 0.45])
+    counts = np.bincount(systematic(weights, 0.3), minlength=4)
+    assert counts.sum() == 4 and (np.abs(counts - 4 * weights) < 1).all()
+    mean = np.mean(
+        [np.bincount(systematic(weights, u), minlength=4) for u in (np.arange(100) + 0.5) / 100],
+        axis=0,
+    )
+    np.testing.assert_allclose(mean, 4 * weights, atol=0.04)
+
+
+def test_forward_pass_and_prior_of_the_particles() -> None:
+    """V of drawn particles from their parameters by numpy; weights have the prior's variances."""
+    from simprior.finite.smc import Swarm
+
+    network = Network(n=3, hidden=(5, 4), sigma_w=(1.0, 2.0, 0.5), sigma_b=(0.0, 1.0, 2.0))
+    inputs = distinct_inputs(network)
+    bits = inputs.labels(parse_functions("0x5c", 8)[0])
+    swarm = Swarm(Anneal(network, inputs.X, bits, 2000, 1, 3, 0, 10), 2000, "test")
+    h, at = np.repeat(inputs.X[None], 2000, axis=0), 0
+    for layer, units in enumerate((5, 4, 1)):
+        fan = network.fan_ins[layer]
+        rows = swarm.params[:, at : at + units * (fan + 1)].reshape(-1, units, fan + 1)
+        at += units * (fan + 1)
+        # 2000 x units x fan squares: 5 standard errors of their mean
+        error = 5 * math.sqrt(2 / rows[..., :fan].size)
+        assert rows[..., :fan].var() == pytest.approx(network.sigma_ws[layer] ** 2 / fan, rel=error)
+        error = 5 * math.sqrt(2 / rows[..., fan].size)
+        assert rows[..., fan].var() == pytest.approx(network.sigma_bs[layer] ** 2, rel=error)
+        h = h @ rows[..., :fan].transpose(0, 2, 1) + rows[:, None, :, fan]
+        h = np.maximum(h, 0) if layer < 2 else h
+    z = h[..., 0]
+    wrong = np.maximum(-z * (2.0 * bits - 1), 0).sum(axis=1) / np.abs(z).sum(axis=1)
+    assert at == swarm.params.shape[1]
+    np.testing.assert_allclose(swarm.violations, wrong, atol=2e-6)
+
+
+def test_zero_outputs_count_as_wrong_where_the_label_is_1() -> None:
+    """Without biases a unit may be dead on an input: V = 0 only where the function is computed."""
+    from simprior.finite.smc import Swarm
+
+    network = Network(n=2, hidden=(2,), sigma_b=0.0)
+    inputs = distinct_inputs(network)
+    bits = np.ones(3, np.uint8)
+    swarm = Swarm(Anneal(network, inputs.X, bits, 5000, 1, 3, 0, 10), 5000, "test")
+    machine, right = make_machine(network, inputs.X), 0
+    from simprior.finite import kernels
+
+    for params, v in zip(swarm.params, swarm.violations, strict=True):
+        kernels.forward(params, machine.net, *machine.state)
+        computed = (machine.state[2] > 0).all()
+        right += computed
+        assert (v == 0) == computed
+    assert 0 < right < 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hidden", [(4,), (5, 4), (3, 4, 3), (2, 3, 2, 3), ()])
+def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> None:
+    from simprior.finite import kernels
+
+    for activation in ("relu", "tanh"):
+        network = Network(n=3, hidden=hidden, activation=activation)
+        inputs = distinct_inputs(network)
+        machine, other = make_machine(network, inputs.X), make_machine(network, inputs.X)
+        labels, dice = machine.labels(np.array([0, 1, 1, 0, 1, 0, 0, 1], np.uint8)), machine.dice(7)
+        params = np.empty((1, machine.size), np.float32)
+        values = np.empty(1, np.float32)
+        kernels.draw(params, machine.net, machine.state, labels, dice, values)
+        for strength in (0.0, 5.0, 100.0):
+            v, _ = kernels._sweep(
+                params[0], machine.net, machine.state, machine.work, labels, dice, values[0],
+                strength, 3.0,
+            )  # fmt: skip
+            kernels.forward(params[0], other.net, *other.state)
+            # float32: a few hundred additions of numbers below 10
+            for kept, fresh in zip(machine.state, other.state, strict=True):
+                np.testing.assert_allclose(kept[3:], fresh[3:], atol=2e-4)
+            values[0] = kernels.violation(other.state[2], *labels)
+            assert v == pytest.approx(values[0], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [3, 4])
+def test_standard_errors_are_true(n: int) -> None:
+    """100 repeats on 5 functions a network: mean 0 +- .2, sd .8 to 1.25, no flag.
+
+    The mean of 500 standardised errors has a standard error of .05 at most 1.25 / sqrt(500), their
+    sd one of about 4 %: the bounds are 3.5 standard errors away or more.
+    """
+    network = Network(n=n, hidden=(6, 5))
+    counts = sample(network, 1e7, seed=11)
+    pick = (np.geomspace(2, (counts.count > 400).sum(), 5) - 1).astype(int)
+    truth, noise = np.log(counts.p[pick]), (counts.stderr / counts.p)[pick]
+    scores = []
+    for seed in range(100):
+        found = log_prior_finite(network, counts.tables()[pick], particles=100, seed=seed)
+        assert all(one.diagnostics["reliable"] for one in found), [o.diagnostics for o in found]
+        scores += [
+            (one.value - t) / math.hypot(one.stderr, e)
+            for one, t, e in zip(found, truth, noise, strict=True)
+        ]
+    assert abs(np.mean(scores)) < 0.2, np.mean(scores)
+    assert 0.8 < np.std(scores) < 1.25, np.std(scores)
+
+
+@pytest.mark.slow
+def test_starved_runs_are_flagged() -> None:
+    """xor2 at width 40 with p = 1 and few particles: at least 95 of 100 are flagged."""
+    network = Network(n=7, hidden=(40, 40))
+    flagged = [
+        not found.diagnostics["reliable"]
+        for seed in range(100)
+        for found in log_prior_finite(network, "xor2", particles=16, runs=4, power=1, seed=seed)
+    ]
+    assert sum(flagged) >= 95, sum(flagged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value", "stderr"),
+    [("needle", -9.666, 0.009), ("and2", -14.845, 0.065), ("x1", -12.454, 0.034)],
+)
+def test_published_values_at_width_40(name: str, value: float, stderr: float) -> None:
+    """Direct sampling of (7, 40, 40, 1); 4 standard errors, 15 degrees of freedom: 1e-3 each."""
+    (found,) = log_prior_finite(Network(n=7, hidden=(40, 40)), name, runs=16, seed=2)
+    assert found.diagnostics["reliable"], found
+    assert abs(found.value - value) < 4 * math.hypot(found.stderr, stderr)
+
+
+def test_runs_on_any_ladder_are_unbiased() -> None:
+    """A ladder of one step, and one made for another function: 400 runs, 4.5 standard errors."""
+    network = linear(3, (2,))
+    inputs = distinct_inputs(network)
+    (truth,) = exact(3, ["majority"])
+    bits = inputs.labels(parse_functions("majority", 8)[0])
+    anneal = Anneal(network, inputs.X, bits, 32, 1, 3, 9, 100)
+    other = pilot(replace(anneal, bits=inputs.labels(parse_functions("x1", 8)[0])))
+    for ladder in (np.array([5.0]), other.strengths):
+        p = np.exp([run(anneal, ladder, k).value for k in range(400)])
+        error = p.std(ddof=1) / math.sqrt(400)
+        assert abs(p.mean() - math.exp(truth.value)) < 4.5 * error
