@@ -13,7 +13,8 @@ import simprior as sp
 from simprior.boolean.truthtable import unpack
 from simprior.cli import main
 from simprior.errors import InputError
-from simprior.routes.posterior import METHODS, OPTIONS, features
+from simprior.routes.methods import LIKELIHOODS, METHODS, OPTIONS
+from simprior.routes.posterior import features
 from simprior.training.replay import problem_of_run
 
 WIDE = sp.Network(hidden=(400,))
@@ -21,8 +22,6 @@ NET = sp.Network(n=4, hidden=(6,))
 
 
 def test_every_method_knows_some_likelihood() -> None:
-    from simprior.routes.posterior import LIKELIHOODS
-
     assert {m for methods in LIKELIHOODS.values() for m in methods} == set(METHODS)
 
 
@@ -170,7 +169,7 @@ def test_a_posterior_of_a_run(
     assert problems[0] == problems[1] == problems[2]
     capsys.readouterr()
     assert main(["compare", sgd, pb, "--bootstrap", "20", "--splits", "2", "--json"]) == 0
-    names = {row["name"] for row in json.loads(capsys.readouterr().out)["statistics"]}
+    names = {row["name"] for row in json.loads(capsys.readouterr().out)["table"]}
     assert "test_error_a" in names or any("error" in name for name in names)
     assert main(["logp", "--from", sgd, "--top", "3", "--quiet"]) == 0
     assert main(["bound", "--from", sgd, "--quiet"]) == 0

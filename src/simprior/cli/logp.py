@@ -22,7 +22,6 @@ from simprior.cli.options import (
 )
 from simprior.cli.parse import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts
 from simprior.errors import InputError
-from simprior.routes.evidence import kernel_of, tables_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +97,7 @@ def _table(spec: LogP) -> pd.DataFrame:
 def _request(spec: LogP) -> tuple[Request, dict[str, Any], dict[str, Any]]:
     """What to compute, the configuration that determines it, and what data was read."""
     from simprior.gp.orthant import Request
+    from simprior.routes.evidence import kernel_of, tables_of
 
     options = _estimator_options(spec)
     common: dict[str, Any] = {"methods": spec.method or (), "seed": spec.seed}
@@ -130,6 +130,7 @@ def _from_run(
 
     from simprior.boolean.sampling.counts import FunctionCounts
     from simprior.gp.orthant import Request
+    from simprior.routes.evidence import kernel_of
 
     assert spec.from_ is not None
     counts = FunctionCounts.load(spec.from_, top=spec.top)

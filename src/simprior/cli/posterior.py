@@ -19,7 +19,7 @@ from simprior.cli.options import (
     check_device,
 )
 from simprior.cli.parse import Count, MaybeCount, MaybeNumber, MaybePath, MaybeText, choice
-from simprior.routes.posterior import METHODS, OPTIONS
+from simprior.routes.methods import METHODS, OPTIONS, check_method
 
 if TYPE_CHECKING:
     from simprior.boolean.sampling.counts import FunctionCounts
@@ -98,7 +98,7 @@ def run(spec: Posterior) -> int:
 
 
 def _counts(spec: Posterior) -> FunctionCounts:
-    from simprior.routes.posterior import check_method, posterior
+    from simprior.routes.posterior import posterior
     from simprior.runs.tasks import progress_bar
 
     options = method_options(spec)

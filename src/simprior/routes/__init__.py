@@ -1,8 +1,8 @@
 """One problem, every route: from a :class:`~simprior.training.targets.Problem` (or a network) to
 its posterior, to ln P of functions and of training sets, and to bounds, by whatever method.
 
-May import: errors, checks, numerics, runs, network, boolean, gp, training, finite. ``training`` and ``gp``
-do not know each other; what needs both, and only chooses between them, is here.
+May import: errors, checks, numerics, runs, network, boolean, gp, training, finite. ``training`` and
+``gp`` do not know each other; what needs both, and only chooses between them, is here.
 
 Data come in as arguments; what is computed goes out as the results of those packages, and into run
 directories where ``out`` names one.
