@@ -52,6 +52,8 @@ def results(folder: Path) -> dict[str, Any]:
         "WeightedFunctions": WeightedFunctions(16, words, p, 100.0, n=4),
         "LogProb": log_p,
         "Bound": sp.gp.marginal_likelihood_bound(log_p, 16),
+        "Problem": sp.Problem(NET, "x1", train=8, attack=1),
+        "Bounds": sp.bound(sp.Problem(NET, "x1", train=8)),
         "Unseen": counts.unseen,
         "Reduction": sp.gp.reduce_inputs(np.kron(K, np.ones((9, 9)))),
         "StringsResult": StringsResult(frame, summary, fits, frame, ["a note"] * 50),
@@ -59,15 +61,18 @@ def results(folder: Path) -> dict[str, Any]:
     }
 
 
+_COMPUTING = ("boolean", "gp", "training", "routes", "analysis")
+
+
 def classes() -> set[type]:
     """Every class of the package that is a result, and every public dataclass that is no spec."""
-    specs = {"Network", "RandomDNF", "Optimizer", "Problem", "Correlations", "NNGPKernel"}
+    specs = {"Network", "RandomDNF", "Optimizer", "Correlations", "NNGPKernel"}
     packages = [sp, sp.gp, sp.training, sp.boolean, sp.analysis]
     offered = [getattr(package, name) for package in packages for name in package.__all__]
     public = {c for c in offered if isinstance(c, type) and dataclasses.is_dataclass(c)}
     public = {c for c in public if c.__name__ not in specs}
     for module in pkgutil.walk_packages(sp.__path__, "simprior."):
-        if module.name.startswith(("simprior.boolean", "simprior.gp", "simprior.analysis")):
+        if module.name.startswith(tuple(f"simprior.{name}" for name in _COMPUTING)):
             importlib.import_module(module.name)
     return public | {c for c in _below(Shown) if not inspect.isabstract(c)}
 

@@ -125,3 +125,19 @@ def test_a_teacher_is_simpler_than_a_random_function() -> None:
     """A narrow network computes few functions: fewer sign changes under bit flips."""
     x1 = Problem(Network(n=7, activation=np.tanh), "net:1", seed=1).target.reshape(2, -1)
     assert lz76(x1.reshape(-1))[0] < 100  # random functions of 128 inputs: about 140
+
+
+def test_a_problem_says_what_it_is() -> None:
+    problem = Problem(NETWORK, "x1", train=60, corrupt=0.5, attack=30, seed=1)
+    assert repr(problem).startswith("Problem: x1 on m=128 inputs of 7 bits")
+    frame = problem.to_frame()
+    assert frame["set"].value_counts().to_dict() == {"train": 60, "test": 38, "attack": 30}
+    wrong = frame[frame["set"] != "test"]
+    assert (wrong["label"] != wrong["target"]).sum() >= 30
+    again = Problem(NETWORK, "x1", train=60, corrupt=0.5, attack=30, seed=1)
+    assert again.digest() == problem.digest()
+    others = (
+        Problem(NETWORK, "x1", train=60, corrupt=0.5, attack=30, seed=2),
+        Problem(Network(n=7, hidden=(3,)), "x1", train=60, corrupt=0.5, attack=30, seed=1),
+    )
+    assert problem.digest() not in {other.digest() for other in others}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.checks import LEVEL, NETWORK, Integer, Kind, Text, checked
+from simprior.display import Shown
 from simprior.gp.posterior import FORMS, Bound, marginal_likelihood_bound
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
@@ -108,8 +109,8 @@ def log_evidence(
         return estimate(problem.labels, K, method, n=0, seed=seed, **options)[0]
 
 
-@dataclass(frozen=True)
-class Bounds:
+@dataclass(frozen=True, repr=False)
+class Bounds(Shown):
     """Both PAC-Bayes bounds of a training set of ``size`` examples, from ln P(C(S)).
 
     ``guess`` is the error on S of its commoner label.
@@ -120,6 +121,15 @@ class Bounds:
     guess: float
     gibbs: Bound
     single: Bound
+
+    def lines(self) -> list[str]:
+        """Both bounds, and what they were computed from."""
+        found = self.evidence
+        return [
+            f"Bounds: on the error, from a training set of {self.size}",
+            f"gibbs: below {self.gibbs.error:.4g}; single: below {self.single.error:.4g}",
+            f"ln P(C(S)) = {found.value:.5g} ± {found.stderr:.2g} nats by {found.method}",
+        ]
 
     @property
     def verdict(self) -> str:

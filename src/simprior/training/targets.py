@@ -8,11 +8,13 @@ that must be fitted as well, which lowers generalisation at zero training error 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,12 +32,16 @@ from simprior.checks import (
     shown,
     whole,
 )
+from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.network.callables import array_function
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.training.data import SOURCES, corrupt_labels, split_dataset
 from simprior.training.images import find_overlap
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DRAWN = re.compile(r"(random|lz|net)(?::([0-9.eE+-]+))?\Z")
 _EXAMPLES = {"lz": ("a complexity", "lz:35"), "net": ("a width", "net:2")}
@@ -44,8 +50,8 @@ _TEACHERS, _MAX_TEACHER = 1000, 10**6
 SPLIT_STREAM = "posterior/training-set"
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class Problem:
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Problem(Shown):
     """A network, the inputs on which its functions are compared, and the examples to be fitted.
 
     It is what every route takes: ``train``, ``posterior``, ``log_evidence``, ``bound``,
@@ -149,6 +155,34 @@ class Problem:
         problem._fill(**fields)
         return problem
 
+    def lines(self) -> list[str]:
+        """What is to be learned, by which network, from how many examples."""
+        wrong = int((self.labels != self.target[self.fitted_index]).sum())
+        kind = f"{self.n} bits" if self.n else f"{self.inputs.shape[1]} features"
+        hidden = ",".join(map(str, self.network.hidden)) or "none"
+        return [
+            f"Problem: {_short(self.name)} on m={self.m} inputs of {kind}",
+            f"network: hidden {hidden}, {self.network.activation_name}",
+            f"to fit: {len(self.train_index)} training inputs, {len(self.attack_index)} attack "
+            f"points, {wrong} wrong labels; {len(self.test_index)} test inputs",
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an input: ``target``, ``set`` (train, attack or test), ``label`` (to be fitted; of
+        test inputs the true one)."""
+        import pandas as pd
+
+        part = np.full(self.m, "test", object)
+        part[self.train_index], part[self.attack_index] = "train", "attack"
+        label = self.target.copy()
+        label[self.fitted_index] = self.labels
+        return pd.DataFrame({"target": self.target, "set": part, "label": label})
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything that determines the problem, its network included."""
+        text = json.dumps([self.network.digest(), self.describe()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     @property
     def m(self) -> int:
         """Number of inputs on which functions are compared."""
@@ -214,6 +248,10 @@ _CHECKS: Mapping[str, Validator] = {
     "corrupt": Number(0, 1),
 }
 _DATA_ONLY = ("classes", "label", "scale", "missing")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_task(given: Mapping[str, Any]) -> None:
