@@ -18,7 +18,8 @@ from simprior.errors import SimpriorError
 
 RETRIES = 3
 """How often a call whose job died is submitted again."""
-_POLL_SECONDS = 0.2
+POLL_SECONDS = 0.2
+"""How often it is looked for results, and for a signal."""
 _logger = logging.getLogger("simprior")
 
 
@@ -78,21 +79,23 @@ def run_pool(
     deliver: Callable[[Any, Any], Any],
     stop: threading.Event,
     broken_message: Callable[[], str],
+    announce: Callable[[], None] = lambda: None,
 ) -> None:
     """Call ``function(group)`` for the groups of ``source``, ``limit`` at a time.
 
     ``deliver(task, result)`` may return a task that follows: it goes before those of ``source``.
     A lost call is submitted again up to ``RETRIES`` times. One that is lost for good does not end
     the run: the others go on (new ones are submitted as long as more calls end than are lost), and
-    :class:`WorkerError` is raised at the end.
+    :class:`WorkerError` is raised at the end. ``announce`` is called once if ``stop`` is set while
+    calls are in progress.
     """
-    run, kill = _Run(pool, limit, function, source, deliver, stop), True
+    run, kill = _Run(pool, limit, function, source, deliver, stop, announce), True
     try:
         run.until_done()
         kill = False
     except pool.broken:
         # a signal to the whole process group (timeout, kill -- -PID) ends the workers as well
-        if not stop.wait(_POLL_SECONDS):
+        if not stop.wait(POLL_SECONDS):
             raise WorkerError(broken_message()) from None
     finally:
         pool.shutdown(kill=kill)
@@ -111,7 +114,9 @@ class _Run:
         source: Iterator[list[Any]],
         deliver: Callable[[Any, Any], Any],
         stop: threading.Event,
+        announce: Callable[[], None],
     ) -> None:
+        self.announce = announce
         self.pool, self.limit, self.function = pool, limit, function
         self.source, self.deliver, self.stop = source, deliver, stop
         self.pending: dict[Any, _Call] = {}
@@ -126,9 +131,11 @@ class _Run:
                 self.cancelled, more = True, False
                 for handle in self.pool.cancel(list(self.pending)):
                     del self.pending[handle]
+                if self.pending:
+                    self.announce()
             if not self.pending and not more:
                 return
-            for handle in list(self.pool.wait(list(self.pending), _POLL_SECONDS)):
+            for handle in list(self.pool.wait(list(self.pending), POLL_SECONDS)):
                 self._collect(handle)
 
     def _submit(self) -> bool:

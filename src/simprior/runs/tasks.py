@@ -17,6 +17,7 @@ Workers of the engine are single-threaded anyway, so this also keeps results equ
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import multiprocessing
 import os
@@ -34,7 +35,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
 from simprior.checks import Choice, shown
 from simprior.errors import DeviceError, InputError, SimpriorError
-from simprior.runs.pool import Pool, WorkerError, groups, run_pool
+from simprior.runs.pool import POLL_SECONDS, Pool, WorkerError, groups, run_pool
 
 __all__ = [
     "EXECUTORS",
@@ -253,7 +254,12 @@ def run_tasks(
             f"executor={shown(executor)}", f"one of {', '.join(EXECUTORS)}", "pass --executor local"
         )
 
-    done = 0
+    done, began = 0, time.monotonic()
+
+    def announce() -> None:
+        """Say that a signal came, and for how long the tasks in work may go on."""
+        each = f"about {(time.monotonic() - began) * workers / done:.0f} s" if done else "the first"
+        _logger.warning("finishing the tasks in work (%s); Ctrl-C again to drop them", each)
 
     def deliver(task: Task, result: Result) -> Task | None:
         nonlocal done
@@ -265,7 +271,7 @@ def run_tasks(
 
     with _graceful_stop() as stop:
         if workers == 1 and executor == "local":
-            _run_here(function, tasks, deliver, stop)
+            _run_here(function, tasks, deliver, stop, announce)
         else:
             from simprior.runs.reading import comparing
 
@@ -278,6 +284,7 @@ def run_tasks(
                 lambda task, result: deliver(task, _unwrap(result)),
                 stop,
                 _dead_worker_message,
+                announce,
             )
     if stop.is_set():
         raise Interrupted(f"interrupted after {done} finished tasks")
@@ -297,13 +304,42 @@ def _run_here(
     tasks: Iterable[Task],
     deliver: Callable[[Task, Result], Task | None],
     stop: threading.Event,
+    announce: Callable[[], None],
 ) -> None:
     for first in tasks:
         task: Task | None = first
         while task is not None:
             if stop.is_set():
                 return
-            task = deliver(task, function(task))
+            task = deliver(task, _interruptible(partial(function, task), stop, announce))
+
+
+def _interruptible(
+    call: Callable[[], Result], stop: threading.Event, announce: Callable[[], None]
+) -> Result:
+    """The result of ``call``, made in a thread, so that signals are met while compiled code runs.
+
+    Python handles signals in the main thread, between two of its steps. A first signal is announced
+    within a fraction of a second; a second one leaves the call behind (:class:`KeyboardInterrupt`).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    done: futures.Future[Result] = futures.Future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            done.set_result(context.run(call))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    said = False
+    while not futures.wait([done], POLL_SECONDS).done:
+        if stop.is_set() and not said:
+            said = True
+            announce()
+    return done.result()
 
 
 def _dead_worker_message() -> str:

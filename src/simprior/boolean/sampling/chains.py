@@ -32,7 +32,7 @@ from simprior.errors import StoreError
 from simprior.runs.directory import RunDir, load_run, read_table, write_table
 from simprior.runs.tasks import Progress, run_tasks
 
-BLOCK_SECONDS = 10.0  # work of a chain that a kill may cost, about
+BLOCK_SECONDS = 4.0  # work of a chain between two reports, and that a kill may cost, about
 State = dict[str, Any]
 
 
@@ -101,7 +101,7 @@ def run_chains(
     ----------
     advance : callable
         ``(chain, state, seconds) -> Piece``, picklable: goes on from ``state`` for about
-        ``seconds`` (inf: to the end). State: arrays, numbers, texts.
+        ``seconds``. State: arrays, numbers, texts.
     chains, m : int
         Number of chains; inputs of a function.
     store : RunDir, optional
@@ -114,7 +114,6 @@ def run_chains(
     StoreError, Interrupted, and what ``advance`` raises.
     """
     found = [_Chain() if store is None else _kept(store, c) for c in range(chains)]
-    seconds = float("inf") if store is None else BLOCK_SECONDS
     if progress is not None and any(chain.rows for chain in found):
         progress.update(sum(chain.rows for chain in found))
     todo = [Block(c, f.blocks, f.state) for c, f in enumerate(found) if not f.done]
@@ -134,7 +133,7 @@ def run_chains(
         return None if piece.done else Block(block.chain, block.index + 1, piece.state)
 
     run_tasks(
-        partial(_advance, advance, seconds),
+        partial(_advance, advance, BLOCK_SECONDS),
         todo,
         on_result=receive,
         workers=min(workers, max(1, len(todo))),

@@ -33,7 +33,7 @@ from simprior.runs.manifest import MANIFEST
 from simprior.runs.sharded import open_run, run_pieces
 from simprior.runs.tasks import Progress, RunKeywords, RunOptions, resolve_device
 
-_TASK_WORK = 2e11  # multiply-adds a task: a few seconds
+_TASK_WORK = 5e10  # multiply-adds a task: a few seconds, on a busy core too
 _TASK_SAMPLES = 1 << 24
 _POOL_TASKS = 64  # pooled standard errors come from the spread over tasks
 _TABLES_IN_MEMORY = 48  # half-full tables of eight workers, with room for the export
