@@ -16,7 +16,8 @@ import simprior
 
 HOME = "simprior"
 PAGES: dict[str, tuple[str, str, str]] = {
-    # page: (title, packages whose names it has, modules that it shows whole)
+    # page: (title, packages whose names it has, modules that it shows whole; "module:" without
+    # their functions)
     "index": ("Main names", "", ""),
     "boolean": (
         "Functions and sampling",
@@ -28,7 +29,8 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "training": (
         "Networks and training",
         "training training.posterior",
-        "network.activations network.losses training.spec training.data training.sweep",
+        "routes.posterior: network.activations network.losses training.spec training.data "
+        "training.loaders: training.sweep",
     ),
     "analysis": (
         "Analysis",
@@ -72,9 +74,9 @@ def reference() -> dict[str, str]:
                     told.add(_home(path))
                     lines.append(f"::: {path}\n")
         for module in modules.split():
-            members = _members(f"{HOME}.{module}", told)
-            listed = ", ".join(members)
-            lines += [f"::: {HOME}.{module}", "    options:", f"      members: [{listed}]", ""]
+            path, short = f"{HOME}.{module.rstrip(':')}", module.endswith(":")
+            listed = "" if short else ", ".join(_members(path, told))
+            lines += [f"::: {path}", "    options:", f"      members: [{listed}]", ""]
         pages[page] = "\n".join(lines)
     return pages
 
