@@ -6,6 +6,8 @@ public functions and classes of the modules listed here. A name that is gone is 
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 from typing import Any
 
@@ -96,13 +98,11 @@ def _members(module: str, told: set[str]) -> list[str]:
 
 
 def _load(path: str) -> Any:
-    import importlib
-
     return importlib.import_module(path)
 
 
 def _is_package(name: str) -> bool:
-    return isinstance(getattr(simprior, name), type(simprior))
+    return inspect.ismodule(getattr(simprior, name))
 
 
 def _home(path: str) -> str:
