@@ -184,6 +184,45 @@ if __name__ == "__main__":
 """
 
 
+def test_the_minimal_study_is_the_example_and_every_key_is_explained(tmp_path: Path) -> None:
+    """The page shows ``examples/minimal.toml``, which the parser takes, and names all its keys."""
+    from simprior.analysis.study.recipe import read_recipe
+    from simprior.analysis.study.run import plan
+
+    page = ROOT / "docs" / "how-to-study.md"
+    example = ROOT / "examples" / "minimal.toml"
+    shown = next(block for block in blocks(page) if block.language == "toml")
+    assert shown.text == example.read_text()
+    steps = plan(read_recipe(example), tmp_path / "study")
+    assert {step.stage for step in steps} >= {"train", "measure", "correlate", "figures", "tables"}
+    first_column = "\n".join(re.findall(r"^\| (`.*?) \|", page.read_text(), re.MULTILINE))
+    explained = set(re.findall(r"`([^`]+)`", first_column))
+    lines = [line for line in shown.text.splitlines() if line]
+    words = {line if line[0] == "[" else line.partition(" =")[0] for line in lines}
+    assert words - explained == set()
+
+
+@pytest.mark.slow
+def test_the_first_hour_runs(tmp_path: Path) -> None:
+    """Every cell of the notebook, in order, in an empty directory; magics are left out."""
+    notebook = json.loads((ROOT / "docs" / "first-hour.ipynb").read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(code) > 5
+    assert not any(cell["outputs"] for cell in code), "clear its outputs: the site runs it"
+    lines = [line.rstrip("\n") for cell in code for line in [*cell["source"], ""]]
+    script = tmp_path / "first_hour.py"
+    script.write_text("\n".join("" if line.startswith("%") else line for line in lines))
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
 @pytest.mark.slow
 @needs_readme
 def test_readme_runs(tmp_path: Path) -> None:
