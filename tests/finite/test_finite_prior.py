@@ -260,18 +260,19 @@ def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 4])
 def test_standard_errors_are_true(n: int) -> None:
-    """100 repeats on 5 functions a network: mean 0 +- .2, sd .8 to 1.25, no flag.
+    """100 repeats on 3 functions a network: mean 0 +- .2, sd .8 to 1.25, no flag.
 
-    The mean of 500 standardised errors has a standard error of .05 at most 1.25 / sqrt(500), their
-    sd one of about 4 %: the bounds are 3.5 standard errors away or more.
+    The mean of 300 standardised errors has a standard error of .07 at most, their sd one of about
+    5 %: where the errors are true, the bounds are 3 standard errors away or more. (The check with
+    the next power is left out: it does not touch the value.)
     """
-    network = Network(n=n, hidden=(6, 5))
+    network = Network(n=n, hidden=(5, 4))
     counts = sample(network, 1e7, seed=11)
-    pick = (np.geomspace(2, (counts.count > 400).sum(), 5) - 1).astype(int)
+    pick = (np.geomspace(2, (counts.count > 400).sum(), 3) - 1).astype(int)
     truth, noise = np.log(counts.p[pick]), (counts.stderr / counts.p)[pick]
     scores = []
     for seed in range(100):
-        found = log_prior_finite(network, counts.tables()[pick], particles=100, seed=seed)
+        found = log_prior_finite(network, counts.tables()[pick], check=False, seed=seed)
         assert all(one.diagnostics["reliable"] for one in found), [o.diagnostics for o in found]
         scores += [
             (one.value - t) / math.hypot(one.stderr, e)

@@ -1,9 +1,9 @@
-"""``simprior logp``: ln P of given functions under the infinite-width prior."""
+"""``simprior logp``: ln P of given functions, at infinite width or of the finite network."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -20,29 +20,32 @@ from simprior.cli.options import (
     load_data,
     prior_config,
 )
-from simprior.cli.parse import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts
+from simprior.cli.parse import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts, Widths
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simprior.gp.orthant import Request
+    from simprior.finite.prior import Effort
     from simprior.network.spec import Network
 
-SHOWN = """name method logp log10 stderr ess pareto_k reliable seconds
+METHOD = ("tilted",)
+SHOWN = """name width method logp log10 stderr ess pareto_k bound_low reliable seconds
 rank count p p_low p_high""".split()
 _NAME_WIDTH = 36
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogP(DataOptions, RunOptions, Reading):
-    """ln P(f) of given functions under the prior of an infinitely wide network, in nats.
+    """ln P(f) of given functions under the prior of a network, infinitely wide or finite, in nats.
 
     The functions are given (--functions), taken from a run of simprior sample, train or posterior
     (--from; --data then is the data file of the run), or are the labels of real data (--data).
     P(f) is the probability that the signs are those of f: a step likelihood, no noise. Several
-    methods are compared in a sentence. Comparisons over many priors, of EP with the exact value or
-    of finite widths with the limit, are stages [logp] of simprior study.
+    methods are compared in a sentence. With --width finite it is that of the network of --hidden
+    itself, by annealing its weights: a value that did not converge is given without a standard
+    error. Comparisons over many priors, of EP with the exact value or of finite widths with the
+    limit, are stages [logp] of simprior study.
     """
 
     functions: Annotated[
@@ -54,10 +57,22 @@ class LogP(DataOptions, RunOptions, Reading):
         arg(name="from", help="run of sample, train or posterior: its commonest functions"),
     ] = None
     top: Annotated[Count, arg(help="functions to take from the run")] = 1000
-    method: Annotated[Texts, arg(help=METHOD_HELP)] = ("tilted",)
+    method: Annotated[Texts, arg(help=METHOD_HELP)] = METHOD
     draws: Annotated[MaybeCount, arg(help="draws a function, for the sampling methods")] = None
     tol: Annotated[
         MaybeText, arg(help="wanted standard error in nats; draws are doubled until it is reached")
+    ] = None
+    hidden: Annotated[
+        Widths, arg(help='hidden layers (their widths matter with --width finite); "" is none')
+    ] = (40, 40)
+    width: Annotated[
+        Texts, arg(help="infinite (the Gaussian process), finite (of --hidden), or finite,infinite")
+    ] = ("infinite",)
+    particles: Annotated[MaybeCount, arg(help="--width finite: networks a run (300)")] = None
+    runs: Annotated[MaybeCount, arg(help="--width finite: independent runs, at least 4 (8)")] = None
+    max_particles: Annotated[
+        MaybeCount,
+        arg(help="--width finite: what did not converge is tried again with up to these"),
     ] = None
     show: Annotated[Count, arg(help="rows to print")] = 20
 
@@ -67,6 +82,8 @@ SPEC = LogP
 
 def run(spec: LogP) -> int:
     """Compute, print the table and the totals."""
+    from simprior.finite.table import check_widths
+
     check_device(spec)
     sources = {"functions": spec.functions, "from": spec.from_, "data": spec.data}
     given = [name for name, value in sources.items() if value]
@@ -76,61 +93,140 @@ def run(spec: LogP) -> int:
         what = f"functions from {' and '.join(given) or 'nowhere'}"
         expected = "one of --functions, --from, --data"
         raise InputError(what, expected, "pass for example --functions x1,parity")
-    frame = _table(spec)
+    check_widths(tuple(spec.width or ()))
+    finite = "finite" in (spec.width or ())
+    if not finite:
+        _refuse_idle(spec)
+    frame = _finite_table(spec) if finite else _table(spec)
     _show(frame, spec)
+    if finite:
+        _warn_unconverged(frame)
+        frame = frame[frame["width"] == "infinite"]
     warn_unreliable(frame)
     spec.say_written()
     return 0
 
 
+def _refuse_idle(spec: LogP) -> None:
+    """Refuse flags that mean something at finite width only."""
+    for name, value in spec.chosen("particles runs max_particles").items():
+        if value is not None:
+            raise InputError(f"{name}={value}", "--width finite with it", "add --width finite")
+
+
 def _table(spec: LogP) -> pd.DataFrame:
-    from simprior.gp.orthant import log_prior_table
+    from simprior.gp.orthant import Request, log_prior_table
+    from simprior.routes.evidence import kernel_of
     from simprior.runs.tasks import progress_bar
 
-    request, config, read = _request(spec)
+    given = _given(spec)
+    options = _estimator_options(spec)
+    methods = spec.method or ()
+    workers = 1 if spec.data is not None else spec.worker_count()
+    request = Request(
+        kernel_of(given.network, workers),
+        given.tables,
+        methods=methods,
+        seed=spec.seed,
+        names=given.names,
+        options=options,
+        joined=given.joined,
+    )
+    config = {**given.config, "method": list(methods), "seed": spec.seed, **options}
     total = len(request.tables) * len(request.methods)
     with progress_bar(total, "estimate", quiet=spec.quiet) as progress:
-        options = spec.run_options()
-        return log_prior_table(request, config=config, progress=progress, results=read, **options)
+        return log_prior_table(
+            request, config=config, progress=progress, results=given.read, **spec.run_options()
+        )
 
 
-def _request(spec: LogP) -> tuple[Request, dict[str, Any], dict[str, Any]]:
-    """What to compute, the configuration that determines it, and what data was read."""
-    from simprior.gp.orthant import Request
-    from simprior.routes.evidence import kernel_of, tables_of
+def _finite_table(spec: LogP) -> pd.DataFrame:
+    """The table with the finite network in it."""
+    from simprior.finite.table import FiniteRequest, finite_table
+    from simprior.runs.tasks import RunOptions as Computing
+    from simprior.runs.tasks import progress_bar
 
-    options = _estimator_options(spec)
-    common: dict[str, Any] = {"methods": spec.method or (), "seed": spec.seed}
-    common["options"] = options
-    config: dict[str, Any] = {"method": list(common["methods"]), "seed": spec.seed, **options}
+    given, effort, options = _given(spec), _effort(spec), _estimator_options(spec)
+    widths = tuple(spec.width or ())
+    request = FiniteRequest(
+        given.network,
+        given.tables,
+        effort,
+        seed=spec.seed,
+        widths=widths,
+        names=given.names,
+        joined=given.joined,
+        options=options,
+    )
+    config = {**given.config, "width": list(widths), "seed": spec.seed, **options}
+    config |= spec.chosen("particles runs")
+    config = {key: value for key, value in config.items() if value is not None}
+    if spec.max_particles is not None:
+        config["max_particles"] = spec.max_particles
+    total = len(request.tables) * effort.pieces
+    with progress_bar(total, "run", quiet=spec.quiet) as progress:
+        how = Computing.of({**spec.run_options(), "progress": progress})
+        return finite_table(request, how, config=config, results=given.read)
+
+
+def _effort(spec: LogP) -> Effort:
+    """How hard to try at finite width. Raises :class:`InputError`."""
+    from simprior.checks import Integer
+    from simprior.finite.prior import FEWEST_RUNS, Effort
+
+    if spec.method != METHOD:
+        found = f"method={','.join(spec.method or ())} with width={','.join(spec.width or ())}"
+        raise InputError(found, "methods with --width infinite alone", "leave --method out")
+    chosen = {
+        name: value
+        for name, value in spec.chosen("particles runs max_particles").items()
+        if value is not None
+    }
+    for name, low in (("particles", 2), ("runs", FEWEST_RUNS)):
+        if name in chosen:
+            Integer(low, 10**7, f"pass for example --{name} 300")(name, chosen[name])
+    return Effort(tol=_estimator_options(spec).get("tol"), **chosen)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Functions, their network, what determines them, and what data were read."""
+
+    network: Network
+    tables: Any
+    config: dict[str, Any]
+    names: tuple[str, ...] = ()
+    joined: dict[str, Any] = field(default_factory=dict)
+    read: dict[str, Any] = field(default_factory=dict)
+
+
+def _given(spec: LogP) -> _Given:
+    """The functions that the flags name."""
+    from simprior.routes.evidence import tables_of
+
     if spec.from_ is not None:
         if spec.data is None:
             check_no_data(spec)
-        return *_from_run(spec, common, config), {}
+        return _from_run(spec)
     if spec.data is not None:
         data = load_data(spec)
         network = spec.build_network(data.X_train)
         name = f"{data.name} {data.classes} ({data.m} labels)"
-        request = Request(kernel_of(network), data.y_train[None], names=(name,), **common)
-        config = {"network": prior_config(spec, network), **data_config(spec, data), **config}
-        return request, config, {"data": data.describe()}
+        config = {"network": prior_config(spec, network), **data_config(spec, data)}
+        read = {"data": data.describe()}
+        return _Given(network, data.y_train[None], config, names=(name,), read=read)
     check_no_data(spec)
     network = spec.build_network()
-    names = spec.functions or ()
+    names = tuple(spec.functions or ())
     tables = tables_of(network, list(names), spec.seed)
-    request = Request(kernel_of(network, spec.worker_count()), tables, names=tuple(names), **common)
-    config = {"network": prior_config(spec, network), "functions": list(names), **config}
-    return request, config, {}
+    config = {"network": prior_config(spec, network), "functions": list(names)}
+    return _Given(network, tables, config, names=names)
 
 
-def _from_run(
-    spec: LogP, common: dict[str, Any], config: dict[str, Any]
-) -> tuple[Request, dict[str, Any]]:
+def _from_run(spec: LogP) -> _Given:
     import numpy as np
 
     from simprior.boolean.sampling.counts import FunctionCounts
-    from simprior.gp.orthant import Request
-    from simprior.routes.evidence import kernel_of
 
     assert spec.from_ is not None
     counts = FunctionCounts.load(spec.from_, top=spec.top)
@@ -144,10 +240,9 @@ def _from_run(
         "p_low": low,
         "p_high": high,
     }
-    K = kernel_of(network, spec.worker_count())
-    request = Request(K, counts.tables(), joined=joined, **common)
-    found = {"from": str(spec.from_), "top": spec.top, **config}
-    return request, found | ({} if spec.data is None else {"data": spec.data})
+    config: dict[str, Any] = {"from": str(spec.from_), "top": spec.top}
+    config |= {} if spec.data is None else {"data": spec.data}
+    return _Given(network, counts.tables(), config, joined=joined)
 
 
 def _network_of(spec: LogP, model: Any) -> Network:
@@ -191,6 +286,22 @@ def warn_unreliable(frame: pd.DataFrame) -> None:
         )
 
 
+def _warn_unconverged(frame: pd.DataFrame) -> None:
+    """Say on stderr how many values of the finite network have no error, and why."""
+    finite = frame[frame["width"] == "finite"]
+    doubted = finite[~finite["reliable"].astype(bool)]
+    if len(doubted):
+        first = doubted.iloc[0]
+        logging.getLogger("simprior").warning(
+            "%d of %d values at finite width did not converge and have no standard error (%s: %s): "
+            "raise --particles or --max-particles; what holds is ln P > bound_low (95 %%)",
+            len(doubted),
+            len(finite),
+            _short(first["name"]),
+            first["reason"],
+        )
+
+
 def _show(frame: pd.DataFrame, spec: LogP) -> None:
     from simprior.gp.agreement import agreement
     from simprior.gp.orthant import summarise
@@ -202,7 +313,8 @@ def _show(frame: pd.DataFrame, spec: LogP) -> None:
     table = frame_text(part)
     if len(frame) > spec.show:
         table += f"\n... {len(frame) - spec.show} rows more"
-    said = agreement({str(name): frame[name].to_numpy() for name in frame})
+    several = "width" not in frame  # of methods; widths are meant to differ
+    said = agreement({str(name): frame[name].to_numpy() for name in frame}) if several else ""
     verdict = {"verdict": said} if said else {}
     notes = ["logp is in nats, log10 in decades; stderr, a standard error, is in nats."]
     if "pareto_k" in part:

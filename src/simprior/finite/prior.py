@@ -62,6 +62,16 @@ class Effort:
     check: bool = True
     limit: int = 2000
 
+    @property
+    def pieces(self) -> int:
+        """Pilots and runs a function, before ``tol`` asks for more."""
+        return 1 + self.runs + (1 + self.check_runs if self.check else 0)
+
+    @property
+    def check_runs(self) -> int:
+        """Runs with the next power."""
+        return max(FEWEST_RUNS, self.runs // 2)
+
 
 @checked(
     network=NETWORK, tol=Maybe(Number(0, open=True)), particles=Integer(2, 10**7, "pass for "
@@ -130,15 +140,28 @@ def log_prior_finite(
         Uniform weights, a user's own activation, bad functions or options.
     MemoryShortage, Interrupted, StoreError
     """
-    check_network(network)
-    check_size(network)
     effort = Effort(particles, runs, sweeps, power, tol, max_runs, max_particles, check)
     tables = parse_functions(functions, network.m, None if network.inputs is None else 0)
     check_cost(network, effort, workers)
+    options = RunOptions(workers=workers, progress=progress)
+    return estimate(network, tables, effort, check_seed(seed), options, store)
+
+
+def estimate(
+    network: Network,
+    tables: np.ndarray,
+    effort: Effort,
+    seed: int,
+    options: RunOptions,
+    store: RunDir | None = None,
+) -> list[LogProb]:
+    """:func:`log_prior_finite` for (F, m) truth tables; ``options`` says how it is computed."""
+    check_network(network)
+    check_size(network)
     inputs = distinct_inputs(network)
     decided = {i: _decided(network, inputs, table) for i, table in enumerate(tables)}
-    work = Annealing(network, tables, sweeps, check_seed(seed), effort.limit)
-    session = _Session(work, effort, RunOptions(workers=workers, progress=progress), store)
+    work = Annealing(network, tables, effort.sweeps, seed, effort.limit)
+    session = _Session(work, effort, options, store)
     found = session.results([i for i, known in decided.items() if known is None])
     return [known or found[i] for i, known in decided.items()]
 
@@ -212,9 +235,10 @@ class _Session:
     def _attempt(self, todo: Sequence[int], particles: int) -> dict[int, Outcome]:
         effort = self.effort
         powers = (effort.power, effort.power + 1) if effort.check else (effort.power,)
-        asked = [Piece(i, particles, power) for i in todo for power in powers]
+        digests = {i: self.work.digest(i) for i in todo}
+        asked = [Piece(i, digests[i], particles, power) for i in todo for power in powers]
         ladders = dict(zip(((p.index, p.power) for p in asked), self._run(asked), strict=True))
-        counts = {effort.power + 1: max(FEWEST_RUNS, effort.runs // 2), effort.power: effort.runs}
+        counts = {effort.power + 1: effort.check_runs, effort.power: effort.runs}
         runs = self._runs(ladders, {key: range(counts[key[1]]) for key in ladders}, particles)
         outcomes = {}
         for i in todo:
@@ -243,8 +267,9 @@ class _Session:
     ) -> dict[tuple[int, int], tuple[Run, ...]]:
         """Runs with the given numbers for each (function, power)."""
         pieces = [
-            Piece(i, particles, power, number, tuple(ladders[i, power].strengths.tolist()))
+            Piece(i, self.work.digest(i), particles, power, number, strengths)
             for (i, power), wanted in numbers.items()
+            for strengths in [tuple(ladders[i, power].strengths.tolist())]
             for number in wanted
         ]
         done = iter(self._run(pieces))

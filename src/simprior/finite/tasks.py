@@ -23,9 +23,13 @@ from simprior.runs.sharded import Shard, Work
 
 @dataclass(frozen=True)
 class Piece:
-    """One pilot (``number`` -1) or one run of function ``index``, and what it is annealed with."""
+    """One pilot (``number`` -1) or one run of function ``index``, and what it is annealed with.
+
+    ``digest`` is that of the network, the function and the seed.
+    """
 
     index: int
+    digest: str
     particles: int
     power: int
     number: int = -1
@@ -41,7 +45,8 @@ class Piece:
     @property
     def range(self) -> Mapping[str, Any]:
         """What its shard must have been made with."""
-        return {"strengths": hashlib.sha256(repr(self.strengths).encode()).hexdigest()[:16]}
+        strengths = hashlib.sha256(repr(self.strengths).encode()).hexdigest()[:16]
+        return {"digest": self.digest, "strengths": strengths}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +58,12 @@ class Annealing(Work[Piece, "smc.Ladder | smc.Run"]):
     sweeps: int
     seed: int
     limit: int
+
+    def digest(self, index: int) -> str:
+        """What identifies the estimate of one function, besides the fields of a piece."""
+        text = hashlib.sha256(self.network.digest().encode() + self.tables[index].tobytes())
+        text.update(repr((self.sweeps, self.seed, self.limit)).encode())
+        return text.hexdigest()[:16]
 
     def compute(self, piece: Piece) -> smc.Ladder | smc.Run:
         """The pilot or the run."""

@@ -23,7 +23,7 @@ from simprior.finite.smc import DELTA, Ladder, Run
 from simprior.numerics.estimate import LogProb, sample_sd, share_stderr
 
 RATIO = 2.0  # spread between runs over that of perfect mixing, above which they did not mix
-SPREAD = 0.3  # nats; a spread below it does no harm whatever the ratio
+SPREAD = 0.5  # nats; a spread below it does no harm whatever the ratio
 MOST_SPREAD = 1.0  # nats; above it the mean of P hangs on runs that were not met
 ANCESTORS = 10.0
 DISAGREE = 4.0  # combined standard errors between two powers
