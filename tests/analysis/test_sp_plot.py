@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import simprior as sp
 from simprior.analysis.correlate.correlations import Correlations
 from simprior.analysis.figures import registry
-from simprior.analysis.strings.run import SensitivitySettings
+from simprior.analysis.strings.settings import StringsSettings
 from simprior.analysis.study.logp import EpStudy, run_logp
 from simprior.analysis.table_runs import sensitivity
 from simprior.errors import InputError
@@ -85,7 +85,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         n=(3, 4), encoding=("01",), depth=(1, 2), sigma_w=(1.0,), prior_draws=3, flips=1
     )
     out = tmp_path_factory.mktemp("strings") / "run"
-    small = SensitivitySettings((6, 9, 12), Network(n=6, hidden=(8,)), networks=6, gp_draws=64)
+    small = StringsSettings(n=(6, 9, 12), hidden=(8,), networks=6, gp_draws=64)
     strings, errors, frame = sensitivity(small, out=out), run_logp(study), measures()
     plain = frame[frame["alpha"] == 1.0]
     fitted = pd.DataFrame({"fitted": [True, True], "distance": 1.0, "flips": [2.0, 3.0]})

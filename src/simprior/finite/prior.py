@@ -196,7 +196,7 @@ def _possible(network: Network, X: np.ndarray, bits: np.ndarray) -> bool:
     """False only where the network is linear and the function is not linearly separable."""
     if network.depth and network.activation != "linear":
         return True
-    from simprior.gp.event import feasible
+    from simprior.gp.covariance import feasible
 
     rows = np.hstack([X, np.ones((len(X), 1))]) if any(network.sigma_bs) else X
     return feasible(rows * (2.0 * bits - 1.0)[:, None], np.zeros(len(X)))

@@ -24,7 +24,7 @@ from simprior.checks import Choice
 from simprior.errors import InputError
 from simprior.finite.particles import check_network
 from simprior.finite.prior import Effort, check_cost, estimate
-from simprior.gp.event import check_memory
+from simprior.gp.covariance import check_memory
 from simprior.gp.kernels import nngp
 from simprior.gp.orthant import TABLE, Request, log_prior_table, summarise
 from simprior.network.spec import Network
