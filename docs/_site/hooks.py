@@ -24,10 +24,10 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "boolean": (
         "Functions and sampling",
         "",
-        "boolean.truthtable boolean.complexity boolean.sensitivity boolean.walsh boolean.logic "
+        "boolean.truthtable boolean.complexity boolean.sensitivity boolean.logic "
         "boolean.symmetry boolean.canonical boolean.import_files boolean.sampling.unseen",
     ),
-    "gp": ("Infinite width", "routes gp", ""),
+    "gp": ("Infinite and finite width", "routes gp finite", "routes.methods"),
     "training": (
         "Networks and training",
         "training training.posterior",
@@ -37,14 +37,14 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "analysis": (
         "Analysis",
         "analysis.correlate analysis.flatness",
-        "analysis.compare.comparison analysis.flatness.sharpness analysis.flatness.curvature "
-        "analysis.flatness.volume analysis.strings.records analysis.strings.predictions "
+        "analysis.compare.comparison analysis.flatness.sharpness analysis.flatness.geometry "
+        "analysis.flatness.volume analysis.strings.run analysis.strings.predictions "
         "analysis.study.recipe analysis.study.run",
     ),
     "figures": (
         "Figures",
         "",
-        "analysis.figures.counts analysis.figures.compare analysis.figures.generalisation "
+        "analysis.plot analysis.figures.counts analysis.figures.compare analysis.figures.generalisation "
         "analysis.figures.gp analysis.figures.strings",
     ),
     "estimates": ("Estimates and errors", "", "numerics.estimate errors"),

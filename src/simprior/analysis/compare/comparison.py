@@ -31,11 +31,11 @@ from simprior.analysis.compare.verdict import STATISTIC, notes, sentence
 from simprior.analysis.correlate.intervals import disjoint_parts, split_halves, unit_total
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import to_hex
-from simprior.checks import LEVEL, Number, Whole, checked
+from simprior.checks import LEVEL, Number, Whole, checked, shown
 from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.numerics import random as rng
-from simprior.training.records import TrainResult
+from simprior.training.records import TrainResult, unpack_hex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,6 +167,25 @@ def _size(side: Side) -> str:
     return f"{len(side.p):,} functions" + (", exact" if side.exact else "")
 
 
+def _names(labels: Any) -> tuple[str, str]:
+    """Two texts, else :class:`InputError`."""
+    found = () if isinstance(labels, str) else tuple(labels)
+    if len(found) != 2 or not all(isinstance(name, str) for name in found):
+        remedy = "pass for example ('SGD', 'Bayes')"
+        raise InputError(f"labels={shown(labels)}", "two names", remedy)
+    return found[0], found[1]
+
+
+def _task_of(*sides: Any) -> tuple[Any, Any]:
+    """Target and mask of the test inputs of the first training result, or (None, None)."""
+    for side in sides:
+        if isinstance(side, TrainResult):
+            mask = np.ones(side.m, bool)
+            mask[[*side.problem["train_index"], *side.problem["attack_index"]]] = False
+            return unpack_hex(side.problem["target"], side.m), mask
+    return None, None
+
+
 @checked(min_count=Number(1), bootstrap=Whole(2, 10**6), splits=Whole(1, 10**5), level=LEVEL)
 def compare(
     a: FunctionCounts | WeightedFunctions | TrainResult,
@@ -179,6 +198,7 @@ def compare(
     level: float = 0.95,
     target: Any = None,
     test_mask: Any = None,
+    labels: tuple[str, str] = ("A", "B"),
 ) -> Comparison:
     """Compare two distributions over functions on the same inputs.
 
@@ -201,8 +221,11 @@ def compare(
         Confidence level of all intervals.
     target : optional
         The target function in any accepted form; gives test errors, their histogram, baselines.
+        Without target and mask both are those of the first TrainResult, if there is one.
     test_mask : (m,) of bool, optional
         The inputs that were not trained on; all if not given.
+    labels : pair of str
+        What to call the two, in the verdict and in figures.
 
     Returns
     -------
@@ -223,7 +246,10 @@ def compare(
     """
     _check(min_count, bootstrap, splits, level)
     seed = rng.check_seed(seed)
+    names = _names(labels)
     split, remarks = a is b, _different_targets(a, b)
+    if target is None and test_mask is None:
+        target, test_mask = _task_of(a, b)
     a, b = (x.counts if isinstance(x, TrainResult) else x for x in (a, b))
     if split:
         a, b = _halves(a, seed)
@@ -246,7 +272,8 @@ def compare(
         rows += more
     statistics = tuple(Statistic(*row, *noise.get(row[0], (_NAN,) * 3)) for row in rows)
     sides = side_a, side_b, joint
-    return Comparison(*sides, statistics, min_count, level, size, split, errors, remarks=remarks)
+    made = (*sides, statistics, min_count, level, size, split, errors)
+    return Comparison(*made, labels=names, remarks=remarks)
 
 
 def _different_targets(a: Any, b: Any) -> tuple[str, ...]:
