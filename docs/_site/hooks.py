@@ -44,8 +44,8 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "figures": (
         "Figures",
         "",
-        "analysis.plot analysis.figures.counts analysis.figures.compare analysis.figures.generalisation "
-        "analysis.figures.gp analysis.figures.strings",
+        "analysis.plot analysis.figures.counts analysis.figures.compare "
+        "analysis.figures.generalisation analysis.figures.gp analysis.figures.strings",
     ),
     "estimates": ("Estimates and errors", "", "numerics.estimate errors"),
 }
