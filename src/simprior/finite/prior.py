@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -279,4 +279,4 @@ class _Session:
         listed = list(pieces)
         if not listed:
             return []
-        return cast(list[Any], run_sharded(self.work, listed, self.options, self.store))
+        return run_sharded(self.work, listed, self.options, self.store)
