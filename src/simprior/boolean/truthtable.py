@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.boolean.expressions import evaluate, is_expression
 from simprior.checks import (
     NETWORK,
     Choice,
@@ -161,7 +162,8 @@ def named(name: str, n: int) -> np.ndarray:
     Parameters
     ----------
     name : str
-        One of :func:`function_names` (case and surrounding blanks do not matter).
+        One of :func:`function_names` (case and surrounding blanks do not matter), or an expression
+        of them (:mod:`simprior.boolean.expressions`): ``x1^x2``, ``x1&x2|~x3``, ``parity:3``.
     n : int
         Number of bits, 1 to 16.
 
@@ -175,6 +177,8 @@ def named(name: str, n: int) -> np.ndarray:
         If the name is unknown at this ``n``; the message lists the names and the nearest ones.
     """
     key = name.strip().lower()
+    if is_expression(key, _RULES):
+        return evaluate(key, n, named)
     known = function_names(n)
     if key not in known:
         near = difflib.get_close_matches(key, known, n=3)
@@ -310,7 +314,7 @@ def parse_functions(functions: Any, m: int, n: int | None = None) -> np.ndarray:
     ----------
     functions : array, str, or sequence of str / arrays
         0/1, bool or -1/+1 arrays of shape (m,) or (F, m); or texts: a bit string of length m, hex
-        starting with ``0x``, or a name of :mod:`simprior.boolean.truthtable`.
+        starting with ``0x``, a name, or an expression of names (:func:`named`).
     m : int
         Number of inputs.
     n : int or None
