@@ -124,7 +124,7 @@ def test_the_command_says_the_same(
         "--json",
     ]
     assert main(line) == 0
-    assert json.loads(capsys.readouterr().out)["networks"] == 5
+    assert json.loads(capsys.readouterr().out)["summary"]["networks"] == 5
     found = pd.read_parquet(tmp_path / "m" / "measures.parquet")
     compare(found, sp.measure(runs / "bits", "lz,norms"))
     assert main([*line, "--resume"]) == 0

@@ -83,7 +83,7 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
         "resume": False, "overwrite": False,
     }  # fmt: skip
     training: dict[str, Any] = {
-        "network": net, "target": "x1", "train": 4, "data": None, "classes": None, "label": None,
+        "problem": net, "target": "x1", "train": 4, "data": None, "classes": None, "label": None,
         "test": 10, "runs": 2, "optimizer": "adam", "lr": 0.01, "options": None, "loss": "ce",
         "batch_size": 4, "stop": "first-fit", "max_epochs": 5, "check": 0, "pretrain": 0,
         "corrupt": 0.0, "attack": 0, "data_seed": None, "seed": 0, "record": (0, 4),

@@ -422,6 +422,7 @@ def test_earlier_records_of_files_have_no_settings(tmp_path) -> None:
 
     class Result:
         problem: dict[str, object]
+        config: dict[str, object] = {}  # noqa: RUF012
 
     Result.problem = {k: v for k, v in problem.describe().items() if k not in problem.settings}
     assert problem_of(Result(), problem) is problem

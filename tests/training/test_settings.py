@@ -12,6 +12,7 @@ from simprior.cli.train import Train
 from simprior.errors import InputError
 from simprior.training.settings import (
     NETWORK,
+    PROBLEM,
     READERS,
     TRAINING,
     NetworkSettings,
@@ -20,6 +21,7 @@ from simprior.training.settings import (
     settings,
     text,
 )
+from simprior.training.targets import Problem
 
 RUN = {"device", "workers", "out", "resume", "overwrite", "executor", "executor_options"}
 HOOKS = {"progress", "complement"}
@@ -27,8 +29,16 @@ HOOKS = {"progress", "complement"}
 
 def test_the_keywords_of_train_are_the_settings() -> None:
     known = inspect.signature(train).parameters
-    assert set(known) == {"network", *TRAINING, *RUN, *HOOKS}
+    assert set(known) == {"problem", *TRAINING, *RUN, *HOOKS}
     for name in TRAINING:
+        assert known[name].default == getattr(TrainSettings, name), name
+
+
+def test_the_keywords_of_a_problem_are_the_settings() -> None:
+    known = inspect.signature(Problem).parameters
+    drawn = {"seed"} | (set(PROBLEM) - {"data_seed"})
+    assert set(known) == {"network", "inputs", "labels", "train_index", *drawn}
+    for name in drawn - {"seed"}:
         assert known[name].default == getattr(TrainSettings, name), name
 
 
