@@ -213,3 +213,63 @@ def test_squared_error_by_hmc_is_exact_for_random_features() -> None:
     ess = chains.info["posterior"]["ess"]
     p = tables[0]
     assert (np.abs(tables[0] - tables[1]) < 4.5 * np.sqrt(p * (1 - p) * (1 / ess + 1 / 4e4))).all()
+
+
+def test_several_methods_in_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = "--n 4 --hidden 6 --target x1 --train 6 --samples 300 --quiet --json".split()
+    out = str(tmp_path / "pb")
+    line = ["posterior", *task, "--method", "gp,rejection,slice", "--chains", "8", "--out", out]
+    assert main(line) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in found["table"]] == ["gp", "rejection", "slice"]
+    assert found["summary"]["verdict"].startswith("Mean test error: gp 0.")
+    for row in found["table"]:
+        alone = sp.load(Path(out) / row["method"])
+        assert alone.samples == row["samples"]
+        assert alone.info["posterior"]["error"] == row["error"]
+    assert main([*line, "--resume"]) == 0
+    assert main(["posterior", *task, "--method", "gp,gp"]) == 2
+    assert main(["posterior", *task, "--method", "gp,ep", "--chains", "4"]) == 2
+    assert main(["posterior", *task, "--method", "gp,ep", "--out", f"{out}/gp"]) == 2
+
+
+def test_a_method_that_fails_is_said_and_the_others_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    task = "--n 6 --hidden 6 --target parity --train 60 --samples 50 --json".split()
+    line = ["posterior", *task, "--method", "gp,rejection", "--max-draws", "1000"]
+    assert main(line) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert [row["method"] for row in found["table"]] == ["gp"]
+    assert "none of 1000 networks agrees" in found["summary"]["failed"]["rejection"]
+    assert "none of 1000 networks agrees" in printed.err
+
+
+def test_agreement_is_judged_by_standard_errors() -> None:
+    from simprior.routes.posterior import agreement
+
+    def report(error: float, stderr: float) -> dict[str, float]:
+        return {"error": error, "error_stderr": stderr}
+
+    same = agreement({"gp": report(0.2, 0.01), "slice": report(0.21, 0.01)})
+    assert "No difference is shown: gp and slice are 0.7 standard errors apart" in same
+    other = agreement({"gp": report(0.2, 0.01), "slice": report(0.3, 0.01)})
+    assert "They differ: gp and slice are 7.1 standard errors apart" in other
+    # 2.1 standard errors: a difference of two, not among three pairs
+    pair = {"gp": report(0.2, 0.01), "slice": report(0.2297, 0.01)}
+    assert "They differ" in agreement(pair)
+    assert "No difference" in agreement(pair | {"rejection": report(0.21, 0.05)})
+
+
+@pytest.mark.slow
+def test_width_400_agrees_with_infinite_width_on_digits() -> None:
+    """|S| = 100 of digits 3 and 8: mean test error within 4 standard errors (a false alarm in 5,000
+    runs, by the spread of 32 chains)."""
+    problem = sp.Problem(WIDE, data="digits", classes="3,8", train=100, test=50, seed=3)
+    gp = sp.posterior(problem, "gp", 20_000, seed=1).info["posterior"]
+    chains = sp.posterior(
+        problem, "slice", 3200, seed=2, chains=32, thin=4, burn_in=400, workers=2
+    ).info["posterior"]
+    gap = chains["error"] - gp["error"]
+    assert abs(gap) < 4 * np.hypot(chains["error_stderr"], gp["error_stderr"])

@@ -13,6 +13,8 @@ from simprior.analysis.strings.run import NETWORKS
 from simprior.analysis.strings.run import load as load_sensitivity
 from simprior.analysis.table_files import read_frame, table_file
 from simprior.analysis.table_runs import read_correlations
+from simprior.boolean.sampling.chains import COMMAND as POSTERIOR
+from simprior.boolean.sampling.chains import load_posterior
 from simprior.boolean.sampling.counts import COUNTS
 from simprior.boolean.sampling.watch import load_result
 from simprior.display import Shown
@@ -81,7 +83,7 @@ def load(path: Path | str) -> Any:
     Returns
     -------
     FunctionCounts or WatchResult
-        Of sample, import, posterior, and the cells of a grid of samples.
+        Of sample, import, posterior (with its report), and the cells of a grid of samples.
     TrainResult
         Of train.
     Correlations, StringsResult
@@ -107,6 +109,8 @@ def load(path: Path | str) -> Any:
         return read_correlations(path)
     if run.command == "sensitivity" and NETWORKS in run.files:
         return load_sensitivity(path)
+    if run.command == POSTERIOR:
+        return load_posterior(path)
     if COUNTS in run.files or "watch" in run.results:
         return load_result(path)
     file = table_file(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -17,12 +18,15 @@ from simprior.cli.options import (
     Workers,
     build_problem,
     check_device,
+    markdown,
 )
-from simprior.cli.parse import Count, MaybeCount, MaybeNumber, MaybePath, MaybeText, choice
+from simprior.cli.parse import Count, MaybeCount, MaybeNumber, MaybePath, MaybeText, Texts
+from simprior.errors import InputError
 from simprior.routes.methods import METHODS, OPTIONS, check_method
 
 if TYPE_CHECKING:
     from simprior.boolean.sampling.counts import FunctionCounts
+    from simprior.training.targets import Problem
 
 _CHAINS = [method for method, options in OPTIONS.items() if "chains" in options]
 _OWN = sorted({name for options in OPTIONS.values() for name in options})
@@ -39,13 +43,16 @@ class Posterior(ProblemOptions, NetworkOptions, Resumable, Workers, Device, Seed
     used in the literature, which violates S (the share that does is reported); features keeps one
     draw of the hidden layers and is exact for the last one. Finite width: rejection keeps prior
     draws that agree with S (exact); slice is elliptical slice sampling of the parameters; hmc and
-    nuts use a likelihood with a gradient. Chains say whether they converged.
+    nuts use a likelihood with a gradient. Chains say whether they converged. Several methods
+    (--method gp,slice) give a row each, and a run directory each below --out.
     """
 
     from_: Annotated[
         MaybePath, arg(name="from", help="run of simprior train: its network, target, S, test set")
     ] = None
-    method: Annotated[str, choice(*METHODS), arg(help="how the posterior is sampled")] = "gp"
+    method: Annotated[
+        Texts, arg(help=f"how the posterior is sampled: one or several of {', '.join(METHODS)}")
+    ] = ("gp",)
     likelihood: Annotated[
         MaybeText,
         arg(help="of a label: step, logistic (hmc, nuts), squared (gp, features, hmc, nuts)"),
@@ -78,41 +85,110 @@ SPEC = Posterior
 
 
 def run(spec: Posterior) -> int:
-    """Draw, print the most frequent functions and what is known about the draws."""
+    """Draw, print the most frequent functions and what is known about the draws.
+
+    Of several methods: a row each, and whether their errors agree.
+    """
     check_device(spec)
-    counts = _counts(spec)
+    methods = check_methods(spec)
+    problem = build_problem(spec)
+    if len(methods) > 1:
+        return _several(spec, problem, methods)
+    counts = _counts(spec, problem, methods[0], spec.out)
     report = counts.info["posterior"]
     frame, totals = counts.to_frame(top=spec.top), counts.summary()
     shown = {k: v for k, v in report.items() if k != "statistics" and v not in ("", None)}
     spec.print_result({"table": frame, "summary": totals | report}, frame, totals | shown)
-    if spec.method in _CHAINS and not report["converged"]:
-        logging.getLogger("simprior").warning("not converged: %s", report.get("reason"))
-    if spec.method in ("gp", "features") and not report["reliable"]:
-        k = report.get("pareto_k")
-        logging.getLogger("simprior").warning(
-            "the intervals are not reliable: Pareto k-hat of the proposals is %.2f, above 0.7",
-            k if k is not None else float("nan"),
-        )
+    _warn(methods[0], report)
     spec.say_written()
     return 0
 
 
-def _counts(spec: Posterior) -> FunctionCounts:
+def check_methods(spec: Posterior) -> tuple[str, ...]:
+    """The methods, each once. Raises :class:`InputError` for what does not go together."""
+    methods, options = spec.method or (), method_options(spec)
+    if not methods or len(set(methods)) < len(methods):
+        found = f"method={','.join(methods)}"
+        raise InputError(found, "each method once, at least one", "pass for example --method gp")
+    for method in methods:
+        own = {name: value for name, value in options.items() if name in OPTIONS.get(method, ())}
+        check_method(method, spec.likelihood, spec.noise, own)
+    for name, value in options.items():
+        if not any(name in OPTIONS[method] for method in methods):
+            check_method(methods[0], spec.likelihood, spec.noise, {name: value})
+    if len(methods) > 1 and spec.out is not None and (spec.out / "manifest.json").exists():
+        expected = "a directory for one run of each method"
+        raise InputError(f"out={spec.out}, which is a run", expected, "pass another --out")
+    return methods
+
+
+def _several(spec: Posterior, problem: Problem, methods: tuple[str, ...]) -> int:
+    """Each method into its own run directory below ``--out``; one that fails is a row that says
+    why, unless all do."""
+    from simprior.errors import NumericalError
+    from simprior.routes.posterior import agreement
+
+    rows: list[dict[str, Any]] = []
+    reports, failed = {}, {}
+    for method in methods:
+        out = None if spec.out is None else spec.out / method
+        try:
+            counts = _counts(spec, problem, method, out)
+        except NumericalError as error:
+            failed[method] = str(error)
+            logging.getLogger("simprior").warning("%s", error)
+            continue
+        report = reports[method] = counts.info["posterior"]
+        _warn(method, report)
+        size = {"samples": counts.samples, "functions": len(counts)}
+        trusted = report.get("converged", True) and report["reliable"]
+        rows.append(
+            {"method": method, **size, **{k: report.get(k) for k in _ROW}, "trusted": bool(trusted)}
+        )
+    if not rows:
+        raise NumericalError("; ".join(failed.values()))
+    verdict = agreement(reports)
+    summary = {"verdict": verdict, "failed": failed} if failed else {"verdict": verdict}
+    table = markdown(list(rows[0]), [list(row.values()) for row in rows])
+    spec.print_result({"table": rows, "summary": summary}, verdict, table)
+    spec.say_written()
+    return 0
+
+
+_ROW = """error error_stderr target_p target_p_low target_p_high log_evidence log_evidence_stderr
+ess""".split()
+
+
+def _warn(method: str, report: dict[str, Any]) -> None:
+    """Say on stderr what is not to be trusted."""
+    log = logging.getLogger("simprior")
+    if method in _CHAINS and not report["converged"]:
+        log.warning("%s: not converged: %s", method, report.get("reason"))
+    if method in ("gp", "features") and not report["reliable"]:
+        k = report.get("pareto_k")
+        log.warning(
+            "%s: the intervals are not reliable: Pareto k-hat of the proposals is %.2f, above 0.7",
+            method,
+            k if k is not None else float("nan"),
+        )
+
+
+def _counts(spec: Posterior, problem: Problem, method: str, out: Path | None) -> FunctionCounts:
     from simprior.routes.posterior import posterior
     from simprior.runs.tasks import progress_bar
 
     options = method_options(spec)
-    check_method(spec.method, spec.likelihood, spec.noise, options)
-    problem = build_problem(spec)
-    rejection = spec.method == "rejection"
+    rejection = method == "rejection"
     total = (spec.max_draws or 10**9) if rejection else spec.samples
     with progress_bar(total, "net" if rejection else "function", quiet=spec.quiet) as progress:
         return posterior(
             problem,
+            method,
             workers=spec.worker_count(),
             progress=progress,
-            **spec.chosen("method samples seed likelihood noise out resume overwrite"),
-            **options,
+            out=out,
+            **spec.chosen("samples seed likelihood noise resume overwrite"),
+            **{name: value for name, value in options.items() if name in OPTIONS[method]},
         )
 
 

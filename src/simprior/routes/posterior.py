@@ -18,9 +18,11 @@ variance, or temperature).
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -128,6 +130,30 @@ def posterior(
         overwrite=overwrite,
         options={"workers": workers},
     )
+
+
+def agreement(reports: Mapping[str, Mapping[str, Any]], level: float = 0.95) -> str:
+    """Whether methods agree in the mean test error of their draws, in a sentence.
+
+    ``reports`` are ``info["posterior"]`` of each. All pairs are compared by the difference over its
+    standard error; together they say "differ" of equal ones in 1 - ``level`` of cases at most
+    (Bonferroni).
+    """
+    errors = {name: (r["error"], r["error_stderr"]) for name, r in reports.items() if "error" in r}
+    said = ", ".join(f"{name} {e:.4f} ± {se:.2g}" for name, (e, se) in errors.items())
+    pairs = list(itertools.combinations(errors, 2))
+    if not pairs:
+        return f"Mean test error: {said}."
+    gaps = {}
+    for a, b in pairs:
+        (x, sx), (y, sy) = errors[a], errors[b]
+        gaps[a, b] = abs(x - y) / math.hypot(sx, sy)
+    worst = max(pairs, key=lambda pair: gaps[pair])
+    limit = NormalDist().inv_cdf(1.0 - (1.0 - level) / 2.0 / len(pairs))
+    largest = f"{worst[0]} and {worst[1]} are {gaps[worst]:.1f} standard errors apart"
+    if gaps[worst] > limit:
+        return f"Mean test error: {said}. They differ: {largest}."
+    return f"Mean test error: {said}. No difference is shown: {largest}."
 
 
 def posterior_config(
