@@ -269,7 +269,7 @@ def test_width_400_agrees_with_infinite_width_on_digits() -> None:
     problem = sp.Problem(WIDE, data="digits", classes="3,8", train=100, test=50, seed=3)
     gp = sp.posterior(problem, "gp", 20_000, seed=1).info["posterior"]
     chains = sp.posterior(
-        problem, "slice", 3200, seed=2, chains=32, thin=4, burn_in=400, workers=2
+        problem, "slice", 1600, seed=2, chains=32, thin=4, burn_in=200, workers=2
     ).info["posterior"]
     gap = chains["error"] - gp["error"]
     assert abs(gap) < 4 * np.hypot(chains["error_stderr"], gp["error_stderr"])

@@ -1,6 +1,7 @@
 """ln P of functions and of training sets under the prior of a network, and what follows from it.
 
-The prior is that of the infinitely wide network: its kernel is built here, on the network's inputs.
+The prior is that of the infinitely wide network, whose kernel is built here, on its inputs; or, for
+``log_prior(..., width="finite")``, that of the network itself.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.checks import LEVEL, NETWORK, Integer, Kind, Text, checked
+from simprior.checks import LEVEL, NETWORK, Choice, Integer, Kind, Text, checked
 from simprior.display import Shown
+from simprior.errors import InputError
 from simprior.gp.posterior import FORMS, Bound, marginal_likelihood_bound
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
@@ -39,20 +41,33 @@ def kernel_of(network: Network, workers: int = 1) -> np.ndarray:
     return nngp(network, input_matrix(network))
 
 
-@checked(network=NETWORK, method=Text(), seed=SEED)
+WIDTHS = ("infinite", "finite")
+
+
+@checked(network=NETWORK, method=Text(), width=Choice(WIDTHS), seed=SEED)
 def log_prior(
-    network: Network, functions: Any, method: str = "tilted", *, seed: int = 0, **options: Any
+    network: Network,
+    functions: Any,
+    method: str = "tilted",
+    *,
+    width: str = "infinite",
+    seed: int = 0,
+    **options: Any,
 ) -> Any:
-    """ln P(f), in nats, of functions under the prior of an infinitely wide network.
+    """ln P(f), in nats, of functions under the prior of a network.
 
     Parameters
     ----------
     network : Network
-        Its widths do not matter.
+        Its widths matter with ``width="finite"`` only.
     functions : str, array or sequence
         A name (``"parity"``), bits, hex, or an (m,) table: one function. A sequence of these, or
         an (F, m) array: F functions. Targets that are drawn (``lz:35``, ``random``, ``net:2``)
         are drawn by ``seed``.
+    width : str
+        ``infinite``: the Gaussian process. ``finite``: the network as it is
+        (:func:`simprior.finite.log_prior_finite`, whose options are ``tol``, ``particles``,
+        ``runs``, ``workers``, ...); there is one method, and ``method`` is left out.
     method, seed, options
         As of :func:`simprior.gp.log_prior` (``draws``, ``tol``, ...).
 
@@ -72,6 +87,14 @@ def log_prior(
         isinstance(f, str | Sequence | np.ndarray) for f in functions
     )
     tables = tables_of(network, [functions] if one else functions, seed)
+    if width == "finite":
+        from simprior.finite.prior import log_prior_finite
+
+        if method != "tilted":
+            what = f"method={method!r} with width='finite'"
+            raise InputError(what, "no method", "leave method out")
+        found = log_prior_finite(network, tables, seed=seed, **options)
+        return found[0] if one else found
     n = network.n if network.inputs is None else 0
     found = estimate(tables, kernel_of(network), method, n=n, seed=seed, **options)
     return found[0] if one else found
