@@ -169,3 +169,11 @@ def test_what_is_refused(data: dict[str, Any]) -> None:
         sp.plot.rank(data["rank"][0], ax=Figure().subplots(1, 2))
     with pytest.raises(AttributeError, match="pie"):
         sp.plot.pie  # noqa: B018
+
+
+def test_a_table_from_elsewhere_has_a_point_a_row() -> None:
+    """Without the column ``run`` nothing says which networks belong together."""
+    table = pd.DataFrame({"log_p": [-3.0, -2.0, -1.0], "test_error": [0.3, 0.2, 0.2]})
+    axes = sp.plot.scatter(table, x="log_p")
+    points = np.concatenate([c.get_offsets() for c in axes.collections if len(c.get_offsets())])
+    assert {tuple(p) for p in np.asarray(points)} >= {(-3.0, 0.3), (-2.0, 0.2), (-1.0, 0.2)}

@@ -101,14 +101,17 @@ def scatter_figure(
     Bars of a run: Student's t over its networks, or the measure's standard error if wider; of the
     test error with the error of the sample of test inputs. Bars of a network: the measure's
     standard error, Clopper-Pearson for the test error on a sample of inputs; the area counts the
-    networks at one place. Colour and marker: the group ``by``. Open: fewer than three networks, or
-    equal ones, whose spread is not in the bars.
+    networks at one place. A table without the column ``run`` has a point a row. Colour and marker:
+    the group ``by``. Open: fewer than three networks, or equal ones, whose spread is not in the
+    bars.
 
     Raises :class:`InputError` for a column that is missing or has no finite value.
     """
     check_columns(frame, [x, y, *([by] if by else [])])
     if points not in POINTS:
         raise InputError(f"points={points!r}", f"one of {', '.join(POINTS)}", "correct the figure")
+    if "run" not in frame:  # a table from elsewhere: each row is a network of its own
+        points = "network"
     parts = [
         (name, places(cell_means(part, [x, y], points, level), x, y))
         for name, part in groups(frame, by)
