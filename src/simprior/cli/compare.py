@@ -68,6 +68,7 @@ def run(spec: Compare) -> int:
     summary = {"a": str(spec.a), "b": str(spec.b), **comparison.summary()}
     if spec.title is not None:
         summary["title"] = spec.title
+    written = list(_write(spec, comparison))  # before a reader of stdout can go away
     spec.print_result(
         {"table": frame, "summary": summary},
         *([spec.title] if spec.title is not None else []),
@@ -75,7 +76,7 @@ def run(spec: Compare) -> int:
         frame[_COLUMNS].astype(object).map(_shown),
         "\n".join(f"- {note}" for note in comparison.notes),
     )
-    for path in _write(spec, comparison):
+    for path in written:
         logging.getLogger("simprior").info("written: %s", path)
     return 0
 

@@ -149,7 +149,8 @@ def _several(spec: Posterior, problem: Problem, methods: tuple[str, ...]) -> int
         raise NumericalError("; ".join(failed.values()))
     verdict = agreement(reports)
     summary = {"verdict": verdict, "failed": failed} if failed else {"verdict": verdict}
-    table = markdown(list(rows[0]), [list(row.values()) for row in rows])
+    cells = [["" if value is None else value for value in row.values()] for row in rows]
+    table = markdown(list(rows[0]), cells)
     spec.print_result({"table": rows, "summary": summary}, verdict, table)
     spec.say_written()
     return 0
