@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.checks import LEVEL, NETWORK, Choice, Integer, Kind, Text, checked
+from simprior.checks import LEVEL, NETWORK, Choice, Integer, Kind, Maybe, Text, checked
 from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.gp.posterior import FORMS, Bound, marginal_likelihood_bound
@@ -44,11 +44,11 @@ def kernel_of(network: Network, workers: int = 1) -> np.ndarray:
 WIDTHS = ("infinite", "finite")
 
 
-@checked(network=NETWORK, method=Text(), width=Choice(WIDTHS), seed=SEED)
+@checked(network=NETWORK, method=Maybe(Text()), width=Choice(WIDTHS), seed=SEED)
 def log_prior(
     network: Network,
     functions: Any,
-    method: str = "tilted",
+    method: str | None = None,
     *,
     width: str = "infinite",
     seed: int = 0,
@@ -69,7 +69,7 @@ def log_prior(
         (:func:`simprior.finite.log_prior_finite`, whose options are ``tol``, ``particles``,
         ``runs``, ``workers``, ...); there is one method, and ``method`` is left out.
     method, seed, options
-        As of :func:`simprior.gp.log_prior` (``draws``, ``tol``, ...).
+        As of :func:`simprior.gp.log_prior` (``draws``, ``tol``, ...); by default ``tilted``.
 
     Returns
     -------
@@ -90,13 +90,14 @@ def log_prior(
     if width == "finite":
         from simprior.finite.prior import log_prior_finite
 
-        if method != "tilted":
+        if method is not None:
             what = f"method={method!r} with width='finite'"
             raise InputError(what, "no method", "leave method out")
         found = log_prior_finite(network, tables, seed=seed, **options)
         return found[0] if one else found
     n = network.n if network.inputs is None else 0
-    found = estimate(tables, kernel_of(network), method, n=n, seed=seed, **options)
+    K = kernel_of(network)
+    found = estimate(tables, K, method or "tilted", n=n, seed=seed, **options)
     return found[0] if one else found
 
 
