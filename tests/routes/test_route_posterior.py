@@ -12,7 +12,7 @@ import pytest
 import simprior as sp
 from simprior.boolean.truthtable import unpack
 from simprior.cli import main
-from simprior.errors import InputError
+from simprior.errors import InputError, NumericalError
 from simprior.routes.methods import LIKELIHOODS, METHODS, OPTIONS
 from simprior.routes.posterior import features
 from simprior.training.replay import problem_of_run
@@ -242,8 +242,8 @@ def test_a_method_that_fails_is_said_and_the_others_go_on(
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert [row["method"] for row in found["table"]] == ["gp"]
-    assert "none of 1000 networks agrees" in found["summary"]["failed"]["rejection"]
-    assert "none of 1000 networks agrees" in printed.err
+    assert "none of 1e+03 networks would agree" in found["summary"]["failed"]["rejection"]
+    assert "none of 1e+03 networks would agree" in printed.err
 
 
 def test_agreement_is_judged_by_standard_errors() -> None:
@@ -273,3 +273,12 @@ def test_width_400_agrees_with_infinite_width_on_digits() -> None:
     ).info["posterior"]
     gap = chains["error"] - gp["error"]
     assert abs(gap) < 4 * np.hypot(chains["error_stderr"], gp["error_stderr"])
+
+
+def test_hopeless_rejection_is_refused_before_it_draws() -> None:
+    """ln P(C(S)) of 60 labels of parity is about -130: a billion draws would go on for hours."""
+    problem = sp.Problem(sp.Network(n=6), "parity", train=60)
+    with pytest.raises(NumericalError, match=r"none of 1e\+09 networks would agree"):
+        sp.posterior(problem, "rejection", 10)
+    step = sp.Problem(sp.Network(n=3, activation="step"), "x1", train=4)
+    assert len(sp.posterior(step, "rejection", 10))  # has a kernel or not: it is just drawn

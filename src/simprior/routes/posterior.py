@@ -37,8 +37,9 @@ from simprior.checks import (
     Number,
     checked,
 )
+from simprior.errors import NumericalError, SimpriorError
 from simprior.network.spec import Network
-from simprior.routes.evidence import SEED, kernel_of
+from simprior.routes.evidence import SEED, kernel_of, log_evidence
 from simprior.routes.methods import DEFAULTS, OPTIONS, check_method
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
@@ -223,8 +224,36 @@ def _draw(
         return _gaussian(problem, K, method, likelihood, samples, seed, how)
     from simprior.training import posterior as finite
 
+    if method == "rejection":
+        _check_hope(problem, float(how["max_draws"]))
     function: Callable[..., FunctionCounts] = getattr(finite, f"{method}_posterior")
     return function(problem.network, index, labels, samples, seed, target=target, **how)
+
+
+_HOPELESS = -30.0  # ln of the expected number of prior draws that fit S
+_MOST = 500  # examples for which ln P(C(S)) takes seconds
+
+
+def _check_hope(problem: Problem, draws: float) -> None:
+    """Refuse a rejection that would go on for hours and keep nothing.
+
+    ln P(C(S)) is that of infinite width. Real networks fit S more often, by up to e^26 for the
+    targets that were looked at (docs/finite-width.md): what is refused is far beyond that.
+
+    Raises :class:`NumericalError`.
+    """
+    if problem.size > _MOST:
+        return
+    try:
+        evidence = log_evidence(problem, draws=1024)
+    except SimpriorError:  # no kernel, or labels that only a finite network can give: just draw
+        return
+    if evidence.value + math.log(draws) < _HOPELESS:
+        raise NumericalError(
+            f"rejection: ln P(C(S)) of the {problem.size} training labels is about "
+            f"{evidence.value:.0f} nats, so that none of {draws:.0e} networks would agree: "
+            "expected at least one; use slice sampling or the Gaussian process, or a smaller training set"
+        )
 
 
 def _gaussian(
