@@ -252,7 +252,8 @@ def _check_hope(problem: Problem, draws: float) -> None:
         raise NumericalError(
             f"rejection: ln P(C(S)) of the {problem.size} training labels is about "
             f"{evidence.value:.0f} nats, so that none of {draws:.0e} networks would agree: "
-            "expected at least one; use slice sampling or the Gaussian process, or a smaller training set"
+            "expected at least one; use slice sampling or the Gaussian process, or a smaller "
+            "training set"
         )
 
 
