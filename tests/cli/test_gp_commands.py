@@ -281,7 +281,7 @@ def test_bound_of_data(capsys: pytest.CaptureFixture[str]) -> None:
         (["logp", "--study", "/nowhere.toml"], "use simprior study RECIPE"),
         (["posterior"], "no target"),
         (["posterior", "--target", "x1", "--train", "128"], "train=128"),
-        (["posterior", "--target", "x1", "--method", "mcmc"], "method=mcmc"),
+        (["posterior", "--target", "x1", "--method", "mcmc"], "method='mcmc'"),
         (["posterior", "--target", "x1", "--hidden", "", "--train", "0"], "train=0"),
         (["bound"], "no data"),
         (["bound", "--data", "digits", "--train", "50", "--delta", "2"], "delta=2"),
