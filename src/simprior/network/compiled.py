@@ -20,18 +20,28 @@ RELU = COMPILED.index("relu")
 _FAST = {"contract", "nsz"}
 
 
-def _in_place(f: Any) -> Any:
-    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def named(function: Any, name: str) -> Any:
+    """``function``, not compiled yet, under a name of its own.
+
+    Machine code that numba kept in files of different processes is linked by names. Functions that
+    one factory makes have one name, and a number that another process may have given to another of
+    them: it would be called in its place.
+    """
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def _in_place(f: Any, name: str) -> Any:
     def loop(z, start, count):
         a, n = np.uint64(start), np.uint64(count)
         for i in range(a, a + n):
             z[i] = f(z[i])
 
-    return loop
+    compiled = njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    return compiled(named(loop, f"in_place_{name}"))
 
 
-def _with_slope(f: Any) -> Any:
-    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def _with_slope(f: Any, name: str) -> Any:
     def loop(h, d, start, count):
         a, n = np.uint64(start), np.uint64(count)
         for i in range(a, a + n):
@@ -39,53 +49,50 @@ def _with_slope(f: Any) -> Any:
             h[i] = y
             d[i] = slope
 
-    return loop
+    compiled = njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    return compiled(named(loop, f"with_slope_{name}"))
 
 
-def _one(f: Any) -> Any:
-    @njit(nogil=True)
+def _one(f: Any, name: str) -> Any:
     def call(z):
         return f(z)
 
-    return call
+    return njit(nogil=True)(named(call, f"one_{name}"))
 
 
-def choose(functions: list[Any]) -> Any:
+def choose(functions: list[Any], name: str) -> Any:
     """Compiled function (k, ...) that calls the k-th of ``functions`` with the other arguments.
 
-    The last one also stands for numbers that are too large.
+    The last one also stands for numbers that are too large. ``name`` is that of no other choice
+    (:func:`named`).
     """
     chosen: Any = None
     for number, function in reversed(list(enumerate(functions))):
-        chosen = _case(number, function, chosen)
+        chosen = _case(number, function, chosen, f"{name}_{number}")
     return chosen
 
 
-def _case(number: int, function: Any, otherwise: Any) -> Any:
-    if otherwise is None:
+def _case(number: int, function: Any, otherwise: Any, name: str) -> Any:
+    def last(k, *rest):
+        return function(*rest)
 
-        @njit(nogil=True)
-        def last(k, *rest):
-            return function(*rest)
-
-        return last
-
-    @njit(nogil=True)
     def case(k, *rest):
         if k == number:
             return function(*rest)
         return otherwise(k, *rest)
 
-    return case
+    return njit(nogil=True)(named(last if otherwise is None else case, name))
 
 
-_FORMS = [ACTIVATIONS[name].compiled() for name in COMPILED]  # type: ignore[misc]
+_FORMS = {name: ACTIVATIONS[name].compiled() for name in COMPILED}  # type: ignore[misc]
 
-activate = choose([_in_place(form.single) for form in _FORMS])
+activate = choose([_in_place(form.single, name) for name, form in _FORMS.items()], "activate")
 """(code, z, start, count): f in place on ``z[start : start + count]``, float32."""
 
-activate_with_slope = choose([_with_slope(form.pair) for form in _FORMS])
+activate_with_slope = choose(
+    [_with_slope(form.pair, name) for name, form in _FORMS.items()], "activate_with_slope"
+)
 """(code, h, d, start, count): h <- f(h) and d <- f'(h) on ``[start : start + count]``, float32."""
 
-activation_at = choose([_one(form.double) for form in _FORMS])
+activation_at = choose([_one(form.double, name) for name, form in _FORMS.items()], "activation_at")
 """(code, z): f(z), float64."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from simprior.network.compiled import activate_with_slope, choose
+from simprior.network.compiled import activate_with_slope, choose, named
 from simprior.network.losses import LOSSES
 from simprior.training.updates import (
     ENTROPY,
@@ -185,27 +185,30 @@ def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
             _scaled(Z, D, hoff[l], rows, widths[l], back)
 
 
-def _gradient_loop(derivative: Any) -> Any:
-    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+_compiled = njit(nogil=True, fastmath=_FAST, error_model="numpy")
+
+
+def _gradient_loop(derivative: Any, name: str) -> Any:
     def loop(z, y, dz, rows, scale):
         for s in range(np.uint64(rows)):
             dz[s] = scale * derivative(z[s], y[s])
 
-    return loop
+    return _compiled(named(loop, f"gradient_loop_{name}"))
 
 
-def _value_loop(value: Any) -> Any:
-    @njit(nogil=True, fastmath=_FAST, error_model="numpy")
+def _value_loop(value: Any, name: str) -> Any:
     def loop(z, y, out, rows):
         for s in range(np.uint64(rows)):
             out[s] = value(z[s], y[s])
 
-    return loop
+    return _compiled(named(loop, f"value_loop_{name}"))
 
 
-_COMPILED = [loss.compiled() for loss in LOSSES.values()]
-_gradient_of = choose([_gradient_loop(derivative) for _, derivative in _COMPILED])
-_value_of = choose([_value_loop(value) for value, _ in _COMPILED])
+_COMPILED = {name: loss.compiled() for name, loss in LOSSES.items()}
+_gradient_of = choose(
+    [_gradient_loop(derivative, name) for name, (_, derivative) in _COMPILED.items()], "gradient_of"
+)
+_value_of = choose([_value_loop(value, name) for name, (value, _) in _COMPILED.items()], "value_of")
 _THRESHOLDS = tuple(_f(loss.threshold) for loss in LOSSES.values())
 
 
