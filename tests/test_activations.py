@@ -117,14 +117,3 @@ def test_guess_and_check_draws_step_networks() -> None:
         hidden = (bit_matrix(3) @ drawn.weights[0] + drawn.biases[0] > 0).astype(float)
         table = (hidden @ drawn.weights[1] + drawn.biases[1])[:, 0] > 0
         assert np.array_equal(unpack(word[None], 8)[0], table)
-
-
-def test_functions_that_a_factory_compiles_have_names_of_their_own() -> None:
-    """Machine code in numba's files is linked by name: two of one name call each other's code."""
-    from simprior.network import compiled
-
-    made = [compiled._in_place(compiled._FORMS[name].single, name) for name in compiled._FORMS]
-    names = [function.py_func.__qualname__ for function in made]
-    chains = (compiled.activate, compiled.activate_with_slope, compiled.activation_at)
-    names += [chain.py_func.__qualname__ for chain in chains]
-    assert len(set(names)) == len(names)

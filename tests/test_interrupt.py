@@ -70,6 +70,26 @@ def test_a_second_leaves_the_call_behind(caplog: pytest.LogCaptureFixture) -> No
     _go_on.set()
 
 
+def test_the_next_call_waits_for_one_that_was_left_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Both would work in the same arrays, as the second run in a notebook does."""
+    events: list[str] = []
+
+    def slow_call(task: int) -> int:
+        blocked(task)
+        events.append("first ends")
+        return task
+
+    interrupt_once_said(caplog, "again")
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(slow_call, [0], on_result=lambda task, result: None)
+    assert events == []
+    threading.Timer(0.5, _go_on.set).start()
+    run_tasks(lambda task: events.append("second"), [0], on_result=lambda task, result: None)
+    assert events == ["first ends", "second"]
+
+
 def test_a_second_stops_workers(caplog: pytest.LogCaptureFixture) -> None:
     """Tasks of a minute in two workers; if the second Ctrl-C waited, their results would come."""
     found: list[int] = []

@@ -29,6 +29,7 @@ from simprior.checks import Tables, Whole, checked
 from simprior.errors import InputError
 
 _TRUNCATED_MATCH = 3
+_CHUNK = 1 << 16  # functions at a time
 _TRUNCATED_WORD = 1
 
 
@@ -72,6 +73,17 @@ def lz76_truncated_packed(words: np.ndarray, m: int) -> np.ndarray:
 def ones_packed(words: np.ndarray, m: int) -> np.ndarray:
     """:func:`ones` of packed (F, W) uint64 functions on ``m`` inputs."""
     return _ones(check_words(words, m))
+
+
+def differences(words: np.ndarray, table: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(F,) number of the inputs ``inside`` (m,) where packed functions (F, W) differ from ``table``
+    (m,)."""
+    mask, other = pack(np.stack([inside, table]).astype(np.uint8))
+    out = np.empty(len(words), np.int64)
+    for at in range(0, len(words), _CHUNK):
+        different = (words[at : at + _CHUNK] ^ other) & mask
+        out[at : at + _CHUNK] = ones_packed(different, len(table))
+    return out
 
 
 @checked(m=Whole(1))

@@ -341,6 +341,23 @@ def parse_functions(functions: Any, m: int, n: int | None = None) -> np.ndarray:
     return _parse_array(functions, m)
 
 
+def one_function(function: Any, m: int, name: str, n: int | None = None) -> np.ndarray:
+    """(m,) uint8 table of one function in any accepted form; ``name`` is for messages.
+
+    Without ``n`` names are of log2(m) bits, if m is a power of 2. Raises :class:`InputError`.
+    """
+    if n is None:
+        n = m.bit_length() - 1 if m & (m - 1) == 0 and m > 1 else 0
+    try:
+        tables = parse_functions(function, m, n)
+    except InputError as error:
+        raise InputError(f"{name} ({error.what})", error.expected, error.remedy) from None
+    if len(tables) != 1:
+        raise InputError(f"{name} of {len(tables)} functions", "one function", "pass one row")
+    table: np.ndarray = tables[0]
+    return table
+
+
 def _parse_text(text: str, m: int, n: int | None) -> np.ndarray:
     key = text.strip()
     if key[:2].lower() == "0x":

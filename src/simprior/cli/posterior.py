@@ -22,7 +22,7 @@ from simprior.cli.options import (
 )
 from simprior.cli.parse import Count, MaybeCount, MaybeNumber, MaybePath, MaybeText, Texts
 from simprior.errors import InputError
-from simprior.routes.methods import METHODS, OPTIONS, check_method
+from simprior.routes.methods import DEFAULTS, METHODS, OPTIONS, check_method
 
 if TYPE_CHECKING:
     from simprior.boolean.sampling.counts import FunctionCounts
@@ -180,7 +180,7 @@ def _counts(spec: Posterior, problem: Problem, method: str, out: Path | None) ->
 
     options = method_options(spec)
     rejection = method == "rejection"
-    total = (spec.max_draws or 10**9) if rejection else spec.samples
+    total = (spec.max_draws or DEFAULTS["max_draws"]) if rejection else spec.samples
     with progress_bar(total, "net" if rejection else "function", quiet=spec.quiet) as progress:
         return posterior(
             problem,

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.boolean.complexity import ones_packed
+from simprior.boolean.complexity import differences
 from simprior.boolean.sampling.chains import (
     Clock,
     Piece,
@@ -36,7 +36,7 @@ from simprior.boolean.sampling.chains import (
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.prepare import check_samples
 from simprior.boolean.sampling.rows import Counter, Merger, Profile, Rows, Tally, count_words
-from simprior.boolean.truthtable import check_index, n_words, pack, parse_functions
+from simprior.boolean.truthtable import check_index, n_words, one_function, pack, parse_functions
 from simprior.checks import LEVEL, Choice, Maybe, Number, Text, Updates, Whole, checked
 from simprior.display import Shown, estimate
 from simprior.errors import InputError
@@ -131,7 +131,7 @@ def sample_posterior(
     K = check_symmetric(K)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     index, bits = check_training_set(train_index, labels, len(K))
-    truth = target_table(target, len(K), n)
+    truth = None if target is None else one_function(target, len(K), "target", n)
     with one_thread():
         given = condition(K, index, bits, method, rng.generator(seed, "posterior/pilot"))
     heads = 1 if given.source is None else max(1, min(_BATCH, samples // _BATCHES))
@@ -141,7 +141,7 @@ def sample_posterior(
         partial(_run, given, seed, heads, tasks), len(tasks), len(K), store, workers=workers,
         progress=progress,
     )  # fmt: skip
-    bits_n = (len(K).bit_length() - 1 if len(K) & (len(K) - 1) == 0 else 0) if n is None else n
+    bits_n = bits_of(len(K), n)
     merger, tallies, wrong = Merger(len(K)), [], []
     for task, (words, _) in zip(tasks, found, strict=True):
         check_rows([words], task.samples, f"task {task.index}, part")
@@ -158,24 +158,19 @@ def sample_posterior(
     return counts
 
 
-def target_table(target: Any, m: int, n: int | None) -> np.ndarray | None:
-    """(m,) uint8 table of the true labels, None without any. Raises :class:`InputError`."""
-    if target is None:
-        return None
-    tables = parse_functions(target, m, n)
-    if len(tables) != 1:
-        raise InputError(f"target of {len(tables)} functions", "one function", "pass one row")
-    table: np.ndarray = tables[0]
-    return table
-
-
 def outside_errors(words: np.ndarray, index: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(k,) shares of the inputs outside ``index`` where packed functions (k, W) differ from
     ``truth`` (m,)."""
-    outside = np.ones(len(truth), np.uint8)
-    outside[index] = 0
-    mask, table = pack(np.stack([outside, truth]))
-    return np.asarray(ones_packed((words ^ table) & mask, len(truth)) / outside.sum())
+    outside = np.ones(len(truth), bool)
+    outside[index] = False
+    return differences(words, truth, outside) / outside.sum()
+
+
+def bits_of(m: int, n: int | None) -> int:
+    """``n``, or without it log2(m) if m is a power of 2, else 0."""
+    if n is not None:
+        return n
+    return m.bit_length() - 1 if m & (m - 1) == 0 else 0
 
 
 def mean_of_clusters(values: np.ndarray, size: int) -> tuple[float, float]:

@@ -22,10 +22,10 @@ import numpy as np
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.prepare import check_samples
 from simprior.boolean.sampling.rows import Counter, Merger, Profile, Rows, Tally, count_words
-from simprior.boolean.truthtable import pack
+from simprior.boolean.truthtable import one_function, pack
 from simprior.checks import Maybe, Number, Updates, Whole, checked
 from simprior.gp.covariance import check_symmetric, factor, reduce_inputs
-from simprior.gp.posterior import check_training_set, target_table
+from simprior.gp.posterior import bits_of, check_training_set, outside_errors
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import mean_stderr
 from simprior.runs.tasks import Progress, one_thread, run_tasks
@@ -70,7 +70,7 @@ def sample_regression(
     K = check_symmetric(K)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     index, bits = check_training_set(train_index, labels, len(K))
-    truth = target_table(target, len(K), n)
+    truth = None if target is None else one_function(target, len(K), "target", n)
     with one_thread():
         root, gain, evidence = _condition(K, index, bits, float(noise))
     tasks = [(i, min(_TASK, samples - at)) for i, at in enumerate(range(0, samples, _TASK))]
@@ -101,10 +101,9 @@ def sample_regression(
         wrong = np.concatenate([part[2] for part in parts])
         info |= {"error": float(wrong.mean()), "error_stderr": mean_stderr(wrong)}
     rows = merger.rows()
-    power = len(K) & (len(K) - 1) == 0
     return FunctionCounts(
         len(K),
-        (len(K).bit_length() - 1 if power else 0) if n is None else n,
+        bits_of(len(K), n),
         rows,
         Profile.of(rows.count, rows.clusters, rows.sumsq),
         samples,
@@ -160,12 +159,10 @@ def _draw(
         residual = 2.0 * bits - 1.0 - z[:, index]
         residual -= math.sqrt(noise) * random.standard_normal((count, len(index)))
         tables = (z + residual @ gain.T > 0).astype(np.uint8)
-    outside = np.setdiff1d(np.arange(len(root)), index)
-    wrong = np.empty(0)
-    if truth is not None:
-        wrong = (tables[:, outside] != truth[outside]).mean(axis=1)
+    words = pack(tables)
+    wrong = np.empty(0) if truth is None else outside_errors(words, index, truth)
     violating = int((tables[:, index] != bits).any(axis=1).sum())
     counter = Counter(len(root), 0)
-    count_words(pack(tables), 1, 0, counter)
+    count_words(words, 1, 0, counter)
     rows, tally = counter.result(count, count, True)
     return rows, tally, wrong, violating

@@ -12,23 +12,13 @@ import numpy as np
 from numba import njit
 
 from simprior.network.activations import ACTIVATIONS, COMPILED
+from simprior.numerics.compiled import named
 
 # mypy: disable-error-code="no-untyped-def"
 
 
 RELU = COMPILED.index("relu")
 _FAST = {"contract", "nsz"}
-
-
-def named(function: Any, name: str) -> Any:
-    """``function``, not compiled yet, under a name of its own.
-
-    Machine code that numba kept in files of different processes is linked by names. Functions that
-    one factory makes have one name, and a number that another process may have given to another of
-    them: it would be called in its place.
-    """
-    function.__name__ = function.__qualname__ = name
-    return function
 
 
 def _in_place(f: Any, name: str) -> Any:

@@ -61,6 +61,17 @@ def emit_splat(builder: Any, scalar: Any) -> Any:
     return builder.shuffle_vector(one, undef, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
 
 
+def named(function: Any, name: str) -> Any:
+    """``function``, not compiled yet, under a name of its own.
+
+    Machine code that numba kept in files of different processes is linked by names. Functions that
+    one factory makes have one name, and a number that another process may have given to another of
+    them: it would be called in its place.
+    """
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
 def emit_fma(builder: Any, a: Any, b: Any, c: Any, *, always: bool) -> Any:
     """Code of a * b + c on vectors: ``always`` fused, or only where the processor has it."""
     name = f"llvm.{'fma' if always else 'fmuladd'}.v{LANES}f32"

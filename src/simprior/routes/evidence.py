@@ -16,7 +16,7 @@ import numpy as np
 from simprior.checks import LEVEL, NETWORK, Choice, Integer, Kind, Maybe, Text, checked
 from simprior.display import Shown
 from simprior.errors import InputError
-from simprior.gp.posterior import FORMS, Bound, marginal_likelihood_bound
+from simprior.gp.posterior import Bound, marginal_likelihood_bound
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
 from simprior.training.targets import Problem, make_target
@@ -183,17 +183,8 @@ class Bounds(Shown):
         """A row a bound: form, error_below, low, high, exponent, confidence."""
         import pandas as pd
 
-        bounds = (self.gibbs, self.single)
-        return pd.DataFrame(
-            {
-                "form": [b.form for b in bounds],
-                "error_below": [b.error for b in bounds],
-                "low": [b.low for b in bounds],
-                "high": [b.high for b in bounds],
-                "exponent": [b.exponent for b in bounds],
-                "confidence": [b.confidence for b in bounds],
-            }
-        )
+        rows = [self.gibbs.to_frame(), self.single.to_frame()]
+        return pd.concat(rows, ignore_index=True)
 
 
 @checked(problem=Kind(("Problem",)), method=Text(), delta=LEVEL, gamma=LEVEL, seed=SEED)
@@ -222,10 +213,6 @@ def bounds_of(
 ) -> Bounds:
     """Both bounds from ln P(C(S)) of the ``labels`` of S, 0 or 1."""
     size, share = len(labels), float(np.mean(labels))
-    found = {
-        form: marginal_likelihood_bound(
-            evidence, size, delta, form=form, **({"gamma": gamma} if form == "single" else {})
-        )
-        for form in FORMS
-    }
-    return Bounds(evidence, size, min(share, 1 - share), found["gibbs"], found["single"])
+    gibbs = marginal_likelihood_bound(evidence, size, delta, form="gibbs")
+    single = marginal_likelihood_bound(evidence, size, delta, form="single", gamma=gamma)
+    return Bounds(evidence, size, min(share, 1 - share), gibbs, single)

@@ -321,9 +321,11 @@ def _interruptible(
 
     Python handles signals in the main thread, between two of its steps. A first signal is announced
     within a fraction of a second; a second one leaves the call behind (:class:`KeyboardInterrupt`).
+    Calls share arrays that they work in, so that the next one waits for one that was left behind.
     """
     if threading.current_thread() is not threading.main_thread():
         return call()
+    _wait_for_left_behind()
     done: futures.Future[Result] = futures.Future()
     context = contextvars.copy_context()
 
@@ -333,13 +335,31 @@ def _interruptible(
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     said = False
-    while not futures.wait([done], POLL_SECONDS).done:
-        if stop.is_set() and not said:
-            said = True
-            announce()
+    try:
+        while not futures.wait([done], POLL_SECONDS).done:
+            if stop.is_set() and not said:
+                said = True
+                announce()
+    except KeyboardInterrupt:
+        _left_behind.append(thread)
+        raise
     return done.result()
+
+
+_left_behind: list[threading.Thread] = []
+
+
+def _wait_for_left_behind() -> None:
+    """Return when no call that a Ctrl-C left behind is in progress in this process."""
+    while _left_behind:
+        if _left_behind[-1].is_alive():
+            _logger.info("waiting for the end of the call that was interrupted")
+        while _left_behind[-1].is_alive():
+            _left_behind[-1].join(POLL_SECONDS)
+        _left_behind.pop()
 
 
 def _dead_worker_message() -> str:

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from simprior.network.compiled import activate_with_slope, choose, named
+from simprior.network.compiled import activate_with_slope, choose
 from simprior.network.losses import LOSSES
+from simprior.numerics.compiled import named
 from simprior.training.updates import (
     ENTROPY,
     SGLD,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.boolean.complexity import differences, lz76_packed, ones_packed
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.rows import inputs_of, key_columns, words_from_columns, write_rows
-from simprior.boolean.truthtable import pack, to_hex, unpack
+from simprior.boolean.truthtable import to_hex, unpack
 from simprior.display import Shown, estimate
 from simprior.errors import StoreError
 from simprior.numerics.estimate import clopper_pearson, mean_stderr, sample_sd
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RUNS, COUNTS, TRAJECTORIES = "runs.parquet", "counts.parquet", "trajectories.parquet"
-_CHUNK = 1 << 16
 Complement = Callable[["TrainResult", RunDir], None]
 
 
@@ -320,18 +319,20 @@ def _check_problem(path: Path, problem: dict[str, Any], run: RunInfo) -> None:
         )
 
 
+def test_mask(problem: dict[str, Any]) -> np.ndarray:
+    """(m,) bool: the inputs that are neither in the training set nor in the attack set."""
+    mask = np.ones(int(problem["m"]), bool)
+    mask[problem["train_index"]] = mask[problem["attack_index"]] = False
+    return mask
+
+
 def test_errors(words: np.ndarray, problem: dict[str, Any]) -> np.ndarray:
     """(F,) share of the held-out inputs on which packed functions differ from the target."""
-    m = int(problem["m"])
-    held_out = np.ones(m, bool)
-    held_out[problem["train_index"]] = held_out[problem["attack_index"]] = False
-    mask = pack(held_out)
-    target = pack(unpack_hex(problem["target"], m))
-    out = np.empty(len(words))
-    for at in range(0, len(words), _CHUNK):
-        wrong = (words[at : at + _CHUNK] ^ target) & mask
-        out[at : at + _CHUNK] = ones_packed(wrong, m)
-    return out / held_out.sum() if held_out.any() else np.full(len(words), math.nan)
+    mask = test_mask(problem)
+    if not mask.any():
+        return np.full(len(words), math.nan)
+    target = unpack_hex(problem["target"], int(problem["m"]))
+    return differences(words, target, mask) / mask.sum()
 
 
 def unpack_hex(text: str, m: int) -> np.ndarray:

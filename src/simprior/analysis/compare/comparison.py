@@ -35,7 +35,7 @@ from simprior.checks import LEVEL, Number, Whole, checked, shown
 from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.numerics import random as rng
-from simprior.training.records import TrainResult, unpack_hex
+from simprior.training.records import TrainResult, test_mask, unpack_hex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,9 +180,7 @@ def _task_of(*sides: Any) -> tuple[Any, Any]:
     """Target and mask of the test inputs of the first training result, or (None, None)."""
     for side in sides:
         if isinstance(side, TrainResult):
-            mask = np.ones(side.m, bool)
-            mask[[*side.problem["train_index"], *side.problem["attack_index"]]] = False
-            return unpack_hex(side.problem["target"], side.m), mask
+            return unpack_hex(side.problem["target"], side.m), test_mask(side.problem)
     return None, None
 
 

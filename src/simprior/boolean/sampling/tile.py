@@ -32,6 +32,7 @@ from simprior.numerics.compiled import (
     emit_load,
     emit_splat,
     emit_store,
+    named,
 )
 
 WIDTHS = (8, 12, 16, 20, 24)  # tile widths NT for hidden layers
@@ -153,7 +154,6 @@ def _dispatcher(epilogue: str, widths: tuple[int, ...]) -> Callable[..., Any]:
     t0, t1, t2, t3, t4 = (make_tile(epilogue, nt) for nt in widths)
     n0, n1, n2, n3, _ = widths
 
-    @njit(inline="never", nogil=True)
     def run(nt, w, h, idx, count, fan_in, out, stride):
         if nt == n0:
             return t0(w, h, idx, count, fan_in, out, stride)
@@ -165,7 +165,8 @@ def _dispatcher(epilogue: str, widths: tuple[int, ...]) -> Callable[..., Any]:
             return t3(w, h, idx, count, fan_in, out, stride)
         return t4(w, h, idx, count, fan_in, out, stride)
 
-    return run  # type: ignore[no-any-return]
+    compiled = njit(inline="never", nogil=True)
+    return compiled(named(run, f"{epilogue}_tile"))  # type: ignore[no-any-return]
 
 
 relu_tile = _dispatcher("relu", WIDTHS)

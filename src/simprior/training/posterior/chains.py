@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.boolean.complexity import differences, lz76_packed, ones_packed
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.rows import (
     Counter,
@@ -31,7 +31,7 @@ from simprior.boolean.sampling.rows import (
     key_columns,
     words_from_columns,
 )
-from simprior.boolean.truthtable import check_index, pack, parse_functions
+from simprior.boolean.truthtable import check_index, one_function, pack
 from simprior.errors import InputError
 from simprior.numerics.estimate import design_effect, korn_graubard, share_stderr
 from simprior.runs.directory import RunDir, read_table, write_table
@@ -61,10 +61,9 @@ class TrainingSet:
     def wrong(self, words: np.ndarray) -> np.ndarray:
         """(F,) numbers of inputs outside S where (F, W) packed functions differ from the target."""
         assert self.target is not None
-        outside = np.zeros(self.m, np.uint8)
-        outside[self.outside] = 1
-        different = (words ^ pack(self.target)[0]) & pack(outside)[0]
-        return ones_packed(different, self.m).astype(np.int64)
+        outside = np.ones(self.m, bool)
+        outside[self.index] = False
+        return differences(words, self.target, outside)
 
     def agree(self, tables: np.ndarray) -> np.ndarray:
         """(F,) bool: which of the (F, m) ``tables`` agree with S."""
@@ -95,26 +94,14 @@ def make_training_set(
         S is empty or everything, labels are missing or not binary.
     """
     index = check_index(train_index, m, "number the inputs as the bits of a truth table")
-    table = None if target is None else _one(target, m, "target")
+    table = None if target is None else one_function(target, m, "target")
     if labels is None:
         if table is None:
             raise InputError("labels=None", "labels or a target", "pass labels, one an input of S")
         bits = table[index]
     else:
-        bits = _one(labels, index.size, "labels")
+        bits = one_function(labels, index.size, "labels")
     return TrainingSet(m, index, bits, table)
-
-
-def _one(function: Any, m: int, name: str) -> np.ndarray:
-    power = m & (m - 1) == 0 and m > 1
-    try:
-        tables = parse_functions(function, m, m.bit_length() - 1 if power else 0)
-    except InputError as error:
-        raise InputError(f"{name} ({error.what})", error.expected, error.remedy) from None
-    if len(tables) != 1:
-        raise InputError(f"{name} of {len(tables)} functions", "one function", "pass one row")
-    table: np.ndarray = tables[0]
-    return table
 
 
 R_HAT_LIMIT = 1.01
