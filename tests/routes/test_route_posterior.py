@@ -13,6 +13,7 @@ import simprior as sp
 from simprior.boolean.truthtable import unpack
 from simprior.cli import main
 from simprior.errors import InputError, NumericalError
+from simprior.gp.regression import sample_regression
 from simprior.routes.methods import LIKELIHOODS, METHODS, OPTIONS
 from simprior.routes.posterior import features
 from simprior.training.replay import problem_of_run
@@ -282,3 +283,41 @@ def test_hopeless_rejection_is_refused_before_it_draws() -> None:
         sp.posterior(problem, "rejection", 10)
     step = sp.Problem(sp.Network(n=3, activation="step"), "x1", train=4)
     assert len(sp.posterior(step, "rejection", 10))  # has a kernel or not: it is just drawn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("gp", {}),
+        ("ep", {}),
+        ("gp", {"likelihood": "squared", "noise": 0.3}),
+        ("features", {"likelihood": "squared", "noise": 0.3}),
+        ("rejection", {}),
+        ("slice", {"chains": 16, "thin": 4}),
+    ],
+)
+def test_standard_errors_of_the_mean_test_error_are_true(
+    method: str, options: dict[str, Any]
+) -> None:
+    """100 repeats against one long run: standardised errors have mean 0 and standard deviation 1,
+    within 4 of their own standard errors, 0.1 and 0.071 (normal), and for 16 chains the deviation
+    of Student's t with 15 degrees, 1.07: a false alarm in 1,300 runs of the six."""
+    problem = sp.Problem(NET, "majority", train=7, corrupt=0.3, seed=4)
+    where = (features(NET, 9), problem.fitted_index, problem.labels)
+
+    def draw(samples: int, seed: int) -> Any:
+        if method == "features":  # the hidden layers that are kept, whatever the seed of the draws
+            given = {"target": problem.target, "n": 4, "noise": options["noise"]}
+            return sample_regression(*where, samples, seed, **given)
+        return sp.posterior(problem, method, samples, seed, **options)
+
+    long = draw(100_000, 10_000).info["posterior"]
+    z = []
+    for repeat in range(100):
+        found = draw(320, repeat).info["posterior"]
+        error = np.hypot(found["error_stderr"], long["error_stderr"])
+        z.append((found["error"] - long["error"]) / error)
+    expected = 1.07 if method == "slice" else 1.0
+    assert abs(np.mean(z)) < 4 * 0.1 * expected
+    assert abs(np.std(z, ddof=1) - expected) < 4 * 0.071 * expected

@@ -302,7 +302,7 @@ class TrainSpec:
         return out
 
 
-_TASK_SECONDS, _GUESSED_STEPS = 2.0, 500
+_TASK_SECONDS, _GUESSED_STEPS = 0.5, 500
 _FLOPS, _UPDATES = 2e10, 1.5e9  # multiply-adds and parameter updates a second, roughly
 _LEAST_TASKS, _MOST_MEMBERS = 16, 4096
 _TORCH_MEMBERS = {"cpu": 4096, "cuda": 1 << 16}
@@ -360,7 +360,7 @@ class Members:
 
 
 def split(job: Job) -> list[Task]:
-    """Tasks of a few seconds each; they depend on the job alone."""
+    """Tasks of a second or so each; they depend on the job alone."""
     network, batch = job.spec.network, job.spec.batch(job.problem.size)
     layers = zip(network.fan_ins, (*network.hidden, 1), strict=True)
     weights = sum((f + 1) * k for f, k in layers)
