@@ -167,12 +167,20 @@ def _other(spec: Table) -> _Content:
     caption = spec.caption or paper_tables.caption_of(file, len(frame), len(whole))
     run = load_run(spec.path)
     if spec.caption is None and file == "compare.csv" and "verdict" in run.results:
-        caption = f"{caption} {run.results['verdict']}"
+        caption = f"{_with_labels(caption, run.config)} {run.results['verdict']}"
     summary = {"run": str(spec.path), "command": run.command, "file": file, "rows": len(whole)}
     summary |= {name: run.results[name] for name in ("verdict", "notes") if name in run.results}
     known = run.config.get("level")
     level = known if isinstance(known, float) else None
     return _Content(frame, len(whole), caption, label, summary, level, paper)
+
+
+def _with_labels(caption: str, config: Mapping[str, Any]) -> str:
+    """The caption of a comparison with the names that its runs were given, if they were."""
+    if "labels" not in config:
+        return caption
+    a, b = config["labels"]
+    return caption.replace("A and B", f"{a} (A) and {b} (B)")
 
 
 def _print(spec: Table, form: str, content: _Content) -> None:
