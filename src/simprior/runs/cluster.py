@@ -93,9 +93,10 @@ def _dask_options(options: Mapping[str, Any]) -> None:
 
 
 class DaskPool:
-    """``distributed.Client.get_executor()``: a given scheduler, or a cluster on this machine.
+    """``distributed.Client``: a given scheduler, or a cluster on this machine.
 
-    Dask itself runs a call again (3 times by default) when its worker dies.
+    Dask itself runs a call again (3 times by default) when its worker dies, also one whose result
+    died with the worker. (``Client.get_executor`` takes such a result for an exception.)
     """
 
     broken: tuple[type[Exception], ...] = ()
@@ -122,17 +123,22 @@ class DaskPool:
                 "what distributed.Client accepts",
                 f"it says: {_one_line(error)}",
             ) from None
-        self._pool = self._client.get_executor(pure=False)
         self._address = str(options.get("address") or options.get("scheduler_file") or "local")
         self._reported = time.monotonic() - REPORT_SECONDS + FIRST_REPORT_SECONDS
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         """A future."""
-        return self._pool.submit(function, *args)
+        return self._client.submit(function, *args, pure=False)
 
     def wait(self, handles: Iterable[Any], timeout: float) -> Iterable[Any]:
         """The handles that are done."""
-        done = futures.wait(handles, timeout, futures.FIRST_COMPLETED).done
+        from distributed import wait
+
+        asked = list(handles)
+        # a future that was cancelled, the scheduler being lost, raises here and in ``result``
+        with self._client.as_current(), contextlib.suppress(TimeoutError, futures.CancelledError):
+            wait(asked, timeout, return_when="FIRST_COMPLETED")
+        done = [handle for handle in asked if handle.status != "pending"]
         if not done and time.monotonic() - self._reported > REPORT_SECONDS:
             self._reported = time.monotonic()
             if not self._client.scheduler_info()["workers"]:
@@ -158,11 +164,11 @@ class DaskPool:
 
     def cancel(self, handles: list[Any]) -> Iterable[Any]:
         """Dask drops calls in progress as well."""
-        return [handle for handle in handles if handle.cancel()]
+        self._client.cancel(handles)
+        return handles
 
     def shutdown(self, *, kill: bool) -> None:
-        """Release everything."""
-        self._pool.shutdown(wait=not kill)
+        """Release everything; dask drops the calls of a client that has gone."""
         self._client.close()
 
 
