@@ -46,7 +46,8 @@ METHOD = "finite-exchange"
 ROUNDS = 4  # counted rounds of a run for each particle of the effort
 BURN_IN = 0.25  # rounds before them, as a share
 SHARE = 0.4  # share of a set that lies in the next one
-_WINDOW, _TRIAL = 6, 48  # rungs that are played while rungs are added, and for how many rounds
+_WINDOW = 6  # rungs that are played while rungs are added
+_TRIAL, _SETTLE = 96, 24  # rounds before another is added: in pilots, in runs
 _PATIENCE = 2000  # rounds until a network comes down to the next rung
 _CHUNK = 32  # rounds between two chances to interrupt
 _FEWEST = 64  # rounds
@@ -127,11 +128,11 @@ class Replicas:
         machine = make_machine(setup.network, setup.X)
         key = rng.philox_key(setup.seed, setup.stream(part))
         self.setup, self.size = setup, machine.size
-        self._machine = (
-            machine.net, machine.state, kernels.scratch(machine.net, len(setup.X)),
-            machine.labels(setup.bits), kernels.randomness(machine.net, machine.size, key),
-            np.empty(machine.size, np.float32),
-        )  # fmt: skip
+        work = kernels.scratch(machine.net, len(setup.X))
+        source = kernels.randomness(machine.net, machine.size, key)
+        spare = np.empty(machine.size, np.float32)
+        target = machine.labels(setup.bits)
+        self.machine = (machine.net, machine.state, work, target, source, spare)
         self.levels = [math.inf]
         self.params = np.empty((1, machine.size), np.float32)
         self.values = np.empty(1, np.float32)
@@ -146,16 +147,18 @@ class Replicas:
         trace = np.empty((rounds, count), np.float32)
         levels = np.array(self.levels, np.float32)
         for first in range(0, rounds, _CHUNK):
+            part, sweeps = trace[first : first + _CHUNK], self.setup.sweeps
+            replicas = (self.params, self.values, levels, self.heading)
             self.angles += kernels.play(
-                self.params, self.values, levels, self.heading, (low, count), self._clock,
-                self._machine, self.setup.sweeps, trace[first : first + _CHUNK], self.trips,
-            )  # fmt: skip
+                replicas, (low, count), self._clock, self.machine, sweeps, part, self.trips
+            )
         return trace
 
-    def descend(self, level: float) -> bool:
-        """Add a rung: a copy of the last replica, once it lies in the set. False if it never
-        does."""
+    def descend(self, level: float, rounds: int = 0) -> bool:
+        """Add a rung, after so many rounds of those above: a copy of the last replica, once it
+        lies in the set. False if it never does."""
         low = max(0, len(self.levels) - _WINDOW)
+        self.play(rounds, low)
         for _ in range(_PATIENCE):
             if self.values[-1] <= level:
                 break
@@ -187,8 +190,8 @@ def pilot(setup: Setup) -> Rungs:
             break
     if not complete:
         return Rungs(np.array(team.levels), False, -math.inf, perf_counter() - began)
-    team.play(setup.burn_in // 2)
-    levels, value = placed(team.play(setup.burn_in), np.array(team.levels))
+    team.play(setup.burn_in)
+    levels, value = placed(team.play(setup.rounds // 2), np.array(team.levels))
     return Rungs(levels, math.isfinite(value), value, perf_counter() - began)
 
 
@@ -229,7 +232,7 @@ def run(setup: Setup, levels: np.ndarray, number: int) -> Run:
     """Run ``number`` on levels that are given."""
     began = perf_counter()
     team = Replicas(setup, f"run/{number}")
-    if not all(team.descend(float(level)) for level in levels[1:]):
+    if not all(team.descend(float(level), _SETTLE) for level in levels[1:]):
         nothing = np.zeros((2, len(levels)))
         return Run(nothing, nothing, 0.0, 0.0, 0.0, 0.0, 0.0, perf_counter() - began)
     team.play(setup.burn_in)
@@ -238,10 +241,9 @@ def run(setup: Setup, levels: np.ndarray, number: int) -> Run:
     error, tau = error_within(tried, passed)
     half = [0, setup.rounds // 2]
     sweeps = max(1, setup.rounds * setup.sweeps * (len(levels) - 1))
-    return Run(
-        np.add.reduceat(tried, half), np.add.reduceat(passed, half), error, tau,
-        float(team.trips[0]), float(team.trips[1]), team.angles / sweeps, perf_counter() - began,
-    )  # fmt: skip
+    down, up = (float(number) for number in team.trips)
+    halves = np.add.reduceat(tried, half), np.add.reduceat(passed, half)
+    return Run(*halves, error, tau, down, up, team.angles / sweeps, perf_counter() - began)
 
 
 def counts(trace: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -360,7 +362,9 @@ class Exchange(Work[Piece, "Rungs | Run"]):
         if piece.number < 0:
             value = -math.inf if meta["value"] is None else float(meta["value"])
             return Rungs(columns["levels"], bool(meta["complete"]), value, meta["seconds"])
-        tried, passed = (np.array([columns[f"{k}{h}"] for h in (0, 1)]) for k in ("tried", "passed"))
+        tried, passed = (
+            np.array([columns[f"{k}{h}"] for h in (0, 1)]) for k in ("tried", "passed")
+        )
         return Run(tried, passed, **meta["numbers"])
 
 
@@ -390,7 +394,7 @@ class Outcome:
         if not np.isfinite(others).all():
             return math.nan
         between = math.sqrt((count - 1) / count * float(((others - others.mean()) ** 2).sum()))
-        return max(between, self.within, 1.0 / (count * float(self.runs[0].tried.sum()) + 2.0))
+        return max(between, self.within, 1.0 / (count * self.rounds + 2.0))
 
     @property
     def spread(self) -> float:
@@ -400,7 +404,9 @@ class Outcome:
     def doubts(self) -> list[str]:
         """What speaks against the value, in words; nothing if it can be believed."""
         if not self.rungs.complete:
-            return [f"the pilot met too few networks that compute it on {len(self.rungs.levels)} rungs"]
+            return [
+                f"the pilot met too few networks that compute it on {len(self.rungs.levels)} rungs"
+            ]
         lost = sum(math.isinf(run.value) for run in self.runs)
         if lost:
             return [f"{lost} of {len(self.runs)} runs met no network that computes it"]
@@ -436,6 +442,8 @@ class Outcome:
         """
         from scipy.special import stdtrit
 
+        if not self.runs:
+            return self._nothing()
         doubts, stderr, count = self.doubts(), self.stderr, len(self.runs)
         independent = sum(self.rounds / max(run.tau, 1.0) for run in self.runs)
         shown = math.nan if doubts else stderr
@@ -455,6 +463,15 @@ class Outcome:
             "seconds": self.rungs.seconds + sum(run.seconds for run in self.runs),
         }  # fmt: skip
         return LogProb(self.value, shown, independent, METHOD, diagnostics)
+
+    def _nothing(self) -> LogProb:
+        """No value: the pilot did not get there."""
+        diagnostics = {
+            "reliable": False, "converged": False, "reason": "; ".join(self.doubts()),
+            "steps": len(self.rungs.levels), "particles": self.particles, "runs": 0,
+            "pilot": self.rungs.value, "seconds": self.rungs.seconds,
+        }  # fmt: skip
+        return LogProb(math.nan, math.nan, 0.0, METHOD, diagnostics)
 
 
 def pooled(runs: Sequence[Run], half: int | None = None) -> float:

@@ -1,21 +1,23 @@
 """Compiled part of replica exchange between nested sets of networks.
 
-A *rung* is the prior of the networks whose shortfall U is at most a given level. U is the part of
-the outputs' mean square that lies on the wrong side:
+A *rung* is the prior of the networks whose shortfall U is at most a given level:
 
-    U = sum over wrong inputs of z^2 / sum over all inputs of z^2
+    U = sum over wrong inputs of sqrt|z| / sum over all inputs of sqrt|z|
         + share of inputs with z = 0 whose label is 1
 
-so that U = 0 exactly where the network computes the function (an exact 0 is the output 0). One
-replica lives on each rung. A round draws the replica of the first rung anew, moves the others by a
-sweep that leaves their law as it is, and lets neighbours change places: the replica of the wider
-set moves down if it lies in the narrower one.
+so that U = 0 exactly where the network computes the function (an exact 0 is the output 0). The root
+matters. With z^2 a network whose output towers above the others' on one input has a tiny U however
+many of the others are wrong, and replicas are trapped there; with |z| it is better, not well.
 
-A sweep turns one unit at a time: the weights into it, those out of it, or both, along an ellipse
-through their present values and a fresh draw from the prior (Murray, Adams & MacKay 2010). The sums
-above are first taken without the unit, once an update; every angle tried then adds it again. With a
-bias of the output the unit is subtracted. Without one the sums are taken afresh, since outputs may
-be exactly 0 there and rounding would give them a sign.
+One replica lives on each rung. A round draws the replica of the first rung anew, moves the others
+by a sweep that leaves their law as it is, and lets neighbours change places: the replica of the
+wider set moves down if it lies in the narrower one.
+
+A sweep turns half of the units, one at a time: the weights into it, those out of it, or both, along
+an ellipse through their present values and a fresh draw from the prior (Murray, Adams & MacKay
+2010). The sums above are first taken without the unit, once a turn; every angle tried then adds it
+again. With a bias of the output the unit is subtracted. Without one the sums are taken afresh,
+since outputs may be exactly 0 there and rounding would give them a sign.
 
 What a sweep adds up in rounding does not matter: U is that of a fresh forward pass, and a sweep
 that ends outside its set by rounding is undone.
@@ -41,7 +43,8 @@ _FAST = {"contract", "nsz", "reassoc"}
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _TURN = 2.0 * math.pi
 _ANGLES = 50  # tries; the bracket has shrunk to rounding before
-_BOTH, _IN = 0.5, 0.75  # kinds of updates: both sides, the weights in alone, those out alone
+TURNED = 0.5  # share of the units that a sweep turns
+_BOTH, _IN = 0.5, 0.75  # kinds of turns: both sides, the weights in alone, those out alone
 
 
 def scratch(net: Any, m: int) -> tuple[np.ndarray, ...]:
@@ -60,9 +63,9 @@ def randomness(net: Any, size: int, key: int) -> tuple[Any, ...]:
     ``size`` is the number of parameters. Numbers are functions of (key, time, rung, place).
     """
     fans, widths = net[0], net[1]
-    out = sum(int(w) * (int(widths[i + 1]) if i + 1 < len(widths) else 1) for i, w in
-              enumerate(widths))  # fmt: skip
-    need = size + out + (len(widths) + 1) * (int(fans[-1]) + 1)
+    above = [*widths[1:], 1]
+    outward = sum(int(w) * int(up) for w, up in zip(widths, above, strict=False))
+    need = size + outward + (len(widths) + 1) * (int(fans[-1]) + 1)
     normals = np.empty(-(-need // BLOCK) * BLOCK, np.float32)
     return normals, np.empty(BLOCK // 2, np.uint64), np.zeros(3, np.int64), np.uint64(key)
 
@@ -105,22 +108,16 @@ def _row_of_prior(source, fan, scale, bias_scale):
 def shortfall(z, sign, ones):
     """U of outputs z (m,): ``sign`` (m,) is +-1; ``ones`` (m,) 1 where the label is 1, or empty
     where outputs are never exactly 0."""
-    top = _ZERO
-    for j in range(z.size):
-        top = max(top, abs(z[j]))
-    missed = _ZERO
+    missed, wrong, total = _ZERO, _ZERO, _ZERO
     for j in range(ones.size):
         missed += ones[j] if z[j] == _ZERO else _ZERO
-    missed /= np.float32(z.size)
-    if top == _ZERO:
-        return missed
-    wrong, total, unit = _ZERO, _ZERO, _ONE / top
     for j in range(z.size):
-        value = z[j] * unit
-        against = max(-value * sign[j], _ZERO)
-        wrong += against * against
-        total += value * value
-    return missed + wrong / total
+        value = z[j] * sign[j]
+        root = np.sqrt(abs(value))
+        wrong += root if value < _ZERO else _ZERO
+        total += root
+    missed /= np.float32(z.size)
+    return missed if total == _ZERO else missed + wrong / total
 
 
 @njit(nogil=True, fastmath=_FAST)
@@ -346,7 +343,8 @@ def _turn_output(p, net, state, work, target, source, level, when):
 
 @njit(nogil=True)
 def sweep(p, net, state, work, target, source, level, when):
-    """Turn every weight once or more, within U <= level; returns the number of angles tried.
+    """Turn a share ``TURNED`` of the units, and the output after each layer, within U <= level;
+    returns the number of angles tried.
 
     ``state`` must be that of p. ``when`` is (time, rung), ``target`` (signs, ones).
     """
@@ -356,6 +354,8 @@ def sweep(p, net, state, work, target, source, level, when):
     tries = _turn_output(p, net, state, work, target, source, level, when)
     for layer in range(depth):
         for unit in range(widths[layer]):
+            if _uniform_at(source, when[0], when[1]) >= TURNED:
+                continue
             kind = _uniform_at(source, when[0], when[1])
             turn_in = kind < _IN or layer + 1 == depth
             turn_out = kind < _BOTH or kind >= _IN
@@ -383,8 +383,9 @@ def from_prior(p, net, source, when):
 
 
 @njit(nogil=True)
-def _step(p, net, state, work, target, source, level, when, sweeps, spare, value):
+def _step(p, value, level, machine, when, sweeps):
     """Move one replica on its rung; returns its U and the number of angles tried."""
+    net, state, work, target, source, spare = machine
     spare[:] = p
     evaluate(p, net, state)
     tries = 0
@@ -426,15 +427,16 @@ def _count_trips(heading, low, high, trips):
 
 
 @njit(nogil=True, cache=True)
-def play(params, values, levels, heading, window, clock, machine, sweeps, trace, trips):
+def play(replicas, window, clock, machine, sweeps, trace, trips):
     """Rounds of all replicas of the rungs window[0] ... window[1] - 1, a row of ``trace`` each.
 
-    ``params`` (rungs, P), ``values`` (rungs,) their U, ``levels`` (rungs,), the first of them
-    inf; ``clock`` (1,) counts rounds; ``machine`` is (net, state, work, target, source, spare);
-    ``trace`` (rounds, rungs) takes the U before neighbours change places. Returns the number of
-    angles tried.
+    ``replicas`` is (params (rungs, P), their U (rungs,), levels (rungs,), the first of them inf,
+    heading (rungs,), see :func:`_count_trips`). ``clock`` (1,) counts rounds. ``machine`` is (net,
+    state, work, target, source, spare). ``trace`` (rounds, rungs) takes the U before neighbours
+    change places. Returns the number of angles tried.
     """
-    net, state, work, target, source, spare = machine
+    params, values, levels, heading = replicas
+    net, state, _, target, source, spare = machine
     low, high = window
     tries = 0
     for row in range(trace.shape[0]):
@@ -445,10 +447,7 @@ def play(params, values, levels, heading, window, clock, machine, sweeps, trace,
                 evaluate(params[k], net, state)
                 values[k] = shortfall(state[2], target[0], target[1])
             else:
-                values[k], more = _step(
-                    params[k], net, state, work, target, source, levels[k], (time, k), sweeps,
-                    spare, values[k],
-                )  # fmt: skip
+                values[k], more = _step(params[k], values[k], levels[k], machine, (time, k), sweeps)
                 tries += more
             trace[row, k] = values[k]
         _count_trips(heading, low, high, trips)
