@@ -134,11 +134,16 @@ class Drawing(Annealing):
 
 
 @checked(
-    network=NETWORK, particles=Integer(2, 10**7, "pass for example particles=300"),
-    runs=Integer(FEWEST_RUNS, 10**5, "pass for example runs=16"), thin=Whole(1, 10**6),
-    max_particles=Maybe(Whole(2)), check=Switch(), workers=RUN_OPTIONS["workers"],
-    progress=RUN_OPTIONS["progress"], store=Maybe(Kind(("RunDir",))),
-)  # fmt: skip
+    network=NETWORK,
+    particles=Integer(2, 10**7, "pass for example particles=300"),
+    runs=Integer(FEWEST_RUNS, 10**5, "pass for example runs=16"),
+    thin=Whole(1, 10**6),
+    max_particles=Maybe(Whole(2)),
+    check=Switch(),
+    workers=RUN_OPTIONS["workers"],
+    progress=RUN_OPTIONS["progress"],
+    store=Maybe(Kind(("RunDir",))),
+)
 def smc_posterior(
     network: Network,
     train_index: Sequence[int] | np.ndarray,
@@ -243,9 +248,16 @@ def _work(
         )
     records = max(1, -(-samples // (effort.runs * effort.particles)))
     return Drawing(
-        fitted, given.bits[None], effort.sweeps, seed, effort.limit, given, X[given.outside],
-        records, thin,
-    )  # fmt: skip
+        fitted,
+        given.bits[None],
+        effort.sweeps,
+        seed,
+        effort.limit,
+        given,
+        X[given.outside],
+        records,
+        thin,
+    )
 
 
 class Draws:
@@ -259,15 +271,18 @@ class Draws:
         self.words = [run.words for run in runs if isinstance(run, Drawn)]
         logs = np.array([run.value for run in runs])
         alive = np.isfinite(logs) & np.array([len(words) > 0 for words in self.words])
-        p = np.exp(np.where(alive, logs, -math.inf) - logs[alive].max(initial=-math.inf))
-        self.weights = p / p.sum() if alive.any() else np.zeros(len(logs))
+        self.weights = np.zeros(len(logs))
+        if alive.any():
+            p = np.exp(logs[alive] - logs[alive].max())
+            self.weights[alive] = p / p.sum()
         self.errors: np.ndarray | None = None
         if given.target is not None:
             inputs = len(given.outside)
             means = [given.wrong(w).mean() / inputs if len(w) else 0.0 for w in self.words]
             self.errors = np.array(means)
         ancestors = np.array([run.ancestors for run in runs])
-        self.ess = 1.0 / float((self.weights[alive] ** 2 / ancestors[alive]).sum())
+        squares = float((self.weights[alive] ** 2 / ancestors[alive]).sum())
+        self.ess = 1.0 / squares if squares > 0 else 0.0
 
     def take(self, samples: int) -> tuple[np.ndarray, np.ndarray]:
         """(words (B, W), the run of each (B,)), so many that the shares of runs are the weights."""
@@ -300,13 +315,20 @@ def _report(outcome: Outcome, drawn: Draws, work: Drawing) -> dict[str, Any]:
         doubts = doubts + more
     shown = ("spread", "spread_ratio", "ancestors", "steps", "particles", "runs", "seconds")
     report = {
-        "method": "smc", "violating": 0.0, "thin": work.thin,
-        "draws_per_run": work.records * outcome.particles, "ess": drawn.ess,
-        "log_evidence": evidence.value, "log_evidence_stderr": evidence.stderr,
+        "method": "smc",
+        "violating": 0.0,
+        "thin": work.thin,
+        "draws_per_run": work.records * outcome.particles,
+        "ess": drawn.ess,
+        "log_evidence": evidence.value,
+        "log_evidence_stderr": evidence.stderr,
         "log_evidence_bound": evidence.diagnostics["bound_low"],
         **{name: evidence.diagnostics[name] for name in shown},
-        **about, "converged": not doubts, "reliable": not doubts, "reason": "; ".join(doubts),
-    }  # fmt: skip
+        **about,
+        "converged": not doubts,
+        "reliable": not doubts,
+        "reason": "; ".join(doubts),
+    }
     if doubts:
         report |= {name: math.nan for name in report if name.endswith(("_stderr", "_low", "_high"))}
     return report
@@ -322,9 +344,11 @@ def _errors(
     count = len(outcome.runs)
     half = float(stdtrit(count - 1.0, 0.5 + LEVEL / 2)) * stderr
     found = {
-        "error": error, "error_stderr": stderr,
-        "error_low": max(0.0, error - half), "error_high": min(1.0, error + half),
-    }  # fmt: skip
+        "error": error,
+        "error_stderr": stderr,
+        "error_low": max(0.0, error - half),
+        "error_high": min(1.0, error + half),
+    }
     if not outcome.checks:
         return found, []
     other = Draws(given, outcome.checks)

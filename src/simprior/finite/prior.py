@@ -199,7 +199,9 @@ def _possible(network: Network, X: np.ndarray, bits: np.ndarray) -> bool:
     from simprior.gp.covariance import feasible
 
     rows = np.hstack([X, np.ones((len(X), 1))]) if any(network.sigma_bs) else X
-    return feasible(rows * (2.0 * bits - 1.0)[:, None], np.zeros(len(X)))
+    basis, sizes, _ = np.linalg.svd(rows, full_matrices=False)  # inputs may be few or dependent
+    span = basis[:, sizes > sizes.max() * max(rows.shape) * np.finfo(float).eps]
+    return feasible(span * (2.0 * bits - 1.0)[:, None], np.zeros(len(X)))
 
 
 @dataclass(frozen=True)

@@ -164,11 +164,12 @@ class Swarm:
     def next_strength(self) -> float:
         """The strength at which the conditional effective share has fallen to ``EFFICIENCY``.
 
-        inf if it never does: all particles have the same energy.
+        inf if it never does: all particles have the same energy, or energies that no number can
+        weigh (V comes ever closer to 0 where no weights compute the function).
         """
         alive = self.weights > 0
         weights, energies = self.weights[alive], self.energies[alive]
-        if energies.max() == energies.min():
+        if energies.max() == energies.min() or self.strength > _HIGHEST:
             return math.inf
         low, high = 0.0, max(1.0, self.strength)
         while _efficiency(weights, energies, high) > EFFICIENCY and high < _HIGHEST:
