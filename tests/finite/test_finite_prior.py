@@ -76,6 +76,18 @@ def test_agrees_with_direct_sampling(name: str) -> None:
         check_close(one, math.log(counts.p[k]), counts.stderr[k] / counts.p[k], (name, k))
 
 
+def test_few_or_dependent_inputs_of_linear_networks() -> None:
+    """Fewer inputs than weights: each label is free, unless the third is the sum of the others."""
+    x = np.array([[1.0, 2.0, 0.0, 1.0], [0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 3.0, -1.0]])
+    free = Network(hidden=(), inputs=x, activation="linear", sigma_b=0.0)
+    found = log_prior_finite(free, [[1, 1, 0]], particles=100, check=False)[0]
+    limit = log_prior([[1, 1, 0]], nngp(free, x), n=0)[0]
+    check_close(found, limit.value, limit.stderr, "free")
+    x[2] = x[0] + x[1]
+    tied = Network(hidden=(3,), inputs=x, activation="linear", sigma_b=0.0)
+    assert log_prior_finite(tied, [[1, 1, 0]])[0].value == -math.inf
+
+
 def test_what_inputs_alone_decide_is_exact() -> None:
     """Copies with two labels; an input that is 0 without biases; odd networks; not separable."""
     copies = Network(hidden=(3,), inputs=np.array([[1.0, 2.0], [1.0, 2.0]]))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from simprior.boolean.sampling.counts import FunctionCounts
     from simprior.training.targets import Problem
 
-_CHAINS = [method for method, options in OPTIONS.items() if "chains" in options]
+_RUNS = [method for method, options in OPTIONS.items() if {"chains", "runs"} & {*options}]
 _OWN = sorted({name for options in OPTIONS.values() for name in options})
 
 
@@ -42,8 +42,9 @@ class Posterior(ProblemOptions, NetworkOptions, Resumable, Workers, Device, Seed
     Infinite width: gp draws exactly from the truncated Gaussian; ep is the Gaussian approximation
     used in the literature, which violates S (the share that does is reported); features keeps one
     draw of the hidden layers and is exact for the last one. Finite width: rejection keeps prior
-    draws that agree with S (exact); slice is elliptical slice sampling of the parameters; hmc and
-    nuts use a likelihood with a gradient. Chains say whether they converged. Several methods
+    draws that agree with S (exact); slice is elliptical slice sampling of the parameters; smc
+    anneals networks from the prior to S in independent runs, and gives ln P(C(S)) too; hmc and nuts
+    use a likelihood with a gradient. Chains and runs say whether they converged. Several methods
     (--method gp,slice) give a row each, and a run directory each below --out.
     """
 
@@ -64,15 +65,22 @@ class Posterior(ProblemOptions, NetworkOptions, Resumable, Workers, Device, Seed
         MaybeCount, arg(help="rejection: networks to draw at most (default 1e9)")
     ] = None
     chains: Annotated[MaybeCount, arg(help="slice, hmc, nuts: independent chains")] = None
-    thin: Annotated[MaybeCount, arg(help="slice, hmc, nuts: sweeps between draws (default 1)")] = (
-        None
-    )
+    thin: Annotated[
+        MaybeCount, arg(help="slice, smc, hmc, nuts: sweeps between draws (default 1)")
+    ] = None
     burn_in: Annotated[MaybeCount, arg(help="slice, hmc, nuts: sweeps before the first draw")] = (
         None
     )
     start: Annotated[
         MaybeText,
         arg(help="slice: chains begin at prior, trained networks, both, or auto (the default)"),
+    ] = None
+    particles: Annotated[MaybeCount, arg(help="smc: networks a run (default 300)")] = None
+    runs: Annotated[
+        MaybeCount, arg(help="smc: independent runs, which give the errors (default 16)")
+    ] = None
+    max_particles: Annotated[
+        MaybeCount, arg(help="smc: what did not converge is tried again with up to these")
     ] = None
     beta: Annotated[
         MaybeNumber, arg(help="logistic: inverse temperature of the likelihood (default 10)")
@@ -163,7 +171,7 @@ ess""".split()
 def _warn(method: str, report: dict[str, Any]) -> None:
     """Say on stderr what is not to be trusted."""
     log = logging.getLogger("simprior")
-    if method in _CHAINS and not report["converged"]:
+    if method in _RUNS and not report["converged"]:
         log.warning("%s: not converged: %s", method, report.get("reason"))
     if method in ("gp", "features") and not report["reliable"]:
         k = report.get("pareto_k")
@@ -179,9 +187,15 @@ def _counts(spec: Posterior, problem: Problem, method: str, out: Path | None) ->
     from simprior.runs.tasks import progress_bar
 
     options = method_options(spec)
-    rejection = method == "rejection"
-    total = (spec.max_draws or DEFAULTS["max_draws"]) if rejection else spec.samples
-    with progress_bar(total, "net" if rejection else "function", quiet=spec.quiet) as progress:
+    total, unit = spec.samples, "function"
+    if method == "rejection":
+        total, unit = spec.max_draws or DEFAULTS["max_draws"], "net"
+    elif method == "smc":
+        from simprior.finite.posterior import RUNS
+        from simprior.finite.prior import Effort
+
+        total, unit = Effort(runs=spec.runs or RUNS).pieces, "run"
+    with progress_bar(total, unit, quiet=spec.quiet) as progress:
         return posterior(
             problem,
             method,

@@ -23,7 +23,7 @@ class StudyCommand(ComputeOptions):
 
     RECIPE is a TOML file (docs/studies.md). In examples/ these are recipes: boolean-generalisation,
     bound-corruption, depalma-study, flatness, how-wrong-is-ep, sensitivity-generalisation, sigma-w,
-    width-convergence.
+    width, width-convergence.
     Every stage is a run directory below --out. With --resume a study goes on where it stopped, also
     with an edited recipe: a stage is run again only if its settings or what it reads have changed.
     The seed is in the recipe.

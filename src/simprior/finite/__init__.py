@@ -5,7 +5,8 @@ May import: errors, checks, numerics, runs, network, boolean, gp, training. Neve
 ``log_prior_finite`` takes a network and functions and returns
 :class:`~simprior.numerics.estimate.LogProb` (nats). Networks are annealed from the prior towards
 one function (``smc``) by compiled moves (``kernels``); independent runs give the error, and checks
-say whether it holds (``verdict``). Imported on first use.
+say whether it holds (``verdict``). Annealed towards the labels of a training set they are draws of
+its posterior (``smc_posterior``). Imported on first use.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from simprior._attach import attach
 
 if TYPE_CHECKING:
+    from simprior.finite.posterior import smc_posterior as smc_posterior
     from simprior.finite.prior import log_prior_finite as log_prior_finite
 
 __getattr__, __dir__, __all__ = attach(__name__)

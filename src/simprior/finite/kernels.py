@@ -493,3 +493,13 @@ def move(params, net, state, work, labels, dice, values, step, sweeps, strength,
         forward(p, net, pre, h, z)
         values[particle] = violation(z, labels[0], labels[1])
     return tries
+
+
+@njit(nogil=True, cache=True)
+def classify(params, net, state, tables):
+    """Fill ``tables`` (N, k) uint8 with the functions of the particles: 1 where z > 0."""
+    pre, h, z = state
+    for particle in range(params.shape[0]):
+        forward(params[particle], net, pre, h, z)
+        for j in range(z.size):
+            tables[particle, j] = z[j] > _ZERO

@@ -67,10 +67,9 @@ def _opposite(X: np.ndarray) -> np.ndarray:
     return np.array([(i, j) for i, j in pairs if i < j], np.intp).reshape(-1, 2)
 
 
-def check_network(network: Network) -> None:
+def check_network(network: Network, remedy: str = "sample them (simprior sample --watch)") -> None:
     """Refuse networks that the moves do not know. Raises :class:`InputError`."""
     expected = "gaussian (the moves are along ellipses of a Gaussian prior)"
-    remedy = "sample them (simprior sample --watch)"
     Choice(("gaussian",), remedy, expected)("weight_dist", network.weight_dist)
     if code_of(network) is None:
         expected = f"one of {', '.join(COMPILED)}"

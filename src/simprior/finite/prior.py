@@ -159,9 +159,9 @@ def estimate(
     check_network(network)
     check_size(network)
     inputs = distinct_inputs(network)
-    decided = {i: _decided(network, inputs, table) for i, table in enumerate(tables)}
+    decided = {i: decide(network, inputs, table) for i, table in enumerate(tables)}
     work = Annealing(network, tables, effort.sweeps, seed, effort.limit)
-    session = _Session(work, effort, options, store)
+    session = Session(work, effort, options, store)
     found = session.results([i for i, known in decided.items() if known is None])
     return [known or found[i] for i, known in decided.items()]
 
@@ -181,8 +181,8 @@ def check_cost(network: Network, effort: Effort, workers: int = 1) -> None:
         )  # fmt: skip
 
 
-def _decided(network: Network, inputs: Inputs, table: np.ndarray) -> LogProb | None:
-    """The exact result where inputs alone, or linearity, decide."""
+def decide(network: Network, inputs: Inputs, table: np.ndarray) -> LogProb | None:
+    """The exact result where inputs alone, or linearity, decide; else None."""
     bits = inputs.labels(table)
     if bits is not None and len(inputs.X) and _possible(network, inputs.X, bits):
         return None
@@ -199,11 +199,13 @@ def _possible(network: Network, X: np.ndarray, bits: np.ndarray) -> bool:
     from simprior.gp.covariance import feasible
 
     rows = np.hstack([X, np.ones((len(X), 1))]) if any(network.sigma_bs) else X
-    return feasible(rows * (2.0 * bits - 1.0)[:, None], np.zeros(len(X)))
+    basis, sizes, _ = np.linalg.svd(rows, full_matrices=False)  # inputs may be few or dependent
+    span = basis[:, sizes > sizes.max() * max(rows.shape) * np.finfo(float).eps]
+    return feasible(span * (2.0 * bits - 1.0)[:, None], np.zeros(len(X)))
 
 
 @dataclass(frozen=True)
-class _Session:
+class Session:
     """Attempts at all functions, each of them all functions at a time."""
 
     work: Annealing
@@ -212,16 +214,19 @@ class _Session:
     store: RunDir | None
 
     def results(self, todo: Sequence[int]) -> dict[int, LogProb]:
-        """The last outcome of each function."""
-        found: dict[int, LogProb] = {}
+        """What the last attempt at each function gave."""
+        return {i: self._settled(outcome) for i, outcome in self.outcomes(todo).items()}
+
+    def outcomes(self, todo: Sequence[int]) -> dict[int, Outcome]:
+        """The last attempt at each function."""
+        found: dict[int, Outcome] = {}
         particles = self.effort.particles
         while todo:
-            outcomes = self._attempt(todo, particles)
-            found |= {i: self._settled(outcome) for i, outcome in outcomes.items()}
+            found |= self._attempt(todo, particles)
             particles *= GROWTH
             if particles > (self.effort.max_particles or 0):
                 break
-            todo = [i for i in todo if not found[i].diagnostics["reliable"]]
+            todo = [i for i in todo if found[i].doubts()]
         return found
 
     def _settled(self, outcome: Outcome) -> LogProb:

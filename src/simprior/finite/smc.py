@@ -134,6 +134,16 @@ class Swarm:
         if 1.0 / float(self.weights @ self.weights) < RESAMPLE * len(self.weights):
             self._resample()
 
+    def keep_fitting(self) -> None:
+        """Only networks that compute the function, as many as before, all of the same weight.
+
+        The law from now on is the prior given V = 0: ``strength`` is inf.
+        """
+        self.weights = np.where(self.violations == 0, self.weights, 0.0)
+        self.weights /= self.weights.sum()
+        self.strength = math.inf
+        self._resample()
+
     def _resample(self) -> None:
         count = len(self.weights)
         chosen = systematic(self.weights, self.source.random())
@@ -154,11 +164,12 @@ class Swarm:
     def next_strength(self) -> float:
         """The strength at which the conditional effective share has fallen to ``EFFICIENCY``.
 
-        inf if it never does: all particles have the same energy.
+        inf if it never does: all particles have the same energy, or energies that no number can
+        weigh (V comes ever closer to 0 where no weights compute the function).
         """
         alive = self.weights > 0
         weights, energies = self.weights[alive], self.energies[alive]
-        if energies.max() == energies.min():
+        if energies.max() == energies.min() or self.strength > _HIGHEST:
             return math.inf
         low, high = 0.0, max(1.0, self.strength)
         while _efficiency(weights, energies, high) > EFFICIENCY and high < _HIGHEST:
@@ -205,6 +216,11 @@ def pilot(anneal: Anneal) -> Ladder:
 
 def run(anneal: Anneal, strengths: np.ndarray, number: int) -> Run:
     """Run ``number`` on lambdas that are given: an unbiased estimate of P(f)."""
+    return run_swarm(anneal, strengths, number)[0]
+
+
+def run_swarm(anneal: Anneal, strengths: np.ndarray, number: int) -> tuple[Run, Swarm]:
+    """:func:`run`, with its particles as they are at the end."""
     began = perf_counter()
     swarm = Swarm(anneal, anneal.particles, f"run/{number}")
     for strength in strengths:
@@ -219,4 +235,4 @@ def run(anneal: Anneal, strengths: np.ndarray, number: int) -> Run:
     ancestors = float(lines.sum() ** 2 / (lines @ lines)) if share > 0 else 0.0
     moves = max(1, swarm.steps * anneal.sweeps * anneal.particles)
     blocks = moves * (sum(anneal.network.hidden) + 3)
-    return Run(value, share, ancestors, swarm.tries / blocks, perf_counter() - began)
+    return Run(value, share, ancestors, swarm.tries / blocks, perf_counter() - began), swarm

@@ -65,15 +65,19 @@ class Annealing(Work[Piece, "smc.Ladder | smc.Run"]):
         text.update(repr((self.sweeps, self.seed, self.limit)).encode())
         return text.hexdigest()[:16]
 
-    def compute(self, piece: Piece) -> smc.Ladder | smc.Run:
-        """The pilot or the run."""
+    def anneal(self, piece: Piece) -> smc.Anneal:
+        """How the network is annealed in a piece."""
         inputs = distinct_inputs(self.network)
         bits = inputs.labels(self.tables[piece.index])
         assert bits is not None  # what inputs alone decide has no pieces
-        anneal = smc.Anneal(
+        return smc.Anneal(
             self.network, inputs.X, bits, piece.particles, self.sweeps, piece.power, self.seed,
             self.limit,
         )  # fmt: skip
+
+    def compute(self, piece: Piece) -> smc.Ladder | smc.Run:
+        """The pilot or the run."""
+        anneal = self.anneal(piece)
         if piece.number < 0:
             return smc.pilot(anneal)
         return smc.run(anneal, np.array(piece.strengths), piece.number)

@@ -1,7 +1,7 @@
 """ln P of functions and of training sets under the prior of a network, and what follows from it.
 
-The prior is that of the infinitely wide network, whose kernel is built here, on its inputs; or, for
-``log_prior(..., width="finite")``, that of the network itself.
+The prior is that of the infinitely wide network, whose kernel is built here, on its inputs; or,
+with ``width="finite"``, that of the network itself.
 """
 
 from __future__ import annotations
@@ -90,15 +90,19 @@ def log_prior(
     if width == "finite":
         from simprior.finite.prior import log_prior_finite
 
-        if method is not None:
-            what = f"method={method!r} with width='finite'"
-            raise InputError(what, "no method", "leave method out")
+        _check_no_method(method)
         found = log_prior_finite(network, tables, seed=seed, **options)
         return found[0] if one else found
     n = network.n if network.inputs is None else 0
     K = kernel_of(network)
     found = estimate(tables, K, method or "tilted", n=n, seed=seed, **options)
     return found[0] if one else found
+
+
+def _check_no_method(method: str | None) -> None:
+    if method is not None:
+        what = f"method={method!r} with width='finite'"
+        raise InputError(what, "no method", "leave method out")
 
 
 def tables_of(network: Network, functions: Any, seed: int = 0) -> np.ndarray:
@@ -115,29 +119,54 @@ def tables_of(network: Network, functions: Any, seed: int = 0) -> np.ndarray:
     return np.stack(found)
 
 
-@checked(problem=Kind(("Problem",)), method=Text(), seed=SEED)
+@checked(problem=Kind(("Problem",)), method=Maybe(Text()), width=Choice(WIDTHS), seed=SEED)
 def log_evidence(
-    problem: Problem, method: str = "tilted", *, seed: int = 0, **options: Any
+    problem: Problem,
+    method: str | None = None,
+    *,
+    width: str = "infinite",
+    seed: int = 0,
+    **options: Any,
 ) -> LogProb:
-    """ln P(C(S)), in nats: the probability that an infinitely wide random network fits S.
+    """ln P(C(S)), in nats: the probability that a random network fits S.
 
     S is everything that the problem has to fit: the training set with its corruption, and the
-    attack points. Options as of :func:`simprior.gp.log_prior`.
+    attack points. ``width``, ``method`` and options as of :func:`log_prior`: by default the network
+    is infinitely wide.
     """
+    inputs = problem.train_inputs
+    network = replace(problem.network, n=inputs.shape[1], inputs=inputs)
+    return evidence_of(network, problem.labels, method, width, seed, **options)
+
+
+def evidence_of(
+    network: Network,
+    labels: np.ndarray,
+    method: str | None = None,
+    width: str = "infinite",
+    seed: int = 0,
+    **options: Any,
+) -> LogProb:
+    """ln P that the labels (s,) of all inputs of a network are those it gives, in nats."""
+    if width == "finite":
+        from simprior.finite.prior import log_prior_finite
+
+        _check_no_method(method)
+        return log_prior_finite(network, labels[None], seed=seed, **options)[0]
     from simprior.gp.orthant import log_prior as estimate
     from simprior.runs.tasks import one_thread
 
-    inputs = problem.train_inputs
-    K = kernel_of(replace(problem.network, n=inputs.shape[1], inputs=inputs))
+    K = kernel_of(network)
     with one_thread():
-        return estimate(problem.labels, K, method, n=0, seed=seed, **options)[0]
+        return estimate(labels, K, method or "tilted", n=0, seed=seed, **options)[0]
 
 
 @dataclass(frozen=True, repr=False)
 class Bounds(Shown):
     """Both PAC-Bayes bounds of a training set of ``size`` examples, from ln P(C(S)).
 
-    ``guess`` is the error on S of its commoner label.
+    ``guess`` is the error on S of its commoner label. ``basis`` says which value of ln P(C(S)) they
+    take in place of its estimate, if they do.
     """
 
     evidence: LogProb
@@ -145,15 +174,17 @@ class Bounds(Shown):
     guess: float
     gibbs: Bound
     single: Bound
+    basis: str = ""
 
     def lines(self) -> list[str]:
         """Both bounds, and what they were computed from."""
         found = self.evidence
-        return [
+        said = [
             f"Bounds: on the error, from a training set of {self.size}",
             f"gibbs: below {self.gibbs.error:.4g}; single: below {self.single.error:.4g}",
             f"ln P(C(S)) = {found.value:.5g} ± {found.stderr:.2g} nats by {found.method}",
         ]
+        return [*said, f"taken at {self.basis}"] if self.basis else said
 
     @property
     def verdict(self) -> str:
@@ -177,7 +208,8 @@ class Bounds(Shown):
         elif min(ends) >= self.guess:
             worth = "which says no more than"
         label = f"the commoner label, wrong on {self.guess:.3g} of S"
-        return f"The error is {', '.join(said)}, {worth} {label}."
+        taken = f" ln P(C(S)) is taken at {self.basis}." if self.basis else ""
+        return f"The error is {', '.join(said)}, {worth} {label}.{taken}"
 
     def to_frame(self) -> pd.DataFrame:
         """A row a bound: form, error_below, low, high, exponent, confidence."""
@@ -187,11 +219,19 @@ class Bounds(Shown):
         return pd.concat(rows, ignore_index=True)
 
 
-@checked(problem=Kind(("Problem",)), method=Text(), delta=LEVEL, gamma=LEVEL, seed=SEED)
+@checked(
+    problem=Kind(("Problem",)),
+    method=Maybe(Text()),
+    width=Choice(WIDTHS),
+    delta=LEVEL,
+    gamma=LEVEL,
+    seed=SEED,
+)
 def bound(
     problem: Problem,
-    method: str = "tilted",
+    method: str | None = None,
     *,
+    width: str = "infinite",
     delta: float = 0.01,
     gamma: float = 0.01,
     seed: int = 0,
@@ -202,17 +242,57 @@ def bound(
     ``gibbs`` bounds the error averaged over the posterior (Valle-Perez et al. 2019), ``single``
     that of one function drawn from it (Valle-Perez & Louis 2020); see
     :func:`simprior.gp.posterior.marginal_likelihood_bound`. Attack points count as training
-    examples.
+    examples. With ``width="finite"`` the posterior is that of the network itself, and the bounds
+    are conservative: see :func:`bounds_of`.
     """
-    evidence = log_evidence(problem, method, seed=seed, **options)
+    evidence = log_evidence(problem, method, width=width, seed=seed, **options)
     return bounds_of(evidence, problem.labels, delta, gamma)
 
 
 def bounds_of(
     evidence: LogProb, labels: np.ndarray, delta: float = 0.01, gamma: float = 0.01
 ) -> Bounds:
-    """Both bounds from ln P(C(S)) of the ``labels`` of S, 0 or 1."""
+    """Both bounds from ln P(C(S)) of the ``labels`` of S, 0 or 1.
+
+    From an estimate at finite width the bounds are conservative: ln P(C(S)) is taken at the low end
+    of its 95 % interval, or, if it did not converge, at ``bound_low``, which holds with 95 %
+    confidence whatever the runs missed. ``low`` of a bound is then that of the high end, or nan.
+    Raises :class:`InputError` where no value of ln P(C(S)) is known.
+    """
     size, share = len(labels), float(np.mean(labels))
-    gibbs = marginal_likelihood_bound(evidence, size, delta, form="gibbs")
-    single = marginal_likelihood_bound(evidence, size, delta, form="single", gamma=gamma)
-    return Bounds(evidence, size, min(share, 1 - share), gibbs, single)
+
+    def both(value: LogProb | float) -> list[Bound]:
+        return [
+            marginal_likelihood_bound(value, size, delta, form="gibbs"),
+            marginal_likelihood_bound(value, size, delta, form="single", gamma=gamma),
+        ]
+
+    found, basis = both(evidence) if "bound_low" not in evidence.diagnostics else [], ""
+    if not found:
+        low, high, basis = _conservative(evidence)
+        ends = [bound.error for bound in both(high)] if math.isfinite(high) else [math.nan] * 2
+        found = [
+            replace(
+                bound,
+                low=end,
+                high=bound.error,
+                log_evidence=evidence.value,
+                log_evidence_stderr=evidence.stderr,
+            )
+            for bound, end in zip(both(low), ends, strict=True)
+        ]
+    return Bounds(evidence, size, min(share, 1 - share), found[0], found[1], basis)
+
+
+def _conservative(evidence: LogProb) -> tuple[float, float, str]:
+    """(low, high, which) of ln P(C(S)) at finite width for a bound; high may be nan."""
+    about = evidence.diagnostics
+    if about["reliable"]:
+        which = f"the low end of its 95 % interval, {about['low']:.5g} nats"
+        return min(about["low"], 0.0), min(about["high"], 0.0), which
+    low = float(about["bound_low"])
+    if not math.isfinite(low):
+        what = f"ln P(C(S)) at finite width ({about['reason']})"
+        raise InputError(what, "runs that all fit S", "raise particles or max_particles")
+    which = f"its lower bound of 95 % confidence, {low:.5g} nats, as it did not converge"
+    return min(low, 0.0), math.nan, f"{which} ({about['reason']})"

@@ -15,13 +15,14 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "features": (),
     "rejection": ("max_draws",),
     "slice": (*_CHAINS, "start"),
+    "smc": ("particles", "runs", "max_particles", "thin"),
     "hmc": (*_CHAINS, "beta"),
     "nuts": (*_CHAINS, "beta"),
 }
 """The options of their own that methods have."""
 METHODS = tuple(OPTIONS)
 LIKELIHOODS: Mapping[str, tuple[str, ...]] = {
-    "step": ("gp", "ep", "features", "rejection", "slice"),
+    "step": ("gp", "ep", "features", "rejection", "slice", "smc"),
     "logistic": ("hmc", "nuts"),
     "squared": ("gp", "features", "hmc", "nuts"),
 }

@@ -8,6 +8,8 @@ features      random features: ONE draw of the hidden layers is kept, the last l
               exact, as ``gp`` with the kernel of these features
 rejection     finite width, exact: prior draws that fit S
 slice         finite width: elliptical slice sampling of the parameters
+smc           finite width: networks annealed from the prior until they fit S, in independent runs;
+              with ln P(C(S)) of the finite network
 hmc, nuts     finite width: a likelihood with a gradient (``logistic`` or ``squared``)
 ============  ================================================================================
 
@@ -88,8 +90,9 @@ def posterior(
         As in :func:`simprior.sample`.
     options
         ``rejection``: ``max_draws``. ``slice``, ``hmc``, ``nuts``: ``chains``, ``thin``,
-        ``burn_in``; ``slice``: ``start``; ``hmc`` and ``nuts``: ``beta``. See the functions in
-        :mod:`simprior.training.posterior`.
+        ``burn_in``; ``slice``: ``start``; ``hmc`` and ``nuts``: ``beta``. ``smc``: ``particles``,
+        ``runs``, ``max_particles``, ``thin``. See the functions in
+        :mod:`simprior.training.posterior` and :func:`simprior.finite.smc_posterior`.
 
     Returns
     -------
@@ -138,11 +141,18 @@ def agreement(reports: Mapping[str, Mapping[str, Any]], level: float = 0.95) -> 
 
     ``reports`` are ``info["posterior"]`` of each. All pairs are compared by the difference over its
     standard error; together they say "differ" of equal ones in 1 - ``level`` of cases at most
-    (Bonferroni).
+    (Bonferroni). A method that gives its error without a standard error, since it doubts it, is
+    said to have not converged and is not compared.
     """
-    errors = {name: (r["error"], r["error_stderr"]) for name, r in reports.items() if "error" in r}
-    said = ", ".join(f"{name} {e:.4f} ± {se:.2g}" for name, (e, se) in errors.items())
-    pairs = list(itertools.combinations(errors, 2))
+    errors = {
+        name: (r["error"], _known(r["error_stderr"])) for name, r in reports.items() if "error" in r
+    }
+    said = ", ".join(
+        f"{name} {e:.4f} " + ("(not converged)" if math.isnan(se) else f"± {se:.2g}")
+        for name, (e, se) in errors.items()
+    )
+    trusted = [name for name, (_, stderr) in errors.items() if not math.isnan(stderr)]
+    pairs = list(itertools.combinations(trusted, 2))
     if not pairs:
         return f"Mean test error: {said}."
     gaps = {}
@@ -155,6 +165,11 @@ def agreement(reports: Mapping[str, Mapping[str, Any]], level: float = 0.95) -> 
     if gaps[worst] > limit:
         return f"Mean test error: {said}. They differ: {largest}."
     return f"Mean test error: {said}. No difference is shown: {largest}."
+
+
+def _known(stderr: float | None) -> float:
+    """A standard error; nan where there is none (a report that was read from a file has None)."""
+    return math.nan if stderr is None else float(stderr)
 
 
 def posterior_config(
@@ -222,11 +237,13 @@ def _draw(
     if method in ("gp", "ep", "features"):
         K = kernel_of(problem.network) if method != "features" else features(problem.network, seed)
         return _gaussian(problem, K, method, likelihood, samples, seed, how)
-    from simprior.training import posterior as finite
+    from simprior import finite
+    from simprior.training import posterior as chains
 
     if method == "rejection":
         _check_hope(problem, float(how["max_draws"]))
-    function: Callable[..., FunctionCounts] = getattr(finite, f"{method}_posterior")
+    home = finite if method == "smc" else chains
+    function: Callable[..., FunctionCounts] = getattr(home, f"{method}_posterior")
     return function(problem.network, index, labels, samples, seed, target=target, **how)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from simprior.analysis.figures.marks import check_columns, draw_points
 from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import SEQUENTIAL, colours, model_label, new_figure, style
+from simprior.analysis.figures.width import logp_width_figure
 from simprior.analysis.study.logp import fit_width, summarise_study
 from simprior.boolean.sampling.counts import model_of
 from simprior.errors import StoreError
@@ -57,6 +58,8 @@ def logp_drawings(run: RunInfo) -> list[Drawing]:
             Drawing("ep-complexity", partial(ep_complexity_figure, frame)),
             Drawing("ep-settings", partial(ep_settings_figure, frame)),
         ]
+    if "gain" in frame:
+        return [Drawing("logp-width", partial(logp_width_figure, frame))]
     if "gap" in frame:
         return [Drawing("width-convergence", partial(width_figure, frame))]
     if "p_low" not in frame:

@@ -11,6 +11,9 @@ by ``tilted`` or, for the commonest functions, plain Monte Carlo. The correction
 process are a series in 1/width (Yaida 2020; Roberts, Yaida & Hanin 2022), so ln P_width - ln P_GP =
 c/width + d/width^2 + ..., which :func:`fit_width` tests. See ``examples/width-convergence.toml``.
 
+``finite``: ln P of networks of many widths, far below what sampling reaches
+(:mod:`simprior.analysis.study.logp_finite`).
+
 The stage is a run directory as of ``simprior logp``: ``logp.parquet`` and, in
 ``tables/overview.parquet``, the table of :func:`overview`.
 """
@@ -31,6 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from simprior.analysis.study.logp_finite import FiniteStudy, finite_overview
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.sampling.watch import watch as watch_functions
 from simprior.boolean.truthtable import (
@@ -353,10 +357,11 @@ def _pooled(columns: Columns, rows: np.ndarray) -> dict[str, Any]:
     }
 
 
-KINDS: dict[str, type[EpStudy] | type[WidthStudy]] = {"ep": EpStudy, "width": WidthStudy}
+Study = EpStudy | WidthStudy | FiniteStudy
+KINDS: dict[str, type[Study]] = {"ep": EpStudy, "width": WidthStudy, "finite": FiniteStudy}
 
 
-def logp_study(values: Mapping[str, Any], seed: int = 0) -> EpStudy | WidthStudy:
+def logp_study(values: Mapping[str, Any], seed: int = 0) -> Study:
     """What a section ``[logp]`` asks for; ``seed`` is the recipe's, used if it has none.
 
     Raises :class:`InputError` for an unknown kind or key, or a value of the wrong type.
@@ -390,9 +395,7 @@ def _as_type(key: str, value: Any, default: Any) -> Any:
     return converted[0] if single else converted
 
 
-def run_logp(
-    study: EpStudy | WidthStudy, *, out: Path | str | None = None, **run_options: Any
-) -> pd.DataFrame:
+def run_logp(study: Study, *, out: Path | str | None = None, **run_options: Any) -> pd.DataFrame:
     """The table of a study; its columns are told by the ``compute`` or ``join`` of its class.
 
     With ``out`` it is written as a run directory, where each piece is a shard until the end.
@@ -413,7 +416,7 @@ def run_logp(
     return pd.DataFrame(columns)
 
 
-def _digest(study: EpStudy | WidthStudy, piece: Any) -> str:
+def _digest(study: Study, piece: Any) -> str:
     return hashlib.sha256(repr((study, piece)).encode()).hexdigest()
 
 
@@ -427,7 +430,7 @@ def logp_stage(
     doubtful = int((~frame["reliable"].astype(bool)).sum())
     if doubtful:
         logging.getLogger("simprior").warning(
-            "%d of %d values of ln P are not reliable: raise samples, or lower tol",
+            "%d of %d values of ln P are not reliable: raise samples or particles, or lower tol",
             doubtful,
             len(frame),
         )
@@ -440,7 +443,9 @@ def logp_stage(
 
 
 def overview(frame: pd.DataFrame) -> pd.DataFrame:
-    """What the table of a study says in a few rows: of either kind."""
+    """What the table of a study says in a few rows: of any kind."""
+    if "gain" in frame:
+        return finite_overview(frame)
     return _width_overview(frame) if "gap" in frame else _ep_overview(frame)
 
 

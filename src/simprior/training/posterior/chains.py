@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -292,9 +292,13 @@ def _share_high(hits: np.ndarray, counts: FunctionCounts) -> float:
     return float(korn_graubard(k, counts.samples, effect, clusters=counts.draws)[1][0])
 
 
+def _order(rows: Rows) -> np.ndarray:
+    """Row numbers by descending count, then ascending table."""
+    return np.lexsort((*rows.words.T[::-1], -rows.count))
+
+
 def _sorted(rows: Rows) -> Rows:
-    """By descending count, then ascending table."""
-    order = np.lexsort((*rows.words.T[::-1], -rows.count))
+    order = _order(rows)
     return Rows(rows.words[order], rows.count[order], rows.clusters[order], rows.sumsq[order])
 
 
@@ -383,6 +387,28 @@ def _sums_by(keys: np.ndarray, where: np.ndarray, a: np.ndarray) -> tuple[np.nda
     per_pair = np.stack([n, np.ones_like(n), n * n, n * a[where[pair]]], axis=1)
     first = np.searchsorted(pair, np.flatnonzero(new_key))
     return keys[new_key], np.add.reduceat(per_pair, first, axis=0)
+
+
+def counts_of_clusters(
+    s: ClusterSums, given: TrainingSet, n: int, info: dict[str, Any]
+) -> FunctionCounts:
+    """Table of functions that came in clusters of random size; its errors are those of ratios.
+
+    ``s.rows`` by descending count, then ascending table (:func:`sort_sums`).
+    """
+    rows, ones = s.rows, s.ones[:, :2].copy()
+    if s.clusters < s.accepted:
+        rows.sumsq = ratio_squares(rows.count, rows.sumsq, s.cross, s)
+        ones[:, 1] = ratio_squares(ones[:, 0], ones[:, 1], s.ones[:, 2], s)
+    profile = Profile.of(rows.count, rows.clusters, rows.sumsq)
+    return FunctionCounts(
+        given.m, n, rows, profile, s.accepted, s.clusters, s.heads, ones=ones, info=info
+    )
+
+
+def sort_sums(s: ClusterSums) -> ClusterSums:
+    """The same with its functions by descending count, then ascending table."""
+    return replace(s, rows=_sorted(s.rows), cross=s.cross[_order(s.rows)])
 
 
 _COLUMNS, _TOTALS = ("count", "clusters", "sumsq"), ("accepted", "clusters", "squares")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.dnf import RandomDNF, sample_dnf_chunk
 from simprior.boolean.sampling.job import STREAM, Job, make_plan, make_scratch
 from simprior.boolean.sampling.prepare import check_samples, make_job
-from simprior.boolean.sampling.rows import Merger, Profile, Rows
+from simprior.boolean.sampling.rows import Merger, Rows
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import Updates, Whole, checked
 from simprior.errors import NumericalError
@@ -38,8 +38,8 @@ from simprior.training.posterior.chains import (
     ClusterSums,
     TrainingSet,
     aggregate,
+    counts_of_clusters,
     make_training_set,
-    ratio_squares,
     read_sums,
     write_sums,
 )
@@ -202,25 +202,10 @@ class _Total:
             mine.squares += part.squares
 
     def counts(self, job: Job) -> FunctionCounts:
-        rows, cross, s = self._main.rows(), self._cross.rows().sumsq, self.sums
-        iid = s.clusters == s.accepted
-        if not iid:
-            rows.sumsq = ratio_squares(rows.count, rows.sumsq, cross, s)
-        ones = s.ones[:, :2].copy()
-        if not iid:
-            ones[:, 1] = ratio_squares(ones[:, 0], ones[:, 1], s.ones[:, 2], s)
+        sums = replace(self.sums, rows=self._main.rows(), cross=self._cross.rows().sumsq)
         known = isinstance(job.model, RandomDNF) or job.model.inputs is None
-        return FunctionCounts(
-            self.m,
-            job.model.n if known else 0,
-            rows,
-            Profile.of(rows.count, rows.clusters, rows.sumsq),
-            s.accepted,
-            s.clusters,
-            s.heads,
-            ones=ones,
-            info={"model": job.model, "posterior": self._report(job)},
-        )
+        info = {"model": job.model, "posterior": self._report(job)}
+        return counts_of_clusters(sums, self.given, job.model.n if known else 0, info)
 
     def _error(self) -> dict[str, float]:
         """Mean error outside S and its standard error, by cluster as a ratio."""
