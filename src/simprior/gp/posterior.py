@@ -144,7 +144,7 @@ def sample_posterior(
     bits_n = bits_of(len(K), n)
     merger, tallies, wrong = Merger(len(K)), [], []
     for task, (words, _) in zip(tasks, found, strict=True):
-        check_rows([words], task.samples, f"task {task.index}, part")
+        check_rows(words, task.samples, f"task {task.index}")
         rows, tally = _count(given, words, heads)
         merger.add(rows)
         tallies.append(tally)

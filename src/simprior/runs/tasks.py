@@ -558,3 +558,17 @@ def one_thread() -> Iterator[None]:
         return
     with threadpool_limits(1):
         yield
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """torch, too, is single-threaded inside."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with one_thread():
+            yield
+    finally:
+        torch.set_num_threads(before)

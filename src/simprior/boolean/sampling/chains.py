@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -234,13 +234,11 @@ def _from_columns(columns: Mapping[str, np.ndarray]) -> State:
     return out
 
 
-def check_rows(parts: Sequence[np.ndarray], rows: int, what: str) -> None:
-    """Refuse chains whose kept blocks do not add up: :class:`StoreError`."""
-    wrong = [c for c, part in enumerate(parts) if len(part) != rows]
-    if wrong:
+def check_rows(draws: np.ndarray, rows: int, what: str) -> None:
+    """Refuse draws whose kept blocks do not add up to ``rows``: :class:`StoreError`."""
+    if len(draws) != rows:
         raise StoreError(
-            f"{what} {wrong[0]}: {len(parts[wrong[0]])} draws are kept in place of {rows}; "
-            "start again with --overwrite"
+            f"{what}: {len(draws)} draws are kept in place of {rows}; start again with --overwrite"
         )
 
 

@@ -24,23 +24,26 @@ import numpy as np
 from simprior.boolean.sampling.chains import (
     Clock,
     Piece,
-    check_rows,
     generator_state,
     restore_generator,
-    run_chains,
 )
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.prepare import check_samples
 from simprior.boolean.truthtable import input_matrix, n_words, pack
-from simprior.checks import NETWORK, Choice, Integer, Maybe, Updates, Whole, checked
-from simprior.errors import InputError, NumericalError, check_fits
+from simprior.checks import NETWORK, Choice, Updates, Whole, checked
+from simprior.errors import InputError, NumericalError
 from simprior.network.activations import COMPILED, code_of, has_gradient
-from simprior.network.spec import Network, check_size
+from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
 from simprior.training.posterior import kernels as kernel
-from simprior.training.posterior.chains import TrainingSet, counts_of_chains, make_training_set
+from simprior.training.posterior.chains import (
+    TrainingSet,
+    draw_chains,
+    length_of,
+    make_training_set,
+)
 from simprior.training.posterior.starts import (
     STARTS,
     origin_counts,
@@ -150,45 +153,25 @@ def slice_posterior(
     given = make_training_set(network.m, train_index, labels, target)
     _check_network(network)
     samples, seed = check_samples(samples), rng.check_seed(seed)
-    for name, value, low in (("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)):
-        check_at_least(name, value, low)
     Choice(STARTS, "pass start='auto'")("start", start)
-    check_size(network)
-    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
-    draws = -(-samples // chains)
-    burn = thin * draws // 2 if burn_in is None else burn_in
-    options = Options(draws, thin, burn, settle_limit, start)
-    found = run_chains(
-        partial(run_chain, network, given, options, seed),
-        chains,
-        network.m,
-        store,
-        workers=workers,
-        progress=progress,
+    length = length_of(network, samples, chains, thin, burn_in)
+    options = Options(length.draws, thin, length.burn_in, settle_limit, start)
+
+    def describe(ends: list[dict[str, Any]]) -> dict[str, Any]:
+        tries = sum(int(end["tries"]) for end in ends)
+        return {
+            "method": "slice",
+            "thin": thin,
+            "burn_in": length.burn_in,
+            "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
+            "settle_sweeps": max(int(end["settled"]) for end in ends),
+            "starts": origin_counts([str(end["origin"]) for end in ends]),
+        }
+
+    advance = partial(run_chain, network, given, options, seed)
+    return draw_chains(
+        advance, network, given, length, describe, workers=workers, progress=progress, store=store
     )
-    words, ends = [w for w, _ in found], [state for _, state in found]
-    check_rows(words, draws, "chain")
-    tries = sum(int(end["tries"]) for end in ends)
-    info = {
-        "method": "slice",
-        "thin": thin,
-        "burn_in": burn,
-        "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
-        "settle_sweeps": max(int(end["settled"]) for end in ends),
-        "starts": origin_counts([str(end["origin"]) for end in ends]),
-    }
-    bits = 0 if network.inputs is not None else network.n
-    return counts_of_chains(np.stack(words), given, bits, info)
-
-
-MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "max_depth": 30}
-"""Numbers beyond which no run ends, or fits in memory."""
-
-
-def check_at_least(name: str, value: Any, low: int) -> None:
-    """Refuse anything but None or a whole number of at least ``low``."""
-    remedy = f"pass for example {name}={min(32, MOST[name])}"
-    Maybe(Integer(low, MOST[name], remedy))(name, value)
 
 
 def run_chain(
