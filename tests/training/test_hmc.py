@@ -12,7 +12,8 @@ from simprior.errors import InputError, NumericalError
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.training.posterior import hmc_posterior, slice_posterior
-from simprior.training.posterior.chains import TrainingSet, chain_major, ess, make_training_set
+from simprior.training.posterior.chains import TrainingSet, ess, make_training_set
+from simprior.training.posterior.driver import chain_major
 from simprior.training.posterior.soft import Likelihood, SoftTarget, run_hmc
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from simprior.numerics.estimate import normal_factor
+
 LEVEL = 0.95
 
 
@@ -26,7 +28,7 @@ def agreement(table: Mapping[str, np.ndarray]) -> str:
     known = [name for name in methods if np.isfinite(stderr[method == name]).any()]
     first = (known or methods)[0]
     others = [name for name in methods if name != first]
-    z = _quantile(len(others) * len(set(index.tolist())))
+    z = normal_factor(LEVEL, len(others) * len(set(index.tolist())))
     said, silent = [], [name for name in methods if name not in known]
     mine = np.flatnonzero(method == first)
     base = {index[row]: (value[row], stderr[row]) for row in mine}
@@ -51,9 +53,3 @@ def _apart(a: float, b: float) -> float:
 
 def _joint(a: float, b: float) -> float:
     return math.hypot(*(0.0 if math.isnan(e) else e for e in (a, b)))
-
-
-def _quantile(pairs: int) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(1 - (1 - LEVEL) / (2 * max(pairs, 1))))

@@ -19,7 +19,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +43,7 @@ from simprior.gp.conditional import Chain, Conditioned, condition, impossible, n
 from simprior.gp.covariance import check_symmetric
 from simprior.gp.orthant import log_prior
 from simprior.numerics import random as rng
-from simprior.numerics.estimate import LogProb, clopper_pearson, share_stderr
+from simprior.numerics.estimate import LogProb, clopper_pearson, normal_factor, share_stderr
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, one_thread
 
@@ -427,7 +426,7 @@ def marginal_likelihood_bound(
     else:
         penalty = math.log(2.0 * m / delta)
     exponent = (penalty - value) / (m - 1.0)
-    shift = NormalDist().inv_cdf(0.5 + 0.5 * level) * stderr / (m - 1.0)
+    shift = normal_factor(level) * stderr / (m - 1.0)
     low, high = _error(max(exponent - shift, 0.0)), _error(exponent + shift)
     return Bound(_error(exponent), low, high, exponent, form, m, delta, gamma, value, stderr, level)
 

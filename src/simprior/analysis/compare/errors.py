@@ -16,7 +16,7 @@ from simprior.analysis.compare.sources import Side
 from simprior.boolean.truthtable import parse_functions, unpack
 from simprior.checks import plain_array
 from simprior.errors import InputError
-from simprior.numerics.estimate import clopper_pearson, share_stderr
+from simprior.numerics.estimate import clopper_pearson, normal_factor, share_stderr
 
 _BLOCK = 1 << 17
 
@@ -87,21 +87,20 @@ def mean_error(side: Side, task: Task, level: float) -> MeanError:
     alone gives. Where a table lists part of its samples only, value, error and ``permuted`` are
     those of the listed functions, and the interval allows any error of the others.
     """
-    from scipy.special import ndtri
-
+    z = normal_factor(level)
     p = side.p / side.p.sum()
     wrong = wrong_outputs(side.words, side.m, task) / task.tests
     value = float(p @ wrong)
     same = np.ptp(wrong) == 0  # exact, unlike a variance of equal shares
     variance = 0.0 if same else max(0.0, float(p @ (wrong - value) ** 2))
     error = 0.0 if side.exact else math.sqrt(variance / side.set_size)
-    half = float(ndtri(0.5 + level / 2)) * error
+    half = z * error
     if np.ptp(wrong[p > 0]) == 0 and not side.exact:
         error = float(share_stderr(0.0, side.set_size))
         half = float(clopper_pearson(np.array(0.0), side.set_size, level)[1])
     low, high = value - half, value + half
     if side.rest:
-        low, high = _any_error(side, wrong, float(ndtri(0.5 + level / 2)))
+        low, high = _any_error(side, wrong, z)
     listed = side.p if side.rest else p
     histogram = np.bincount(np.rint(wrong * task.tests).astype(int), listed, task.tests + 1)
     return MeanError(

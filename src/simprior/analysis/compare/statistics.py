@@ -42,7 +42,7 @@ from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.unseen import partial_table
 from simprior.errors import InputError
 from simprior.numerics import random as rng
-from simprior.numerics.estimate import clopper_pearson, sample_sd, share_stderr
+from simprior.numerics.estimate import clopper_pearson, normal_factor, sample_sd, share_stderr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ def distance_rows(
     a: Side, b: Side, joint: Joint, found: dict[str, float], bootstrap: int, seed: int, level: float
 ) -> list[Row]:
     """Plug-in values with [held-out lower limit, plug-in upper limit], and the held-out values."""
-    z = _z(level)
+    z = normal_factor(level)
     unmet, unmet_error = _unmet(a, b, level)
     draws = np.array(
         [
@@ -216,7 +216,7 @@ def agreement_rows(
     joint: Joint, found: dict[str, float], min_count: float, bootstrap: int, seed: int, level: float
 ) -> list[Row]:
     """Correlations, offset, scatter (errors by bootstrap of the counts) and slopes (York's)."""
-    z = _z(level)
+    z = normal_factor(level)
     used = _selected(joint.pa, joint.ka, joint.pb, joint.kb, min_count)
     columns = (joint.pa[used], joint.ka[used], joint.pb[used], joint.kb[used])
     number = min(bootstrap, max(10, _POINTS // max(int(used.sum()), 1)))
@@ -284,7 +284,7 @@ def error_rows(
         (f"mean_error_{name}", f.value, f.stderr, f.low, f.high)
         for name, f in zip("ab", found, strict=True)
     ]
-    difference = _difference(*found, _z(level))
+    difference = _difference(*found, normal_factor(level))
     if a.rest or b.rest:  # any test error of what is not listed
         limits = found[0].low - found[1].high, found[0].high - found[1].low
         difference = (*difference[:3], *limits)
@@ -326,9 +326,3 @@ def ceilings(
         mean = np.divide(total, known.sum(axis=0), out=np.full(3, _NAN), where=known.any(axis=0))
         out[name] = (float(mean[0]), float(mean[1]), float(mean[2]))
     return out
-
-
-def _z(level: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(0.5 + level / 2))

@@ -33,7 +33,7 @@ import numpy as np
 from simprior.analysis.strings.networks import Spec
 from simprior.errors import InputError, NumericalError
 from simprior.gp.kernels import nngp
-from simprior.numerics.estimate import mean_stderr, share_stderr
+from simprior.numerics.estimate import mean_stderr, share_stderr, student_factor
 from simprior.numerics.random import generator
 
 if TYPE_CHECKING:
@@ -281,15 +281,13 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float, float, fl
     Equal values get the error of :func:`simprior.numerics.estimate.mean_stderr`, as if one of them
     differed by 1: both quantities count bits.
     """
-    from scipy.special import stdtrit
-
     if not len(values):
         return (math.nan,) * 4
     mean = float(values.mean())
     if len(values) < 2:
         return mean, math.nan, math.nan, math.nan
     error = mean_stderr(values)
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * error
+    half = student_factor(len(values), level) * error
     return mean, error, mean - half, mean + half
 
 

@@ -37,7 +37,7 @@ from simprior.display import Shown, estimate, short
 from simprior.errors import InputError, StoreError
 from simprior.network.activations import COMPILED, code_of
 from simprior.network.spec import Network
-from simprior.numerics.estimate import LogProb, share_stderr
+from simprior.numerics.estimate import LogProb, share_stderr, student_factor
 from simprior.numerics.random import philox_key
 from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.files import csv_text, whole_in
@@ -157,9 +157,7 @@ class WatchResult(Shown):
 
     def _factor(self, level: float) -> float:
         """Quantile of Student's t with a degree of freedom less than hidden draws."""
-        from scipy.special import stdtrit
-
-        return float(stdtrit(self.draws - 1, (1 + level) / 2)) if self.draws > 1 else math.inf
+        return student_factor(self.draws, level) if self.draws > 1 else math.inf
 
     def _unmet(self, level: float) -> float:
         """Upper limit of P of what no hidden draw gave: 3.7 / draws at 95 %."""

@@ -1,27 +1,26 @@
-"""What the Markov chains over networks share: the training set, the run, the table of functions.
+"""The training set S of a posterior: which inputs, which labels.
 
-:func:`draw_chains` is the one driver. A method (slice sampling, HMC, NUTS) gives it what carries
-its chains on, and what the report says of the method; blocks, resume, workers and progress are
-those of :mod:`simprior.boolean.sampling.chains`.
+From Markov chains over networks to a table of functions, with an honest word on convergence.
 
 Every chain is a cluster of the table (``heads`` = draws a chain, ``draws`` = chains): its standard
 errors and intervals come from the spread between independent chains and so contain the
 autocorrelation within them. R-hat and the effective sample sizes (Vehtari, Gelman, Simpson,
 Carpenter & Buerkner 2021; computed by arviz-stats) are those of statistics of the FUNCTIONS:
 parameters have symmetries that no chain needs to explore.
+
+Sums over clusters of kept draws: what a ratio estimate and its standard error need.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simprior.boolean.complexity import differences, lz76_packed, ones_packed
-from simprior.boolean.sampling.chains import Advance, State, check_rows, run_chains
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.rows import (
     Counter,
@@ -29,14 +28,13 @@ from simprior.boolean.sampling.rows import (
     Rows,
     Tally,
     count_words,
+    key_columns,
+    words_from_columns,
 )
-from simprior.boolean.truthtable import check_index, n_words, one_function, pack
-from simprior.checks import Integer, Maybe
-from simprior.errors import InputError, check_fits
-from simprior.network.spec import Network, check_size
+from simprior.boolean.truthtable import check_index, one_function, pack
+from simprior.errors import InputError
 from simprior.numerics.estimate import design_effect, korn_graubard, share_stderr
-from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress
+from simprior.runs.directory import RunDir, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -309,96 +307,111 @@ def _table(
     )  # fmt: skip
 
 
-MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "max_depth": 30}
-"""Numbers beyond which no run ends, or fits in memory."""
+NONE = np.zeros(3, np.int64)
 
 
-def check_at_least(name: str, value: Any, low: int) -> None:
-    """Refuse anything but None or a whole number of at least ``low``."""
-    remedy = f"pass for example {name}={min(32, MOST[name])}"
-    Maybe(Integer(low, MOST[name], remedy))(name, value)
+@dataclass
+class ClusterSums:
+    """Kept functions of a range of hidden draws: sums over clusters, by function and in total.
 
-
-@dataclass(frozen=True)
-class Length:
-    """``chains`` of ``draws`` records each, ``thin`` steps apart, after ``burn_in`` steps."""
-
-    chains: int
-    draws: int
-    thin: int
-    burn_in: int
-
-
-def length_of(
-    network: Network,
-    samples: int,
-    chains: int,
-    thin: int,
-    burn_in: int | None,
-    *,
-    shortest: int = 0,
-    together: int = 1,
-    **own: int,
-) -> Length:
-    """Checked length of the chains that draw ``samples`` functions (rounded up) of a network.
-
-    The burn-in is half of the steps between records by default, and at least ``shortest``.
-    ``together`` networks must fit in memory. ``own`` are options of the method, >= 1. Raises
-    :class:`InputError`.
+    ``rows.sumsq`` is sum n_cf^2 and ``cross`` sum n_cf a_c; ``ones`` (m + 1, 3) the same three by
+    number of ones; ``accepted`` = sum a_c, ``clusters`` those with a_c > 0, ``squares`` sum a_c^2;
+    ``wrong`` (3,) sum e_c, sum e_c^2, sum e_c a_c, e_c the errors outside S of the kept functions
+    of a cluster.
     """
-    numbers = [("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)]
-    for name, value, low in [*numbers, *((name, value, 1) for name, value in own.items())]:
-        check_at_least(name, value, low)
-    check_size(network, together)
-    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
-    draws = -(-samples // chains)
-    if burn_in is None:
-        burn_in = max(shortest, thin * draws // 2)
-    return Length(chains, draws, thin, burn_in)
+
+    rows: Rows
+    cross: np.ndarray
+    ones: np.ndarray
+    accepted: int
+    clusters: int
+    squares: int
+    wrong: np.ndarray
+
+    @property
+    def heads(self) -> int:
+        """Kept functions of a cluster, on average, as a whole number."""
+        return max(1, round(self.accepted / max(self.clusters, 1)))
 
 
-def draw_chains(
-    advance: Advance,
-    network: Network,
-    given: TrainingSet,
-    length: Length,
-    describe: Callable[[list[State]], dict[str, Any]],
-    *,
-    group: int = 1,
-    workers: int = 1,
-    progress: Progress | None = None,
-    store: RunDir | None = None,
-) -> FunctionCounts:
-    """Run the chains of a method and count their functions.
+def ratio_squares(
+    count: np.ndarray, squares: np.ndarray, cross: np.ndarray, s: ClusterSums
+) -> np.ndarray:
+    """``sumsq`` of a table with (n_cf - p a_c)^2 summed over clusters as its residuals: at least k.
 
-    Parameters
-    ----------
-    advance : callable
-        ``(number, state, seconds) -> Piece``: goes on with a group of chains (see
-        :func:`simprior.boolean.sampling.chains.run_chains`). A row of its draws is the function of
-        one chain; the chains of a group take turns.
-    describe : callable
-        Last states of all groups -> what the report says of the method.
-    group : int
-        Chains that ``advance`` carries together; the last group may have fewer.
-    workers, progress, store
-        As of ``run_chains``.
-
-    Raises
-    ------
-    StoreError, Interrupted, and what ``advance`` raises.
+    ``estimate.design_effect`` subtracts p^2 times the sum of squared cluster sizes, taken as equal
+    but for the last; the same number is added here.
     """
-    sizes = [min(group, length.chains - c) for c in range(0, length.chains, group)]
-    found = run_chains(advance, len(sizes), network.m, store, workers=workers, progress=progress)
-    words, name = [], "chain" if group == 1 else "chains of group"
-    for number, ((part, _), size) in enumerate(zip(found, sizes, strict=True)):
-        check_rows(part, length.draws * size, f"{name} {number}")
-        words.append(chain_major(part.reshape(length.draws, size, -1)))
-    info = describe([end for _, end in found])
-    bits = 0 if network.inputs is not None else network.n
-    return counts_of_chains(np.concatenate(words), given, bits, info)
+    k = count.astype(float)
+    p = k / s.accepted
+    residual = squares - 2 * p * cross + p * p * s.squares
+    heads = s.heads
+    last = s.accepted - (s.clusters - 1) * heads
+    sizes = (s.clusters - 1) * heads**2 + last**2
+    return np.maximum(np.rint(residual + p * p * sizes).astype(np.int64), count)
 
 
-def chain_major(records: np.ndarray) -> np.ndarray:
-    """(draws, chains, ...) records as (chains, draws, ...)."""
-    return np.ascontiguousarray(np.moveaxis(records, 0, 1))
+def aggregate(words: np.ndarray, owner: np.ndarray, given: TrainingSet) -> ClusterSums:
+    """Sums over clusters of the kept functions ``words`` (B, W) with clusters ``owner`` (B,)."""
+    _, where, sizes = np.unique(owner, return_inverse=True, return_counts=True)
+    a = sizes.astype(np.int64)
+    m, wrong = given.m, NONE
+    if given.target is not None:
+        e = np.bincount(where, given.wrong(words), minlength=len(a)).astype(np.int64)
+        wrong = np.array([e.sum(), (e * e).sum(), (e * a).sum()])
+    t = ones_packed(words, m).astype(np.int64)
+    ones = np.zeros((m + 1, 3), np.int64)
+    for group, values in zip(*_sums_by(t[:, None].astype(np.uint64), where, a), strict=True):
+        ones[int(group[0])] = values[[0, 2, 3]]
+    keys, sums = _sums_by(words, where, a)
+    rows = Rows(keys, *(np.ascontiguousarray(sums[:, i]) for i in range(3)))
+    return ClusterSums(rows, sums[:, 3].copy(), ones, len(words), len(a), int((a * a).sum()), wrong)
+
+
+def _sums_by(keys: np.ndarray, where: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct keys (F, W) and (F, 4): count, clusters, sum n^2, sum n a over the clusters."""
+    order = np.lexsort((where, *keys.T[::-1]))
+    keys, where = keys[order], where[order]
+    if not len(keys):
+        return keys, np.zeros((0, 4), np.int64)
+    new_key = np.ones(len(keys), bool)
+    new_key[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+    new_pair = new_key.copy()
+    new_pair[1:] |= where[1:] != where[:-1]
+    pair = np.flatnonzero(new_pair)
+    n = np.diff(np.append(pair, len(keys)))
+    per_pair = np.stack([n, np.ones_like(n), n * n, n * a[where[pair]]], axis=1)
+    first = np.searchsorted(pair, np.flatnonzero(new_key))
+    return keys[new_key], np.add.reduceat(per_pair, first, axis=0)
+
+
+_COLUMNS, _TOTALS = ("count", "clusters", "sumsq"), ("accepted", "clusters", "squares")
+
+
+def write_sums(store: RunDir, name: str, sums: ClusterSums, span: list[int]) -> None:
+    """Keep the sums of a task as the shard ``name``; ``span`` says which draws they are of."""
+    columns = {column: getattr(sums.rows, column) for column in _COLUMNS}
+    written = write_table(
+        store.shard_path(name), {**key_columns(sums.rows.words), **columns, "cross": sums.cross}
+    )
+    used = np.flatnonzero(sums.ones.any(axis=1))
+    meta = {
+        "span": span, "t": used.tolist(), "ones": sums.ones[used].ravel().tolist(),
+        "wrong": np.asarray(sums.wrong).tolist(),
+        **{total: int(getattr(sums, total)) for total in _TOTALS},
+    }  # fmt: skip
+    store.register_shard(name, written.sha256, written.rows, written.bytes, meta)
+
+
+def read_sums(store: RunDir, name: str, m: int, span: list[int]) -> ClusterSums | None:
+    """The sums that an earlier run has kept for the draws ``span``, or None."""
+    meta = store.shards.get(name, {}).get("meta", {})
+    if meta.get("span") != span or not store.has_shard(name):
+        return None
+    found = read_table(store.shard_path(name))
+    rows = Rows(words_from_columns(found, m), *(found[column] for column in _COLUMNS))
+    ones = np.zeros((m + 1, 3), np.int64)
+    ones[meta["t"]] = np.array(meta["ones"], np.int64).reshape(-1, 3)
+    totals: dict[str, Any] = {total: int(meta[total]) for total in _TOTALS}
+    wrong = np.array(meta["wrong"], np.int64)
+    return ClusterSums(rows, found["cross"], ones, wrong=wrong, **totals)

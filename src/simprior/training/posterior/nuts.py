@@ -19,13 +19,8 @@ from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, one_torch_thread
-from simprior.training.posterior.chains import (
-    Length,
-    TrainingSet,
-    draw_chains,
-    length_of,
-    make_training_set,
-)
+from simprior.training.posterior.chains import TrainingSet, make_training_set
+from simprior.training.posterior.driver import Length, draw_chains, length_of
 from simprior.training.posterior.soft import BETA, SHORTEST, Likelihood, SoftTarget
 
 _FEWEST = 4

@@ -38,12 +38,8 @@ from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
 from simprior.training.posterior import kernels as kernel
-from simprior.training.posterior.chains import (
-    TrainingSet,
-    draw_chains,
-    length_of,
-    make_training_set,
-)
+from simprior.training.posterior.chains import TrainingSet, make_training_set
+from simprior.training.posterior.driver import draw_chains, length_of
 from simprior.training.posterior.starts import (
     STARTS,
     origin_counts,
