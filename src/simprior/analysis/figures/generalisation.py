@@ -248,7 +248,7 @@ def rescaling_of_measures(frame: pd.DataFrame) -> Figure:
 def rescaling_figure(change: pd.DataFrame) -> Figure:
     """How much each measure moves when relu layers are rescaled and the function stays.
 
-    ``change`` as :func:`simprior.analysis.compare.errors.rescaling_table` gives it: ``measure``,
+    ``change`` as :func:`simprior.analysis.measure.table.rescaling_table` gives it: ``measure``,
     ``alpha``, ``factor`` (median of after / before), ``factor_low``, ``factor_high`` (central 95 %
     of the networks: the bars, no interval of the median), ``moved`` (share of the networks in which
     it changed: filled if any did). Factors beyond 1e6 or below 1e-6 (a volume, in high dimension)

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.text.columns import P_VALUES, Column, columns_of
 from simprior.analysis.text.numbers import (
+    P_VALUES,
+    Column,
+    columns_of,
     p_value,
     plain_column,
     with_limits,

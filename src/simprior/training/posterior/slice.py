@@ -6,9 +6,12 @@ if not, so a move along an ellipse through the present point and a fresh prior d
 parameters at once shrinks the bracket to almost nothing, hence blocks: the weights into a few units
 (sizes drawn at random, up to a whole layer), and after each the output layer, exactly.
 
-Start: a draw from the prior, swept with only those labels as constraints that it has right so far,
-until it has all of them; or a trained network (:mod:`simprior.training.posterior.starts`). Neither
-is a draw from the posterior; ``burn_in`` sweeps follow.
+A chain must agree with S from its first step. It starts at a draw from the prior, which is swept
+with only those labels as constraints that it has right so far, until it has all of them; or at a
+trained network (:func:`trained_network`). A draw from the prior is far from agreeing with noisy
+labels, and its sweeps may never get there; gradient descent does. Neither start is a draw from the
+posterior, so ``burn_in`` sweeps follow. Chains from the prior and from networks trained by
+DIFFERENT optimisers tell by R-hat whether their start is forgotten.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from simprior.boolean.truthtable import input_matrix, n_words, pack
 from simprior.checks import NETWORK, Choice, Updates, Whole, checked
 from simprior.errors import InputError, NumericalError
 from simprior.network.activations import COMPILED, code_of, has_gradient
+from simprior.network.parameters import Parameters
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
@@ -40,12 +44,10 @@ from simprior.runs.tasks import Progress
 from simprior.training.posterior import kernels as kernel
 from simprior.training.posterior.chains import TrainingSet, make_training_set
 from simprior.training.posterior.driver import draw_chains, length_of
-from simprior.training.posterior.starts import (
-    STARTS,
-    origin_counts,
-    trained_network,
-    wants_training,
-)
+from simprior.training.replay import retrain_members
+from simprior.training.spec import Job, Optimizer, TrainSpec
+from simprior.training.targets import problem_on
+from simprior.training.train import run_members
 
 SETTLE_LIMIT = 20_000  # sweeps to find a network that agrees with S
 _PATIENCE = 2_000  # sweeps after which ``auto`` trains a network instead
@@ -377,3 +379,52 @@ def _check_network(network: Network) -> None:
             f"one of {', '.join(COMPILED)}",
             "use rejection for other activations",
         )
+
+
+STARTS = ("auto", "prior", "trained", "both")
+"""``prior``: draws of the prior, swept until they agree with S. ``trained``: trained networks, the
+optimiser by the number of the chain. ``both``: one chain in two of either kind. ``auto``: of the
+prior, and a trained network for each chain that does not get there."""
+OPTIMIZERS = {"adam": 0.01, "momentum": 0.02, "rmsprop": 0.003}
+"""Optimisers and learning rates, in turn over the chains."""
+_EPOCHS, _ATTEMPTS = 3000, 6
+
+
+def wants_training(start: str, chain: int) -> bool:
+    """Whether chain number ``chain`` begins at a trained network."""
+    return start == "trained" or (start == "both" and chain % 2 == 1)
+
+
+def trained_network(
+    network: Network, given: TrainingSet, seed: int, chain: int
+) -> tuple[str, Parameters] | None:
+    """(optimiser, parameters) of a network that agrees with S, for chain number ``chain``.
+
+    Optimisers that do not fit S are followed by the others, each twice at most, from other draws.
+    None if all fail, or if the activation has no gradient.
+    """
+    if not has_gradient(network):
+        return None
+    names = list(OPTIMIZERS)
+    source = rng.generator(seed, "posterior/starts", chain)
+    problem = problem_on(network, given.index, given.bits)
+    for attempt in range(_ATTEMPTS):
+        name = names[(chain + attempt) % len(names)]
+        spec = TrainSpec(
+            network,
+            Optimizer(name, OPTIMIZERS[name]),
+            max_epochs=_EPOCHS,
+            seed=int(source.integers(2**62)),
+        )
+        found = run_members(Job(spec, problem, 1), 0, 1)
+        if found.errors[0] == 0:
+            weights = retrain_members(spec, problem, [0], found.steps).parameters[0]
+            return name, Parameters.from_flat(weights, network)
+    return None
+
+
+def origin_counts(origins: list[str]) -> str:
+    """How many chains began where: ``"20 prior, 6 adam, 6 momentum"``."""
+    names, counts = np.unique(origins, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return ", ".join(f"{counts[i]} {names[i]}" for i in order)
