@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from simprior.gp.orthant import agreement
+from simprior.gp.agreement import agreement
 
 
 def table(**methods: tuple[list[float], float]) -> dict[str, np.ndarray]:

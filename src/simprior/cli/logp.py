@@ -303,7 +303,8 @@ def _warn_unconverged(frame: pd.DataFrame) -> None:
 
 
 def _show(frame: pd.DataFrame, spec: LogP) -> None:
-    from simprior.gp.orthant import agreement, summarise
+    from simprior.gp.agreement import agreement
+    from simprior.gp.orthant import summarise
 
     totals = summarise({str(name): frame[name].to_numpy() for name in frame})
     part = frame[[name for name in SHOWN if name in frame]].head(spec.show).copy()

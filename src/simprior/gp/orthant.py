@@ -11,8 +11,7 @@ the functions given:
     index, name, function (hex), method, logp (nats), log10, stderr, ess, pareto_k, reliable,
     converged, seconds
 
-and further columns that the caller joins to each function (e.g. its sampled frequency). Whether
-several methods agree is said in a sentence by :func:`agreement`.
+and further columns that the caller joins to each function (e.g. its sampled frequency).
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from simprior.gp.covariance import (
 from simprior.gp.crosschecks import closed, liness, minimax, montecarlo
 from simprior.gp.ep import ep, ep_probit, laplace
 from simprior.gp.tilted import smc, tilted
-from simprior.numerics.estimate import LogProb, normal_factor
+from simprior.numerics.estimate import LogProb
 from simprior.numerics.random import check_seed
 from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.sharded import Shard, Work, open_run, run_sharded
@@ -425,49 +424,3 @@ def _digest(request: Request, batch: slice) -> str:
     text.update(np.ascontiguousarray(request.K).tobytes())
     text.update(repr((request.methods, request.seed, sorted(request.options.items()))).encode())
     return text.hexdigest()
-
-
-LEVEL = 0.95
-
-
-def agreement(table: Mapping[str, np.ndarray]) -> str:
-    """A sentence on a table of :func:`simprior.gp.orthant.log_prior_table`; '' for one method.
-
-    Every method is compared with the first that has a standard error (the first, if none has).
-    Two values agree if they differ by no more than z joint standard errors, z such that all pairs
-    do so with probability 0.95 if the methods estimate the same (Bonferroni). A method without a
-    standard error counts as if it were exact.
-    """
-    methods = list(dict.fromkeys(map(str, table["method"])))
-    if len(methods) < 2:
-        return ""
-    method, index = np.array(list(map(str, table["method"]))), np.asarray(table["index"])
-    value, stderr = np.asarray(table["logp"], float), np.asarray(table["stderr"], float)
-    known = [name for name in methods if np.isfinite(stderr[method == name]).any()]
-    first = (known or methods)[0]
-    others = [name for name in methods if name != first]
-    z = normal_factor(LEVEL, len(others) * len(set(index.tolist())))
-    said, silent = [], [name for name in methods if name not in known]
-    mine = np.flatnonzero(method == first)
-    base = {index[row]: (value[row], stderr[row]) for row in mine}
-    for name in others:
-        rows = np.flatnonzero(method == name)
-        apart = [_apart(value[row], base[index[row]][0]) for row in rows]
-        errors = [_joint(stderr[row], base[index[row]][1]) for row in rows]
-        agree = sum(d <= z * e + 1e-12 for d, e in zip(apart, errors, strict=True))
-        worst = rows[int(np.argmax(apart))]
-        label = str(table["name"][worst]) if "name" in table else f"function {index[worst]}"
-        said.append(
-            f"{name} agrees with {first} on {agree:,} of {len(rows):,} functions, and differs by "
-            f"{max(apart):.2g} nats at most ({label[:36]})"
-        )
-    note = f" ({', '.join(silent)}: no standard error)" if silent else ""
-    return f"{'; '.join(said)}; agreement is within {z:.1f} standard errors{note}."
-
-
-def _apart(a: float, b: float) -> float:
-    return 0.0 if a == b else abs(a - b)  # -inf twice is the same
-
-
-def _joint(a: float, b: float) -> float:
-    return math.hypot(*(0.0 if math.isnan(e) else e for e in (a, b)))
