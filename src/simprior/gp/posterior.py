@@ -5,12 +5,11 @@ z_S from the truncated Gaussian exactly (:mod:`simprior.gp.conditional`), then t
 the Gaussian conditional on z_S, and counts the functions. :func:`log_posterior` gives ln P_B(f|S)
 of any given function.
 
-Marginal-likelihood PAC-Bayes bounds on the generalisation error, with the error of ln P(C(S)).
-
-Realisable case: the training error is 0 on a sample S of m inputs drawn independently. P(C(S)) is
-the prior probability of the functions that agree with S, so ln P(C(S)) of
-:func:`simprior.gp.orthant.log_prior` on the training inputs is all that is needed. A sharper
-ln P(C(S)) is a sharper bound; its standard error goes through to the bound.
+P(C(S)), the prior probability of the functions that agree with S, also bounds the generalisation
+error (marginal-likelihood PAC-Bayes, realisable case: the training error is 0 on a sample S of
+inputs drawn independently). ln P(C(S)) of :func:`simprior.gp.orthant.log_prior` on the training
+inputs is all that a bound needs. A sharper ln P(C(S)) is a sharper bound; its standard error goes
+through to the bound.
 """
 
 from __future__ import annotations
@@ -106,7 +105,8 @@ def sample_posterior(
     workers, progress
         See :func:`simprior.runs.tasks.run_tasks`.
     store : RunDir, optional
-        Where draws are kept, and found again (``boolean.blocks``).
+        Where draws are kept, and found again (see
+        :mod:`simprior.boolean.sampling.chains`).
 
     Returns
     -------

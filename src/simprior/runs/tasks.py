@@ -1,17 +1,15 @@
-"""Progress on stderr: a bar on a terminal, a log line now and then elsewhere.
+"""Map a function over tasks: in this process, over a pool of processes, or over a cluster.
 
-Map a function over tasks: in this process, over a process pool, or over a cluster.
+:func:`run_tasks` is the one way in which the library computes in parallel. Results arrive in any
+order, so whatever is built from them must not depend on it. Around it stands what every run shares:
 
-Results arrive in any order, so whatever is built from them must not depend on it. May import:
-checks, errors and ``engine_*`` modules only.
-
-Where to compute: cpu, cuda, or whichever there is.
-
-One thread for linear algebra while many small problems are solved.
-
-The matrices are small and the steps many: a threaded BLAS waits for itself. Measured with two
-threads on a machine with other work: 4 to 20 times slower at m = 128 and 5 times at m = 1024.
-Workers of the engine are single-threaded anyway, so this also keeps results equal to the bit.
+* :class:`RunOptions`, the options of a run (workers, executor, directory, resume, progress);
+* progress on stderr: a bar on a terminal, a line in the log now and then elsewhere;
+* the device to compute on: cpu, cuda, or whichever there is;
+* threads: workers use one each. So does code that solves many small problems (:func:`one_thread`),
+  because a threaded BLAS waits for itself there. Measured with two threads on a machine with other
+  work: 4 to 20 times slower at m = 128, 5 times at m = 1024. One thread also keeps results equal to
+  the bit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Long chains in blocks: what was drawn and the state to go on from, kept in a run directory.
+"""Long chains in blocks, kept in a run directory; and a posterior as a run directory.
 
 At regular times a chain hands over its draws, with all that its next draw depends on (parameters,
 adaptation, the state of its generator): a block. A run that was stopped continues from its last
@@ -7,10 +7,9 @@ block, and its numbers are the same bit for bit. Where a block ends changes no n
 Shards of chain c: ``c-b-draws`` for every block b, and ``c-b-state`` for the last one. A block
 counts when both are registered, draws first; then the state before it is removed.
 
-A posterior as a run directory: shards while it is drawn, then counts and ``posterior.json``.
-
-The lock is held from the start to the end, and the run is marked complete when both files are there
-and registered.
+While a posterior is drawn its directory holds such shards; then its counts and ``posterior.json``
+(:func:`stored_posterior`). The lock is held from the start to the end, and the run is marked
+complete when both files are there and registered.
 """
 
 from __future__ import annotations

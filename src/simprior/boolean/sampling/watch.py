@@ -1,13 +1,12 @@
-"""The result of watch mode: P(f) of given functions and P(t), with errors by hidden draw.
+"""Watch mode: P(f) of given functions and P(t), without counting functions, in constant memory.
 
-Watch mode: P(f) of given functions and P(t), the last bias integrated out; constant memory.
+Plain counting estimates a rare function from its few hits. Given everything but the last bias, the
+probability of a function is known exactly (:mod:`simprior.boolean.sampling.watch_kernel`). The mean
+of that conditional probability is unbiased and has a far smaller variance (conditional Monte Carlo:
+Rao-Blackwell).
 
-Plain counting estimates a rare function from its few hits. Given everything but the last bias, its
-probability is known exactly (see ``_watch_kernel``); averaging that conditional probability is
-unbiased and has a far smaller variance (conditional Monte Carlo: Rao-Blackwell). Standard errors
-are by hidden draw.
-
-Loading what ``simprior sample`` wrote, whichever kind of result it is.
+:func:`watch` runs it and returns a :class:`WatchResult`: estimates with errors by hidden draw.
+:func:`load_result` reads what ``simprior sample`` wrote, whether it counted or watched.
 """
 
 from __future__ import annotations

@@ -129,7 +129,8 @@ def slice_posterior(
     workers, progress
         See :func:`simprior.runs.tasks.run_tasks`; progress counts records.
     store : RunDir, optional
-        Where draws and states of the chains are kept, and found again (``boolean.blocks``).
+        Where draws and states of the chains are kept, and found again (see
+        :mod:`simprior.boolean.sampling.chains`).
 
     Returns
     -------

@@ -1,19 +1,18 @@
-"""Hamiltonian Monte Carlo, all chains at once.
+"""HMC over a network's parameters under a soft likelihood, all chains at once.
 
-``run_hmc`` samples any density given as a function of a (chains, D) array; it knows nothing about
-networks. Leapfrog integration with a unit mass matrix, a step size for each chain found by dual
-averaging in the warm-up (Hoffman & Gelman 2014, section 3.2, with their constants) and jittered by
-up to a fifth afterwards, which keeps trajectories from closing on themselves (Neal 2011, section
-5.4.2.2).
+*The likelihood.* Gradients need one that is not a step. In the logistic one the label y_j = +-1 of
+input j has probability sigmoid(beta y_j z_j), z the output of the network and beta the inverse
+temperature: as beta grows this tends to the 0-1 likelihood, and so does the posterior over
+functions; at any finite beta some draws disagree with S (``violating``) and large margins are
+favoured a little. The squared one is exp(-(y_j - z_j)^2 / 2 v), v the variance of the noise.
+Parameters are sampled as standard normals u; weights are sigma_w u / sqrt(fan-in), biases
+sigma_b u.
 
-HMC over a network's parameters under a soft likelihood.
-
-Gradients need a likelihood that is not a step. In the logistic one the label y_j = +-1 of input j
-has probability sigmoid(beta y_j z_j), z the output of the network and beta the inverse temperature:
-as beta grows this tends to the 0-1 likelihood, and so does the posterior over functions; at any
-finite beta some draws disagree with S (``violating``) and large margins are favoured a little. The
-squared one is exp(-(y_j - z_j)^2 / 2 v), v the variance of the noise. Parameters are sampled as
-standard normals u; weights are sigma_w u / sqrt(fan-in), biases sigma_b u.
+*The sampler.* :func:`run_hmc` samples any density given as a function of a (chains, D) array; it
+knows nothing about networks. It integrates by leapfrog steps with a unit mass matrix. The step size
+of each chain is found by dual averaging in the warm-up (Hoffman & Gelman 2014, section 3.2, with
+their constants) and jittered by up to a fifth afterwards, which keeps trajectories from closing on
+themselves (Neal 2011, section 5.4.2.2).
 """
 
 from __future__ import annotations
@@ -399,7 +398,7 @@ class SoftTarget:
         return self._likelihood.log_density(self._sign, z) - 0.5 * (u * u).sum(dim=1)
 
     def __call__(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-densities (C,) and gradients (C, D), the form that ``hmc.run_hmc`` takes."""
+        """Log-densities (C,) and gradients (C, D), the form that :func:`run_hmc` takes."""
         import torch
 
         leaf = torch.from_numpy(np.ascontiguousarray(u)).requires_grad_(True)
