@@ -31,8 +31,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
-from simprior.checks import Choice, shown
-from simprior.errors import DeviceError, InputError, SimpriorError
+from simprior.checks import Choice, Integer
+from simprior.errors import DeviceError, SimpriorError
 from simprior.runs.pool import POLL_SECONDS, Pool, WorkerError, groups, run_pool
 
 __all__ = [
@@ -243,14 +243,8 @@ def run_tasks(
         A worker died (a cluster job that died is submitted again up to 3 times, and the others go
         on). Errors that ``function`` raises are raised here.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise InputError(
-            f"workers={shown(workers)}", "an integer >= 1", "pass for example --workers 2"
-        )
-    if not isinstance(executor, str) or executor not in EXECUTORS:
-        raise InputError(
-            f"executor={shown(executor)}", f"one of {', '.join(EXECUTORS)}", "pass --executor local"
-        )
+    workers = Integer(1, remedy="pass for example --workers 2")("workers", workers)
+    Choice(EXECUTORS, "pass --executor local")("executor", executor)
 
     done, began = 0, time.monotonic()
 

@@ -244,7 +244,6 @@ def compare(
     InputError
         Different inputs, a table that is pooled, subsampled or loaded in part, a bad parameter.
     """
-    _check(min_count, bootstrap, splits, level)
     seed = rng.check_seed(seed)
     names = _names(labels)
     split, remarks = a is b, _different_targets(a, b)
@@ -314,19 +313,6 @@ def _halves(source: Any, seed: int) -> tuple[Any, Any]:
         )
         for x in parts
     )  # type: ignore[return-value]
-
-
-def _check(min_count: float, bootstrap: int, splits: int, level: float) -> None:
-    if not 1 <= min_count < math.inf:
-        raise InputError(
-            f"min_count={min_count!r}", "a number from 1", "pass for example --min-count 10"
-        )
-    if bootstrap < 2:
-        raise InputError(f"bootstrap={bootstrap!r}", "2 replicates at least", "pass 200")
-    if splits < 1:
-        raise InputError(f"splits={splits!r}", "1 split at least", f"pass {SPLITS}")
-    if not 0 < level < 1:
-        raise InputError(f"level={level!r}", "a number between 0 and 1", "pass for example 0.95")
 
 
 def _check_same_inputs(a: Side, b: Side) -> None:

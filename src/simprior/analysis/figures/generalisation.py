@@ -45,6 +45,7 @@ from simprior.analysis.figures.style import (
 from simprior.analysis.measure.registry import FUNCTION_GROUPS, MEASURES, measure_columns
 from simprior.analysis.measure.table import rescaling_table
 from simprior.analysis.table_files import read_frame
+from simprior.checks import Choice
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ def scatter_figure(
     Raises :class:`InputError` for a column that is missing or has no finite value.
     """
     check_columns(frame, [x, y, *([by] if by else [])])
-    if points not in POINTS:
-        raise InputError(f"points={points!r}", f"one of {', '.join(POINTS)}", "correct the figure")
+    Choice(POINTS, "correct the figure")("points", points)
     if "run" not in frame:  # a table from elsewhere: each row is a network of its own
         points = "network"
     parts = [
