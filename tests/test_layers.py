@@ -122,7 +122,7 @@ COMPUTING = (
     "strings",
 )
 """The packages and modules of ``analysis`` that compute and return frames."""
-WRITERS = ("figures", "report", "table_runs", "run_figures", "run_tables", "study", "text")
+WRITERS = ("figures", "plot", "report", "table_runs", "study", "text")
 """Those that write tables, figures and pages, or call what does."""
 WRITING = {"savefig", "to_csv", "to_excel", "to_html", "to_latex", "to_markdown"}
 

@@ -13,8 +13,8 @@ import pytest
 
 from simprior.analysis.compare.comparison import Comparison, compare
 from simprior.analysis.compare.distances import NAMES
-from simprior.analysis.compare.errors import baselines, check_task, mean_error
 from simprior.analysis.compare.sources import WeightedFunctions, side_of
+from simprior.analysis.compare.statistics import baselines, check_task, mean_error
 from simprior.analysis.correlate.intervals import split_halves
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.sample import sample

@@ -11,7 +11,7 @@ import pytest
 import simprior as sp
 from simprior.analysis.correlate.correlations import Correlations
 from simprior.analysis.correlate.words import explained, readable, verdict
-from simprior.analysis.report.run_report import write_report
+from simprior.analysis.report.page import write_report
 from simprior.analysis.table_runs import correlate_into
 
 Row = dict[str, tuple[float, float, float]]

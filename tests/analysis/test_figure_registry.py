@@ -17,7 +17,7 @@ from simprior.analysis.figures import registry
 from simprior.analysis.figures.counts import ones_figure
 from simprior.analysis.figures.marks import draw_points
 from simprior.analysis.figures.style import new_figure
-from simprior.analysis.run_figures import plot_run
+from simprior.analysis.plot import plot_run
 from simprior.analysis.study.recipe import parse_recipe
 from simprior.analysis.study.stages import draw_figure
 from simprior.boolean.sampling.counts import FunctionCounts

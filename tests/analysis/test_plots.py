@@ -18,13 +18,14 @@ from matplotlib.image import imread
 
 from simprior.analysis.figures.counts import (
     complexity_figure,
+    count_figures,
     histogram_figure,
     ones_figure,
     rank_figure,
 )
 from simprior.analysis.figures.registry import kinds
 from simprior.analysis.figures.style import model_label
-from simprior.analysis.run_figures import count_figures, plot_run
+from simprior.analysis.plot import plot_run
 from simprior.analysis.simplicity import complexity_profile, envelope, fit_bound
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.dnf import RandomDNF

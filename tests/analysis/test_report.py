@@ -16,9 +16,8 @@ import pytest
 
 from simprior.analysis.figures import style as labels
 from simprior.analysis.measure.registry import MEASURES
-from simprior.analysis.report import page as report_html
-from simprior.analysis.report import run_report as report
-from simprior.analysis.report.run_report import build_report, write_report
+from simprior.analysis.report import page as report
+from simprior.analysis.report.page import build_report, write_report
 from simprior.analysis.study import paper_tables
 from simprior.analysis.study.recipe import parse_recipe
 from simprior.analysis.study.run import run_study
@@ -196,8 +195,8 @@ def test_summaries_come_first_and_raw_rows_last_and_folded(tmp_path: Path) -> No
 
 
 def test_notes_and_empty_parts() -> None:
-    assert report_html.notes([]) == "" and report_html.definitions({}) == ""
-    assert report_html.notes(["a<b"]).count("<li>a&lt;b</li>") == 1
+    assert report.notes([]) == "" and report.definitions({}) == ""
+    assert report.notes(["a<b"]).count("<li>a&lt;b</li>") == 1
 
 
 # ---------------------------------------------------------------- in a browser
@@ -319,8 +318,8 @@ def test_sorting_of_hard_values(tmp_path: Path) -> None:
         "t": ["b", "a", None, "c10", "c9", "", "é", "a"],
     })  # fmt: skip
     body = html_text.table(frame, "hard")
-    page = report_html.Page("t", "", [report_html.Section("s", "s", body)])
-    (tmp_path / "p.html").write_text(report_html.page(page))
+    page = report.Page("t", "", [report.Section("s", "s", body)])
+    (tmp_path / "p.html").write_text(report.page(page))
     x, t = explore(tmp_path / "p.html", tmp_path)["clicks"]
     assert [float(v) for v in x["up"][:6]] == [-20.0, -1e-9, 5e-324, 3.0, 100.0, 1e300]
     assert x["up"][6:] == ["", ""] == x["down"][6:]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from simprior.analysis.figures.generalisation import measure_figures
-from simprior.analysis.run_figures import run_figures
+from simprior.analysis.plot import run_figures
 from simprior.errors import InputError
 from simprior.runs.directory import RunDir
 

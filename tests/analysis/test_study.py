@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from simprior.analysis.figures.marks import group_column
-from simprior.analysis.run_tables import for_paper
 from simprior.analysis.study import run as study_run
 from simprior.analysis.study.recipe import parse_recipe, read_recipe, select, stage_frame
 from simprior.analysis.study.run import plan, run_study
+from simprior.analysis.table_runs import for_paper
 from simprior.cli import main
 from simprior.errors import InputError, StoreError
 from simprior.runs.directory import load_run

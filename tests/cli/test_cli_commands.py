@@ -74,8 +74,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "simprior.boolean.sampling.counts": {"FunctionCounts": FakeCounts},
         "simprior.boolean.sampling.watch": {"load_result": FakeCounts.load},
         "simprior.boolean.sampling.sample": {"sample": sample},
-        "simprior.analysis.run_figures": {"plot_run": plot_run},
-        "simprior.analysis.run_tables": {"has_functions": lambda path: True},
+        "simprior.analysis.plot": {"plot_run": plot_run},
+        "simprior.analysis.table_runs": {"has_functions": lambda path: True},
     }
     for name, content in members.items():
         module = ModuleType(name)

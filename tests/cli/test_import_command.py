@@ -129,7 +129,7 @@ def test_captions_of_watched_functions_do_not_speak_of_frequency(
     p, words = np.array([0.1, 0.4, 0.2]), pack(np.eye(3, 8, dtype=np.uint8))
     result = WatchResult(8, words, np.ones(3), p, p / 9, np.ones(9) / 9, np.ones(9) / 99, 100, 10)
     monkeypatch.setattr("simprior.boolean.sampling.watch.load_result", lambda path, top: result)
-    monkeypatch.setattr("simprior.analysis.run_tables.has_functions", lambda path: True)
+    monkeypatch.setattr("simprior.analysis.table_runs.has_functions", lambda path: True)
     for top, caption in (
         ("3", "The 3 watched functions, in "),
         ("2", "The first 2 of the 3 watched"),

@@ -324,7 +324,9 @@ def page_text(path: Path, folder: Path) -> list[str]:
     page = Page()
     page.feed(path.read_text(encoding="utf-8"))
     found = without_files(clean("\n".join(page.lines), folder))
-    found = [re.sub(r"\b\d+(\.\d+)? (s|ms|min|h|kB|MB|B)\b", "AMOUNT", line) for line in found]
+    found = [
+        re.sub(r"\b(\d+ min )?\d+(\.\d+)? (s|ms|min|h|kB|MB|B)\b", "AMOUNT", line) for line in found
+    ]
     found = [re.sub(r"^dd: ([0-9a-f]{12}|not recorded)$", "dd: COMMIT", line) for line in found]
     for before, line in enumerate(found[1:]):  # the column of seconds in the table of stages
         if found[before] == "td: complete" and re.match(r"td: [\d.]+$", line):

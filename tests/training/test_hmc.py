@@ -13,7 +13,8 @@ from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.training.posterior import hmc_posterior, slice_posterior
 from simprior.training.posterior.chains import TrainingSet, ess, make_training_set
-from simprior.training.posterior.soft import Likelihood, SoftTarget, chain_major, run_hmc
+from simprior.training.posterior.driver import chain_major
+from simprior.training.posterior.soft import Likelihood, SoftTarget, run_hmc
 
 
 def sources(count: int, seed: int = 0) -> list[np.random.Generator]:

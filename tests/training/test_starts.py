@@ -12,7 +12,7 @@ from simprior.boolean.truthtable import unpack
 from simprior.errors import NumericalError
 from simprior.training.posterior import slice_posterior
 from simprior.training.posterior.chains import make_training_set
-from simprior.training.posterior.starts import OPTIMIZERS, origin_counts, trained_network
+from simprior.training.posterior.slice import OPTIMIZERS, origin_counts, trained_network
 
 NOISY = sp.Problem(sp.Network(n=6, hidden=(24,)), "majority", train=40, corrupt=0.3, seed=1)
 

@@ -8,9 +8,8 @@ They leave as tables (``measure``: a row a network), figures, and pages. ``flatn
 ``study`` runs recipes of all of these; ``report`` makes the page.
 
 Statistics turn records into tables; ``figures`` only draws tables; ``text``, ``table_runs`` and
-``run_figures`` write files.
-matplotlib is used through Figure objects: no window, no global state, the caller's backend is left
-alone. Modules are imported on first use.
+``plot`` write files. matplotlib is used through Figure objects: no window, no global state, the
+caller's backend is left alone. Modules are imported on first use.
 """
 
 from __future__ import annotations

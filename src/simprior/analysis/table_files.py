@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from simprior.checks import Choice
 from simprior.errors import InputError, StoreError
 from simprior.runs.directory import RunInfo, load_run
 from simprior.runs.manifest import MANIFEST
@@ -105,6 +106,4 @@ def table_file(run: Path, file: str | None = None) -> str:
         if not found:
             raise StoreError(f"{run}: a run of simprior {info.command} without a table to read")
         return found[0]
-    if file not in tables:
-        raise InputError(f"file={file!r}", f"one of {', '.join(tables)}", f"see {run}")
-    return file
+    return Choice(tables, f"see {run}")("file", file)

@@ -1,14 +1,12 @@
-"""Bit kernels on packed truth tables (numba): popcount, reversal, permutations of variables.
+"""Canonical forms of packed truth tables (numba); :mod:`.symmetry` says what they are.
 
-Tables are in ``truthtable``'s packed form: input i is bit 63 - (i mod 64) of word i div 64. "Place"
-p of a variable is the weight 2^p it has in the input index, so x1 has place n - 1. Variables of
-place < 6 move bits inside words (delta swaps), the others move whole words.
+The search (:func:`canonical_rows`) has these stages, in the order in which it uses them: admissible
+signs and flips, the pair weights and the refinement of the order of the variables, the enumeration
+of what is left. It stands on bit kernels: popcount, reversal, permutations of variables.
 
-Search for canonical forms of packed truth tables (numba); ``symmetry`` says what they are.
-
-The stages, in the order in which :func:`canonical_rows` uses them: admissible signs and flips,
-the pair weights and the refinement of the order of the variables, the enumeration of what is left.
-Places and masks are those of ``_bitperm``.
+Tables are in the packed form of :mod:`.truthtable`: input i is bit 63 - (i mod 64) of word i div
+64. The "place" p of a variable is the weight 2^p it has in the input index, so x1 has place n - 1.
+Variables of place < 6 move bits inside words (delta swaps), the others move whole words.
 """
 
 from __future__ import annotations

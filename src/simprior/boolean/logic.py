@@ -1,15 +1,15 @@
-"""Smallest disjunctive and conjunctive normal forms: number of terms and of literals.
+"""Formulas of functions: sizes of smallest normal forms, and the files of logic synthesis.
 
-Up to four variables the numbers are exact: fewest terms and, among such forms, fewest literals, for
-all functions at once, by dynamic programming over unions of cubes. Beyond, the espresso heuristic
-of the optional package pyeda gives an upper bound (extra ``dnf``). A CNF of f is a DNF of its
-complement, clauses for terms. Constants: the constant 0 has no terms, the constant 1 one term
-without literals.
+*Normal forms* (:func:`normal_forms`): numbers of terms and of literals of smallest disjunctive and
+conjunctive forms. Up to four variables they are exact: fewest terms and, among such forms, fewest
+literals, for all functions at once, by dynamic programming over unions of cubes. Beyond, the
+espresso heuristic of the optional package pyeda gives an upper bound (extra ``dnf``). A CNF of f is
+a DNF of its complement, clauses for terms. Constants: the constant 0 has no terms, the constant 1
+one term without literals.
 
-Functions in the files of logic synthesis: PLA (espresso) and BLIF, one output each.
-
-The first input of the file is x1, the most significant bit of an input's number
-(``docs/notation.md``). Only fully specified functions are read: don't-cares are refused.
+*Files*: PLA (espresso) and BLIF, one output each. The first input of the file is x1, the most
+significant bit of an input's number (``docs/notation.md``). Only fully specified functions are
+read: don't-cares are refused.
 """
 
 from __future__ import annotations

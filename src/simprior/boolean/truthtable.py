@@ -1,10 +1,7 @@
-"""The ordered inputs on which a function is defined (``docs/notation.md``).
+"""Truth tables: packed words, text forms, names, and parsing of whatever the user gives.
 
-Named Boolean functions on n bits. x1 is the most significant bit of the input index.
-
-Truth tables: packed words, text forms, and parsing of whatever the user gives.
-
-Forms of F functions on m ordered inputs (``docs/notation.md``)
+A function is defined on m ordered inputs (``docs/notation.md``); x1 is the most significant bit of
+the number of an input. Forms of F functions:
 
 * tables: (F, m) uint8 of 0/1, entry j the output on input j;
 * packed: (F, W) uint64, W = ceil(m/64); input 0 is the MOST significant bit of word 0; padding

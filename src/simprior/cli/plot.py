@@ -26,7 +26,7 @@ SPEC = Plot
 def run(spec: Plot) -> int:
     """Draw, and print the paths of the files."""
     set_up_logging(spec.quiet)
-    from simprior.analysis.run_figures import plot_run
+    from simprior.analysis.plot import plot_run
 
     paths = [str(path) for path in plot_run(spec.path, out=spec.out)]
     if spec.json:

@@ -27,7 +27,7 @@ SPEC = Report
 
 def run(spec: Report) -> int:
     """Build the page, print its path."""
-    from simprior.analysis.report.run_report import write_report
+    from simprior.analysis.report.page import write_report
 
     file = str(write_report(spec.path))
     spec.print_result({"table": [{"file": file}], "summary": {"report": file}}, file)

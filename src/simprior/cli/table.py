@@ -84,7 +84,7 @@ class _Content:
 def run(spec: Table) -> int:
     """Load the table, choose columns, print or write it."""
     set_up_logging(spec.quiet)
-    from simprior.analysis.run_tables import has_functions
+    from simprior.analysis.table_runs import has_functions
     from simprior.analysis.text.latex import check_label
 
     form = "json" if spec.json else spec.format
@@ -149,9 +149,9 @@ def _functions(spec: Table) -> _Content:
 
 def _other(spec: Table) -> _Content:
     """A table that is not one of functions."""
-    from simprior.analysis.run_tables import for_paper, run_table
     from simprior.analysis.study import paper_tables
     from simprior.analysis.table_files import table_file
+    from simprior.analysis.table_runs import for_paper, run_table
     from simprior.analysis.text.latex import safe_label
     from simprior.runs.directory import load_run
 

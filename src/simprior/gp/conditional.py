@@ -1,15 +1,14 @@
-"""Exact draws of z_S given sign z_S = labels, by iterated sampling-importance-resampling.
+"""A Gaussian prior conditioned on a training set: exact draws of z_S, and what follows from them.
 
-Each batch joins the state carried over to B fresh weighted proposals, resamples R of them by their
-weights (systematic resampling) and carries one of the R on. This leaves the truncated Gaussian
-invariant (iterated SIR: Tjelmeland 2004; Andrieu, Lee & Vihola 2018, section 2): each of the R
-draws has the right distribution whatever B, there is no bias of self-normalisation, and batches of
-equal size are (almost) independent clusters, which is what the intervals of a count table need.
+*z_S given sign z_S = labels*, by iterated sampling-importance-resampling. Each batch joins the
+state carried over to B fresh weighted proposals, resamples R of them by their weights (systematic
+resampling) and carries one of the R on. This leaves the truncated Gaussian invariant (iterated SIR:
+Tjelmeland 2004; Andrieu, Lee & Vihola 2018, section 2): each of the R draws has the right
+distribution whatever B, there is no bias of self-normalisation, and batches of equal size are
+(almost) independent clusters, which is what the intervals of a count table need.
 
-A Gaussian prior conditioned on a training set: what is drawn, and what follows from it.
-
-With the weight-space factor K = A A^T (Cholesky, or pivoted if K is rank-deficient), P the pivots
-of the training inputs and A_P^T = Q_1 R, the inputs outside S are
+*The other inputs given z_S.* With the weight-space factor K = A A^T (Cholesky, or pivoted if K is
+rank-deficient), P the pivots of the training inputs and A_P^T = Q_1 R, the inputs outside S are
 
     z_R = G z_P + C eps,   G = A_R Q_1 R^-T,   C = A_R Q_2,   eps ~ N(0, I),
 

@@ -1,13 +1,13 @@
-"""E[phi(u) phi(v)] and E[phi'(u) phi'(v)] in torch, differentiable with finite gradients.
+"""Infinite-width kernels for gpytorch models, with trainable sigma_w and sigma_b.
 
-The closed forms are those of :mod:`simprior.network.activations`; (u, v) ~ N(0, [[a, c], [c, b]]),
-float64 tensors that broadcast. Where u = +-v the gradient along rho is that of the limit (0 for the
-step, whose own derivative diverges there). Import lazily: this module needs torch.
+``NNGPKernel`` and ``NTKKernel`` compute what :mod:`simprior.gp.kernels` does, in float64 inside
+whatever the dtype of the inputs, on tensors of any batch shape. They stand on
+E[phi(u) phi(v)] and E[phi'(u) phi'(v)] in torch, (u, v) ~ N(0, [[a, c], [c, b]]), float64 tensors
+that broadcast: the closed forms of :mod:`simprior.network.activations`, differentiable with finite
+gradients. Where u = +-v the gradient along rho is that of the limit (0 for the step, whose own
+derivative diverges there).
 
-Infinite-width kernels for gpytorch models, with trainable sigma_w and sigma_b.
-
-``NNGPKernel`` and ``NTKKernel`` compute what ``simprior.gp.kernels`` does, in float64 inside
-whatever the dtype of the inputs, on tensors of any batch shape. Import lazily: needs gpytorch.
+Import lazily: this module needs torch and gpytorch.
 """
 
 from __future__ import annotations

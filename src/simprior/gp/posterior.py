@@ -5,12 +5,11 @@ z_S from the truncated Gaussian exactly (:mod:`simprior.gp.conditional`), then t
 the Gaussian conditional on z_S, and counts the functions. :func:`log_posterior` gives ln P_B(f|S)
 of any given function.
 
-Marginal-likelihood PAC-Bayes bounds on the generalisation error, with the error of ln P(C(S)).
-
-Realisable case: the training error is 0 on a sample S of m inputs drawn independently. P(C(S)) is
-the prior probability of the functions that agree with S, so ln P(C(S)) of
-:func:`simprior.gp.orthant.log_prior` on the training inputs is all that is needed. A sharper
-ln P(C(S)) is a sharper bound; its standard error goes through to the bound.
+P(C(S)), the prior probability of the functions that agree with S, also bounds the generalisation
+error (marginal-likelihood PAC-Bayes, realisable case: the training error is 0 on a sample S of
+inputs drawn independently). ln P(C(S)) of :func:`simprior.gp.orthant.log_prior` on the training
+inputs is all that a bound needs. A sharper ln P(C(S)) is a sharper bound; its standard error goes
+through to the bound.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +42,7 @@ from simprior.gp.conditional import Chain, Conditioned, condition, impossible, n
 from simprior.gp.covariance import check_symmetric
 from simprior.gp.orthant import log_prior
 from simprior.numerics import random as rng
-from simprior.numerics.estimate import LogProb, clopper_pearson, share_stderr
+from simprior.numerics.estimate import LogProb, clopper_pearson, normal_factor, share_stderr
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, one_thread
 
@@ -107,7 +105,8 @@ def sample_posterior(
     workers, progress
         See :func:`simprior.runs.tasks.run_tasks`.
     store : RunDir, optional
-        Where draws are kept, and found again (``boolean.blocks``).
+        Where draws are kept, and found again (see
+        :mod:`simprior.boolean.sampling.chains`).
 
     Returns
     -------
@@ -144,7 +143,7 @@ def sample_posterior(
     bits_n = bits_of(len(K), n)
     merger, tallies, wrong = Merger(len(K)), [], []
     for task, (words, _) in zip(tasks, found, strict=True):
-        check_rows([words], task.samples, f"task {task.index}, part")
+        check_rows(words, task.samples, f"task {task.index}")
         rows, tally = _count(given, words, heads)
         merger.add(rows)
         tallies.append(tally)
@@ -427,7 +426,7 @@ def marginal_likelihood_bound(
     else:
         penalty = math.log(2.0 * m / delta)
     exponent = (penalty - value) / (m - 1.0)
-    shift = NormalDist().inv_cdf(0.5 + 0.5 * level) * stderr / (m - 1.0)
+    shift = normal_factor(level) * stderr / (m - 1.0)
     low, high = _error(max(exponent - shift, 0.0)), _error(exponent + shift)
     return Bound(_error(exponent), low, high, exponent, form, m, delta, gamma, value, stderr, level)
 

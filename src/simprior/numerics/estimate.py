@@ -283,6 +283,23 @@ def mean_stderr(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> floa
     return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
+def normal_factor(level: float, of: int = 1) -> float:
+    """Standard errors on each side of a two-sided normal interval of confidence ``level``.
+
+    With ``of`` intervals all cover with probability ``level`` at least (Bonferroni).
+    """
+    from scipy.special import ndtri
+
+    return float(ndtri(1.0 - (1.0 - level) / (2.0 * max(of, 1))))
+
+
+def student_factor(number: int, level: float) -> float:
+    """The same of the mean of ``number`` normal values whose spread was estimated from them."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(number - 1, 0.5 + level / 2))
+
+
 def _binomial_bounds(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
     """Clopper-Pearson bounds with ``tail`` probability beyond each of them."""
     from scipy.special import betaincinv

@@ -1,7 +1,4 @@
-"""Dask and SLURM behind the interface of ``simprior.runs.pool.Pool`` (extra ``[cluster]``).
-
-May import: checks, errors and ``engine_*`` modules only.
-"""
+"""Dask and SLURM behind the interface of :class:`simprior.runs.pool.Pool` (extra ``[cluster]``)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
 """The run directory: resolved configuration, manifest, shards, results; resumable at any moment.
 
-Layout: ``config.toml``, ``manifest.json``, ``shards/*.parquet``,
-``counts.parquet``, ``figures/``, ``tables/``, ``report.html``, ``log.txt``. One process writes at a
-time (a lock that the system releases when the writer dies, however it dies). A shard counts as
-finished when its file has been flushed *and* a line about it has been flushed to
-``shards/index.jsonl``; the lines are folded into the manifest when the run ends.
-
-May import: errors and the ``store_*`` modules only.
+Layout: ``config.toml``, ``manifest.json``, ``shards/*.parquet``, ``counts.parquet``, ``figures/``,
+``tables/``, ``report.html``, ``log.txt``. One process writes at a time (a lock that the system
+releases when the writer dies, however it dies). A shard counts as finished when its file has been
+flushed *and* a line about it has been flushed to ``shards/index.jsonl``; the lines are folded into
+the manifest when the run ends.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Files that are either whole or absent: atomic writes, hashes, Parquet tables.
+"""Files that are either whole or absent, and known to be what was written.
 
-Every file is written to a temporary name in its own directory, flushed to the disk, renamed, and
-the directory flushed; a crash at any moment leaves the old file or the new one, never a part.
-Errors of the operating system become one-line :class:`~simprior.errors.StoreError`.
+*Writing.* Every file is written to a temporary name in its own directory, flushed to the disk,
+renamed, and the directory flushed; a crash at any moment leaves the old file or the new one, never
+a part. Errors of the operating system become one-line :class:`~simprior.errors.StoreError`.
 
-What a manifest must look like: types, ranges, and the checksum that covers all of it.
+*Forms.* Bytes, Parquet tables, and tables as CSV that a spreadsheet can open without running a cell
+as a formula.
 
-Since schema version 2 the manifest has a ``checksum``: SHA-256 of the canonical JSON of everything
-else in it. Version 1 had none; its directories are read, and said to be unprotected.
-
-Tables as CSV that a spreadsheet can open without running a cell as a formula.
+*The manifest.* Its entries have types and ranges that are checked here. Since schema version 2 it
+has a ``checksum``: SHA-256 of the canonical JSON of everything else in it. Version 1 had none; its
+directories are read, and said to be unprotected.
 """
 
 from __future__ import annotations

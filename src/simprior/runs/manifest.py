@@ -1,17 +1,17 @@
-"""manifest.json: what a run directory says about itself.
+"""What a run directory says about itself: ``manifest.json``, and a line a finished shard.
 
-Keys: ``schema_version``, ``command``, ``argv``, ``config`` (everything that determines the result),
-``options`` (everything that does not: workers, memory, ...), ``conventions``, ``seed``, ``device``,
-``versions``, ``git_commit``, ``status`` (running, interrupted, complete), ``created``, ``updated``,
-``files`` and ``shards`` (``{name: {sha256, bytes, rows, ...}}``), ``results``, and ``checksum``
-(see ``store_schema``).
+Keys of ``manifest.json``: ``schema_version``, ``command``, ``argv``, ``config`` (everything that
+determines the result), ``options`` (everything that does not: workers, memory, ...),
+``conventions``, ``seed``, ``device``, ``versions``, ``git_commit``, ``status`` (running,
+interrupted, complete), ``created``, ``updated``, ``files`` and ``shards``
+(``{name: {sha256, bytes, rows, ...}}``), ``results``, and ``checksum`` (see
+:mod:`simprior.runs.files`).
 
-shards/index.jsonl: one appended, flushed line per finished shard.
-
-Rewriting a manifest for each of thousands of shards would cost more than the shards; a line costs
-one flush. Each line has a checksum of its own, ``sum``. A torn last line (the writer was killed)
-is cut off before anything is appended; an unreadable or altered line is reported in ``damaged`` and
-its shard counts as not finished.
+Shards that finish while a run goes on have a line each in ``shards/index.jsonl``, appended and
+flushed. Rewriting the manifest for each of thousands of shards would cost more than the shards; a
+line costs one flush. Each line has a checksum of its own, ``sum``. A torn last line (the writer was
+killed) is cut off before anything is appended; an unreadable or altered line is reported in
+``damaged`` and its shard counts as not finished.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
-"""The loop of ``simprior.runs.tasks`` over a pool of workers: submit, collect, try lost calls
+"""The loop of :mod:`simprior.runs.tasks` over a pool of workers: submit, collect, try lost calls
 again.
-
-May import: errors and ``engine_*`` modules only.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def comparing() -> bool:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run directory says about itself; see ``store_manifest`` for the manifest's keys.
+    """What a run directory says about itself; see :mod:`simprior.runs.manifest` for its keys.
 
     ``index_problems``: entries of the shard index that are not as they were written.
     """

@@ -1,17 +1,15 @@
-"""Progress on stderr: a bar on a terminal, a log line now and then elsewhere.
+"""Map a function over tasks: in this process, over a pool of processes, or over a cluster.
 
-Map a function over tasks: in this process, over a process pool, or over a cluster.
+:func:`run_tasks` is the one way in which the library computes in parallel. Results arrive in any
+order, so whatever is built from them must not depend on it. Around it stands what every run shares:
 
-Results arrive in any order, so whatever is built from them must not depend on it. May import:
-checks, errors and ``engine_*`` modules only.
-
-Where to compute: cpu, cuda, or whichever there is.
-
-One thread for linear algebra while many small problems are solved.
-
-The matrices are small and the steps many: a threaded BLAS waits for itself. Measured with two
-threads on a machine with other work: 4 to 20 times slower at m = 128 and 5 times at m = 1024.
-Workers of the engine are single-threaded anyway, so this also keeps results equal to the bit.
+* :class:`RunOptions`, the options of a run (workers, executor, directory, resume, progress);
+* progress on stderr: a bar on a terminal, a line in the log now and then elsewhere;
+* the device to compute on: cpu, cuda, or whichever there is;
+* threads: workers use one each. So does code that solves many small problems (:func:`one_thread`),
+  because a threaded BLAS waits for itself there. Measured with two threads on a machine with other
+  work: 4 to 20 times slower at m = 128, 5 times at m = 1024. One thread also keeps results equal to
+  the bit.
 """
 
 from __future__ import annotations
@@ -33,8 +31,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
-from simprior.checks import Choice, shown
-from simprior.errors import DeviceError, InputError, SimpriorError
+from simprior.checks import Choice, Integer
+from simprior.errors import DeviceError, SimpriorError
 from simprior.runs.pool import POLL_SECONDS, Pool, WorkerError, groups, run_pool
 
 __all__ = [
@@ -245,14 +243,8 @@ def run_tasks(
         A worker died (a cluster job that died is submitted again up to 3 times, and the others go
         on). Errors that ``function`` raises are raised here.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise InputError(
-            f"workers={shown(workers)}", "an integer >= 1", "pass for example --workers 2"
-        )
-    if not isinstance(executor, str) or executor not in EXECUTORS:
-        raise InputError(
-            f"executor={shown(executor)}", f"one of {', '.join(EXECUTORS)}", "pass --executor local"
-        )
+    workers = Integer(1, remedy="pass for example --workers 2")("workers", workers)
+    Choice(EXECUTORS, "pass --executor local")("executor", executor)
 
     done, began = 0, time.monotonic()
 
@@ -558,3 +550,17 @@ def one_thread() -> Iterator[None]:
         return
     with threadpool_limits(1):
         yield
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """torch, too, is single-threaded inside."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with one_thread():
+            yield
+    finally:
+        torch.set_num_threads(before)

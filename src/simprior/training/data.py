@@ -1,6 +1,4 @@
-"""Two sets of classes, ``A:B``, as a user writes them (see :mod:`simprior.training.data`).
-
-Real data with binary labels: scikit-learn's digits and breast cancer, or a local file, split and
+"""Real data with binary labels: scikit-learn's digits and breast cancer, or a local file, split and
 scaled.
 
 Class sets are written ``A:B``, label 0 for A and 1 for B, each a comma list of classes and ranges:

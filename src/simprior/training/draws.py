@@ -1,9 +1,10 @@
-"""Arguments of the compiled training kernel, prepared from a spec and a problem.
+"""What the engines of training are given: arguments of the kernel, and random choices of members.
 
-The random choices of the members of an ensemble: initial parameters, minibatches, noise, labels.
+:func:`make_plan` prepares the arguments of the compiled kernel from a spec and a problem.
 
-Every number belongs to (seed, member). The compiled kernel makes them as it trains; here they are
-made again, for the torch engine, for tests, and for whoever wants to look at a member.
+:class:`Source` makes the initial parameters, minibatches, noise and labels of members. Every number
+belongs to (seed, member). The compiled kernel makes them as it trains; here they are made again,
+for the torch engine, for tests, and for whoever wants to look at a member.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ STREAMS = ("train/init", "train/order", "train/noise", "train/labels")
 
 @dataclass(frozen=True)
 class Plan:
-    """Tuples for ``_member.train_members``; see the docstring there."""
+    """Tuples for :func:`simprior.training.kernels.train_members`; see the docstring there."""
 
     net: tuple[Any, ...]
     law: tuple[Any, ...]
@@ -60,7 +61,7 @@ class Plan:
 
 
 def geometry(network: Network) -> tuple[tuple[Any, ...], int]:
-    """The ``net`` tuple of ``_step`` and the length of a parameter vector (multiple of 64)."""
+    """The ``net`` tuple of the kernels and the length of a parameter vector (multiple of 64)."""
     widths = np.array([network.d, *network.hidden], np.int64)
     pads = np.array([pad16(int(w)) for w in widths], np.int64)
     depth = len(network.hidden)
@@ -133,7 +134,7 @@ def _rule(spec: TrainSpec, size: int) -> np.ndarray:
 
 
 def make_scratch(plan: Plan) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """(P, scratch) for one worker; the order of the tuple is fixed in ``_member``."""
+    """(P, scratch) for one worker; the order of the tuple is that of the kernels."""
     widths, pads, *_ = plan.net
     size, batch = plan.data[2], int(plan.rule[kernel.R_BATCH])
     f32 = lambda n: aligned(int(n), np.float32)  # noqa: E731

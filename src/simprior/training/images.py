@@ -4,14 +4,15 @@ A folder may hold a file in two forms (``X`` and ``X.gz``, ``t10k-images.idx3-ub
 ``t10k-images-idx3-ubyte``); one of them is read. The "python version" of CIFAR is a pickle and is
 refused.
 
-The labels of a data file as classes: numbers keep their values, words are sorted.
+What is read of any data file is made plain here, too. Labels become classes (:func:`classify`):
 
 * Numeric labels that are whole (``5``, ``5.0``, ``-1``) are the classes themselves.
 * Other numeric labels (0.5, 1.5) are classes in the order of their values, named by them, as long
   as they are few and recur; a continuous target is refused.
 * Words are numbered in sorted order; ``names[i]`` is the word of class i.
 
-Inputs that occur more than once: in the training and in the test part, or with both labels.
+Inputs that occur more than once, in the training and in the test part or with both labels, are
+found by :func:`find_overlap`.
 """
 
 from __future__ import annotations

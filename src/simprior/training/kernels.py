@@ -1,16 +1,14 @@
-"""Forward and backward pass of one small network, float32, everything in the first-level cache.
+"""Train members of an ensemble, one after the other, each inside the first-level cache (float32).
 
-Layout of a parameter vector P (float32): for hidden layer l the weights ``[pad4(fan_in)]
-[pad16(width)]`` at ``off[l]``, then its bias row at ``boff[l]``; the output layer is one row of
-``pad16(fan_in)`` at ``off[L]`` and its bias at ``boff[L]``. Padding is zero and stays zero (its
-gradient is zero), and padded units output f(0) = 0. Activations, their derivatives and the deltas
-are ``[rows][pad16(width)]`` at ``hoff[l]`` of H, D, Z. ``net`` is the tuple of ``_net.Net``.
-
-Train members of an ensemble, one after the other, each inside the first-level cache.
+Layout of a parameter vector P: for hidden layer l the weights ``[pad4(fan_in)][pad16(width)]`` at
+``off[l]``, then its bias row at ``boff[l]``; the output layer is one row of ``pad16(fan_in)`` at
+``off[L]`` and its bias at ``boff[L]``. Padding is zero and stays zero (its gradient is zero), and
+padded units output f(0) = 0. Activations, their derivatives and the deltas are
+``[rows][pad16(width)]`` at ``hoff[l]`` of H, D, Z.
 
 Arguments come in tuples, made by :mod:`simprior.training.draws`:
 
-* ``net``: geometry of the network (``_step``); ``law``: scales, bias ratios, uniform, mask;
+* ``net``: geometry of the network; ``law``: scales, bias ratios, uniform, mask;
 * ``data``: x (flat padded inputs of the training set), y (labels 0/1), sizes, all inputs, m;
 * ``rule``: int64 values at the ``R_*`` positions; ``c``: scalars of the optimiser, float64;
 * ``keys``: uint64 keys at the ``K_*`` positions; ``s``: scratch.

@@ -1,9 +1,7 @@
 """The trained weights of members of an ensemble, made again.
 
 No run stores weights. A member is known by (seed, member, steps): :func:`retrain_members` trains it
-again for exactly that number of steps.
-
-From what a run recorded back to its spec and problem, and to the weights of its members.
+again for exactly that number of steps. Spec and problem come from what the run recorded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""Optimisers by name, with the options and defaults of ``torch.optim``.
+"""What determines the result of a training run: the spec, and the job that it becomes.
+
+A :class:`TrainSpec` is what determines the result, and nothing else. A :class:`Job` is a spec, a
+problem and a number of members; a task of it is a range of members. These are the types that the
+engines take and return; they know no engine.
+
+Optimisers have the names, options and defaults of ``torch.optim``:
 
 ========================  ========================================================================
 sgd, momentum, nesterov   ``torch.optim.SGD`` (momentum 0; 0.9; 0.9 with ``nesterov``)
@@ -19,12 +25,6 @@ guess-and-check           no gradient: networks are drawn until one fits (Chiang
 
 ``weight_decay`` adds weight_decay * w to the gradient (``adamw``: w shrinks by lr weight_decay
 instead), for weights and biases alike.
-
-What determines the result of a training run, and nothing else.
-
-What an ensemble is made of: the job, its tasks (ranges of members), and the columns of members.
-
-These are the types that the engines take and return; they know no engine.
 """
 
 from __future__ import annotations

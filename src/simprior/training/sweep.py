@@ -1,11 +1,9 @@
-"""Grids of training settings: every combination of the listed values is a cell.
+"""Grids of training settings: one run directory a cell, one table of the cells.
 
 A grid is a mapping as a TOML file gives it. Keys at the top are settings of every cell (the names
-of the flags of ``simprior train``); ``[grid]`` has lists of values to combine; a table
-``[optimizers.NAME]`` (optional) adds an optimiser with lists of its own (its learning rates, say),
-which are combined with those of ``[grid]``.
-
-Training a grid of settings: one run directory a cell, one table of the cells.
+of the flags of ``simprior train``); ``[grid]`` has lists of values to combine: every combination is
+a cell. A table ``[optimizers.NAME]`` (optional) adds an optimiser with lists of its own (its
+learning rates, say), which are combined with those of ``[grid]``.
 
 ``OUT/cells/NAME`` is a run directory of ``simprior train`` each, ``OUT/tables/sweep.parquet`` (and
 ``.csv``) has a row a cell. A finished cell is never trained again unless its settings, or the data

@@ -1,13 +1,12 @@
-"""One step of many members at once on a (E, p) tensor of parameters, as in ``_update`` (torch).
+"""Ensembles with torch: for CUDA, and for activations given as callables.
 
-Ensembles with torch: for CUDA, and for activations given as callables.
+E members are trained at once with batched matrix products, on an (E, p) tensor of parameters; each
+has its own order, state and number of steps, and a member that is done is replaced by the next one,
+so that the batch stays full. The steps are those of :mod:`simprior.training.updates`, and the
+members those of the compiled kernel (same initial parameters, minibatches and noise) up to float32
+rounding.
 
-E members are trained at once with batched matrix products; each has its own order, state and
-number of steps, and a member that is done is replaced by the next one, so that the batch stays
-full. The members are those of the compiled kernel (same initial parameters, minibatches and noise)
-up to float32 rounding.
-
-Chosen members of a torch run again, each for its own number of steps.
+Chosen members can be run again, each for its own number of steps.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""One task of a training run: a range of members -> their functions, steps, errors, losses.
-
-Everything here runs in a worker; a task's result depends on (job, range) only.
-
-Ensembles of trained networks: which function does each of many members find?
+"""Ensembles of trained networks: which function does each of many members find?
 
 :func:`train` trains ``runs`` independent networks, each from its own draw of the prior and with its
 own minibatch order, and records the function that each one ends at. Every random number belongs to
 (seed, member), so a member is the same whatever the number of members, workers or interruptions.
+
+A task of a run is a range of members; it gives their functions, steps, errors and losses
+(:func:`run_members`). It runs in a worker, and depends on (job, range) only.
 """
 
 from __future__ import annotations

@@ -1,21 +1,20 @@
-"""One optimiser step on a flat parameter vector, as in ``torch.optim`` (float32).
+"""What a step of training is made of, compiled: matrix products, random choices, optimiser steps.
 
-``c`` holds the scalars of the optimiser (``optimizers.Optimizer.scalars``), float64; ``a``, ``b``
+*Matrix products* in registers, as LLVM vector code. ``gemm`` computes
+``C[r, 0:cols] = C0[r, 0:cols] + sum_k A(r, k) B[k, 0:cols]`` in float32. Rows of B, C and C0 are
+contiguous and padded to 16 columns; ``A(r, k)`` sits at ``a + r a_row + k a_k`` so that A may be
+read transposed. Four rows and up to 64 columns are accumulated in registers at a time; sums run
+over k in order with fused multiply-adds, so a result is the same bit for bit on every machine that
+has them. Addresses and strides are plain integers (bytes).
+
+*Random choices* of one member: parameters, minibatch orders, labels, noise. Every number is a
+function of (key, member, what it is for), see :mod:`simprior.numerics.compiled`; so a member is the
+same whatever the size of the ensemble, the workers or the chunks.
+
+*Optimiser steps* on a flat parameter vector, as in ``torch.optim`` (float32). ``c`` holds the
+scalars of the optimiser (:meth:`simprior.training.spec.Optimizer.scalars`), float64; ``a``, ``b``
 and ``e`` are its state vectors, zero at the start; ``t`` counts steps from 1. Padding has gradient
 zero and is left at zero by every rule.
-
-Small matrix products in registers, as LLVM vector code: the inner loops of training.
-
-``gemm`` computes ``C[r, 0:cols] = C0[r, 0:cols] + sum_k A(r, k) B[k, 0:cols]`` in float32. Rows of
-B, C and C0 are contiguous and padded to 16 columns; ``A(r, k)`` sits at ``a + r a_row + k a_k`` so
-that A may be read transposed. Four rows and up to 64 columns are accumulated in registers at a
-time; sums run over k in order with fused multiply-adds, so a result is the same bit for bit on
-every machine that has them. Addresses and strides are plain integers (bytes).
-
-Random choices of one member: parameters, minibatch orders, labels, noise.
-
-Every number is a function of (key, member, what it is for), see :mod:`simprior.numerics.compiled`;
-so a member is the same whatever the size of the ensemble, the workers or the chunks.
 """
 
 from __future__ import annotations

@@ -7,12 +7,15 @@ A value is no evidence of a difference unless ``matched`` lies apart from both c
 
 Intervals cover counting noise only: the functions, the training set and the networks' law are
 fixed. (The two slopes are an exception, see :func:`simprior.analysis.compare.distances.line_fit`.)
+
+What a comparison says in words stands at the end: the verdict (:func:`sentence`) comes from the
+intervals alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,6 @@ from simprior.analysis.compare.statistics import (
     mass_rows,
     measure,
 )
-from simprior.analysis.compare.verdict import STATISTIC, notes, sentence
 from simprior.analysis.correlate.intervals import disjoint_parts, split_halves, unit_total
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import to_hex
@@ -242,7 +244,6 @@ def compare(
     InputError
         Different inputs, a table that is pooled, subsampled or loaded in part, a bad parameter.
     """
-    _check(min_count, bootstrap, splits, level)
     seed = rng.check_seed(seed)
     names = _names(labels)
     split, remarks = a is b, _different_targets(a, b)
@@ -314,19 +315,6 @@ def _halves(source: Any, seed: int) -> tuple[Any, Any]:
     )  # type: ignore[return-value]
 
 
-def _check(min_count: float, bootstrap: int, splits: int, level: float) -> None:
-    if not 1 <= min_count < math.inf:
-        raise InputError(
-            f"min_count={min_count!r}", "a number from 1", "pass for example --min-count 10"
-        )
-    if bootstrap < 2:
-        raise InputError(f"bootstrap={bootstrap!r}", "2 replicates at least", "pass 200")
-    if splits < 1:
-        raise InputError(f"splits={splits!r}", "1 split at least", f"pass {SPLITS}")
-    if not 0 < level < 1:
-        raise InputError(f"level={level!r}", "a number between 0 and 1", "pass for example 0.95")
-
-
 def _check_same_inputs(a: Side, b: Side) -> None:
     remedy = "compare functions on the same inputs in the same order"
     if a.m != b.m:
@@ -334,3 +322,78 @@ def _check_same_inputs(a: Side, b: Side) -> None:
     known_a, known_b = (getattr(s.source.info.get("model"), "inputs", None) for s in (a, b))
     if known_a is not None and known_b is not None and not np.array_equal(known_a, known_b):
         raise InputError("runs on different inputs", "the same inputs", remedy)
+
+
+STATISTIC = "total_variation"
+"""The statistic that decides; its interval and its ceilings are in the sentence."""
+
+
+def sentence(
+    found: Any, size: float, level: float, labels: tuple[str, str], split: bool = False
+) -> str:
+    """The verdict on two runs.
+
+    They differ if the interval of the total variation excludes 0. Its lower limit comes from
+    halves of the runs that were held out, so that counting noise does not make a difference.
+
+    Parameters
+    ----------
+    found : Statistic
+        The total variation with its limits, what parts of the two runs show, and the ceilings.
+    size : float
+        Effective samples of a part.
+    level : float
+        Confidence level of the interval.
+    labels : two texts
+        Names of the runs.
+    split : bool
+        Whether one run was compared with itself.
+    """
+    a, b = labels
+    percent = f"{100 * level:g} % interval"
+    if found.low > 0:
+        said = f"They differ: total variation {_to(found.low, found.high)} ({percent})"
+    else:
+        said = f"No difference is shown: total variation at most {found.high:.3g} ({percent})"
+    if split:
+        said = f"One run against itself. {said}"
+    if not all(map(math.isfinite, (found.matched, found.noise_ceiling_a, found.noise_ceiling_b))):
+        return f"{said}."
+    of = f" of {size:,.0f} samples" if math.isfinite(size) else ""
+    ceilings = f"{found.noise_ceiling_a:.3g} ({a}) and {found.noise_ceiling_b:.3g} ({b})"
+    return (
+        f"{said}; parts{of} are {found.matched:.3g} apart between the runs, where two parts of "
+        f"the same run show {ceilings}."
+    )
+
+
+def _to(low: float, high: float) -> str:
+    return f"{low:.3g} to {high:.3g}" if low < high else f"{high:.3g}"
+
+
+def notes(
+    names: Sequence[str], size: float, level: float, min_count: float, labels: tuple[str, str]
+) -> list[str]:
+    """What a reader must know to read the table, of the statistics ``names`` that are in it."""
+    a, b = labels
+    part = f"{size:,.0f} effective samples" if math.isfinite(size) else "equal size"
+    said = [
+        f"low, high: {100 * level:g} % interval of counting noise; the functions and training sets "
+        "are fixed.",
+        f"matched: what a part of {a} shows against a part of {b}; noise_ceiling_a, "
+        f"noise_ceiling_b: what two parts of {a}, of {b}, show; all parts of {part}. There is "
+        "evidence of a difference only where matched lies apart from both ceilings.",
+    ]
+    if f"{STATISTIC}_held_out" in names:
+        said.append(
+            "total_variation, jensen_shannon (nats) and hellinger are too large on average where "
+            "functions are rare, *_held_out too small: the truth lies between them."
+        )
+    if "selected_functions" in names:
+        said.append(
+            f"selected, correlations, decades and slopes: functions with an effective count of "
+            f"{min_count:g} or more in both runs."
+        )
+    if "mean_error_a" in names:
+        said.append("mean_error: error on the inputs that were not trained on, against the target.")
+    return said

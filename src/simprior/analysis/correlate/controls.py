@@ -1,8 +1,8 @@
-"""Controls: what is held fixed in a partial coefficient.
+"""The points of one measure in one group, and what is held fixed in a partial coefficient.
 
-A control of repeated values (training-set size, attack points, data seed, a name) is a category:
-given it, measure and outcome are compared within its levels only, however either depends on it. One
-line for such a control would not do: of two columns that follow a learning curve and are
+*Controls.* A control of repeated values (training-set size, attack points, data seed, a name) is a
+category: given it, measure and outcome are compared within its levels only, however either depends
+on it. One line for such a control would not do: of two columns that follow a learning curve and are
 independent otherwise, the partial coefficient given a straight line is far from 0. Several such
 controls are crossed: each combination of their levels is a cell, and what is compared are the
 points of one cell. (Adding the effects of one and the other would leave what they do together, and
@@ -11,13 +11,10 @@ ranks of sums are no sums.)
 A control of many different values enters as a linear spline with knots at the fifths of its order,
 in ranks where coefficients are of ranks: what bends between knots is only nearly removed.
 
-What is correlated, and the points of one measure in one group.
-
-Values that differ by rounding only are equal: ranks, signs and categories must not tell them.
-
-A mean of equal numbers, or one number by two routes (0.1 + 0.2 and 0.3), differs in its last bits.
-Ranks make whole ranks of that, and a measure that is constant within a category gets a partial
-coefficient from noise.
+*Points.* Values that differ by rounding only are equal: ranks, signs and categories must not tell
+them apart (:func:`settle`). A mean of equal numbers, or one number by two routes (0.1 + 0.2 and
+0.3), differs in its last bits. Ranks make whole ranks of that, and a measure that is constant
+within a category gets a partial coefficient from noise.
 """
 
 from __future__ import annotations

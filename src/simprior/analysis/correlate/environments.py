@@ -207,7 +207,7 @@ def sign_errors(
     """A row an environment with enough effective pairs.
 
     ``sign`` +1: a larger measure should mean a larger error. The column of
-    :data:`simprior.analysis.measure.sources.SAMPLED` gives the number of test inputs of an outcome
+    :data:`simprior.analysis.measure.registry.SAMPLED` gives the number of test inputs of an outcome
     that is a test error, unless ``n`` > 0 (all bit strings: no sampling error).
 
     Returns

@@ -1,19 +1,17 @@
-"""Intervals of correlation coefficients by a studentised bootstrap over clusters.
+"""Resampling: intervals of correlation coefficients, and redrawn tables of functions.
 
-Networks trained on one training set are not independent, so whole clusters are drawn. On the scale
-z = atanh(r), where the spread depends little on r, each resample gives the pivot
-|z* - z| / se(z*), and the interval is z plus and minus its quantile times se(z) (symmetric
-bootstrap-t; Efron & Tibshirani 1993, section 12.5; Hall 1992, section 3.6). In simulations of
-normal data with 12 clusters of several points, or 16 to 40 of one, it covers 93 to 97 % of the
-time, where percentiles and equal-tailed intervals cover too rarely; the tests check it. Where it
-covers less ``docs/correlation.md`` says.
+*Coefficients* have intervals by a studentised bootstrap over clusters. Networks trained on one
+training set are not independent, so whole clusters are drawn. On the scale z = atanh(r), where the
+spread depends little on r, each resample gives the pivot |z* - z| / se(z*), and the interval is z
+plus and minus its quantile times se(z) (symmetric bootstrap-t; Efron & Tibshirani 1993, section
+12.5; Hall 1992, section 3.6). In simulations of normal data with 12 clusters of several points, or
+16 to 40 of one, it covers 93 to 97 % of the time, where percentiles and equal-tailed intervals
+cover too rarely; the tests check it. Where it covers less ``docs/correlation.md`` says.
 
-Resampling two tables of functions: bootstrap replicates, and disjoint parts of a run.
-
-*Bootstrap.* The effective count u of a function is redrawn from a Poisson law of mean u, and p
-becomes p times the ratio, divided by the new total. For independent samples, given the total, this
-is the multinomial bootstrap; with design effect D the variance of a count k is D k. Functions that
-were not met stay so: a bootstrap knows nothing of them.
+*Tables of functions* have bootstrap replicates. The effective count u of a function is redrawn from
+a Poisson law of mean u, and p becomes p times the ratio, divided by the new total. For independent
+samples, given the total, this is the multinomial bootstrap; with design effect D the variance of a
+count k is D k. Functions that were not met stay so: a bootstrap knows nothing of them.
 
 *Parts.* Disjoint parts of a run are drawn from effective counts rounded to whole units (at least
 one), without replacement (multivariate hypergeometric). For independent samples a unit is a sample

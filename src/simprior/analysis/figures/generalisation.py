@@ -45,6 +45,7 @@ from simprior.analysis.figures.style import (
 from simprior.analysis.measure.registry import FUNCTION_GROUPS, MEASURES, measure_columns
 from simprior.analysis.measure.table import rescaling_table
 from simprior.analysis.table_files import read_frame
+from simprior.checks import Choice
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ def scatter_figure(
     Raises :class:`InputError` for a column that is missing or has no finite value.
     """
     check_columns(frame, [x, y, *([by] if by else [])])
-    if points not in POINTS:
-        raise InputError(f"points={points!r}", f"one of {', '.join(POINTS)}", "correct the figure")
+    Choice(POINTS, "correct the figure")("points", points)
     if "run" not in frame:  # a table from elsewhere: each row is a network of its own
         points = "network"
     parts = [
@@ -248,7 +248,7 @@ def rescaling_of_measures(frame: pd.DataFrame) -> Figure:
 def rescaling_figure(change: pd.DataFrame) -> Figure:
     """How much each measure moves when relu layers are rescaled and the function stays.
 
-    ``change`` as :func:`simprior.analysis.compare.errors.rescaling_table` gives it: ``measure``,
+    ``change`` as :func:`simprior.analysis.measure.table.rescaling_table` gives it: ``measure``,
     ``alpha``, ``factor`` (median of after / before), ``factor_low``, ``factor_high`` (central 95 %
     of the networks: the bars, no interval of the median), ``moved`` (share of the networks in which
     it changed: filled if any did). Factors beyond 1e6 or below 1e-6 (a volume, in high dimension)

@@ -22,6 +22,7 @@ from simprior.boolean.sampling.counts import model_of
 from simprior.errors import StoreError
 from simprior.gp.orthant import TABLE
 from simprior.network.spec import Network
+from simprior.numerics.estimate import normal_factor
 from simprior.runs.directory import RunInfo, load_run
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _LABELS = {
 }
 _ENCODINGS = {"01": r"$\{0,1\}$", "pm1": r"$\pm1$"}
 _SOURCES = {"named": "named", "prior": "from prior", "flipped": "$x_1$ + flips"}
-_Z95 = 1.959964
 
 
 @drawings("logp")
@@ -84,7 +84,7 @@ def sampled_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     with style():
         figure, axes = new_figure()
         for colour, method, part in _by_method(frame):
-            y, error = np.exp(part["logp"]), _Z95 * part["stderr"].fillna(0.0)
+            y, error = np.exp(part["logp"]), normal_factor(0.95) * part["stderr"].fillna(0.0)
             across = part["p_low"], part["p_high"]
             up = y * np.exp(-error), y * np.exp(error)
             _faint_points(axes, part["p"], y, across, up, colour, method)
@@ -107,7 +107,9 @@ def ratio_figure(frame: pd.DataFrame, title: str = "") -> Figure:
         figure, axes = new_figure()
         for colour, method, part in _by_method(frame):
             ratio = np.exp(part["logp"]) / part["p"]
-            error = _Z95 * np.hypot(part["stderr"].fillna(0.0), part["p_stderr"] / part["p"])
+            error = normal_factor(0.95) * np.hypot(
+                part["stderr"].fillna(0.0), part["p_stderr"] / part["p"]
+            )
             up = ratio * np.exp(-error), ratio * np.exp(error)
             _faint_points(axes, part["p"], ratio, None, up, colour, method)
         axes.axhline(1.0, color="0.25", ls=":", lw=1.0, zorder=1)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from simprior.analysis.figures.style import colours, name_of, tidy_ticks
 from simprior.analysis.measure.registry import MEASURES, WEIGHT_GROUPS
-from simprior.checks import unknown
+from simprior.checks import Choice, unknown
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def group_column(frame: pd.DataFrame, by: str | Sequence[str] | None) -> tuple[A
     if by is None or isinstance(by, str):
         return frame, by
     for name in by:
-        if name not in frame:
-            raise InputError(f"by={name!r}", f"one of {', '.join(frame.columns)}", "correct it")
+        Choice(list(frame.columns), "correct it")("by", name)
     texts = [frame[name].map(lambda v: f"{v:g}" if isinstance(v, float) else str(v)) for name in by]
     joined = texts[0]
     for text in texts[1:]:

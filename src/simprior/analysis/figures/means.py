@@ -23,7 +23,7 @@ import pandas as pd
 
 from simprior.analysis.measure.registry import MEASURES, SAMPLED
 from simprior.errors import InputError
-from simprior.numerics.estimate import clopper_pearson
+from simprior.numerics.estimate import clopper_pearson, normal_factor, student_factor
 
 FEWEST = 3
 """Values whose spread is taken as known."""
@@ -48,20 +48,6 @@ class Mean:
             f"{name}_high": self.high,
             f"{name}_known": self.known,
         }
-
-
-def normal_factor(level: float) -> float:
-    """Standard errors on each side of a two-sided normal interval."""
-    from scipy.special import ndtri
-
-    return float(ndtri(0.5 + level / 2))
-
-
-def student_factor(number: int, level: float) -> float:
-    """The same of the mean of ``number`` normal values whose spread was estimated from them."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(number - 1, 0.5 + level / 2))
 
 
 def cell_means(

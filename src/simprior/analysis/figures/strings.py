@@ -69,7 +69,7 @@ def _drawings(path: Path) -> list[Drawing]:
 def distance_figure(summary: pd.DataFrame) -> Figure:
     """Mean distance and the lower bounds on logarithmic axes; below it the ratio to sqrt(n / ln n).
 
-    ``summary`` as of :func:`simprior.analysis.strings.run.sensitivity`. Bars: 95 %, Student's t
+    ``summary`` as of :func:`simprior.analysis.strings.run.run_networks`. Bars: 95 %, Student's t
     over networks. The band of the lower panel has a top 1.25 times its bottom, for scale.
     """
     n = summary["n"].to_numpy(float)

@@ -1,8 +1,7 @@
-"""Look of all figures: sizes, colours, settings of matplotlib, ticks, titles.
+"""How all figures look, what they call things, and how they become files.
 
-Names of columns, for axes, ticks, legends and heads of tables.
-
-Figures as files: PDF and PNG, whole or not at all, equal bytes for equal figures.
+Look: sizes, colours, settings of matplotlib, ticks, titles. Names of columns, for axes, ticks,
+legends and heads of tables. Files: PDF and PNG, whole or not at all, equal bytes for equal figures.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from simprior.checks import Number
 from simprior.errors import InputError
 from simprior.network.activations import has_gradient
 from simprior.network.callables import differentiable, tensor_derivatives
@@ -55,9 +56,10 @@ def rescale(parameters: torch.Tensor, network: Network, alpha: Any, layer: int =
             "relu",
             "leave alpha out: other activations are not positively homogeneous",
         )
-    number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-    if not number or not math.isfinite(alpha) or alpha <= 0:
-        raise InputError(f"alpha={alpha!r}", "a finite factor > 0", "pass for example alpha=4")
+    positive = Number(
+        0, open=True, remedy="pass for example alpha=4", expected="a finite factor > 0"
+    )
+    positive("alpha", alpha)
     if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < network.depth:
         span = f"a hidden layer, 0 to {network.depth - 1}" if network.depth else "a hidden layer"
         raise InputError(

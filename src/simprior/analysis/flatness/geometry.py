@@ -29,7 +29,7 @@ import torch
 
 from simprior.analysis.flatness.ensemble import Ensemble, Point
 from simprior.analysis.flatness.volume import normals, signs
-from simprior.errors import InputError
+from simprior.checks import Choice, Integer, Number, Whole
 from simprior.network.losses import threshold
 
 Tensor = torch.Tensor
@@ -309,8 +309,7 @@ def hessian_trace(
     InputError
         Unknown method, fewer than 2 draws, or an activation without gradients.
     """
-    if method not in METHODS:
-        raise InputError(f"method={method!r}", f"one of {', '.join(METHODS)}", "pass auto")
+    Choice(METHODS, "pass auto")("method", method)
     if method == "auto":
         sampled = 12.0 * draws * ensemble.examples * ensemble.size
         small = ensemble.size <= EXACT_SIZE or exact_cost(ensemble) <= sampled
@@ -318,8 +317,9 @@ def hessian_trace(
     if method == "exact":
         found = ensemble.per_chunk(exact_trace, 2 * ensemble.pass_numbers)
         return Trace(found["trace"], np.zeros(len(ensemble)), method)
-    if draws < 2:
-        raise InputError(f"draws={draws}", "at least 2", f"pass for example draws={DRAWS}")
+    draws = Whole(2, remedy=f"pass for example draws={DRAWS}", expected="at least 2")(
+        "draws", draws
+    )
 
     def measure(part: Ensemble) -> dict[str, Tensor]:
         vectors = signs(part, seed, "hutchinson", draws)
@@ -358,9 +358,8 @@ def relative_flatness(ensemble: Ensemble, *, layer: int | None = None) -> np.nda
     alpha-rescaling. Raises :class:`InputError` if there is no such layer.
     """
     depth = ensemble.network.depth
-    chosen = max(depth - 1, 0) if layer is None else layer
-    if isinstance(chosen, bool) or not isinstance(chosen, int) or not 0 <= chosen <= depth:
-        raise InputError(f"layer={layer!r}", f"an affine layer, 0 to {depth}", "leave it out")
+    affine = Integer(0, depth, "leave it out", f"an affine layer, 0 to {depth}")
+    chosen = max(depth - 1, 0) if layer is None else affine("layer", layer)
     width = ensemble.passes.shapes[chosen][1]
     deep = 0 if chosen >= depth - 1 else 3 * ensemble.examples * width * width
     parts = []
@@ -448,8 +447,7 @@ def margin(
 
     Raises :class:`InputError` unless 0 <= quantile <= 1.
     """
-    if isinstance(quantile, bool) or not 0 <= quantile <= 1:
-        raise InputError(f"quantile={quantile!r}", "a share from 0 to 1", "pass 0 or 0.1")
+    Number(0, 1, remedy="pass 0 or 0.1", expected="a share from 0 to 1")("quantile", quantile)
     signed = (2 * ensemble.labels() - 1) * (ensemble.outputs() - threshold(ensemble.loss))
     found = _array(torch.quantile(signed, float(quantile), dim=1))
     return found / np.exp(spectral_norm(ensemble)) if normalise else found

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from simprior.analysis.flatness.ensemble import Ensemble
+from simprior.checks import Choice, Maybe, Number, Whole
 from simprior.errors import InputError
 from simprior.network.losses import threshold
 from simprior.numerics import random as rng
@@ -281,12 +282,10 @@ def _summary(r: Tensor, reach: Tensor, size: int) -> dict[str, Tensor]:
 
 
 def _check(criterion: str, rise: float | None, rays: int) -> None:
-    if criterion not in CRITERIA:
-        raise InputError(f"criterion={criterion!r}", f"one of {', '.join(CRITERIA)}", "pass labels")
-    if rise is not None and (not np.isfinite(rise) or rise <= 0):
-        raise InputError(f"rise={rise!r}", "a number > 0", "pass for example 0.1")
-    if rays < 2:
-        raise InputError(f"rays={rays}", "at least 2", f"pass for example rays={RAYS}")
+    Choice(CRITERIA, "pass labels")("criterion", criterion)
+    positive = Number(0, open=True, remedy="pass for example 0.1", expected="a number > 0")
+    Maybe(positive)("rise", rise)
+    Whole(2, remedy=f"pass for example rays={RAYS}", expected="at least 2")("rays", rays)
 
 
 TARGET, DRAWS = 0.1, 32
@@ -327,12 +326,12 @@ def sigma_flatness(
     InputError
         target <= 0, unknown criterion, fewer than 2 draws.
     """
-    if criterion not in SIGMA_CRITERIA:
-        raise InputError(f"criterion={criterion!r}", "error or loss", "pass criterion='error'")
-    if isinstance(target, bool) or not np.isfinite(target) or target <= 0:
-        raise InputError(f"target={target!r}", "a rise > 0", f"pass for example {TARGET}")
-    if draws < 2:
-        raise InputError(f"draws={draws}", "at least 2", f"pass for example draws={DRAWS}")
+    Choice(SIGMA_CRITERIA, "pass criterion='error'", "error or loss")("criterion", criterion)
+    rise = Number(0, open=True, remedy=f"pass for example {TARGET}", expected="a rise > 0")
+    rise("target", target)
+    draws = Whole(2, remedy=f"pass for example draws={DRAWS}", expected="at least 2")(
+        "draws", draws
+    )
 
     def measure(part: Ensemble) -> dict[str, Tensor]:
         noise = normals(part, seed, "sigma", draws)

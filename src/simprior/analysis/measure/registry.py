@@ -10,9 +10,8 @@ Loading this module is quick. The functions import what they compute with when t
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -172,26 +171,12 @@ def _alone(compute: Callable[..., Columns]) -> Callable[..., Columns]:
 
     @wraps(compute)
     def run(*args: object, **keywords: object) -> Columns:
-        with _single_thread():
+        from simprior.runs.tasks import one_torch_thread
+
+        with one_torch_thread():
             return compute(*args, **keywords)
 
     return run
-
-
-@contextlib.contextmanager
-def _single_thread() -> Iterator[None]:
-    """torch and its linear algebra use one thread inside."""
-    import torch
-
-    from simprior.runs.tasks import one_thread
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with one_thread():
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 May import: what :mod:`simprior.analysis` may.
 
-``run_report`` decides what is on the page; ``page`` is the HTML, by the template beside it.
+``page`` decides what is on the page; its HTML comes from the template beside it.
 """
 
 from __future__ import annotations

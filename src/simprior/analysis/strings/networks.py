@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from simprior.errors import InputError
+from simprior.checks import Choice, Integer
 from simprior.network.activations import entry_of
 from simprior.network.callables import array_function
 from simprior.network.spec import Network
@@ -70,16 +70,10 @@ class Spec:
     classifier: str = "network"
 
     def __post_init__(self) -> None:
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or not 2 <= self.n <= MOST_BITS:
-            raise InputError(
-                f"n={self.n!r}", f"integers from 2 to {MOST_BITS}", "pass for example --n 100,200"
-            )
-        if self.classifier not in CLASSIFIERS:
-            raise InputError(
-                f"classifier={self.classifier!r}",
-                f"one of {', '.join(CLASSIFIERS)}",
-                "pass for example classifier='network'",
-            )
+        expected = f"integers from 2 to {MOST_BITS}"
+        Integer(2, MOST_BITS, "pass for example --n 100,200", expected)("n", self.n)
+        remedy = "pass for example classifier='network'"
+        Choice(CLASSIFIERS, remedy)("classifier", self.classifier)
 
     @property
     def fan_ins(self) -> tuple[int, ...]:

@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.analysis.strings.networks import Spec
+from simprior.checks import Choice, Whole
 from simprior.errors import InputError, NumericalError
 from simprior.gp.kernels import nngp
-from simprior.numerics.estimate import mean_stderr, share_stderr
+from simprior.numerics.estimate import mean_stderr, share_stderr, student_factor
 from simprior.numerics.random import generator
 
 if TYPE_CHECKING:
@@ -71,10 +72,9 @@ def flip_law(spec: Spec, draws: int = DRAWS, seed: int = 0) -> FlipLaw:
     """
     _check(spec)
     paths = 1 if spec.network.encoding == "pm1" else PATHS
-    if draws < 2 * paths:
-        raise InputError(
-            f"gp_draws={draws}", f"at least {2 * paths} sequences", "pass --gp-draws 20000"
-        )
+    least = 2 * paths
+    enough = Whole(least, remedy="pass --gp-draws 20000", expected=f"at least {least} sequences")
+    draws = enough("gp_draws", draws)
     rng = generator(seed, f"sensitivity/{spec.n}/gp")
     size = draws // paths
     found = [_first_changes(_factor(spec, rng), size, rng) for _ in range(paths)]
@@ -205,12 +205,8 @@ def uniform_flips(n: int) -> float:
 
 
 def _check(spec: Spec) -> None:
-    if spec.classifier != "network":
-        raise InputError(
-            f"classifier={spec.classifier!r}",
-            "a network",
-            "use uniform_distance and uniform_flips",
-        )
+    network = Choice(("network",), "use uniform_distance and uniform_flips", "a network")
+    network("classifier", spec.classifier)
 
 
 BOOTSTRAP = 2000
@@ -281,15 +277,13 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float, float, fl
     Equal values get the error of :func:`simprior.numerics.estimate.mean_stderr`, as if one of them
     differed by 1: both quantities count bits.
     """
-    from scipy.special import stdtrit
-
     if not len(values):
         return (math.nan,) * 4
     mean = float(values.mean())
     if len(values) < 2:
         return mean, math.nan, math.nan, math.nan
     error = mean_stderr(values)
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * error
+    half = student_factor(len(values), level) * error
     return mean, error, mean - half, mean + half
 
 

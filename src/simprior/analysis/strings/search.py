@@ -37,7 +37,7 @@ import numpy as np
 from numba import njit
 
 from simprior.analysis.strings.networks import Centred
-from simprior.checks import shown
+from simprior.checks import Integer, Number, shown
 from simprior.errors import InputError
 from simprior.numerics.estimate import share_stderr
 from simprior.numerics.random import generator
@@ -308,10 +308,8 @@ def critical_points(
     import torch
 
     for name, value in (("steps", steps), ("restarts", restarts)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name}={value!r}", "an integer >= 1", f"pass for example {name}=20")
-    if not (isinstance(radius, int | float) and math.isfinite(radius) and radius > 0):
-        raise InputError(f"radius={radius!r}", "a finite number > 0", f"pass for example {RADIUS}")
+        Integer(1, remedy=f"pass for example {name}=20")(name, value)
+    Number(0, open=True, remedy=f"pass for example {RADIUS}")("radius", radius)
     points = ensemble.X if X is None else _points(X, ensemble)
     numbers = len(points) * (4 * ensemble.passes.units + 4 * ensemble.network.d)
     parts = []

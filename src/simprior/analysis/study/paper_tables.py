@@ -15,7 +15,7 @@ import pandas as pd
 
 from simprior.analysis.figures.style import axis_label, name_of
 from simprior.analysis.text import latex, tables
-from simprior.analysis.text.columns import own_columns
+from simprior.analysis.text.numbers import own_columns
 from simprior.boolean.readable import readable
 from simprior.errors import InputError
 

@@ -354,7 +354,7 @@ def _register(store: RunDir, paths: Any) -> list[str]:
 def _report(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
-    from simprior.analysis.report.run_report import REPORT, build_report
+    from simprior.analysis.report.page import REPORT, build_report
 
     store.write_file(REPORT, build_report(store.path, store.manifest))
     return [REPORT]

@@ -13,8 +13,15 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from simprior.analysis.text.columns import P_VALUES, Column, columns_of
-from simprior.analysis.text.numbers import p_value, short_number, with_error, with_interval
+from simprior.analysis.text.numbers import (
+    P_VALUES,
+    Column,
+    columns_of,
+    p_value,
+    short_number,
+    with_error,
+    with_interval,
+)
 
 ROWS = 500
 """Rows of a table that are shown; the rest is in the files."""

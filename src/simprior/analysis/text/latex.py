@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.text.columns import P_VALUES, Column, columns_of
 from simprior.analysis.text.numbers import (
+    P_VALUES,
+    Column,
+    columns_of,
     p_value,
     plain_column,
     with_limits,
     with_plus_minus,
 )
+from simprior.checks import Choice
 from simprior.errors import InputError
 
 ROWS = 40
@@ -415,8 +418,7 @@ def latex(
     label = check_label(label)
     if not len(frame.columns):
         raise InputError("a table without columns", "at least one column", "choose columns")
-    if width not in WIDTHS:
-        raise InputError(f"width={width!r}", f"one of {', '.join(WIDTHS)}", "choose one of them")
+    Choice(WIDTHS, "choose one of them")("width", width)
     columns = [
         _printed(column, (names or {}).get(column.name, column.name), _LONGEST[width])
         for column in columns_of(frame)

@@ -5,6 +5,10 @@ Both limits have as many decimals as the estimate, and a column of them as many 
 where that would round a limit to 0 or to 1. There are four notations: LaTeX mathematics (for
 figures, without the dollar signs), siunitx (for LaTeX tables), HTML (with a true minus sign), and
 plain text (Markdown and the terminal).
+
+In a frame a value stands beside its error (:class:`Column`): ``x_stderr`` is the standard error of
+the column ``x``, and ``x_low`` and ``x_high`` are its limits. Where there is no column ``x``, they
+are columns in their own right.
 """
 
 from __future__ import annotations
@@ -12,7 +16,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LARGE, _SMALL = 1e6, 1e-4
 """Sizes from which, and below which, siunitx numbers have an exponent."""
@@ -268,3 +276,62 @@ def human(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {human(entry)}" for key, entry in value.items()) or "none"
     return str(value)
+
+
+# What stands beside a value
+
+_SUFFIXES = ("_stderr", "_low", "_high")
+P_VALUES = tuple(f"{of}{p}" for of in ("", "partial_") for p in ("p_value", "p_adjusted", "p_holm"))
+"""Columns printed with two significant digits."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of ``frame`` that has a column of its own in the printed table."""
+
+    frame: pd.DataFrame
+    name: str
+
+    @property
+    def series(self) -> pd.Series:
+        """Its values."""
+        return self.frame[self.name]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it holds numbers (and not texts, flags or objects)."""
+        return self.series.dtype.kind in "iuf"
+
+    @property
+    def has_error(self) -> bool:
+        """Whether a standard error stands beside it."""
+        return f"{self.name}_stderr" in self.frame
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether both limits of an interval stand beside it."""
+        return {f"{self.name}_low", f"{self.name}_high"} <= set(self.frame)
+
+    def numbers(self, suffix: str = "") -> list[float]:
+        """Its values as floats; with a suffix those of its error or of one limit."""
+        return self.frame[self.name + suffix].to_numpy(float).tolist()
+
+    def intervals(self) -> list[tuple[float, float, int | None]]:
+        """(low, high, decimals that suit the column) of each row."""
+        low, high = self.numbers("_low"), self.numbers("_high")
+        return list(zip(low, high, interval_decimals(low, high), strict=True))
+
+
+def own_columns(frame: pd.DataFrame) -> list[str]:
+    """Names of the columns that are not the error or a limit of another one."""
+    known = set(frame.columns)
+    return [
+        name
+        for name in map(str, frame.columns)
+        if not any(name.endswith(s) and name[: -len(s)] in known for s in _SUFFIXES)
+    ]
+
+
+def columns_of(frame: pd.DataFrame) -> list[Column]:
+    """The columns that the printed table has, in order."""
+    return [Column(frame, name) for name in own_columns(frame)]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from simprior.analysis.text.latex import latex
 from simprior.analysis.text.plaintext import html_comment, json_text, markdown
-from simprior.errors import InputError
+from simprior.checks import Choice
 from simprior.runs.files import csv_text, write_bytes, write_table
 
 TEXT_FORMS = ("csv", "latex", "markdown", "json")
@@ -55,6 +55,7 @@ def render(
     InputError
         Another ``form``, or a label with special characters.
     """
+    Choice(TEXT_FORMS, "choose one of them")("format", form)
     note = " ".join((note or "").split())
     if form == "csv":
         return csv_text(frame)
@@ -63,10 +64,8 @@ def render(
     if form == "markdown":
         text = markdown(list(frame.columns), frame.to_numpy(dtype=object).tolist()) + "\n"
         return text + (f"\n{html_comment(note)}\n" if note else "")
-    if form == "json":
-        totals = {**(summary or {}), **({"comment": note} if note else {})}
-        return json_text({"table": frame.to_dict("records"), "summary": totals}) + "\n"
-    raise InputError(f"format={form!r}", f"one of {', '.join(TEXT_FORMS)}", "choose one of them")
+    totals = {**(summary or {}), **({"comment": note} if note else {})}
+    return json_text({"table": frame.to_dict("records"), "summary": totals}) + "\n"
 
 
 def write(

@@ -1,4 +1,4 @@
-"""Long chains in blocks: what was drawn and the state to go on from, kept in a run directory.
+"""Long chains in blocks, kept in a run directory; and a posterior as a run directory.
 
 At regular times a chain hands over its draws, with all that its next draw depends on (parameters,
 adaptation, the state of its generator): a block. A run that was stopped continues from its last
@@ -7,10 +7,9 @@ block, and its numbers are the same bit for bit. Where a block ends changes no n
 Shards of chain c: ``c-b-draws`` for every block b, and ``c-b-state`` for the last one. A block
 counts when both are registered, draws first; then the state before it is removed.
 
-A posterior as a run directory: shards while it is drawn, then counts and ``posterior.json``.
-
-The lock is held from the start to the end, and the run is marked complete when both files are there
-and registered.
+While a posterior is drawn its directory holds such shards; then its counts and ``posterior.json``
+(:func:`stored_posterior`). The lock is held from the start to the end, and the run is marked
+complete when both files are there and registered.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -234,13 +233,11 @@ def _from_columns(columns: Mapping[str, np.ndarray]) -> State:
     return out
 
 
-def check_rows(parts: Sequence[np.ndarray], rows: int, what: str) -> None:
-    """Refuse chains whose kept blocks do not add up: :class:`StoreError`."""
-    wrong = [c for c, part in enumerate(parts) if len(part) != rows]
-    if wrong:
+def check_rows(draws: np.ndarray, rows: int, what: str) -> None:
+    """Refuse draws whose kept blocks do not add up to ``rows``: :class:`StoreError`."""
+    if len(draws) != rows:
         raise StoreError(
-            f"{what} {wrong[0]}: {len(parts[wrong[0]])} draws are kept in place of {rows}; "
-            "start again with --overwrite"
+            f"{what}: {len(draws)} draws are kept in place of {rows}; start again with --overwrite"
         )
 
 

@@ -1,8 +1,9 @@
-"""What a sampling run is made of: the job and its tasks (ranges of hidden draws).
+"""What a sampling run is made of: its job, its tasks, and what the compiled sampler needs of them.
 
-These are the types that the samplers take; they know no sampler.
-
-Everything the compiled sampler needs, prepared from a :class:`~simprior.network.spec.Network`.
+A :class:`Job` determines the samples of a run; a :class:`Task` is a range of its hidden draws; a
+:class:`Plan` holds the arguments of the compiled kernel, prepared from a
+:class:`~simprior.network.spec.Network`. These are the types that the samplers take; they know no
+sampler.
 """
 
 from __future__ import annotations

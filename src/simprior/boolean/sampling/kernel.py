@@ -1,15 +1,14 @@
-"""Forward pass of one random network on all inputs, for the compiled sampler (float32).
-
-Layout: activations are ``[block of 16 inputs][unit][16]`` float32; weights are made a panel of
-``nt`` units at a time, ``[fan_in + 1][nt]`` with the bias in the last row, from the counter-based
-stream ``(key, network, layer)``; input i sits in lane i % 16 of block i // 16. For every block a
-list of the units that are not identically zero on it is kept; only these enter the next layer.
-
-The compiled sampler: hidden draw -> features -> heads -> packed functions -> counts.
+"""The compiled sampler: hidden draw -> features -> heads -> packed functions -> counts (float32).
 
 ``count_draws`` processes hidden draws one after the other; every number it uses is a function of
 ``(key, hidden draw, position)``, so that any split of the hidden draws over tasks, workers or
 resumed runs gives the same counts.
+
+Layout of the forward pass of one network on all inputs: activations are
+``[block of 16 inputs][unit][16]`` float32; weights are made a panel of ``nt`` units at a time,
+``[fan_in + 1][nt]`` with the bias in the last row, from the counter-based stream
+``(key, network, layer)``; input i sits in lane i % 16 of block i // 16. For every block a list of
+the units that are not identically zero on it is kept; only these enter the next layer.
 """
 
 from __future__ import annotations

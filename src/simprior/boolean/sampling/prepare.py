@@ -1,13 +1,12 @@
-"""How many output layers ("heads") to draw on the same hidden layers.
+"""From the arguments of a sampling run to its checked :class:`~simprior.boolean.sampling.job.Job`.
 
-Sharing hidden layers is marginally exact, and cheap because drawing and evaluating the hidden
-layers is most of the work; samples of one hidden draw are correlated, with within-cluster
-correlation rho. At R heads a hidden draw the variance grows by 1 + (R - 1) rho and the cost a
-sample falls as c_hidden / R + c_head, so the best R is sqrt(c_hidden / c_head (1 - rho) / rho).
-rho is measured in a pilot run of its own random stream; the costs are counted, not timed, so that
-the choice is the same on every machine.
-
-From the arguments of a sampling run to its checked :class:`~simprior.boolean.sampling.job.Job`.
+What has to be found out on the way is the number of output layers ("heads") to draw on the same
+hidden layers. Sharing hidden layers is marginally exact, and cheap because drawing and evaluating
+the hidden layers is most of the work; but samples of one hidden draw are correlated, with
+within-cluster correlation rho. At R heads a hidden draw the variance grows by 1 + (R - 1) rho and
+the cost a sample falls as c_hidden / R + c_head, so the best R is
+sqrt(c_hidden / c_head (1 - rho) / rho). rho is measured in a pilot run of its own random stream.
+The costs are counted, not timed, so that the choice is the same on every machine.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Counted functions: rows of a table, the tallies beside them, the hash table that makes them, and
-the columns that hold them in a file.
+"""Counted functions: rows of a table, the tallies beside them, and how they are added up.
 
-Do the totals in a manifest fit together, and with the table they are of?
-
-Adding up counts of functions: in memory (hash table), or out of core (DuckDB over Parquet).
+Counts are made in a hash table, and added up in memory or out of core (DuckDB over Parquet). In a
+file rows have the columns that are told here. A manifest has totals: whether these fit together,
+and with the table that they are of, is checked here, too.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""The parameters of any one network of a run, as plain matrices.
+"""The sampler for what the compiled kernel does not do: callables, float64, CUDA.
 
-The compiled sampler never stores them; here they are drawn again from the same counters, for the
-torch engine, for tests, and for anyone who wants to look at network number k of a run.
+On CPU the parameters are those of the compiled kernel, so that float64 runs and built-in
+activations can be compared with it function by function. The kernel never stores them: here they
+are drawn again from the same counters, as plain matrices. :func:`draw_parameters` gives them to
+tests, too, and to anyone who wants to look at network number k of a run.
 
-The sampler for what the compiled kernel does not do: callables, float64, CUDA.
-
-On CPU the parameters are those of the compiled kernel (same counters), so that float64 runs and
-built-in activations can be compared with it function by function. On CUDA they come from torch's
-generator on the device, seeded by (seed, block of hidden draws): the same distribution, other
-numbers. TF32 is switched off: it changes about 1 % of the functions.
+On CUDA they come from torch's generator on the device, seeded by (seed, block of hidden draws): the
+same distribution, other numbers. TF32 is switched off: it changes about 1 % of the functions.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 from simprior.checks import Number
 from simprior.display import Shown, estimate
 from simprior.errors import InputError
-from simprior.numerics.estimate import clopper_pearson
+from simprior.numerics.estimate import clopper_pearson, normal_factor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -241,10 +241,8 @@ def _score_interval(
     x: float, v: float, samples: float, independent: bool, level: float
 ) -> tuple[float, float]:
     """Both mu with (x - mu)^2 = z^2 (mu - mu^2 / N + v); no mu^2 / N unless ``independent``."""
-    from scipy.special import ndtri
-
     Number(0, 1, open=True, remedy="pass for example 0.95")("level", level)
-    z2 = float(ndtri((1.0 + level) / 2.0)) ** 2
+    z2 = normal_factor(level) ** 2
     a = 1.0 + z2 / samples if independent else 1.0
     half = x + z2 / 2.0
     root = math.sqrt(half * half - a * (x * x - z2 * v))

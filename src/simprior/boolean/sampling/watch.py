@@ -1,13 +1,12 @@
-"""The result of watch mode: P(f) of given functions and P(t), with errors by hidden draw.
+"""Watch mode: P(f) of given functions and P(t), without counting functions, in constant memory.
 
-Watch mode: P(f) of given functions and P(t), the last bias integrated out; constant memory.
+Plain counting estimates a rare function from its few hits. Given everything but the last bias, the
+probability of a function is known exactly (:mod:`simprior.boolean.sampling.watch_kernel`). The mean
+of that conditional probability is unbiased and has a far smaller variance (conditional Monte Carlo:
+Rao-Blackwell).
 
-Plain counting estimates a rare function from its few hits. Given everything but the last bias, its
-probability is known exactly (see ``_watch_kernel``); averaging that conditional probability is
-unbiased and has a far smaller variance (conditional Monte Carlo: Rao-Blackwell). Standard errors
-are by hidden draw.
-
-Loading what ``simprior sample`` wrote, whichever kind of result it is.
+:func:`watch` runs it and returns a :class:`WatchResult`: estimates with errors by hidden draw.
+:func:`load_result` reads what ``simprior sample`` wrote, whether it counted or watched.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from simprior.display import Shown, estimate, short
 from simprior.errors import InputError, StoreError
 from simprior.network.activations import COMPILED, code_of
 from simprior.network.spec import Network
-from simprior.numerics.estimate import LogProb, share_stderr
+from simprior.numerics.estimate import LogProb, share_stderr, student_factor
 from simprior.numerics.random import philox_key
 from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.files import csv_text, whole_in
@@ -157,9 +156,7 @@ class WatchResult(Shown):
 
     def _factor(self, level: float) -> float:
         """Quantile of Student's t with a degree of freedom less than hidden draws."""
-        from scipy.special import stdtrit
-
-        return float(stdtrit(self.draws - 1, (1 + level) / 2)) if self.draws > 1 else math.inf
+        return student_factor(self.draws, level) if self.draws > 1 else math.inf
 
     def _unmet(self, level: float) -> float:
         """Upper limit of P of what no hidden draw gave: 3.7 / draws at 95 %."""

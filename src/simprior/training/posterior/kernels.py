@@ -1,7 +1,7 @@
-"""Compiled part of elliptical slice sampling: one chain, all its state in arrays.
+"""Compiled parts of the samplers of a posterior: elliptical slice sampling, and rejection.
 
-State of a chain on a training set of s inputs, for L hidden layers (arrays padded to the largest
-layer; see ``slice_sampling.State``):
+*Slice sampling.* State of one chain on a training set of s inputs, for L hidden layers, all in
+arrays (padded to the largest layer; see :class:`simprior.training.posterior.slice.State`):
 
 * ``w`` (L + 1, widest, 1 + widest fan-in): row i of layer l holds the weights into unit i, scales
   included, and its bias last (position fan_in);
@@ -10,7 +10,7 @@ layer; see ``slice_sampling.State``):
 
 Given that the label of every active input is right, an update keeps it right.
 
-Compiled part of rejection: hidden draw -> functions -> keep those that agree with S.
+*Rejection.* Hidden draw -> functions -> keep those that agree with S.
 """
 
 from __future__ import annotations

@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean.sampling.chains import Piece, check_rows, run_chains
+from simprior.boolean.sampling.chains import Piece
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.prepare import check_samples
-from simprior.boolean.truthtable import n_words
 from simprior.checks import NETWORK, Number, Updates, Whole, checked
-from simprior.errors import InputError, check_fits
-from simprior.network.spec import Network, check_size
+from simprior.errors import InputError
+from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress
-from simprior.training.posterior.chains import TrainingSet, counts_of_chains, make_training_set
-from simprior.training.posterior.slice import check_at_least
-from simprior.training.posterior.soft import BETA, Likelihood, SoftTarget
+from simprior.runs.tasks import Progress, one_torch_thread
+from simprior.training.posterior.chains import TrainingSet, make_training_set
+from simprior.training.posterior.driver import Length, draw_chains, length_of
+from simprior.training.posterior.soft import BETA, SHORTEST, Likelihood, SoftTarget
 
 _FEWEST = 4
 
@@ -68,43 +67,30 @@ def nuts_posterior(
     given = make_training_set(network.m, train_index, labels, target)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     likelihood = Likelihood.of(beta, noise)
-    for name, value, low in (
-        ("chains", chains, 1),
-        ("thin", thin, 1),
-        ("burn_in", burn_in, 0),
-        ("max_depth", max_depth, 1),
-    ):
-        check_at_least(name, value, low)
-    check_size(network)
-    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
-    draws = -(-samples // chains)
-    if draws * thin < _FEWEST:
+    length = length_of(
+        network, samples, chains, thin, burn_in, shortest=SHORTEST, max_depth=max_depth
+    )
+    if length.draws * thin < _FEWEST:
         raise InputError(
             f"samples={samples} by {chains} chains",
             f"at least {_FEWEST} draws a chain",
             "draw more --samples, or by fewer --chains",
         )
-    warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
-    found = run_chains(
-        partial(_run, network, given, likelihood, seed, draws, warmup, thin, accept, max_depth),
-        chains,
-        network.m,
-        store,
-        workers=workers,
-        progress=progress,
+
+    def describe(ends: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "method": "nuts",
+            **likelihood.describe(),
+            "thin": thin,
+            "burn_in": length.burn_in,
+            "acceptance": float(np.mean([end["rate"] for end in ends])),
+            "divergent": sum(int(end["divergent"]) for end in ends),
+        }
+
+    advance = partial(_run, network, given, likelihood, seed, length, accept, max_depth)
+    return draw_chains(
+        advance, network, given, length, describe, workers=workers, progress=progress, store=store
     )
-    words, ends = [w for w, _ in found], [end for _, end in found]
-    check_rows(words, draws, "chain")
-    info = {
-        "method": "nuts",
-        **likelihood.describe(),
-        "thin": thin,
-        "burn_in": warmup,
-        "acceptance": float(np.mean([end["rate"] for end in ends])),
-        "divergent": sum(int(end["divergent"]) for end in ends),
-    }
-    bits = 0 if network.inputs is not None else network.n
-    return counts_of_chains(np.stack(words), given, bits, info)
 
 
 def run_nuts(
@@ -166,9 +152,7 @@ def _run(
     given: TrainingSet,
     likelihood: Likelihood,
     seed: int,
-    draws: int,
-    warmup: int,
-    thin: int,
+    length: Length,
     accept: float,
     max_depth: int,
     chain: int,
@@ -176,24 +160,18 @@ def _run(
     seconds: float = math.inf,
 ) -> Piece:
     """All of chain number ``chain``: pyro's sampler does not hand over its state on the way."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_torch_thread():
         target = SoftTarget(network, given, likelihood)
         source = rng.generator(seed, "nuts", chain)
         start = source.standard_normal(target.size)
         found, rate, divergent = run_nuts(
             lambda u: -target.log_density(u[None])[0],
             start,
-            draws * thin,
-            warmup,
+            length.draws * length.thin,
+            length.burn_in,
             int(source.integers(2**32)),
             accept=accept,
             max_depth=max_depth,
         )
-        words = target.functions(found[thin - 1 :: thin])
-    finally:
-        torch.set_num_threads(threads)
+        words = target.functions(found[length.thin - 1 :: length.thin])
     return Piece(words, {"rate": rate, "divergent": divergent}, True)

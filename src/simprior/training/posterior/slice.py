@@ -6,9 +6,12 @@ if not, so a move along an ellipse through the present point and a fresh prior d
 parameters at once shrinks the bracket to almost nothing, hence blocks: the weights into a few units
 (sizes drawn at random, up to a whole layer), and after each the output layer, exactly.
 
-Start: a draw from the prior, swept with only those labels as constraints that it has right so far,
-until it has all of them; or a trained network (:mod:`simprior.training.posterior.starts`). Neither
-is a draw from the posterior; ``burn_in`` sweeps follow.
+A chain must agree with S from its first step. It starts at a draw from the prior, which is swept
+with only those labels as constraints that it has right so far, until it has all of them; or at a
+trained network (:func:`trained_network`). A draw from the prior is far from agreeing with noisy
+labels, and its sweeps may never get there; gradient descent does. Neither start is a draw from the
+posterior, so ``burn_in`` sweeps follow. Chains from the prior and from networks trained by
+DIFFERENT optimisers tell by R-hat whether their start is forgotten.
 """
 
 from __future__ import annotations
@@ -24,29 +27,27 @@ import numpy as np
 from simprior.boolean.sampling.chains import (
     Clock,
     Piece,
-    check_rows,
     generator_state,
     restore_generator,
-    run_chains,
 )
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.prepare import check_samples
 from simprior.boolean.truthtable import input_matrix, n_words, pack
-from simprior.checks import NETWORK, Choice, Integer, Maybe, Updates, Whole, checked
-from simprior.errors import InputError, NumericalError, check_fits
+from simprior.checks import NETWORK, Choice, Updates, Whole, checked
+from simprior.errors import InputError, NumericalError
 from simprior.network.activations import COMPILED, code_of, has_gradient
-from simprior.network.spec import Network, check_size
+from simprior.network.parameters import Parameters
+from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
 from simprior.training.posterior import kernels as kernel
-from simprior.training.posterior.chains import TrainingSet, counts_of_chains, make_training_set
-from simprior.training.posterior.starts import (
-    STARTS,
-    origin_counts,
-    trained_network,
-    wants_training,
-)
+from simprior.training.posterior.chains import TrainingSet, make_training_set
+from simprior.training.posterior.driver import draw_chains, length_of
+from simprior.training.replay import retrain_members
+from simprior.training.spec import Job, Optimizer, TrainSpec
+from simprior.training.targets import problem_on
+from simprior.training.train import run_members
 
 SETTLE_LIMIT = 20_000  # sweeps to find a network that agrees with S
 _PATIENCE = 2_000  # sweeps after which ``auto`` trains a network instead
@@ -128,7 +129,8 @@ def slice_posterior(
     workers, progress
         See :func:`simprior.runs.tasks.run_tasks`; progress counts records.
     store : RunDir, optional
-        Where draws and states of the chains are kept, and found again (``boolean.blocks``).
+        Where draws and states of the chains are kept, and found again (see
+        :mod:`simprior.boolean.sampling.chains`).
 
     Returns
     -------
@@ -150,45 +152,25 @@ def slice_posterior(
     given = make_training_set(network.m, train_index, labels, target)
     _check_network(network)
     samples, seed = check_samples(samples), rng.check_seed(seed)
-    for name, value, low in (("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)):
-        check_at_least(name, value, low)
     Choice(STARTS, "pass start='auto'")("start", start)
-    check_size(network)
-    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
-    draws = -(-samples // chains)
-    burn = thin * draws // 2 if burn_in is None else burn_in
-    options = Options(draws, thin, burn, settle_limit, start)
-    found = run_chains(
-        partial(run_chain, network, given, options, seed),
-        chains,
-        network.m,
-        store,
-        workers=workers,
-        progress=progress,
+    length = length_of(network, samples, chains, thin, burn_in)
+    options = Options(length.draws, thin, length.burn_in, settle_limit, start)
+
+    def describe(ends: list[dict[str, Any]]) -> dict[str, Any]:
+        tries = sum(int(end["tries"]) for end in ends)
+        return {
+            "method": "slice",
+            "thin": thin,
+            "burn_in": length.burn_in,
+            "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
+            "settle_sweeps": max(int(end["settled"]) for end in ends),
+            "starts": origin_counts([str(end["origin"]) for end in ends]),
+        }
+
+    advance = partial(run_chain, network, given, options, seed)
+    return draw_chains(
+        advance, network, given, length, describe, workers=workers, progress=progress, store=store
     )
-    words, ends = [w for w, _ in found], [state for _, state in found]
-    check_rows(words, draws, "chain")
-    tries = sum(int(end["tries"]) for end in ends)
-    info = {
-        "method": "slice",
-        "thin": thin,
-        "burn_in": burn,
-        "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
-        "settle_sweeps": max(int(end["settled"]) for end in ends),
-        "starts": origin_counts([str(end["origin"]) for end in ends]),
-    }
-    bits = 0 if network.inputs is not None else network.n
-    return counts_of_chains(np.stack(words), given, bits, info)
-
-
-MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "max_depth": 30}
-"""Numbers beyond which no run ends, or fits in memory."""
-
-
-def check_at_least(name: str, value: Any, low: int) -> None:
-    """Refuse anything but None or a whole number of at least ``low``."""
-    remedy = f"pass for example {name}={min(32, MOST[name])}"
-    Maybe(Integer(low, MOST[name], remedy))(name, value)
 
 
 def run_chain(
@@ -398,3 +380,52 @@ def _check_network(network: Network) -> None:
             f"one of {', '.join(COMPILED)}",
             "use rejection for other activations",
         )
+
+
+STARTS = ("auto", "prior", "trained", "both")
+"""``prior``: draws of the prior, swept until they agree with S. ``trained``: trained networks, the
+optimiser by the number of the chain. ``both``: one chain in two of either kind. ``auto``: of the
+prior, and a trained network for each chain that does not get there."""
+OPTIMIZERS = {"adam": 0.01, "momentum": 0.02, "rmsprop": 0.003}
+"""Optimisers and learning rates, in turn over the chains."""
+_EPOCHS, _ATTEMPTS = 3000, 6
+
+
+def wants_training(start: str, chain: int) -> bool:
+    """Whether chain number ``chain`` begins at a trained network."""
+    return start == "trained" or (start == "both" and chain % 2 == 1)
+
+
+def trained_network(
+    network: Network, given: TrainingSet, seed: int, chain: int
+) -> tuple[str, Parameters] | None:
+    """(optimiser, parameters) of a network that agrees with S, for chain number ``chain``.
+
+    Optimisers that do not fit S are followed by the others, each twice at most, from other draws.
+    None if all fail, or if the activation has no gradient.
+    """
+    if not has_gradient(network):
+        return None
+    names = list(OPTIMIZERS)
+    source = rng.generator(seed, "posterior/starts", chain)
+    problem = problem_on(network, given.index, given.bits)
+    for attempt in range(_ATTEMPTS):
+        name = names[(chain + attempt) % len(names)]
+        spec = TrainSpec(
+            network,
+            Optimizer(name, OPTIMIZERS[name]),
+            max_epochs=_EPOCHS,
+            seed=int(source.integers(2**62)),
+        )
+        found = run_members(Job(spec, problem, 1), 0, 1)
+        if found.errors[0] == 0:
+            weights = retrain_members(spec, problem, [0], found.steps).parameters[0]
+            return name, Parameters.from_flat(weights, network)
+    return None
+
+
+def origin_counts(origins: list[str]) -> str:
+    """How many chains began where: ``"20 prior, 6 adam, 6 momentum"``."""
+    names, counts = np.unique(origins, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return ", ".join(f"{counts[i]} {names[i]}" for i in order)

@@ -1,19 +1,18 @@
-"""Hamiltonian Monte Carlo, all chains at once.
+"""HMC over a network's parameters under a soft likelihood, all chains at once.
 
-``run_hmc`` samples any density given as a function of a (chains, D) array; it knows nothing about
-networks. Leapfrog integration with a unit mass matrix, a step size for each chain found by dual
-averaging in the warm-up (Hoffman & Gelman 2014, section 3.2, with their constants) and jittered by
-up to a fifth afterwards, which keeps trajectories from closing on themselves (Neal 2011, section
-5.4.2.2).
+*The likelihood.* Gradients need one that is not a step. In the logistic one the label y_j = +-1 of
+input j has probability sigmoid(beta y_j z_j), z the output of the network and beta the inverse
+temperature: as beta grows this tends to the 0-1 likelihood, and so does the posterior over
+functions; at any finite beta some draws disagree with S (``violating``) and large margins are
+favoured a little. The squared one is exp(-(y_j - z_j)^2 / 2 v), v the variance of the noise.
+Parameters are sampled as standard normals u; weights are sigma_w u / sqrt(fan-in), biases
+sigma_b u.
 
-HMC over a network's parameters under a soft likelihood.
-
-Gradients need a likelihood that is not a step. In the logistic one the label y_j = +-1 of input j
-has probability sigmoid(beta y_j z_j), z the output of the network and beta the inverse temperature:
-as beta grows this tends to the 0-1 likelihood, and so does the posterior over functions; at any
-finite beta some draws disagree with S (``violating``) and large margins are favoured a little. The
-squared one is exp(-(y_j - z_j)^2 / 2 v), v the variance of the noise. Parameters are sampled as
-standard normals u; weights are sigma_w u / sqrt(fan-in), biases sigma_b u.
+*The sampler.* :func:`run_hmc` samples any density given as a function of a (chains, D) array; it
+knows nothing about networks. It integrates by leapfrog steps with a unit mass matrix. The step size
+of each chain is found by dual averaging in the warm-up (Hoffman & Gelman 2014, section 3.2, with
+their constants) and jittered by up to a fifth afterwards, which keeps trajectories from closing on
+themselves (Neal 2011, section 5.4.2.2).
 """
 
 from __future__ import annotations
@@ -29,25 +28,23 @@ import numpy as np
 from simprior.boolean.sampling.chains import (
     Clock,
     Piece,
-    check_rows,
     generator_state,
     restore_generator,
-    run_chains,
 )
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.prepare import check_samples
 from simprior.boolean.truthtable import input_matrix, n_words, pack
 from simprior.checks import NETWORK, Choice, Number, Updates, Whole, checked
-from simprior.errors import InputError, NumericalError, check_fits
+from simprior.errors import InputError, NumericalError
 from simprior.network.activations import has_gradient
 from simprior.network.callables import differentiable
 from simprior.network.parameters import flat_layers, flat_size, forward, shapes_of
-from simprior.network.spec import Network, check_size
+from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress
-from simprior.training.posterior.chains import TrainingSet, counts_of_chains, make_training_set
-from simprior.training.posterior.slice import check_at_least
+from simprior.runs.tasks import Progress, one_torch_thread
+from simprior.training.posterior.chains import TrainingSet, make_training_set
+from simprior.training.posterior.driver import Length, draw_chains, length_of
 
 if TYPE_CHECKING:
     import torch
@@ -319,11 +316,6 @@ class _DualAveraging:
         self._average = weight * self._log + (1.0 - weight) * self._average
 
 
-def chain_major(records: np.ndarray) -> np.ndarray:
-    """(draws, chains, ...) records as (chains, draws, ...)."""
-    return np.ascontiguousarray(np.moveaxis(records, 0, 1))
-
-
 BETA = 10.0
 
 
@@ -362,6 +354,7 @@ class Likelihood:
 
 
 GROUP = 8  # chains integrated together; a constant, so that results do not depend on workers
+SHORTEST = 200  # iterations of a warm-up, unless a number is given
 
 
 class SoftTarget:
@@ -405,7 +398,7 @@ class SoftTarget:
         return self._likelihood.log_density(self._sign, z) - 0.5 * (u * u).sum(dim=1)
 
     def __call__(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-densities (C,) and gradients (C, D), the form that ``hmc.run_hmc`` takes."""
+        """Log-densities (C,) and gradients (C, D), the form that :func:`run_hmc` takes."""
         import torch
 
         leaf = torch.from_numpy(np.ascontiguousarray(u)).requires_grad_(True)
@@ -420,14 +413,6 @@ class SoftTarget:
         with torch.no_grad():
             z = self.output(torch.from_numpy(np.ascontiguousarray(u)), self._all)
         return pack((z > 0).numpy().astype(np.uint8))
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Chains ``first .. stop - 1``, integrated together."""
-
-    first: int
-    stop: int
 
 
 @checked(network=NETWORK, accept=Number(0, 1, open=True), workers=Whole(1), progress=Updates())
@@ -482,50 +467,41 @@ def hmc_posterior(
     given = make_training_set(network.m, train_index, labels, target)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     likelihood = Likelihood.of(beta, noise)
-    for name, value, low in (
-        ("chains", chains, 1),
-        ("thin", thin, 1),
-        ("burn_in", burn_in, 0),
-        ("leapfrog", leapfrog, 1),
-    ):
-        check_at_least(name, value, low)
-    check_size(network, chains)
-    check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
-    draws = -(-samples // chains)
-    warmup = max(200, thin * draws // 2) if burn_in is None else burn_in
-    groups = [_Group(c, min(c + GROUP, chains)) for c in range(0, chains, GROUP)]
-    found = run_chains(
-        partial(
-            _run, network, given, likelihood, seed, draws, warmup, thin, leapfrog, accept, groups
-        ),
-        len(groups),
-        network.m,
-        store,
+    length = length_of(
+        network,
+        samples,
+        chains,
+        thin,
+        burn_in,
+        shortest=SHORTEST,
+        together=chains,
+        leapfrog=leapfrog,
+    )
+
+    def describe(ends: list[dict[str, Any]]) -> dict[str, Any]:
+        rates = np.concatenate([end["total"] for end in ends]) / (length.draws * thin)
+        return {
+            "method": "hmc",
+            **likelihood.describe(),
+            "thin": thin,
+            "burn_in": length.burn_in,
+            "leapfrog": leapfrog,
+            "acceptance": float(rates.mean()),
+            "step": float(np.concatenate([end["step"] for end in ends]).mean()),
+            "divergent": sum(int(end["divergent"].sum()) for end in ends),
+        }
+
+    return draw_chains(
+        partial(_run, network, given, likelihood, seed, length, leapfrog, accept),
+        network,
+        given,
+        length,
+        describe,
+        group=GROUP,
         workers=workers,
         progress=progress,
+        store=store,
     )
-    sizes = [g.stop - g.first for g in groups]
-    for (part, _), size in zip(found, sizes, strict=True):
-        check_rows([part], draws * size, "chains of group")
-    ends = [end for _, end in found]
-    words = np.concatenate(
-        [
-            chain_major(part.reshape(draws, size, -1))
-            for (part, _), size in zip(found, sizes, strict=True)
-        ]
-    )
-    rates = np.concatenate([end["total"] for end in ends]) / (draws * thin)
-    info = {
-        "method": "hmc",
-        **likelihood.describe(),
-        "thin": thin,
-        "burn_in": warmup,
-        "leapfrog": leapfrog,
-        "acceptance": float(rates.mean()),
-        "step": float(np.concatenate([end["step"] for end in ends]).mean()),
-        "divergent": sum(int(end["divergent"].sum()) for end in ends),
-    }
-    return counts_of_chains(words, given, 0 if network.inputs is not None else network.n, info)
 
 
 def check_beta(beta: Any) -> float:
@@ -538,32 +514,24 @@ def _run(
     given: TrainingSet,
     likelihood: Likelihood,
     seed: int,
-    draws: int,
-    warmup: int,
-    thin: int,
+    length: Length,
     leapfrog: int,
     accept: float,
-    groups: list[_Group],
-    number: int,
+    group: int,
     kept: dict[str, Any] | None = None,
     seconds: float = math.inf,
 ) -> Piece:
-    """Go on with a group of chains: draws (T * C, W), draw after draw."""
-    import torch
-
-    group = groups[number]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    """Go on with the chains of a group: draws (T * C, W), draw after draw."""
+    iterations = length.draws * length.thin
+    chains = range(group * GROUP, min((group + 1) * GROUP, length.chains))
+    with one_torch_thread():
         target = SoftTarget(network, given, likelihood)
-        sources = [rng.generator(seed, "hmc", c) for c in range(group.first, group.stop)]
-        run = HMCRun(target, sources, warmup, draws * thin, leapfrog, accept)
+        sources = [rng.generator(seed, "hmc", chain) for chain in chains]
+        run = HMCRun(target, sources, length.burn_in, iterations, leapfrog, accept)
         if kept is None:
             run.begin(np.stack([source.standard_normal(target.size) for source in sources]))
         else:
             run.restore(kept)
-        records = run.advance(Clock(seconds), thin, target.functions)
-    finally:
-        torch.set_num_threads(threads)
+        records = run.advance(Clock(seconds), length.thin, target.functions)
     words = np.concatenate([np.empty((0, n_words(network.m)), np.uint64), *records])
-    return Piece(words, run.state(), run.done == draws * thin)
+    return Piece(words, run.state(), run.done == iterations)
