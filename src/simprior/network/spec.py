@@ -90,11 +90,8 @@ class Network:
 
     def __post_init__(self) -> None:
         if self.inputs is not None:
-            object.__setattr__(self, "inputs", _check_inputs(self.inputs))
-            object.__setattr__(self, "n", _columns(self.n, self.inputs))
-        else:
-            bits = Integer(1, MAX_BITS, remedy="pass for example n=7")("n", self.n)
-            object.__setattr__(self, "n", self.n if type(self.n) is _Assumed else bits)
+            object.__setattr__(self, "inputs", check_inputs(self.inputs))
+        object.__setattr__(self, "n", check_bits(self.n, self.inputs))
         object.__setattr__(self, "hidden", _check_hidden(self.hidden))
         _check_activation(self.activation)
         for name in ("sigma_w", "sigma_b"):
@@ -242,8 +239,12 @@ def check_size(network: Network, copies: int = 1) -> None:
     check_fits(what, copies * need, "pass smaller --hidden")
 
 
-def _columns(n: int, inputs: np.ndarray) -> int:
-    """d of (m, d) inputs; :class:`InputError` if another number of bits was given."""
+def check_bits(n: int, inputs: np.ndarray | None) -> int:
+    """n, or d of (m, d) inputs; :class:`InputError` if that is out of range, or another number of
+    bits was given (``DEFAULT_BITS`` was not)."""
+    if inputs is None:
+        bits = Integer(1, MAX_BITS, remedy="pass for example n=7")("n", n)
+        return n if type(n) is _Assumed else bits
     columns = inputs.shape[1]
     if type(n) is _Assumed or (isinstance(n, int | np.integer) and n == columns):
         return _Assumed(columns)
@@ -266,7 +267,8 @@ def input_rows(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _check_inputs(inputs: Any) -> np.ndarray:
+def check_inputs(inputs: Any) -> np.ndarray:
+    """``inputs`` as a read-only (m, d) float64 matrix; :class:`InputError` if they are none."""
     array = input_rows("inputs", inputs)
     array.setflags(write=False)
     return array
