@@ -1,7 +1,8 @@
 """simprior: priors over functions of random neural networks, with an error bar on every estimate.
 
-Public names, in the order in which data flows: ``Network`` / ``RandomDNF`` (the prior over
-parameters) -> ``sample`` (functions and counts) -> ``FunctionCounts`` (P(f) with intervals);
+Public names, in the order in which data flows: ``Network`` / ``Module`` (any torch module) /
+``RandomDNF`` (the prior over parameters) -> ``sample`` (functions and counts) ->
+``FunctionCounts`` (P(f) with intervals);
 ``gp`` (infinite-width priors: kernels, ln P(f) of any function, posteriors) -> ``train`` (functions
 found by ensembles of trained networks) -> ``compare`` (two sets of counts) -> ``measure`` (a
 row a network: flatness, complexity, ln P) -> ``correlate`` (what predicts the test error).
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from simprior.boolean.sampling.watch import watch as watch
     from simprior.errors import InputError as InputError
     from simprior.errors import SimpriorError as SimpriorError
+    from simprior.modules.architecture import Architecture as Architecture
+    from simprior.modules.spec import Module as Module
     from simprior.network.spec import Network as Network
     from simprior.numerics.estimate import LogProb as LogProb
     from simprior.routes.evidence import bound as bound

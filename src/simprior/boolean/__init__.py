@@ -1,6 +1,6 @@
 """Boolean functions: inputs, truth tables, names, complexity, symmetry; sampling and counting them.
 
-May import: errors, checks, numerics, runs, network. Never gp, training, analysis, cli.
+May import: errors, checks, numerics, runs, network, modules. Never gp, training, analysis, cli.
 
 Data come from the user (functions by name or as bits, networks) and from run directories and text
 files of functions; they leave as :class:`~simprior.boolean.sampling.counts.FunctionCounts`, in

@@ -36,7 +36,6 @@ from simprior.boolean.expressions import evaluate, is_expression
 from simprior.checks import (
     NETWORK,
     Choice,
-    Integer,
     Maybe,
     Tables,
     Text,
@@ -47,33 +46,7 @@ from simprior.checks import (
     whole,
 )
 from simprior.errors import InputError
-from simprior.network.spec import ENCODINGS, MAX_BITS, Network
-
-
-def bit_matrix(n: int, encoding: str = "01") -> np.ndarray:
-    """All bit strings of length ``n``: row i is the binary form of i, most significant bit first.
-
-    Parameters
-    ----------
-    n : int
-        Number of bits, 1 to 16.
-    encoding : str
-        ``"01"`` gives entries 0 and 1; ``"pm1"`` maps 0 to -1.
-
-    Returns
-    -------
-    (2^n, n) float64 array; column 0 is x1.
-
-    Raises
-    ------
-    InputError
-        If ``n`` or ``encoding`` is out of range.
-    """
-    n = Integer(1, MAX_BITS, "pass for example n=7")("n", n)
-    Choice(ENCODINGS, "pass encoding='01'")("encoding", encoding)
-    index = np.arange(1 << n)[:, None]
-    bits = ((index >> np.arange(n - 1, -1, -1)) & 1).astype(np.float64)
-    return bits if encoding == "01" else 2.0 * bits - 1.0
+from simprior.network.spec import Network, bit_matrix
 
 
 @checked(network=NETWORK)

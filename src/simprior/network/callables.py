@@ -305,9 +305,22 @@ def _cannot_be_called(name: str, error: BaseException) -> InputError:
 
 
 def import_activation(path: str) -> Callable[[Any], Any]:
-    """Resolve ``"package.module:name"`` to a callable; :class:`InputError` if there is none.
+    """Resolve ``"package.module:name"`` to a callable; :class:`InputError` if there is none."""
+    expected = f"one of {', '.join(ACTIVATIONS)} or an import path module:function"
+    remedy = "check the spelling, e.g. torch.nn.functional:silu"
+    return import_callable("activation", path, expected, remedy)
+
+
+def import_callable(what: str, path: str, expected: str, remedy: str) -> Callable[..., Any]:
+    """Resolve ``"package.module:name"`` to a callable.
 
     Modules in the working directory are found, as with ``python -m``.
+
+    Raises
+    ------
+    InputError
+        There is none (the message has ``expected`` and ``remedy``), or its module does not work;
+        ``what`` is the name of the argument.
     """
     module, _, name = path.partition(":")
     try:
@@ -318,22 +331,47 @@ def import_activation(path: str) -> Callable[[Any], Any]:
     except (AttributeError, ModuleNotFoundError) as error:
         found = None  # type: ignore[assignment]
         if isinstance(error, ModuleNotFoundError) and not _part_of(error.name, module):
-            raise _broken_module(path, error) from error
+            raise _broken_module(what, path, error) from error
     except (ValueError, TypeError) as error:  # "" and ".name" are no modules
         found = None  # type: ignore[assignment]
         if module.strip("."):
-            raise _broken_module(path, error) from error
+            raise _broken_module(what, path, error) from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit, and what a module makes of its own
-        raise _broken_module(path, error) from error
+        raise _broken_module(what, path, error) from error
     if not name or not callable(found):
-        raise InputError(
-            f"activation={path!r}",
-            f"one of {', '.join(ACTIVATIONS)} or an import path module:function",
-            "check the spelling, e.g. torch.nn.functional:silu",
-        )
+        raise InputError(f"{what}={path!r}", expected, remedy)
     return found
+
+
+def name_of(function: Any) -> str:
+    """``module:qualname`` of a callable, which is its import path if it has one."""
+    module = getattr(function, "__module__", "?")
+    return f"{module}:{getattr(function, '__qualname__', repr(function))}"
+
+
+def check_importable(what: str, name: str, function: Any, example: str) -> None:
+    """Raise :class:`InputError` unless the import path ``name`` leads to ``function``, which may be
+    that path itself.
+
+    Lambdas, local functions and those of a script do not: a run directory that named one could not
+    be continued. ``example`` is an import path for the message.
+    """
+    module, _, path = name.partition(":")
+    found = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    same = isinstance(function, str) or found is function
+    if module in ("__main__", "__mp_main__") or "<" in path or not same:
+        file = example.partition(":")[0]
+        raise InputError(
+            f"{what}={name!r} with a run directory",
+            f"{'an' if what[0] in 'aeiou' else 'a'} {what} that can be imported from a module by "
+            "its name",
+            f"define it with def at the top of a file, for example {file}.py, and pass "
+            f"{what}={example!r}, or run without out",
+        )
 
 
 @contextlib.contextmanager
@@ -358,9 +396,9 @@ def _part_of(missing: str | None, module: str) -> bool:
     return missing is None or module == missing or module.startswith(f"{missing}.")
 
 
-def _broken_module(path: str, error: BaseException) -> InputError:
+def _broken_module(what: str, path: str, error: BaseException) -> InputError:
     return InputError(
-        f"activation={path!r}",
+        f"{what}={path!r}",
         f"a module that can be imported (it raised {type(error).__name__}: {error})",
         "correct the module, and keep what a script does under if __name__ == '__main__':",
     )

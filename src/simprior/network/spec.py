@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from simprior.checks import Choice, Integer, Table, finite, real_array, shown
 from simprior.errors import InputError, check_fits
 from simprior.network.activations import ACTIVATIONS
-from simprior.network.callables import import_activation
+from simprior.network.callables import check_importable, import_activation, name_of
 
 ENCODINGS = ("01", "pm1")
 WEIGHT_DISTS = ("gaussian", "uniform")
@@ -91,11 +90,8 @@ class Network:
 
     def __post_init__(self) -> None:
         if self.inputs is not None:
-            object.__setattr__(self, "inputs", _check_inputs(self.inputs))
-            object.__setattr__(self, "n", _columns(self.n, self.inputs))
-        else:
-            bits = Integer(1, MAX_BITS, remedy="pass for example n=7")("n", self.n)
-            object.__setattr__(self, "n", self.n if type(self.n) is _Assumed else bits)
+            object.__setattr__(self, "inputs", check_inputs(self.inputs))
+        object.__setattr__(self, "n", check_bits(self.n, self.inputs))
         object.__setattr__(self, "hidden", _check_hidden(self.hidden))
         _check_activation(self.activation)
         for name in ("sigma_w", "sigma_b"):
@@ -139,8 +135,7 @@ class Network:
         """Name for manifests: the string itself, or ``module:qualname`` of a callable."""
         if isinstance(self.activation, str):
             return self.activation
-        module = getattr(self.activation, "__module__", "?")
-        return f"{module}:{getattr(self.activation, '__qualname__', repr(self.activation))}"
+        return name_of(self.activation)
 
     def activation_callable(self) -> Callable[[Any], Any] | None:
         """The user's callable, or None when the activation is one of the built-in names."""
@@ -165,18 +160,7 @@ class Network:
         name = self.activation_name
         if name in ACTIVATIONS or isinstance(self.activation, NamedActivation):
             return
-        module, _, path = name.partition(":")
-        found = sys.modules.get(module)
-        for part in path.split("."):
-            found = getattr(found, part, None)
-        same = isinstance(self.activation, str) or found is self.activation
-        if module in ("__main__", "__mp_main__") or "<" in path or not same:
-            raise InputError(
-                f"activation={name!r} with a run directory",
-                "an activation that can be imported from a module by its name",
-                "define it with def at the top of a file, for example myact.py, and pass "
-                "activation='myact:swish', or run without out",
-            )
+        check_importable("activation", name, self.activation, "myact:swish")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML/JSON; explicit inputs become nested lists."""
@@ -218,6 +202,32 @@ class Network:
         return hash(self.digest())
 
 
+def bit_matrix(n: int, encoding: str = "01") -> np.ndarray:
+    """All bit strings of length ``n``: row i is the binary form of i, most significant bit first.
+
+    Parameters
+    ----------
+    n : int
+        Number of bits, 1 to 16.
+    encoding : str
+        ``"01"`` gives entries 0 and 1; ``"pm1"`` maps 0 to -1.
+
+    Returns
+    -------
+    (2^n, n) float64 array; column 0 is x1.
+
+    Raises
+    ------
+    InputError
+        If ``n`` or ``encoding`` is out of range.
+    """
+    n = Integer(1, MAX_BITS, "pass for example n=7")("n", n)
+    Choice(ENCODINGS, "pass encoding='01'")("encoding", encoding)
+    index = np.arange(1 << n)[:, None]
+    bits = ((index >> np.arange(n - 1, -1, -1)) & 1).astype(np.float64)
+    return bits if encoding == "01" else 2.0 * bits - 1.0
+
+
 def check_size(network: Network, copies: int = 1) -> None:
     """Refuse widths whose weights (one layer at a time) and units do not fit in memory, float32.
 
@@ -229,8 +239,12 @@ def check_size(network: Network, copies: int = 1) -> None:
     check_fits(what, copies * need, "pass smaller --hidden")
 
 
-def _columns(n: int, inputs: np.ndarray) -> int:
-    """d of (m, d) inputs; :class:`InputError` if another number of bits was given."""
+def check_bits(n: int, inputs: np.ndarray | None) -> int:
+    """n, or d of (m, d) inputs; :class:`InputError` if that is out of range, or another number of
+    bits was given (``DEFAULT_BITS`` was not)."""
+    if inputs is None:
+        bits = Integer(1, MAX_BITS, remedy="pass for example n=7")("n", n)
+        return n if type(n) is _Assumed else bits
     columns = inputs.shape[1]
     if type(n) is _Assumed or (isinstance(n, int | np.integer) and n == columns):
         return _Assumed(columns)
@@ -253,7 +267,8 @@ def input_rows(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _check_inputs(inputs: Any) -> np.ndarray:
+def check_inputs(inputs: Any) -> np.ndarray:
+    """``inputs`` as a read-only (m, d) float64 matrix; :class:`InputError` if they are none."""
     array = input_rows("inputs", inputs)
     array.setflags(write=False)
     return array

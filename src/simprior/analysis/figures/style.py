@@ -267,6 +267,10 @@ def model_label(model: Any) -> str:
         return "imported counts"
     if hasattr(model, "alpha"):
         return rf"random DNF, $n={model.n}$, $\alpha={model.alpha:g}$"
+    inputs = {"01": r"$\{0,1\}$", "pm1": r"$\pm1$"}[model.encoding]
+    inputs = inputs if model.inputs is None else f"{model.m} inputs"
+    if hasattr(model, "make_name"):
+        return f"{model.make_name.split(':')[-1]}, $n={model.d}$,\n{_sigmas(model)}, {inputs}"
     widths = list(map(str, model.hidden))
     if len(widths) > 3:
         same = len(set(widths)) == 1
@@ -274,11 +278,14 @@ def model_label(model: Any) -> str:
     sizes = ", ".join([str(model.d), *widths, "1"])
     activation = f" {model.activation_name.split(':')[-1]}" if model.hidden else ""
     uniform = " uniform" if model.weight_dist == "uniform" else ""
-    sigmas = rf"$\sigma_w={_sigma(model.sigma_w)}$, $\sigma_b={_sigma(model.sigma_b)}$"
-    inputs = {"01": r"$\{0,1\}$", "pm1": r"$\pm1$"}[model.encoding]
-    inputs = inputs if model.inputs is None else f"{model.m} inputs"
-    head, tail = f"({sizes}){activation}{uniform}", f"{sigmas}, {inputs}"
+    head, tail = f"({sizes}){activation}{uniform}", f"{_sigmas(model)}, {inputs}"
     return f"{head},{chr(10) if len(head) + len(_sigma(model.sigma_w)) > 24 else ' '}{tail}"
+
+
+def _sigmas(model: Any) -> str:
+    if getattr(model, "init", "simprior") == "own":
+        return "own initialiser"
+    return rf"$\sigma_w={_sigma(model.sigma_w)}$, $\sigma_b={_sigma(model.sigma_b)}$"
 
 
 def _sigma(value: float | tuple[float, ...]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.job import Job, symmetry_of
+from simprior.boolean.sampling.nonconstant import NonConstant
 from simprior.boolean.sampling.rows import (
     Profile,
     Rows,
@@ -31,6 +32,7 @@ from simprior.boolean.truthtable import check_words, pack, parse_functions, to_h
 from simprior.checks import LEVEL, File, Maybe, Switch, Whole, checked, plain_array, shown, whole
 from simprior.display import Shown, estimate, short
 from simprior.errors import InputError, StoreError
+from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.numerics.estimate import (
     clopper_pearson,
@@ -51,10 +53,12 @@ _BLOCK = 1 << 14
 """Rows made into a frame at a time."""
 
 
-def model_of(config: Mapping[str, Any]) -> Network | RandomDNF | None:
+def model_of(config: Mapping[str, Any]) -> Network | RandomDNF | Module | None:
     """The model that a run's configuration describes; None for imported counts."""
     if "network" in config:
         return Network.from_dict(config["network"])
+    if "modules" in config:
+        return Module.from_dict(config["modules"])
     return RandomDNF.from_dict(config["dnf"]) if "dnf" in config else None
 
 
@@ -151,6 +155,8 @@ class FunctionCounts(Shown):
         See :func:`simprior.boolean.sampling.unseen.good_turing`.
     keep : float
         Share of functions kept by their hash (1: all).
+    nonconstant : NonConstant or None
+        What hidden draws gave apart from the constants; kept by runs of torch modules.
     orbit : (F,) float64 or None
         Class sizes of a pooled table, whose rows are canonical forms; "draws" are then tasks.
     """
@@ -167,6 +173,7 @@ class FunctionCounts(Shown):
     keep: float = 1.0
     orbit: np.ndarray | None = None
     pooled: FunctionCounts | None = None
+    nonconstant: NonConstant | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -472,7 +479,33 @@ class FunctionCounts(Shown):
             out["unlisted_samples"] = self.unlisted
         u = self.unseen
         unseen = {"mass": u.mass, "stderr": u.stderr, "low": u.low, "high": u.high}
-        return out | {f"unseen_{name}": value for name, value in unseen.items()}
+        out |= {f"unseen_{name}": value for name, value in unseen.items()}
+        if self.nonconstant is None:
+            return out
+        names = ("p_constant", "lz76_nonconstant")
+        found = (self.constant_share(), self.nonconstant.lz76(self.m))
+        for name, (value, low, high) in zip(names, found, strict=True):
+            out |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        return out
+
+    @checked(level=LEVEL)
+    def constant_share(self, level: float = 0.95) -> tuple[float, float, float]:
+        """(p, low, high) of the two constant functions together, the heads of a hidden draw as one
+        cluster.
+
+        Runs of a :class:`~simprior.network.spec.Network` with shared layers keep the squares of
+        either constant only; their interval is then the widest that these allow.
+        """
+        (k, q) = self.ones[[0, self.m]].astype(float).T
+        count = np.array([k.sum()])
+        squares = np.array([np.sqrt(q).sum() ** 2])  # Cauchy-Schwarz
+        if self.nonconstant is not None:
+            squares = np.array([float(self.nonconstant.constant_squares)])
+        effect = np.ones(1)
+        if not self.iid:
+            effect = self._effects(count, effective_clusters(count, squares), squares)
+        low, high = self.intervals_of(count, effect, level)
+        return float(count[0]) / self.samples, float(low[0]), float(high[0])
 
     def constant_design_effect(self) -> float:
         """Design effect of the constant functions (1 for independent networks)."""
@@ -489,7 +522,9 @@ class FunctionCounts(Shown):
         """Run totals for the manifest, from the tallies of all tasks."""
         ones = np.sum([t.ones for t in tallies], axis=0)
         weights = [t.samples for t in tallies]
-        return {
+        found = [t.nonconstant for t in tallies if t.nonconstant is not None]
+        given = {"nonconstant": sum(found[1:], found[0]).to_dict()} if found else {}
+        return given | {
             "m": job.model.m,
             "n": job.model.n if getattr(job.model, "inputs", None) is None else 0,
             "samples": job.samples,
@@ -544,7 +579,9 @@ class FunctionCounts(Shown):
     def run_totals(self) -> dict[str, Any]:
         """What a run directory's manifest says of the counts."""
         names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
-        return {name: getattr(self, name) for name in names} | {"ones": ones_totals(self.ones)}
+        out = {name: getattr(self, name) for name in names} | {"ones": ones_totals(self.ones)}
+        given = {} if self.nonconstant is None else {"nonconstant": self.nonconstant.to_dict()}
+        return out | given
 
     @classmethod
     def _from_totals(
@@ -555,6 +592,8 @@ class FunctionCounts(Shown):
         ones[t, 0], ones[t, 1] = totals["ones"]["count"], totals["ones"]["sumsq"]
         names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep")
         known = {name: totals[name] for name in names}
+        if "nonconstant" in totals:
+            known["nonconstant"] = NonConstant(**totals["nonconstant"])
         return cls(rows=rows, profile=profile, ones=ones, info=info, **known)
 
     @classmethod
@@ -607,6 +646,7 @@ class FunctionCounts(Shown):
             draws=replicates,
             orbit=orbit,
             ones=np.zeros((0, 2), np.int64),
+            nonconstant=None,
             profile=profile or Profile.of(rows.count, rows.clusters, rows.sumsq),
         )
         return replace(self, pooled=pooled)

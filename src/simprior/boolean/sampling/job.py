@@ -20,6 +20,7 @@ from simprior.boolean.sampling.tile import LANES, tile_width
 from simprior.boolean.symmetry import Symmetry, symmetries
 from simprior.boolean.truthtable import input_matrix, n_words
 from simprior.errors import InputError
+from simprior.modules.spec import Module
 from simprior.network.activations import code_of, entry_of
 from simprior.network.spec import Network
 
@@ -30,7 +31,7 @@ STREAM = "networks"
 class Job:
     """What determines the samples of a run."""
 
-    model: Network | RandomDNF
+    model: Network | RandomDNF | Module
     samples: int
     seed: int
     heads: int = 1
@@ -43,7 +44,8 @@ class Job:
     @property
     def iid(self) -> bool:
         """Whether the samples are independent (no hidden layers shared)."""
-        return self.heads == 1 or isinstance(self.model, RandomDNF) or self.model.depth == 0
+        shares = not isinstance(self.model, Network) or self.model.depth > 0
+        return self.heads == 1 or not shares
 
     @property
     def replicates(self) -> float:
@@ -53,6 +55,8 @@ class Job:
     @property
     def compiled(self) -> bool:
         """Whether the compiled kernel does the job (else torch does)."""
+        if isinstance(self.model, Module):
+            return False
         builtin = isinstance(self.model, RandomDNF) or code_of(self.model) is not None
         return builtin and self.dtype == "float32" and self.device == "cpu"
 
@@ -82,8 +86,11 @@ class Task:
         return self.samples
 
 
-def symmetry_of(model: Network | RandomDNF) -> Symmetry:
-    """Exact symmetries of the prior of ``model``; a DNF's law has all of them."""
+def symmetry_of(model: Network | RandomDNF | Module) -> Symmetry:
+    """Exact symmetries of the prior of ``model``; a DNF's law has all of them, and those of a torch
+    module are not known."""
+    if isinstance(model, Module):
+        return Symmetry(False, False, False, ("the symmetries of a torch module are not known",))
     if isinstance(model, RandomDNF):
         why = "literals are drawn alike for every variable and sign; the global sign is fair"
         return Symmetry(True, True, True, (why,))

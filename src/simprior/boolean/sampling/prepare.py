@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.boolean.complexity import ones_packed
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.job import Job, symmetry_of
 from simprior.boolean.sampling.kernel import GROUP
@@ -24,6 +25,7 @@ from simprior.boolean.sampling.tasks import count_range
 from simprior.boolean.symmetry import check_pooling
 from simprior.checks import Choice, Integer, Whole, shown
 from simprior.errors import InputError
+from simprior.modules.spec import Module
 from simprior.network.spec import Network, check_size
 from simprior.numerics.random import check_seed, derive
 from simprior.runs.tasks import resolve_device
@@ -33,6 +35,10 @@ _PILOT_HEADS, _PILOT_DRAWS = GROUP, 512
 _MIN_DRAWS = 2000  # hidden draws, so that clustered standard errors have enough clusters
 _RANDOM_COST = 8.0  # a normal number costs about as much as 8 multiply-adds
 _COUNT_COST = 1500.0  # counting one function
+_MODULE_DRAWS = 256  # of a pilot of torch modules
+_ELEMENT_COST = 8.0  # writing a tensor's element costs about as much as 8 multiply-adds
+_MODULE_COST = 1e8  # making a torch module
+_TORCH = 2.0  # compiled kernels are about twice as fast
 
 
 def within_cluster_correlation(counts: np.ndarray, heads: int) -> float:
@@ -57,6 +63,8 @@ def choose_heads(job: Job) -> tuple[int, float]:
     their heads are independent networks and the number says only how many are made at once.
     """
     network = job.model
+    if isinstance(network, Module):
+        return _heads_of_module(job)
     assert isinstance(network, Network)
     if network.depth == 0:
         return GROUP, 0.0
@@ -66,12 +74,53 @@ def choose_heads(job: Job) -> tuple[int, float]:
     ones = np.stack([_ones(pilot, i) for i in range(draws)])
     m = network.m
     balanced = ones[:, m // 4 : m - m // 4 + 1].sum(axis=1)
-    events = (ones[:, 0], balanced)
+    return _best_heads(job, (ones[:, 0], balanced), _cost_hidden(network), _cost_head(network))
+
+
+def _best_heads(
+    job: Job, events: tuple[np.ndarray, np.ndarray], hidden: float, head: float
+) -> tuple[int, float]:
+    """Heads for costs a hidden draw and a head, and rho, from the (C,) counts of two events."""
     rho = max(within_cluster_correlation(e, _PILOT_HEADS) for e in events)
     rho = min(max(rho, 1e-4), 0.5)
-    best = math.sqrt(_cost_hidden(network) / _cost_head(network) * (1 - rho) / rho)
+    best = math.sqrt(hidden / head * (1 - rho) / rho)
     best = min(best, MOST_HEADS, job.samples / _MIN_DRAWS)
     return (1 if best < 8 else max(16, round(best / 16) * 16)), rho
+
+
+def _heads_of_module(job: Job) -> tuple[int, float]:
+    """The same for torch modules; 1 where there is no last linear layer to draw many of."""
+    from simprior.boolean.sampling.module_engine import functions_of
+
+    assert isinstance(job.model, Module)
+    built, m = job.model.built, job.model.m
+    if built.last is None or built.drawn_whole:
+        return 1, 0.0
+    hidden, head = module_costs(job.model)
+    seed = int.from_bytes(derive(job.seed, "pilot")[:7], "little")
+    pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=_PILOT_HEADS * _MODULE_DRAWS)
+    words = np.concatenate([w for _, w in functions_of(pilot, 0, _MODULE_DRAWS)])
+    ones = ones_packed(words, m).reshape(-1, _PILOT_HEADS)
+    balanced = (ones >= m // 4) & (ones <= m - m // 4)
+    events = ((ones == 0).sum(axis=1), balanced.sum(axis=1))
+    return _best_heads(job, events, hidden, head)
+
+
+def module_costs(module: Module) -> tuple[float, float]:
+    """Multiply-adds that a hidden draw and a head of a torch module cost, about."""
+    built, m = module.built, module.m
+    size = sum(t.size for t in built.tensors)
+    cost = built.cost.products + _ELEMENT_COST * built.cost.elements
+    fan_in = 0 if built.last is None else built.last.fan_in
+    head = (fan_in + 1) * (m + _RANDOM_COST) + _COUNT_COST + m * _ELEMENT_COST
+    return cost + size * _RANDOM_COST + (_MODULE_COST if built.drawn_whole else 0.0), head
+
+
+def work_of_sample(job: Job) -> float:
+    """Multiply-adds of a sample of a torch module, weighted by how slowly torch does them."""
+    assert isinstance(job.model, Module)
+    hidden, head = module_costs(job.model)
+    return _TORCH * (hidden / job.heads + head)
 
 
 def _ones(pilot: Job, draw: int) -> np.ndarray:
@@ -98,7 +147,7 @@ MAX_HEADS = 1 << 16
 
 
 def make_job(
-    network: Network | RandomDNF,
+    network: Network | RandomDNF | Module,
     samples: int | float,
     seed: int,
     heads: int | str = "auto",
@@ -106,12 +155,18 @@ def make_job(
     dtype: str = "float32",
     pool: bool = False,
     keep: float = 1.0,
+    *,
+    modules: bool = False,
 ) -> Job:
-    """Checked :class:`Job`, its device and number of heads resolved (the pilot runs here)."""
-    if not isinstance(network, Network | RandomDNF):
-        raise InputError(
-            f"network={shown(network)}", "a Network or a RandomDNF", "build one, e.g. Network(n=7)"
-        )
+    """Checked :class:`Job`, its device and number of heads resolved (the pilot runs here).
+
+    ``modules``: whether torch modules are taken.
+    """
+    if not isinstance(network, Network | RandomDNF) and not (
+        modules and isinstance(network, Module)
+    ):
+        expected = f"a Network{', a Module' if modules else ''} or a RandomDNF"
+        raise InputError(f"network={shown(network)}", expected, "build one, e.g. Network(n=7)")
     Choice(DTYPES, "pass dtype='float32'")("dtype", dtype)
     if pool:
         _check_pool(network, keep)
@@ -130,16 +185,33 @@ def make_job(
                 f"heads={shown(heads)}", "1 or auto for a DNF network", "leave heads out"
             )
         return job
-    check_size(network)
+    if isinstance(network, Network):
+        check_size(network)
     if isinstance(heads, str) and heads == "auto":
         chosen, _ = choose_heads(job)
         return replace(job, heads=chosen)
     expected = f"an integer from 1 to {MAX_HEADS} or auto"
     heads = Integer(1, MAX_HEADS, "pass heads='auto'", expected)("heads", heads)
+    if isinstance(network, Module):
+        _check_heads(network, heads)
+        return replace(job, heads=min(heads, job.samples))
     return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
 
 
-def _check_pool(model: Network | RandomDNF, keep: float) -> None:
+def _check_heads(module: Module, heads: int) -> None:
+    """Refuse several heads where there is no last linear layer to draw them from."""
+    built = module.built
+    if heads > 1 and (built.last is None or built.drawn_whole):
+        why = (
+            "whose output is not that of one linear layer"
+            if built.last is None
+            else "whose own initialiser draws whole modules"
+        )
+        what = f"heads={heads} with make={module.make_name}, {why}"
+        raise InputError(what, "heads 1 or auto", "end the module in nn.Linear(k, 1), or pass 1")
+
+
+def _check_pool(model: Network | RandomDNF | Module, keep: float) -> None:
     """Refuse to pool what has no classes, or not all of their members, before anything is drawn."""
     if keep_shift(keep):
         raise InputError(
@@ -147,6 +219,9 @@ def _check_pool(model: Network | RandomDNF, keep: float) -> None:
             "keep 1: classes need all their members",
             "leave one of the two out",
         )
+    if isinstance(model, Module):
+        what, expected = "pool with a torch module", "a prior whose symmetries are known"
+        raise InputError(what, expected, "leave pool (--pool) out")
     if isinstance(model, Network) and model.inputs is not None:
         raise InputError(
             "pool with explicit inputs",
@@ -158,7 +233,7 @@ def _check_pool(model: Network | RandomDNF, keep: float) -> None:
 
 def job_config(job: Job) -> dict[str, Any]:
     """What determines the result, for ``config.toml``; equal on resume."""
-    kind = "dnf" if isinstance(job.model, RandomDNF) else "network"
+    kind = {RandomDNF: "dnf", Module: "modules"}.get(type(job.model), "network")
     return {
         "model": kind,
         kind: {k: v for k, v in job.model.to_dict().items() if v is not None},

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.sampling import kernel as _kernel
+from simprior.boolean.sampling.nonconstant import NonConstant
 from simprior.boolean.sampling.table import EXTRA, absorb, compact, export, grow, regrow, sort_ties
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
@@ -49,18 +50,21 @@ class Tally:
     ``ones`` is (m + 1, 2): count and sum over hidden draws of squared counts, by number of ones t
     (rows 0 and m are the constants, kept out of the hash table). ``constants`` is (2,): number of
     hidden draws that gave constant 0 and constant 1. ``dispersion`` is the index of dispersion of
-    the number of singletons a hidden draw (see ``unseen.singleton_dispersion``).
+    the number of singletons a hidden draw (see ``unseen.singleton_dispersion``). ``nonconstant``
+    is kept where torch modules are sampled.
     """
 
     samples: int
     ones: np.ndarray
     constants: np.ndarray
     dispersion: float = 1.0
+    nonconstant: NonConstant | None = None
 
     def to_meta(self) -> dict[str, Any]:
         """Plain values for the shard's manifest entry."""
         used = np.flatnonzero(self.ones[:, 0])
-        return {
+        given = {} if self.nonconstant is None else {"nonconstant": self.nonconstant.to_dict()}
+        return given | {
             "samples": self.samples,
             "t": used.tolist(),
             "count": self.ones[used, 0].tolist(),
@@ -74,7 +78,9 @@ class Tally:
         """Inverse of :meth:`to_meta`."""
         ones = np.zeros((m + 1, 2), np.int64)
         ones[meta["t"], 0], ones[meta["t"], 1] = meta["count"], meta["sumsq"]
-        return cls(meta["samples"], ones, np.array(meta["constants"], np.int64), meta["dispersion"])
+        given = NonConstant(**meta["nonconstant"]) if "nonconstant" in meta else None
+        constants = np.array(meta["constants"], np.int64)
+        return cls(meta["samples"], ones, constants, meta["dispersion"], given)
 
 
 @dataclass
@@ -87,6 +93,7 @@ class Counter:
     used: int = 0
     tally: np.ndarray = field(init=False)
     ones: np.ndarray = field(init=False)
+    nonconstant: NonConstant | None = None
 
     def __post_init__(self) -> None:
         self.table = np.zeros((_START_ENTRIES, n_words(self.m) + EXTRA), np.uint64)
@@ -121,7 +128,8 @@ class Counter:
             np.concatenate([self.tally[seen, 1], clusters]),
             np.concatenate([self.tally[seen, 2], sumsq]),
         )
-        return rows, Tally(samples, ones, self.tally[:, 1].copy(), dispersion)
+        constants = self.tally[:, 1].copy()
+        return rows, Tally(samples, ones, constants, dispersion, self.nonconstant)
 
 
 def count_words(words: np.ndarray, heads: int, first_draw: int, counter: Counter) -> None:
@@ -210,7 +218,7 @@ def check_rows(
 
 def inputs_of(config: Mapping[str, Any]) -> int | None:
     """Number m of inputs of a run's functions by its configuration; None if that does not say."""
-    model = config.get("network") or config.get("dnf")
+    model = config.get("network") or config.get("dnf") or config.get("modules")
     if not isinstance(model, dict):
         return None
     if model.get("inputs") is not None:
@@ -236,6 +244,9 @@ def _problems(results: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator
     if sampled and config["samples"] != samples:
         yield f"samples={samples} beside samples={config['samples']!r} of the configuration"
     yield from _ones_problems(results.get("ones"), m, samples)
+    given = results.get("nonconstant")
+    if given is not None and not NonConstant.fits(given):
+        yield f"nonconstant={given!r}, no sums over hidden draws,"
     pooled = results.get("pooled")
     if pooled is not None:
         good = isinstance(pooled, dict) and whole_in(pooled.get("classes"), 0, _MOST)

@@ -18,7 +18,13 @@ import numpy as np
 from simprior.boolean.sampling.counts import COUNTS, POOLED, FunctionCounts
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.job import Job, Task
-from simprior.boolean.sampling.prepare import check_memory, job_config, keep_shift, make_job
+from simprior.boolean.sampling.prepare import (
+    check_memory,
+    job_config,
+    keep_shift,
+    make_job,
+    work_of_sample,
+)
 from simprior.boolean.sampling.rows import Merger, Tally, merge_shards
 from simprior.boolean.sampling.table import EXTRA
 from simprior.boolean.sampling.tasks import Counted, Counting
@@ -27,6 +33,7 @@ from simprior.boolean.sampling.watch import watch as watch_functions
 from simprior.boolean.truthtable import n_words
 from simprior.checks import RUN_OPTIONS, Switch, Text, checked
 from simprior.errors import InputError
+from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.runs.directory import RunDir, load_run
 from simprior.runs.manifest import MANIFEST
@@ -54,7 +61,7 @@ class SampleKeywords(RunKeywords, total=False):
 
 @overload
 def sample(
-    network: Network | RandomDNF,
+    network: Network | RandomDNF | Module,
     samples: int | float = ...,
     seed: int = ...,
     *,
@@ -76,7 +83,7 @@ def sample(
 
 @checked(**RUN_OPTIONS, device=Text(), dtype=Text(), pool=Switch())  # type: ignore[misc]
 def sample(  # mypy does not see that this takes the keywords above
-    network: Network | RandomDNF,
+    network: Network | RandomDNF | Module,
     samples: int | float = 10**6,
     seed: int = 0,
     workers: int = 1,
@@ -98,7 +105,7 @@ def sample(  # mypy does not see that this takes the keywords above
 
     Parameters
     ----------
-    network : Network or RandomDNF
+    network : Network, RandomDNF or Module
         The prior over parameters.
     samples : int
         Number of networks (a float such as 1e7 is accepted if it is whole).
@@ -163,11 +170,11 @@ def sample(  # mypy does not see that this takes the keywords above
             executor_options=executor_options,
             progress=progress,
         )
-    job = make_job(network, samples, seed, heads, device, dtype, pool, keep)
+    job = make_job(network, samples, seed, heads, device, dtype, pool, keep, modules=True)
     memory = check_memory(memory)
     if out is None:
         return _in_memory(job, options, task_draws(job, memory))
-    if isinstance(network, Network):
+    if not isinstance(network, RandomDNF):
         network.check_storable()
     draws = stored_task_draws(Path(out)) if resume and not overwrite else None
     draws = draws or task_draws(job, memory)
@@ -200,6 +207,8 @@ def task_draws(job: Job, memory: int) -> int:
         layers = list(zip(model.fan_ins, (*model.hidden, 1), strict=True))
         hidden = sum((f + 1) * w * (model.m + 8) for f, w in layers[:-1])
         work = hidden / job.heads + (layers[-1][0] + 1) * (model.m + 8) + 500
+    elif isinstance(model, Module):
+        work = work_of_sample(job)
     size = min(_TASK_SAMPLES, _TASK_WORK / work, memory / (_TABLES_IN_MEMORY * entry))
     if job.pool:
         size = min(size, job.samples / _POOL_TASKS)

@@ -24,6 +24,7 @@ from simprior.boolean.sampling.job import (
 )
 from simprior.boolean.sampling.rows import Counter, Rows, Tally, count_words, row_columns
 from simprior.boolean.symmetry import canonical
+from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.numerics.random import philox_key
 from simprior.runs.sharded import Shard, Work
@@ -49,6 +50,10 @@ def count_range(job: Job, first: int, stop: int) -> Counter:
     counter = Counter(job.model.m, job.keep_shift)
     if isinstance(job.model, RandomDNF):
         _count_dnf(job, first, stop, counter)
+    elif isinstance(job.model, Module):
+        from simprior.boolean.sampling.module_engine import count_modules  # torch is heavy
+
+        count_modules(job, first, stop, counter)
     elif job.compiled:
         _count_compiled(job, first, stop, counter)
     else:

@@ -253,6 +253,7 @@ def _task_draws(job: Job) -> int:
     model = job.model
     if isinstance(model, RandomDNF):
         return int(_TASK_WORK // (1000 * model.width))
+    assert isinstance(model, Network)
     layers = list(zip(model.fan_ins, (*model.hidden, job.heads), strict=True))
     work = sum((f + 1) * w * (model.m + 8) for f, w in layers) + 1000
     return max(64, int(_TASK_WORK / work))

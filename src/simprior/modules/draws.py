@@ -1,0 +1,124 @@
+"""The parameters of many networks, stacked, and their last layers (heads).
+
+Every number on CPU is a function of (seed, hidden draw, position), so that a network is the same
+whatever is drawn with it. On a GPU torch's generator of the device makes a block of hidden draws at
+a time, seeded by (seed, block): the same law, other numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from simprior.modules.architecture import ParameterTensor
+from simprior.modules.build import Built
+from simprior.modules.own import seeded
+from simprior.numerics.compiled import BLOCK, fill
+from simprior.numerics.random import derive, philox_key
+
+STREAM = "modules"
+_BODY, _BODY_UNIFORM, _HEADS = 0, 1, 2
+
+
+@njit(nogil=True, cache=True)
+def _fill_rows(out, first, c1, key, uniform):  # type: ignore[no-untyped-def]
+    """Row i of ``out`` (float32, whole blocks): standard numbers of hidden draw first + i."""
+    buf = np.zeros(32, np.uint64)
+    words = buf.view(np.uint32)
+    for i in range(out.shape[0]):
+        number = np.uint64(first + i)
+        fill(out[i], out.shape[1] // 64, buf, words, 0, c1, number, key, np.float32(1.0), uniform)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Last linear layers on the same features: weights (B, R, k), biases (B, R, 1)."""
+
+    weights: Tensor
+    biases: Tensor
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """(B, R, m) outputs on features (B, m, k)."""
+        return torch.baddbmm(self.biases, self.weights, features.transpose(1, 2))
+
+
+class Draws:
+    """Stacked parameters of the networks of a run, by the numbers of their hidden draws."""
+
+    def __init__(self, built: Built, heads: int, seed: int, device: str, dtype: str) -> None:
+        self._built, self._heads, self._seed = built, heads, seed
+        self._device, self.dtype = torch.device(device), getattr(torch, dtype)
+        self._key = np.uint64(philox_key(seed, STREAM))
+        own = () if built.last is None else (built.last.weight, built.last.bias)
+        self._last = {t.name: t for t in built.tensors if t.name in own}
+        self._body = [t for t in built.tensors if t.name not in own]
+
+    def body(self, first: int) -> dict[str, Tensor]:
+        """Parameters but those of the last linear layer, of ``at_once`` hidden draws from
+        ``first``; all parameters where only the module can draw them or there is no such layer."""
+        count = self._built.at_once
+        if self._built.drawn_whole:
+            modules = [self._module(number) for number in range(first, first + count)]
+            names = [t.name for t in self._built.tensors]
+            return {name: torch.stack([one[name] for one in modules]) for name in names}
+        parts: dict[str, Tensor] = {}
+        for uniform, stream in ((False, _BODY), (True, _BODY_UNIFORM)):
+            chosen = [t for t in self._body if t.deviation and t.uniform is uniform]
+            numbers = self._numbers(first, count, sum(t.size for t in chosen), stream, uniform)
+            at = 0
+            for t in chosen:
+                part = numbers[:, at : at + t.size].reshape(count, *t.shape)
+                parts[t.name] = _scaled(part, t)
+                at += t.size
+        for t in self._body:
+            if not t.deviation:
+                blank = torch.full((), t.centre, device=self._device, dtype=self.dtype)
+                parts[t.name] = blank.expand(count, *t.shape)
+        return parts
+
+    def heads(self, first: int) -> Heads:
+        """The last linear layers of ``at_once`` hidden draws from ``first``."""
+        last, count = self._built.last, self._built.at_once
+        assert last is not None
+        weight = self._last[last.weight]
+        k, each = last.fan_in, last.fan_in + 1
+        numbers = self._numbers(first, count, self._heads * each, _HEADS, weight.uniform)
+        numbers = numbers.reshape(count, self._heads, each)
+        weights = _scaled(numbers[..., :k], weight)
+        biases = numbers[..., k:]
+        bias = None if last.bias is None else self._last[last.bias]
+        return Heads(weights, torch.zeros_like(biases) if bias is None else _scaled(biases, bias))
+
+    def _numbers(self, first: int, count: int, size: int, stream: int, uniform: bool) -> Tensor:
+        """(count, size) independent numbers of mean 0 and variance 1."""
+        if self._device.type == "cpu":
+            out = np.empty((count, -(-size // BLOCK) * BLOCK), np.float32)
+            _fill_rows(out, first, stream, self._key, uniform)
+            return torch.from_numpy(out[:, :size]).to(self.dtype)
+        generator = torch.Generator(self._device)
+        block = 4 * (first // count) + stream
+        generator.manual_seed(int.from_bytes(derive(self._seed, STREAM, block)[:7], "little"))
+        options: dict[str, Any] = {"device": self._device, "dtype": self.dtype}
+        if uniform:
+            numbers = torch.rand((count, size), generator=generator, **options)
+            return (2.0 * numbers - 1.0) * 3.0**0.5
+        return torch.randn((count, size), generator=generator, **options)
+
+    def _module(self, number: int) -> Mapping[str, Tensor]:
+        """The parameters of a module of its own, made under the seed of hidden draw ``number``."""
+        seed = int.from_bytes(derive(self._seed, STREAM, number)[:7], "little")
+        module = seeded(self._built.make, seed)
+        return {name: t.to(self._device, self.dtype) for name, t in module.named_parameters()}
+
+
+def _scaled(numbers: Tensor, tensor: ParameterTensor) -> Tensor:
+    """Standard numbers with the mean and the deviation of a parameter."""
+    assert tensor.deviation is not None
+    scaled = numbers * tensor.deviation
+    return scaled + tensor.centre if tensor.centre else scaled
