@@ -284,18 +284,17 @@ def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 4])
 def test_standard_errors_are_true(n: int) -> None:
-    """40 repeats on 3 functions a network: mean 0 +- .3, sd .75 to 1.3, no flag.
+    """24 repeats on 3 functions a network: mean 0 +- .4, sd .7 to 1.35, no flag.
 
-    The mean of 120 standardised errors has a standard error of .09 (and one of the truth, below
-    .1 of theirs), their sd one of 7 % besides Student's tails of 7 degrees of freedom: the bounds
-    are 3 standard errors away.
+    The mean of 72 standardised errors has a standard error of .12 at most, their sd one of 8 %, and
+    10 % with Student's tails of 7 degrees of freedom: the bounds are 3 standard errors away.
     """
     network = Network(n=n, hidden=(5, 4))
     counts = sample(network, 1e7, seed=11)
     pick = (np.geomspace(2, (counts.count > 400).sum(), 3) - 1).astype(int)
     truth, noise = np.log(counts.p[pick]), (counts.stderr / counts.p)[pick]
     scores = []
-    for seed in range(40):
+    for seed in range(24):
         results = found(network, counts.tables()[pick], Effort(particles=100), seed)
         assert all(one.diagnostics["reliable"] for one in results), [
             one.diagnostics for one in results
@@ -304,8 +303,8 @@ def test_standard_errors_are_true(n: int) -> None:
             (one.value - t) / math.hypot(one.stderr, e)
             for one, t, e in zip(results, truth, noise, strict=True)
         ]
-    assert abs(np.mean(scores)) < 0.3, np.mean(scores)
-    assert 0.75 < np.std(scores) < 1.3, np.std(scores)
+    assert abs(np.mean(scores)) < 0.4, np.mean(scores)
+    assert 0.7 < np.std(scores) < 1.35, np.std(scores)
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ from simprior.errors import check_fits
 from simprior.finite import exchange_kernels as kernels
 from simprior.finite.particles import check_network, distinct_inputs, make_machine
 from simprior.finite.prior import GROWTH, Effort, _decided
+from simprior.finite.verdict import Mean
 from simprior.network.spec import Network, check_size
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb, sample_sd
@@ -58,7 +59,6 @@ MOST_SPREAD = 1.0  # nats
 JOURNEYS = 20  # fresh networks that came down to the last rung, in all runs
 INDEPENDENT = 10.0  # rounds of a run over its autocorrelation time
 DISAGREE = 4.0  # standard errors between the halves of the runs
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -440,38 +440,42 @@ class Outcome:
 
         ``ess`` is the number of independent rounds of all runs.
         """
-        from scipy.special import stdtrit
-
         if not self.runs:
             return self._nothing()
-        doubts, stderr, count = self.doubts(), self.stderr, len(self.runs)
+        doubts, count = self.doubts(), len(self.runs)
+        stderr = math.nan if doubts else self.stderr
+        low, high = Mean(self.value, stderr, self.spread, count).interval
         independent = sum(self.rounds / max(run.tau, 1.0) for run in self.runs)
-        shown = math.nan if doubts else stderr
-        half = float(stdtrit(count - 1.0, 0.5 + LEVEL / 2)) * shown
-        diagnostics: dict[str, Any] = {
-            "reliable": not doubts, "converged": not doubts, "reason": "; ".join(doubts),
-            "low": self.value - half, "high": self.value + half,
-            "stderr_error": shown / math.sqrt(2 * (count - 1)),
-            "spread": self.spread, "spread_ratio": self.spread / self.typical,
+        diagnostics = self._about(doubts) | {
+            "low": low,
+            "high": high,
+            "stderr_error": stderr / math.sqrt(2 * (count - 1)),
+            "spread": self.spread,
+            "spread_ratio": self.spread / self.typical,
             "within": self.within,
             "ancestors": float(np.mean([run.down for run in self.runs])),
             "round_trips": sum(min(run.down, run.up) for run in self.runs),
             "tau": float(np.mean([run.tau for run in self.runs])),
-            "steps": len(self.rungs.levels), "particles": self.particles, "rounds": self.rounds,
-            "runs": count, "pilot": self.rungs.value,
+            "rounds": self.rounds,
             "tries": float(np.mean([run.angles for run in self.runs])),
+        }
+        return LogProb(self.value, stderr, independent, METHOD, diagnostics)
+
+    def _about(self, doubts: Sequence[str]) -> dict[str, Any]:
+        return {
+            "reliable": not doubts,
+            "converged": not doubts,
+            "reason": "; ".join(doubts),
+            "steps": len(self.rungs.levels),
+            "particles": self.particles,
+            "runs": len(self.runs),
+            "pilot": self.rungs.value,
             "seconds": self.rungs.seconds + sum(run.seconds for run in self.runs),
-        }  # fmt: skip
-        return LogProb(self.value, shown, independent, METHOD, diagnostics)
+        }
 
     def _nothing(self) -> LogProb:
         """No value: the pilot did not get there."""
-        diagnostics = {
-            "reliable": False, "converged": False, "reason": "; ".join(self.doubts()),
-            "steps": len(self.rungs.levels), "particles": self.particles, "runs": 0,
-            "pilot": self.rungs.value, "seconds": self.rungs.seconds,
-        }  # fmt: skip
-        return LogProb(math.nan, math.nan, 0.0, METHOD, diagnostics)
+        return LogProb(math.nan, math.nan, 0.0, METHOD, self._about(self.doubts()))
 
 
 def pooled(runs: Sequence[Run], half: int | None = None) -> float:
