@@ -34,7 +34,7 @@ import numpy as np
 from simprior.errors import check_fits
 from simprior.finite import exchange_kernels as kernels
 from simprior.finite.particles import check_network, distinct_inputs, make_machine
-from simprior.finite.prior import GROWTH, Effort, _decided
+from simprior.finite.prior import GROWTH, Effort, decide
 from simprior.finite.verdict import Mean
 from simprior.network.spec import Network, check_size
 from simprior.numerics import random as rng
@@ -522,7 +522,7 @@ def estimate_exchange(
     check_network(network)
     check_size(network)
     inputs = distinct_inputs(network)
-    decided = {i: _decided(network, inputs, table) for i, table in enumerate(tables)}
+    decided = {i: decide(network, inputs, table) for i, table in enumerate(tables)}
     work = Exchange(network, tables, effort.sweeps, seed, effort.limit)
     session = _Session(work, effort, options, store)
     found = session.results([i for i, known in decided.items() if known is None])
