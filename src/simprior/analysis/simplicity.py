@@ -12,9 +12,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.sampling.counts import FunctionCounts
@@ -22,9 +22,6 @@ from simprior.boolean.truthtable import n_words
 from simprior.network.spec import NamedActivation
 from simprior.numerics.estimate import share_stderr
 from simprior.numerics.random import derive, generator
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RANK_BINS = 240
 
@@ -45,8 +42,6 @@ def rank_frame(counts: FunctionCounts, level: float = 0.95, bins: int = RANK_BIN
     A pooled table gives the ranks of single functions: a class takes as many ranks as it has
     members. With a subsampled table (``keep`` < 1) every function stands for 1 / keep.
     """
-    import pandas as pd
-
     found = _pooled_blocks(counts, level) if counts.orbit is not None else _blocks(counts, level)
     p, low, high, count, weight = found
     ends = np.cumsum(weight)
@@ -236,8 +231,6 @@ def prior_histogram(
     The variance is the binomial one times the design effect of :func:`complexity_design_effects`,
     plus the Horvitz-Thompson term for functions that were not all counted or measured.
     """
-    import pandas as pd
-
     steps, where = np.unique(profile.steps, return_inverse=True)
     k, w = profile.count / counts.samples, profile.weight
     p = np.minimum(np.bincount(where, profile.functions * k), 1.0)
@@ -292,8 +285,6 @@ def uniform_histogram(m: int, seed: int = 0, functions: int | None = None) -> pd
     All 2^m functions for m <= 16 (standard error 0), otherwise ``functions`` random ones
     (default 10^5 for m <= 128, fewer for longer tables). ``attrs["functions"]`` is their number.
     """
-    import pandas as pd
-
     if m <= 16 and functions is None:
         number = 1 << m
         words = (np.arange(number, dtype=np.uint64) << np.uint64(64 - m))[:, None]
@@ -312,8 +303,6 @@ def uniform_histogram(m: int, seed: int = 0, functions: int | None = None) -> pd
 
 def envelope(counts: FunctionCounts, profile: ComplexityProfile) -> pd.DataFrame:
     """Most probable function of each complexity: lz76, count, p, p_low, p_high."""
-    import pandas as pd
-
     order = np.lexsort((-profile.count, profile.steps))
     first = np.flatnonzero(np.diff(profile.steps[order], prepend=-1))
     best = order[first]

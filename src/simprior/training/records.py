@@ -244,7 +244,7 @@ class TrainResult(Shown):
         if self.trajectory:
             frame = self.trajectories
             write_table(
-                store.path / TRAJECTORIES, {k: frame[k].to_numpy(_dtype(frame[k])) for k in frame}
+                store.path / TRAJECTORIES, {k: frame[k].to_numpy(dtype_of(frame[k])) for k in frame}
             )
             store.add_file(TRAJECTORIES, rows=len(frame))
         if complement is not None:
@@ -342,7 +342,8 @@ def unpack_hex(text: str, m: int) -> np.ndarray:
     return np.asarray(unpack(from_hex(text, m), m)[0])
 
 
-def _dtype(column: Any) -> Any:
+def dtype_of(column: Any) -> Any:
+    """The dtype in which a column of a frame is written: its own, or object for texts."""
     return object if column.dtype.kind not in "iufb" else column.dtype
 
 

@@ -27,6 +27,7 @@ from simprior.runs.manifest import read_manifest
 from simprior.runs.tasks import Progress, progress_bar
 from simprior.runs.text_files import read_toml
 from simprior.runs.wipe import discard
+from simprior.training.records import dtype_of
 from simprior.training.settings import Settings, files_read, settings, text
 from simprior.training.train import train
 
@@ -272,11 +273,7 @@ def write_sweep(rows: list[dict[str, Any]], store: RunDir, numeric: tuple[str, .
         frame[name] = pd.to_numeric(frame[name])
     store.write_file(f"{TABLE}.csv", csv_text(frame))
     path = store.path / f"{TABLE}.parquet"
-    write_table(path, {name: frame[name].to_numpy(_dtype(frame[name])) for name in frame})
+    write_table(path, {name: frame[name].to_numpy(dtype_of(frame[name])) for name in frame})
     store.add_file(path, rows=len(frame))
     store.finish({"cells": len(frame)})
     return frame
-
-
-def _dtype(column: Any) -> Any:
-    return None if column.dtype.kind in "iufb" else object

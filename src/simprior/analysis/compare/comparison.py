@@ -17,9 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from simprior.analysis.compare.sources import Joint, Side, WeightedFunctions, join, side_of
 from simprior.analysis.compare.statistics import (
@@ -38,9 +39,6 @@ from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.numerics import random as rng
 from simprior.training.records import TrainResult, test_mask, unpack_hex
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SPLITS = 16
 _NAN = math.nan
@@ -135,8 +133,6 @@ class Comparison(Shown):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a statistic; columns as the fields of :class:`Statistic`."""
-        import pandas as pd
-
         names = [field.name for field in fields(Statistic)]
         return pd.DataFrame([astuple(entry) for entry in self.statistics], columns=names)
 
@@ -147,8 +143,6 @@ class Comparison(Shown):
         A function that a run did not meet has p = 0 there and the exact upper limit of 0 counts;
         of a table that lists part of the functions, that of all its unlisted samples.
         """
-        import pandas as pd
-
         j = self.joint
         order = np.argsort(-(j.pa + j.pb), kind="stable")[:top]
         columns: dict[str, Any] = {"function": to_hex(j.words[order], self.a.m)}

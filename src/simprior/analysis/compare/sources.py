@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import check_words, to_hex
@@ -22,9 +23,6 @@ from simprior.checks import real_array, whole
 from simprior.display import Shown, short
 from simprior.errors import InputError
 from simprior.numerics.estimate import clopper_pearson
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,8 +71,6 @@ class WeightedFunctions(Shown):
 
     def to_frame(self, top: int | None = 20) -> pd.DataFrame:
         """The ``top`` most probable functions (None: all): function (hex), p."""
-        import pandas as pd
-
         order = np.argsort(-self.p, kind="stable")[:top]
         return pd.DataFrame({"function": to_hex(self.words[order], self.m), "p": self.p[order]})
 

@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 
 from simprior.analysis.correlate import checks, words
 from simprior.analysis.correlate.controls import Setup, columns_of, sample_of, settle_columns
@@ -32,9 +33,6 @@ from simprior.numerics.random import check_seed
 from simprior.runs.directory import RunDir
 from simprior.runs.sharded import Shard, Work, run_sharded
 from simprior.runs.tasks import RunOptions, progress_bar
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_KENDALL = 2000
 """Points up to which the test permutes Kendall's tau; beyond, Spearman's rho."""
@@ -291,8 +289,6 @@ def correlations(
 
 def _joined(table: Prepared, pieces: list[Piece], found: list[Rows]) -> Correlations:
     """One frame of each kind, group by group."""
-    import pandas as pd
-
     notes = list(table.notes)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
     for group, (_, part) in enumerate(table.parts):
@@ -384,8 +380,6 @@ def _found(
 
 def _frame(given: Any) -> pd.DataFrame:
     """The table, read if a path was given. Raises :class:`InputError` for anything else."""
-    import pandas as pd
-
     if isinstance(given, str | Path):
         from simprior.analysis.measure.table import load_measures
 

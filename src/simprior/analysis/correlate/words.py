@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 KINDS = ("pearson", "spearman", "kendall", "partial_pearson", "partial_spearman")
 NAMES = {"kendall": "tau", "spearman": "rho", "partial_spearman": "partial rho"}
@@ -125,8 +123,6 @@ def text(value: float, low: float, high: float) -> str:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The table of coefficients for a reader: coefficients with their intervals as text."""
-    import pandas as pd
-
     head = [*groups_of(table), "measure", "points", "clusters"]
     out: dict[str, Any] = {name: table[name].tolist() for name in head}
     for kind in KINDS:

@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from simprior.analysis.strings.networks import Spec
 from simprior.checks import Choice, Whole
@@ -36,9 +37,6 @@ from simprior.errors import InputError, NumericalError
 from simprior.gp.kernels import nngp
 from simprior.numerics.estimate import mean_stderr, share_stderr, student_factor
 from simprior.numerics.random import generator
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DRAWS, PATHS = 20_000, 32
 _GRID = 4096  # quantiles of |z_0|
@@ -225,8 +223,6 @@ def summarise(rows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     sqrt(n / ln n) and ratio_stderr; asymptote; flips with _stderr _low _high, flips_share =
     flips / n, unchanged.
     """
-    import pandas as pd
-
     return pd.DataFrame([_summary(n, part, level) for n, part in _lengths(rows)])
 
 
@@ -322,8 +318,6 @@ def fit(rows: pd.DataFrame, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
     InputError
         What :func:`too_few` says.
     """
-    import pandas as pd
-
     why = too_few(rows)
     if why:
         raise InputError(why, "enough to fit", "pass for example --n 100,200,400 --networks 100")
