@@ -273,9 +273,9 @@ def test_real_data_agree_with_rejection_and_slice() -> None:
         corrupt=0.3,
         seed=2,
     )
-    a = report(sp.posterior(problem, "smc", 5_000, seed=1, particles=60, workers=2))
-    b = report(sp.posterior(problem, "rejection", 800, seed=2, workers=2))
-    c = report(sp.posterior(problem, "slice", 6_400, seed=3, workers=2))
+    a = report(sp.posterior(problem, "smc", 5_000, seed=1, particles=100, workers=2))
+    b = report(sp.posterior(problem, "rejection", 500, seed=2, workers=2))
+    c = report(sp.posterior(problem, "slice", 3_200, seed=3, workers=2))
     assert a["reliable"], a["reason"]
     check_close(a["error"], b["error"], a["error_stderr"], b["error_stderr"])
     check_close(a["error"], c["error"], a["error_stderr"], c["error_stderr"])
