@@ -263,9 +263,9 @@ def test_bad_flags_of_bound_are_one_line(
 
 @pytest.mark.slow
 def test_real_data_agree_with_rejection_and_slice() -> None:
-    """10 digits, one label in three a coin flip, width 40: 4 standard errors, three comparisons."""
+    """10 digits, one label in three a coin flip, width 20: 4 standard errors, three comparisons."""
     problem = sp.Problem(
-        sp.Network(hidden=(40,)),
+        sp.Network(hidden=(20,)),
         data="digits",
         classes="3,8",
         train=10,
@@ -273,9 +273,9 @@ def test_real_data_agree_with_rejection_and_slice() -> None:
         corrupt=0.3,
         seed=2,
     )
-    a = report(sp.posterior(problem, "smc", 10_000, seed=1, particles=100, workers=2))
-    b = report(sp.posterior(problem, "rejection", 1_500, seed=2, workers=2))
-    c = report(sp.posterior(problem, "slice", 6_400, seed=3, thin=2, workers=2))
+    a = report(sp.posterior(problem, "smc", 5_000, seed=1, particles=100, workers=2))
+    b = report(sp.posterior(problem, "rejection", 500, seed=2, workers=2))
+    c = report(sp.posterior(problem, "slice", 3_200, seed=3, workers=2))
     assert a["reliable"], a["reason"]
     check_close(a["error"], b["error"], a["error_stderr"], b["error_stderr"])
     check_close(a["error"], c["error"], a["error_stderr"], c["error_stderr"])
