@@ -15,7 +15,7 @@ USE = """
 import simprior as sp
 net = sp.Network(n=3, hidden=(8,), activation={activation!r}, sigma_b=0.0, encoding="pm1")
 if {finite}:
-    sp.log_prior(sp.Network(n=3, hidden=()), "x1", width="finite", particles=20, check=False)
+    sp.log_prior(sp.Network(n=3, hidden=()), "x1", "smc", width="finite", particles=20, check=False)
 print(sp.watch(net, ["x1", "0x01"], samples=1000, heads=4).p.tolist())
 print(sp.sample(net, samples=1000, heads=4).to_frame(top=3)["count"].tolist())
 print(sp.train(net, "x1", train=4, runs=3, lr=0.05, max_epochs=20).loss.tolist())

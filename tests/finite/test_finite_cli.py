@@ -13,7 +13,7 @@ from simprior.finite import log_prior_finite
 from simprior.network.spec import Network
 from simprior.runs.directory import load_run
 
-SMALL = "logp --n 2 --hidden 3 --functions x1,xor2 --quiet --particles 40 --runs 4"
+SMALL = "logp --n 2 --hidden 3 --functions x1,xor2 --quiet --particles 40 --runs 4 --method smc"
 
 
 def call(text: str) -> int:
@@ -46,8 +46,8 @@ def test_table_of_both_widths_workers_and_resume(tmp_path: Path, capsys) -> None
 def test_functions_of_a_sampled_run(tmp_path: Path, capsys) -> None:
     assert call(f"sample --n 2 --hidden 3 --samples 2e4 --out {tmp_path / 's'} --quiet") == 0
     capsys.readouterr()
-    text = f"logp --from {tmp_path / 's'} --top 2 --width finite --particles 100 --runs 4 --quiet"
-    assert call(f"{text} --json") == 0
+    text = f"logp --from {tmp_path / 's'} --top 2 --width finite --method smc --quiet"
+    assert call(f"{text} --particles 100 --runs 4 --json") == 0
     rows = json.loads(capsys.readouterr().out)["table"]
     assert [row["rank"] for row in rows] == [1, 2]
     for row in rows:  # t with 3 degrees of freedom: 10 standard errors, false alarm 2e-3

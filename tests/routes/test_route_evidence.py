@@ -59,10 +59,11 @@ def test_what_is_no_function_is_refused(given: object) -> None:
 def test_finite_width_by_the_same_door() -> None:
     """A perceptron is its own limit: within 4 standard errors (a false alarm in 16,000 runs)."""
     network = sp.Network(n=3, hidden=())
-    finite = sp.log_prior(network, "x1", width="finite", particles=100, seed=1, check=False)
+    options = {"particles": 100, "check": False}
+    finite = sp.log_prior(network, "x1", "smc", width="finite", seed=1, **options)
     limit = sp.log_prior(network, "x1", tol=0.005)
     assert abs(finite.value - limit.value) < 4 * np.hypot(finite.stderr, limit.stderr)
-    with pytest.raises(InputError, match="leave method out"):
+    with pytest.raises(InputError, match="some of auto, smc"):
         sp.log_prior(network, "x1", "ep", width="finite")
     with pytest.raises(InputError, match="width"):
         sp.log_prior(network, "x1", width="40")

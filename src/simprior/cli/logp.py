@@ -29,10 +29,17 @@ if TYPE_CHECKING:
     from simprior.finite.prior import Effort
     from simprior.network.spec import Network
 
-METHOD = ("tilted",)
 SHOWN = """name width method logp log10 stderr ess pareto_k bound_low reliable seconds
 rank count p p_low p_high""".split()
 _NAME_WIDTH = 36
+FINITE_HELP = (
+    "where --width has finite they are those of the finite network: auto (the default: for each "
+    "function what suits it), smc, conditional, first-order"
+)
+DRAWS_HELP = (
+    "draws a function, for the sampling methods; of hidden layers by conditional (200), of outputs "
+    "by first-order (32768)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +50,9 @@ class LogP(DataOptions, RunOptions, Reading):
     (--from; --data then is the data file of the run), or are the labels of real data (--data).
     P(f) is the probability that the signs are those of f: a step likelihood, no noise. Several
     methods are compared in a sentence. With --width finite it is that of the network of --hidden
-    itself, by annealing its weights: a value that did not converge is given without a standard
-    error. Comparisons over many priors, of EP with the exact value or of finite widths with the
-    limit, are stages [logp] of simprior study.
+    itself, by annealing its weights or, for wide networks, by averaging over its hidden layers: a
+    value that did not converge is given without a standard error. Comparisons over many priors, of
+    EP with the exact value or of finite widths with the limit, are stages [logp] of simprior study.
     """
 
     functions: Annotated[
@@ -57,8 +64,8 @@ class LogP(DataOptions, RunOptions, Reading):
         arg(name="from", help="run of sample, train or posterior: its commonest functions"),
     ] = None
     top: Annotated[Count, arg(help="functions to take from the run")] = 1000
-    method: Annotated[Texts, arg(help=METHOD_HELP)] = METHOD
-    draws: Annotated[MaybeCount, arg(help="draws a function, for the sampling methods")] = None
+    method: Annotated[Texts, arg(help=f"{METHOD_HELP}; {FINITE_HELP}")] = None
+    draws: Annotated[MaybeCount, arg(help=DRAWS_HELP)] = None
     tol: Annotated[
         MaybeText, arg(help="wanted standard error in nats; draws are doubled until it is reached")
     ] = None
@@ -121,7 +128,7 @@ def _table(spec: LogP) -> pd.DataFrame:
 
     given = _given(spec)
     options = _estimator_options(spec)
-    methods = spec.method or ()
+    methods = ("tilted",) if spec.method is None else spec.method
     workers = 1 if spec.data is not None else spec.worker_count()
     request = Request(
         kernel_of(given.network, workers),
@@ -142,10 +149,12 @@ def _table(spec: LogP) -> pd.DataFrame:
 
 def _finite_table(spec: LogP) -> pd.DataFrame:
     """The table with the finite network in it."""
+    from simprior.finite.methods import amount
     from simprior.finite.table import FiniteRequest, finite_table
     from simprior.runs.tasks import RunOptions as Computing
     from simprior.runs.tasks import progress_bar
 
+    methods = _finite_methods(spec)
     given, effort, options = _given(spec), _effort(spec), _estimator_options(spec)
     widths = tuple(spec.width or ())
     request = FiniteRequest(
@@ -157,13 +166,15 @@ def _finite_table(spec: LogP) -> pd.DataFrame:
         names=given.names,
         joined=given.joined,
         options=options,
+        methods=methods,
     )
-    config = {**given.config, "width": list(widths), "seed": spec.seed, **options}
+    config = {**given.config, "width": list(widths), "method": list(methods)}
+    config |= {"seed": spec.seed, **options}
     config |= spec.chosen("particles runs")
     config = {key: value for key, value in config.items() if value is not None}
     if spec.max_particles is not None:
         config["max_particles"] = spec.max_particles
-    total = len(request.tables) * effort.pieces
+    total = sum(amount(method, effort, len(request.tables)) for method in methods)
     with progress_bar(total, "run", quiet=spec.quiet) as progress:
         how = Computing.of({**spec.run_options(), "progress": progress})
         return finite_table(request, how, config=config, results=given.read)
@@ -171,21 +182,31 @@ def _finite_table(spec: LogP) -> pd.DataFrame:
 
 def _effort(spec: LogP) -> Effort:
     """How hard to try at finite width. Raises :class:`InputError`."""
-    from simprior.checks import Integer
-    from simprior.finite.prior import FEWEST_RUNS, Effort
+    from simprior.finite.methods import OPTIONS
+    from simprior.finite.prior import Effort
 
-    if spec.method != METHOD:
-        found = f"method={','.join(spec.method or ())} with width={','.join(spec.width or ())}"
-        raise InputError(found, "methods with --width infinite alone", "leave --method out")
-    chosen = {
-        name: value
-        for name, value in spec.chosen("particles runs max_particles").items()
-        if value is not None
-    }
-    for name, low in (("particles", 2), ("runs", FEWEST_RUNS)):
-        if name in chosen:
-            Integer(low, 10**7, f"pass for example --{name} 300")(name, chosen[name])
-    return Effort(tol=_estimator_options(spec).get("tol"), **chosen)
+    chosen = spec.chosen("particles runs max_particles") | _estimator_options(spec)
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return Effort(**{name: OPTIONS[name](name, value) for name, value in given.items()})
+
+
+def _finite_methods(spec: LogP) -> tuple[str, ...]:
+    """The methods for the finite network. Raises :class:`InputError` for those of the limit."""
+    from simprior.finite.methods import DEFAULT, METHODS
+    from simprior.gp.orthant import METHODS as LIMIT
+
+    if spec.method is None:
+        return (DEFAULT,)
+    for method in spec.method:
+        if method in LIMIT and method not in METHODS:
+            found = f"method={method} with width={','.join(spec.width or ())}"
+            raise InputError(
+                found,
+                f"a method at finite width ({', '.join(METHODS)}): --method is for the finite "
+                "network, the limit is by tilted",
+                f"leave --method out, or run --width infinite --method {method} by itself",
+            )
+    return spec.method
 
 
 @dataclass(frozen=True)
@@ -292,18 +313,24 @@ def _warn_unconverged(frame: pd.DataFrame) -> None:
     doubted = finite[~finite["reliable"].astype(bool)]
     if len(doubted):
         first = doubted.iloc[0]
+        bounded = doubted["bound_low"].notna().any()
+        remedy = (
+            "raise --particles or --max-particles; what holds is ln P > bound_low (95 %)"
+            if bounded
+            else "raise --draws, or use --method smc"
+        )
         logging.getLogger("simprior").warning(
             "%d of %d values at finite width did not converge and have no standard error (%s: %s): "
-            "raise --particles or --max-particles; what holds is ln P > bound_low (95 %%)",
+            "%s",
             len(doubted),
             len(finite),
             _short(first["name"]),
             first["reason"],
+            remedy,
         )
 
 
 def _show(frame: pd.DataFrame, spec: LogP) -> None:
-    from simprior.gp.agreement import agreement
     from simprior.gp.orthant import summarise
 
     totals = summarise({str(name): frame[name].to_numpy() for name in frame})
@@ -313,8 +340,7 @@ def _show(frame: pd.DataFrame, spec: LogP) -> None:
     table = frame_text(part)
     if len(frame) > spec.show:
         table += f"\n... {len(frame) - spec.show} rows more"
-    several = "width" not in frame  # of methods; widths are meant to differ
-    said = agreement({str(name): frame[name].to_numpy() for name in frame}) if several else ""
+    said = _agreement(frame, spec)
     verdict = {"verdict": said} if said else {}
     notes = ["logp is in nats, log10 in decades; stderr, a standard error, is in nats."]
     if "pareto_k" in part:
@@ -322,6 +348,18 @@ def _show(frame: pd.DataFrame, spec: LogP) -> None:
     summary = verdict | totals
     parts = [*verdict.values(), table, "\n".join(f"- {note}" for note in notes), totals]
     spec.print_result({"table": frame, "summary": summary | {"notes": notes}}, *parts)
+
+
+def _agreement(frame: pd.DataFrame, spec: LogP) -> str:
+    """The sentence on several methods; widths are meant to differ."""
+    from simprior.gp.agreement import agreement
+
+    columns = {str(name): frame[name].to_numpy() for name in frame}
+    if "width" not in columns:
+        return agreement(columns)
+    from simprior.finite.table import finite_agreement
+
+    return finite_agreement(columns, _finite_methods(spec))
 
 
 def _short(name: str) -> str:

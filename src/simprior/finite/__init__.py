@@ -2,11 +2,13 @@
 
 May import: errors, checks, numerics, runs, network, boolean, gp, training. Never analysis, cli.
 
-``log_prior_finite`` takes a network and functions and returns
-:class:`~simprior.numerics.estimate.LogProb` (nats). Networks are annealed from the prior towards
-one function (``smc``) by compiled moves (``kernels``); independent runs give the error, and checks
-say whether it holds (``verdict``). Annealed towards the labels of a training set they are draws of
-its posterior (``smc_posterior``). Imported on first use.
+``log_prior_by`` takes a network, functions and a method (``methods``) and returns
+:class:`~simprior.numerics.estimate.LogProb` (nats). ``log_prior_finite`` is the method for all
+widths: networks are annealed from the prior towards one function (``smc``) by compiled moves
+(``kernels``); independent runs give the error, and checks say whether it holds (``verdict``).
+``exchange`` does the same in another way. Wide networks have cheaper methods (``conditional``,
+``first_order``). Annealed towards the labels of a training set, networks are draws of its posterior
+(``smc_posterior``). Imported on first use.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 from simprior._attach import attach
 
 if TYPE_CHECKING:
+    from simprior.finite.methods import log_prior_by as log_prior_by
     from simprior.finite.posterior import smc_posterior as smc_posterior
     from simprior.finite.prior import log_prior_finite as log_prior_finite
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from simprior.checks import (
     Maybe,
     Number,
     Switch,
+    Validator,
     Whole,
     checked,
 )
@@ -50,7 +51,9 @@ _METHOD = "finite-smc"
 class Effort:
     """How hard to try. ``particles`` N; ``runs`` R; ``sweeps`` a step; ``power`` p of the energy;
     ``tol`` wanted standard error (nats) or None; ``max_runs``, ``max_particles`` the limits of
-    further attempts; ``check`` whether the next power is tried; ``limit`` steps of a pilot."""
+    further attempts; ``check`` whether the next power is tried; ``limit`` steps of a pilot.
+    ``draws`` is for the methods that draw no particles: hidden layers or outputs, None for theirs.
+    """
 
     particles: int = 300
     runs: int = 8
@@ -61,6 +64,7 @@ class Effort:
     max_particles: int | None = None
     check: bool = True
     limit: int = 2000
+    draws: int | None = None
 
     @property
     def pieces(self) -> int:
@@ -73,13 +77,26 @@ class Effort:
         return max(FEWEST_RUNS, self.runs // 2)
 
 
-@checked(
-    network=NETWORK, tol=Maybe(Number(0, open=True)), particles=Integer(2, 10**7, "pass for "
-    "example --particles 300"), runs=Integer(FEWEST_RUNS, 10**5, "pass for example --runs 8"),
-    sweeps=Whole(1, 10**6), power=Integer(1, 16, "pass power=3"), max_runs=Whole(FEWEST_RUNS),
-    max_particles=Maybe(Whole(2)), check=Switch(), workers=RUN_OPTIONS["workers"],
-    progress=RUN_OPTIONS["progress"], store=Maybe(Kind(("RunDir",))),
-)  # fmt: skip
+EFFORT: Mapping[str, Validator] = {
+    "tol": Maybe(Number(0, open=True)),
+    "particles": Integer(2, 10**7, "pass for example --particles 300"),
+    "runs": Integer(FEWEST_RUNS, 10**5, "pass for example --runs 8"),
+    "sweeps": Whole(1, 10**6),
+    "power": Integer(1, 16, "pass power=3"),
+    "max_runs": Whole(FEWEST_RUNS),
+    "max_particles": Maybe(Whole(2)),
+    "check": Switch(),
+}
+"""What the options of :func:`log_prior_finite` may be."""
+HOW: Mapping[str, Validator] = {
+    "workers": RUN_OPTIONS["workers"],
+    "progress": RUN_OPTIONS["progress"],
+    "store": Maybe(Kind(("RunDir",))),
+}
+"""What may be said about how and where it is computed."""
+
+
+@checked(network=NETWORK, **EFFORT, **HOW)
 def log_prior_finite(
     network: Network,
     functions: Any,

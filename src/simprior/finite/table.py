@@ -1,13 +1,13 @@
 """Tables of ln P at finite width, and of its infinite-width limit beside it; with a run directory.
 
-A row a function and width, in the order of the functions given:
+A row a function, width and method, in the order of the functions given:
 
     index, name, function (hex), width, method, logp (nats), log10, stderr, ess, low, high,
     bound_low, spread, spread_ratio, ancestors, steps, particles, runs, reliable, converged, reason,
     seconds
 
-and further columns that the caller joins to each function. ``stderr`` is nan where a value did not
-converge.
+and further columns that the caller joins to each function. ``method`` is the method used: of
+``auto`` the one that it chose. ``stderr`` is nan where a value did not converge.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import numpy as np
 from simprior.boolean.truthtable import input_matrix, pack, to_hex
 from simprior.checks import Choice
 from simprior.errors import InputError
-from simprior.finite.particles import check_network
-from simprior.finite.prior import Effort, check_cost, estimate
+from simprior.finite.methods import DEFAULT, check_costs, check_methods, estimate_by
+from simprior.finite.prior import Effort
+from simprior.gp.agreement import agreement
 from simprior.gp.covariance import check_memory
 from simprior.gp.kernels import nngp
 from simprior.gp.orthant import TABLE, Request, log_prior_table, summarise
@@ -58,7 +59,7 @@ class FiniteRequest:
 
     ``network``; ``tables`` (F, m) uint8; ``effort``; ``widths``, some of ``WIDTHS``; ``names`` F
     texts shown in place of the hex form; ``joined`` further (F,) columns; ``options`` (draws, tol)
-    of the limit, estimated by ``tilted``.
+    of the limit, estimated by ``tilted``; ``methods`` for the finite network.
     """
 
     network: Network
@@ -69,6 +70,14 @@ class FiniteRequest:
     names: tuple[str, ...] = ()
     joined: Mapping[str, np.ndarray] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    methods: tuple[str, ...] = (DEFAULT,)
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """(width, method) of the rows of each function."""
+        limit = (("infinite", "tilted"),)
+        finite = tuple(("finite", method) for method in self.methods)
+        return sum((finite if width == "finite" else limit for width in self.widths), ())
 
 
 def finite_table(
@@ -85,8 +94,8 @@ def finite_table(
     """
     import pandas as pd
 
-    check_network(request.network)
-    check_cost(request.network, request.effort, options.workers)
+    check_methods(request.methods, request.network)
+    check_costs(request.methods, request.network, request.effort, options.workers)
     if options.out is None:
         return pd.DataFrame(_columns(request, options, None))
     with open_run(options, "logp", config or {}) as store:
@@ -101,26 +110,46 @@ def finite_table(
 
 
 def _columns(request: FiniteRequest, options: RunOptions, store: RunDir | None) -> Columns:
-    count = len(request.tables)
-    parts = {}
-    if "infinite" in request.widths:  # first: it is quick, and refuses bad options
-        parts["infinite"] = _limit(request, options)
-    if "finite" in request.widths:
-        network, effort = request.network, request.effort
-        found = estimate(network, request.tables, effort, request.seed, options, store)
-        parts["finite"] = _finite(found)
-    order = np.arange(len(parts) * count).reshape(len(parts), count).T.ravel()
+    network, effort = request.network, request.effort
+    count, asked = len(request.tables), request.parts
+    found = {}
+    for width, method in sorted(asked, key=lambda part: part[0] != "infinite"):
+        if width == "infinite":  # first: it is quick, and refuses bad options
+            found[width, method] = _limit(request, options)
+            continue
+        results = estimate_by(method, network, request.tables, effort, request.seed, options, store)
+        found[width, method] = _finite(results)
+    order = np.arange(len(asked) * count).reshape(len(asked), count).T.ravel()
     columns: Columns = {}
-    for name in parts[request.widths[0]]:
-        joined = np.concatenate([parts[width][name] for width in request.widths])
+    for name in found[asked[0]]:
+        joined = np.concatenate([found[part][name] for part in asked])
         columns[name] = joined[order]
-    index = np.repeat(np.arange(count), len(parts))
+    index = np.repeat(np.arange(count), len(asked))
     functions = np.array(to_hex(pack(request.tables), request.tables.shape[1]), object)
     names = np.array(request.names, object) if request.names else functions
-    widths = np.tile(np.array(request.widths, object), count)
+    widths = np.tile(np.array([width for width, _ in asked], object), count)
     head = {"index": index, "name": names[index], "function": functions[index], "width": widths}
     tail = {name: np.asarray(values)[index] for name, values in request.joined.items()}
     return {**head, **columns, **tail}
+
+
+def finite_agreement(columns: Mapping[str, np.ndarray], methods: tuple[str, ...]) -> str:
+    """Whether several methods for the finite network agree, in a sentence; '' for one method.
+
+    ``columns`` is a table of :func:`finite_table` of a request with these methods. Values that
+    their own method does not believe are left out.
+    """
+    if len(methods) < 2:
+        return ""
+    rows = np.flatnonzero(np.asarray(columns["width"]) == "finite")
+    asked = np.array(methods, object)[np.arange(len(rows)) % len(methods)]
+    believed = np.asarray(columns["reliable"], bool)[rows]
+    kept = {name: np.asarray(values)[rows][believed] for name, values in columns.items()}
+    said = agreement(kept | {"method": asked[believed]})
+    left = int(len(rows) - believed.sum())
+    if not said:
+        return "No two methods gave values to compare: look at the reasons."
+    return f"{said} {left} of {len(rows)} values, not reliable, are left out." if left else said
 
 
 def _finite(found: list[LogProb]) -> Columns:

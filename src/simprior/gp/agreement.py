@@ -16,7 +16,7 @@ def agreement(table: Mapping[str, np.ndarray]) -> str:
     Every method is compared with the first that has a standard error (the first, if none has).
     Two values agree if they differ by no more than z joint standard errors, z such that all pairs
     do so with probability 0.95 if the methods estimate the same (Bonferroni). A method without a
-    standard error counts as if it were exact.
+    standard error counts as if it were exact. Functions that the first has no row of are left out.
     """
     methods = list(dict.fromkeys(map(str, table["method"])))
     if len(methods) < 2:
@@ -31,7 +31,10 @@ def agreement(table: Mapping[str, np.ndarray]) -> str:
     mine = np.flatnonzero(method == first)
     base = {index[row]: (value[row], stderr[row]) for row in mine}
     for name in others:
-        rows = np.flatnonzero(method == name)
+        rows = np.flatnonzero((method == name) & np.isin(index, index[mine]))
+        if not len(rows):
+            said.append(f"{name} has no function in common with {first}")
+            continue
         apart = [_apart(value[row], base[index[row]][0]) for row in rows]
         errors = [_joint(stderr[row], base[index[row]][1]) for row in rows]
         agree = sum(d <= z * e + 1e-12 for d, e in zip(apart, errors, strict=True))

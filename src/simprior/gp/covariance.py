@@ -475,7 +475,7 @@ def feasible(A: np.ndarray, lower: np.ndarray) -> bool:
     basis = np.linalg.qr(A / norm[:, None])[0]
     rows = np.hstack([basis, -(lower / norm)[:, None]])
     rows /= np.linalg.norm(rows, axis=1)[:, None]
-    r = A.shape[1]
+    r = basis.shape[1]
     limits = [(None, None)] * r + [(0.0, None)]
     result = linprog(
         np.zeros(r + 1), A_ub=-rows, b_ub=-np.ones(len(rows)), bounds=limits, method="highs"

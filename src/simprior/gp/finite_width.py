@@ -373,9 +373,9 @@ def conditional_log_prior(
     logs = np.empty((draws, len(tables)))
     for k in range(draws):
         features = last_features(network, X, rng.generator(seed, "hidden-layers", k))
-        logs[k] = _given_hidden(features, tables, inner_draws, rng.derive(seed, "inner", k))
+        logs[k] = given_hidden(features, tables, inner_draws, rng.derive(seed, "inner", k))
     seconds = (perf_counter() - began) / max(len(tables), 1)
-    return [_combine(column, seconds) for column in logs.T]
+    return [combine(column, seconds) for column in logs.T]
 
 
 def last_features(network: Network, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -391,10 +391,14 @@ def last_features(network: Network, X: np.ndarray, generator: np.random.Generato
     return np.hstack([scaled, np.full((len(X), 1), network.sigma_bs[-1])])
 
 
-def _given_hidden(
+def given_hidden(
     features: np.ndarray, tables: np.ndarray, draws: int, entropy: bytes
 ) -> np.ndarray:
-    """ln P(f | hidden layers) of each function."""
+    """(F,) values ln P(f | hidden layers), unbiased for P, of (F, m) tables.
+
+    ``features`` is what :func:`last_features` drew; ``draws`` and ``entropy`` are the number of
+    tilted draws and their seed.
+    """
     rows, first, place = np.unique(features, axis=0, return_index=True, return_inverse=True)
     place = place.reshape(-1)
     alive = rows.any(1)
@@ -414,7 +418,11 @@ def _given_hidden(
     return out
 
 
-def _combine(logs: np.ndarray, seconds: float) -> LogProb:
+def combine(logs: np.ndarray, seconds: float) -> LogProb:
+    """ln of the mean of exp(``logs``), one a draw of the hidden layers, and whether to trust it.
+
+    Diagnostics as of :func:`conditional_log_prior`.
+    """
     finite = logs[np.isfinite(logs)]
     spread = float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
     summary = summarise(logs, np.zeros(len(logs), np.intp), 1)

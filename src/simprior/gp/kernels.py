@@ -123,6 +123,51 @@ def ntk(
     return theta
 
 
+def output_kernel(
+    network: Network, kernel: np.ndarray, layer: int, *, rtol: float = RTOL
+) -> np.ndarray:
+    """Covariance of the outputs, given that of the fields of hidden layer ``layer``.
+
+    The layers above are infinitely wide, so their kernels follow from this one; the layers below
+    may be anything.
+
+    Parameters
+    ----------
+    kernel : (m, m) array
+        Symmetric covariance of the fields (before the activation) of the hidden layer ``layer``.
+    layer : int
+        1 to ``depth``; with ``depth + 1`` the fields are the outputs, and ``kernel`` comes back.
+    rtol : float
+        As of :func:`nngp`.
+
+    Returns
+    -------
+    (m, m) float64 array, symmetric, in squared units of the output.
+
+    Raises
+    ------
+    NumericalError
+        The quadrature does not reach ``rtol``.
+    """
+
+    def climb(dual: LayerMap) -> np.ndarray:
+        found = kernel
+        for above in range(layer, network.depth + 1):
+            mean, _ = _map_symmetric(dual, found, None)
+            found = _affine(network.sigma_ws[above], network.sigma_bs[above], mean)
+        return found
+
+    dual, _ = _closed_forms(network, tangent=False)
+    if dual is not None or layer > network.depth:
+        return kernel if dual is None else climb(dual)
+
+    def run(dual: LayerMap, slope: LayerMap | None, angles: bool) -> tuple[np.ndarray, np.ndarray]:
+        found = climb(dual)
+        return found, found
+
+    return converge(network, run, rtol=rtol, tangent=False)[0]
+
+
 @dataclass(frozen=True)
 class _Pairs:
     """Distinct inputs and where the rows of X1 and X2 are among them (None: the rows of X1)."""

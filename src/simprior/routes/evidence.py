@@ -15,7 +15,6 @@ import numpy as np
 
 from simprior.checks import LEVEL, NETWORK, Choice, Integer, Kind, Maybe, Text, checked
 from simprior.display import Shown
-from simprior.errors import InputError
 from simprior.gp.posterior import Bound, marginal_likelihood_bound
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
@@ -65,11 +64,11 @@ def log_prior(
         an (F, m) array: F functions. Targets that are drawn (``lz:35``, ``random``, ``net:2``)
         are drawn by ``seed``.
     width : str
-        ``infinite``: the Gaussian process. ``finite``: the network as it is
-        (:func:`simprior.finite.log_prior_finite`, whose options are ``tol``, ``particles``,
-        ``runs``, ``workers``, ...); there is one method, and ``method`` is left out.
+        ``infinite``: the Gaussian process. ``finite``: the network as it is, with its widths.
     method, seed, options
-        As of :func:`simprior.gp.log_prior` (``draws``, ``tol``, ...); by default ``tilted``.
+        As of :func:`simprior.gp.log_prior` (``draws``, ``tol``, ...); by default ``tilted``. Of
+        ``width="finite"`` as of :func:`simprior.finite.log_prior_by` (``tol``, ``particles``,
+        ``runs``, ``workers``, ...); by default ``auto``.
 
     Returns
     -------
@@ -88,10 +87,10 @@ def log_prior(
     )
     tables = tables_of(network, [functions] if one else functions, seed)
     if width == "finite":
-        from simprior.finite.prior import log_prior_finite
+        from simprior.finite.methods import DEFAULT, log_prior_by
 
-        _check_no_method(method)
-        found = log_prior_finite(network, tables, seed=seed, **options)
+        chosen = DEFAULT if method is None else method
+        found = log_prior_by(network, tables, chosen, seed=seed, **options)
         return found[0] if one else found
     n = network.n if network.inputs is None else 0
     K = kernel_of(network)
