@@ -262,6 +262,41 @@ def test_bad_flags_of_bound_are_one_line(
 
 
 @pytest.mark.slow
+def test_standard_errors_are_true() -> None:
+    """60 repeats against rejection: standardised errors of results that no check doubts.
+
+    Student's t of 15 degrees of freedom has a standard deviation of 1.07. Means within 4 of their
+    errors (0.55), standard deviations within 4 of theirs (0.4): a false alarm in 2,500 runs.
+    """
+    problem = sp.Problem(NET, "x1", train=4, corrupt=0.4, seed=1)
+    exact = report(sp.posterior(problem, "rejection", 100_000, seed=9))
+    names = ("error", "log_evidence")
+    standardised = []
+    for seed in range(60):
+        found = report(
+            sp.finite.smc_posterior(
+                problem.network,
+                problem.fitted_index,
+                problem.labels,
+                1_500,
+                seed,
+                target=problem.target,
+                particles=80,
+                runs=16,
+                check=False,
+            )
+        )
+        if found["reliable"]:
+            error = [math.hypot(found[f"{n}_stderr"], exact[f"{n}_stderr"]) for n in names]
+            gap = [found[name] - exact[name] for name in names]
+            standardised.append(np.array(gap) / error)
+    z = np.array(standardised)
+    assert len(z) >= 50
+    assert (np.abs(z.mean(axis=0)) < 0.55).all(), z.mean(axis=0)
+    assert (np.abs(z.std(axis=0, ddof=1) - 1.07) < 0.4).all(), z.std(axis=0, ddof=1)
+
+
+@pytest.mark.slow
 def test_real_data_agree_with_rejection_and_slice() -> None:
     """10 digits, one label in three a coin flip, width 20: 4 standard errors, three comparisons."""
     problem = sp.Problem(

@@ -309,7 +309,8 @@ class Draws:
 
 def _report(outcome: Outcome, drawn: Draws, work: Drawing) -> dict[str, Any]:
     """What is known about the draws; no errors where a check doubts them."""
-    evidence, doubts, about = outcome.result(), outcome.doubts(), {}
+    evidence, doubts = outcome.result(), outcome.doubts()
+    about: dict[str, float] = {}
     if drawn.errors is not None:
         about, more = _errors(outcome, drawn, work.given)
         doubts = doubts + more
