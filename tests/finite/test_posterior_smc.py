@@ -16,6 +16,7 @@ from simprior.cli import main
 from simprior.errors import InputError, NumericalError
 from simprior.finite.posterior import Drawn, Draws
 from simprior.finite.prior import log_prior_finite
+from simprior.finite.verdict import mean_of_runs
 from simprior.gp.posterior import marginal_likelihood_bound
 from simprior.routes.evidence import bounds_of
 from simprior.routes.posterior import agreement
@@ -103,6 +104,9 @@ def test_runs_are_weighted_by_their_evidence() -> None:
     assert stderr == pytest.approx(math.sqrt(0.75 * ((others - others.mean()) ** 2).sum()))
     lost = Draws(given, [*runs, drawn(-math.inf, [right])])
     assert lost.weights[-1] == 0.0 and lost.error()[0] == pytest.approx(0.25)
+    far = Draws(given, [*runs, drawn(50.0, [wrong])])  # beside it the others are rounded away
+    assert far.error()[0] == 1.0 and far.error()[1] > 0
+    assert math.isnan(mean_of_runs([*runs, drawn(50.0, [wrong])], 5, 0.1).stderr)
     same = Draws(given, runs[::2])
     assert same.error()[0] == 0.0 and 0 < same.error()[1] < 0.1  # no spread is no certainty
 
