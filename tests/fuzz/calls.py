@@ -60,6 +60,7 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
     from simprior.boolean import truthtable as names
     from simprior.boolean.sampling import dnf, watch
     from simprior.boolean.sampling.counts import FunctionCounts
+    from simprior.finite import smc_posterior
     from simprior.training import Optimizer, Problem, lz_target
     from simprior.training import posterior as mcmc
     from simprior.training.data import corrupt_labels, load_dataset
@@ -187,6 +188,10 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
          {k: v for k, v in chain.items() if k not in ("chains", "thin", "burn_in")}
          | {"max_draws": 5000}),
         ("slice_posterior", mcmc.slice_posterior, chain),
+        ("smc_posterior", smc_posterior,
+         {"network": net, "train_index": [0, 1, 5], "labels": [0, 0, 1], "samples": 20, "seed": 0,
+          "target": None, "particles": 8, "runs": 4, "thin": 1, "max_particles": None,
+          "check": False, "workers": 1}),
         ("hmc_posterior", mcmc.hmc_posterior, {**chain, "beta": 10.0}),
     ]  # fmt: skip
     for method in gp.METHODS:

@@ -45,9 +45,14 @@ LINES: dict[str, list[list[str]]] = {
         for method, more in (
             ("gp", ()), ("ep", ()), ("rejection", ("--max-draws", "5000")),
             ("slice", ("--chains", "2", "--burn-in", "5")),
+            ("smc", ("--particles", "8", "--runs", "4")),
         )
     ],
-    "bound": [["--data", "breast-cancer", "--train", "8", "--draws", "64"]],
+    "bound": [
+        ["--data", "breast-cancer", "--train", "8", "--draws", "64"],
+        [*FAST, "--target", "x1", "--train", "4", "--width", "finite", "--particles", "8",
+         "--runs", "4"],
+    ],
     "compare": [["run", "run2", "--bootstrap", "5", "--splits", "2"], ["run", "run"]],
     "measure": [["trained", "--measures", "lz,entropy", "--networks", "3", "--workers", "1"],
                 ["run", "--measures", "lz", "--networks", "5", "--workers", "1"]],

@@ -301,7 +301,7 @@ class Draws:
         assert self.errors is not None
         w, e = self.weights, self.errors
         mean, count = float(w @ e), len(w)
-        if np.ptp(e[w > 0]) == 0.0:
+        if np.ptp(e[w > 0]) == 0.0 or w.max() == 1.0:  # the other runs may be rounded away
             return mean, float(share_stderr(0.0, self.ess))
         others = (mean - w * e) / (1.0 - w)
         return mean, math.sqrt((count - 1) / count * float(((others - others.mean()) ** 2).sum()))
@@ -309,7 +309,8 @@ class Draws:
 
 def _report(outcome: Outcome, drawn: Draws, work: Drawing) -> dict[str, Any]:
     """What is known about the draws; no errors where a check doubts them."""
-    evidence, doubts, about = outcome.result(), outcome.doubts(), {}
+    evidence, doubts = outcome.result(), outcome.doubts()
+    about: dict[str, float] = {}
     if drawn.errors is not None:
         about, more = _errors(outcome, drawn, work.given)
         doubts = doubts + more

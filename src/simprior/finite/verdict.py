@@ -35,7 +35,7 @@ LEVEL = 0.95
 class Mean:
     """ln of the mean of exp(values), the jackknife's error of it, and the spread of a run (nats).
 
-    ``stderr`` is nan where some runs gave 0.
+    ``stderr`` is nan where some runs gave 0, as good as 0 beside the greatest.
     """
 
     value: float
@@ -67,7 +67,10 @@ def mean_of_runs(runs: Sequence[Run], particles: int, least: float) -> Mean:
     value = top + math.log(p.mean())
     if not np.isfinite(logs).all():
         return Mean(value, math.nan, math.nan, count)
-    others = np.log((p.sum() - p) / (count - 1))
+    rest = p.sum() - p
+    if not (rest > 0).all():  # one run is so far above the others that they are rounded away
+        return Mean(value, math.nan, float(sample_sd(logs)), count)
+    others = np.log(rest / (count - 1))
     error = math.sqrt((count - 1) / count * float(((others - others.mean()) ** 2).sum()))
     unmet = math.expm1(min(-value, 700.0)) * float(share_stderr(0.0, count * particles))
     floor = least / math.sqrt(count) if least > 0 else max(unmet, 1.0 / (count * particles + 2.0))
