@@ -269,3 +269,23 @@ def test_first_order_against_the_conditional_estimator(name: str) -> None:
     assert first.diagnostics["reliable"] and other.diagnostics["reliable"]
     error = math.hypot(first.stderr, other.stderr)
     assert abs(first.value - other.value) < 5 * error + first.diagnostics["correction"] ** 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["first-order", "conditional"])
+def test_standard_errors_are_those_of_repeats(method: str) -> None:
+    """30 seeds, 2 functions: the sd of standardised differences from the mean, within 4 errors.
+
+    60 of them have an sd of 1 +- .09 if those of two functions are independent, .13 if they are
+    one and the same; so 4 errors are .52. The errors of the errors (13 %) widen it by 2 %.
+    """
+    network = Network(n=3, hidden=(300, 200))
+    draws = {"first-order": 2048, "conditional": 150}[method]
+    found = [
+        log_prior_by(network, ["x1", "majority"], method, draws=draws, seed=seed)
+        for seed in range(30)
+    ]
+    values = np.array([[one.value for one in pair] for pair in found])
+    errors = np.array([[one.stderr for one in pair] for pair in found])
+    scores = (values - values.mean(axis=0)) / errors
+    assert 0.48 < scores.std() < 1.52, scores.std()
