@@ -36,10 +36,10 @@ def estimate_auto(
 ) -> list[LogProb]:
     """ln P of (F, m) truth tables, each by the method that suits it; ``method`` names it."""
     if is_its_limit(network):
-        chosen = {"draws": effort.draws, "tol": effort.tol}
         K = nngp(network, input_matrix(network))
         n = network.n if network.inputs is None else 0
-        return log_prior(tables, K, "tilted", n=n, seed=seed, **chosen)
+        draws, tol = effort.draws, effort.tol
+        return log_prior(tables, K, "tilted", n=n, seed=seed, draws=draws, tol=tol)
     screened = Drawn(Conditional(network, tables, seed), options, store).more(SCREEN)
     spreads = [one.diagnostics["spread"] for one in screened.results()]
     steady = [i for i, spread in enumerate(spreads) if spread <= MAX_SPREAD]  # nan is not

@@ -46,6 +46,7 @@ from simprior.runs.tasks import RunOptions, one_thread
 DRAWS = 32768  # outputs given f, in all groups
 GROUPS = 32
 MOST_GROUPS = 512
+FEWEST = 64  # draws a group
 UNITS = 8192  # of the last hidden layer, a group
 DIRECTIONS = (32, 64)  # of each layer below, a group: at least, at most
 ENTRIES = 1 << 19  # of the matrices of the directions, a group and layer
@@ -219,8 +220,7 @@ def estimate_first_order(
         The kernel of the limit is singular to working precision.
     """
     check_memory(network.m, options.workers)
-    draws = max(64, -(-(effort.draws or DRAWS) // GROUPS))
-    work = Expansion(network, tables, draws, seed)
+    work = Expansion(network, tables, draws_of(effort), seed)
     groups = _run(work, range(GROUPS), options, store)
     found = [_result([group[i] for group in groups]) for i in range(len(tables))]
     if effort.tol is None:
@@ -232,6 +232,11 @@ def estimate_first_order(
         replace(one, diagnostics={**one.diagnostics, "tol_reached": one.stderr <= effort.tol})
         for one in found
     ]
+
+
+def draws_of(effort: Effort) -> int:
+    """Outputs drawn given f in each group."""
+    return max(FEWEST, -(-(effort.draws or DRAWS) // GROUPS))
 
 
 def _run(

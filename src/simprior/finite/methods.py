@@ -22,9 +22,9 @@ import numpy as np
 
 from simprior.boolean.truthtable import parse_functions
 from simprior.checks import NETWORK, Choice, Integer, Maybe, Validator, checked, shown, unknown
-from simprior.errors import InputError
+from simprior.errors import InputError, check_fits
 from simprior.finite.conditional import DRAWS
-from simprior.finite.first_order import GROUPS
+from simprior.finite.first_order import GROUPS, draws_of
 from simprior.finite.particles import check_network, distinct_inputs
 from simprior.finite.prior import EFFORT, HOW, Effort, check_cost, decide
 from simprior.network.spec import Network, check_size
@@ -44,6 +44,7 @@ METHODS: Mapping[str, str] = {
 DEFAULT = "auto"
 LIMITS = ("conditional", "first-order")
 """Methods that draw no particles: any activation will do."""
+_COPIES = 8  # numbers kept for each output drawn: temperatures, angles
 OPTIONS: Mapping[str, Validator] = {
     **EFFORT,
     "draws": Maybe(Integer(8, 10**9, "pass for example draws=200")),
@@ -75,9 +76,14 @@ def check_methods(methods: tuple[str, ...], network: Network) -> tuple[str, ...]
 def check_costs(
     methods: tuple[str, ...], network: Network, effort: Effort, workers: int = 1
 ) -> None:
-    """Refuse what does not fit in memory. Raises :class:`InputError`."""
+    """Raise :class:`simprior.errors.MemoryShortage` for what does not fit in memory."""
     if not set(methods) <= set(LIMITS):
         check_cost(network, effort, workers)
+    if "first-order" in methods:
+        draws = draws_of(effort)
+        need = workers * 8.0 * _COPIES * network.m * draws
+        what = f"draws={GROUPS * draws} of {network.m} outputs"
+        check_fits(what, need, "use fewer --draws or --workers")
 
 
 def amount(method: str, effort: Effort, count: int) -> int:

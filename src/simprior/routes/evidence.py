@@ -15,6 +15,7 @@ import numpy as np
 
 from simprior.checks import LEVEL, NETWORK, Choice, Integer, Kind, Maybe, Text, checked
 from simprior.display import Shown
+from simprior.errors import InputError
 from simprior.gp.posterior import Bound, marginal_likelihood_bound
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
