@@ -118,6 +118,7 @@ def test_shipped_architectures(folder: Path, capsys, flags: str, fields: dict) -
         ("--architecture lstm --option pool=max", "one of last, mean"),
         ("--architecture mlp --pool", "pool with a torch module"),
         ("--architecture mlp --watch x1", "a Network with one of the activations"),
+        ("--architecture mlp --hidden 1000000,1000000", "out of memory"),
         ("--norm layer", "norm=layer without a module"),
         ("--option a=1", "without a module"),
         ("--residual", "without a module"),
