@@ -427,7 +427,10 @@ def _can_stack(
         _LOG.info("%s is evaluated one network at a time, slowly (vmap: %s)", name, reason)
         return False
     scale = float(one_by_one.abs().max()) or 1.0
-    return bool((together - one_by_one).abs().max() <= 1e-3 * scale)
+    same = bool((together - one_by_one).abs().max() <= 1e-3 * scale)
+    if not same:
+        _LOG.info("%s is evaluated one network at a time, slowly (vmap: other values)", name)
+    return same
 
 
 def _cost(
