@@ -8,7 +8,7 @@ from nets import Attention, Recurrent, Wrong, broken, perceptron, relu_net
 from torch import nn
 
 from simprior import Architecture, Module
-from simprior.errors import InputError
+from simprior.errors import InputError, MemoryShortage
 from simprior.modules.build import MOST_AT_ONCE, evaluation
 from simprior.modules.draws import Draws
 
@@ -159,8 +159,13 @@ def test_which_modules_have_heads() -> None:
 
 
 def test_blocks_are_powers_of_two_that_fit() -> None:
-    assert Module("mlp", n=7).built.at_once == MOST_AT_ONCE
-    assert Module("mlp", n=12, options={"hidden": 400}).built.at_once == 2
+    built = Module("mlp", n=7).built
+    assert built.at_once(1) == built.at_once(64) == MOST_AT_ONCE
+    assert built.at_once(512) == 64 and built.at_once(2000) == 16
+    assert Module("mlp", n=12, options={"hidden": 400}).built.at_once(1) == 2
+    assert Module("mlp", n=3, options={"hidden": (1500, 1500)}).built.at_once(1) == 4
+    with pytest.raises(MemoryShortage, match="a smaller one, fewer heads"):
+        built.at_once(10**9)
 
 
 def test_evaluation_leaves_torch_as_it_was() -> None:

@@ -3,6 +3,7 @@ whatever the workers, the split and the interruptions."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +18,7 @@ from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.module_engine import functions_of
 from simprior.boolean.sampling.nonconstant import NonConstant
 from simprior.boolean.sampling.prepare import make_job as checked_job
-from simprior.boolean.sampling.sample import split
+from simprior.boolean.sampling.sample import sample, split
 from simprior.boolean.sampling.tasks import Counting
 from simprior.boolean.sampling.torch_engine import draw_parameters
 from simprior.boolean.truthtable import bit_matrix, unpack
@@ -25,6 +26,7 @@ from simprior.errors import InputError, SimpriorError
 from simprior.modules.build import evaluation
 
 SMALL = {"hidden": (12, 12)}
+module_of_sample = sys.modules[sample.__module__]
 make_job = partial(checked_job, modules=True)
 
 
@@ -105,9 +107,11 @@ def test_any_range_of_hidden_draws_gives_its_functions() -> None:
         assert np.array_equal(part, whole[3 * first : 3 * stop])
 
 
-def test_workers_and_interruptions_change_nothing(tmp_path) -> None:
-    module = sp.Module("mlp", n=4, options=SMALL)
+@pytest.mark.parametrize("make", ["nets:relu_net", pytest.param(relu_net, marks=pytest.mark.slow)])
+def test_workers_and_the_split_change_nothing(make, tmp_path, monkeypatch) -> None:
+    module = sp.Module(make, n=4)
     plain = sp.sample(module, 3000, seed=5, heads=2)
+    monkeypatch.setattr(module_of_sample, "task_draws", lambda job, memory: 256)  # 6 tasks
     stored = sp.sample(module, 3000, seed=5, heads=2, out=tmp_path / "run")
     assert equal(plain, stored)
     two = sp.sample(module, 3000, seed=5, heads=2, workers=2, out=tmp_path / "two")
@@ -120,8 +124,6 @@ def test_workers_and_interruptions_change_nothing(tmp_path) -> None:
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch) -> None:
-    from simprior.boolean.sampling import sample as module_of_sample
-
     module = sp.Module("mlp", n=4, options=SMALL)
     plain = sp.sample(module, 2000, seed=6, heads=2)
     monkeypatch.setattr(module_of_sample, "task_draws", lambda job, memory: 128)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from simprior.errors import InputError, SimpriorError
+from simprior.errors import InputError, SimpriorError, check_fits, is_shortage, shortage
 from simprior.modules.architecture import Last, ParameterTensor
 from simprior.modules.laws import tensors_of
 from simprior.modules.own import own_tensors
@@ -53,9 +53,10 @@ class _Tap(nn.Module):
 
 @dataclass(frozen=True)
 class Cost:
-    """What one network costs to evaluate on all inputs: multiply-adds of matrix products, and
-    elements written by all layers together and by the largest one."""
+    """What one network costs to evaluate on all ``inputs`` (a number): multiply-adds of matrix
+    products, and elements written by all layers together and by the largest one."""
 
+    inputs: int
     products: float
     elements: float
     largest: float
@@ -94,11 +95,21 @@ class Built:
         """Whether only the module itself can draw its parameters: one by one, slowly."""
         return any(t.deviation is None for t in self.tensors)
 
-    @property
-    def at_once(self) -> int:
-        """Networks evaluated together, a power of 2 that depends on the module and m only: sums
-        may be rounded otherwise in blocks of another size."""
-        most = max(1, min(MOST_AT_ONCE, int(_ELEMENTS / max(1.0, self.cost.largest))))
+    def at_once(self, heads: int) -> int:
+        """Networks evaluated together with ``heads`` last layers each: a power of 2 that depends
+        on the module, m and heads only, since sums may be rounded otherwise in blocks of another
+        size.
+
+        Raises :class:`simprior.errors.MemoryShortage` if one network does not fit in memory.
+        """
+        fan_in = 0 if self.last is None else self.last.fan_in
+        last = heads * max(self.cost.inputs, fan_in + 1)
+        parameters = sum(t.size for t in self.tensors)
+        largest = max(1.0, self.cost.largest, last, parameters / 4.0)
+        need = 4.0 * (3.0 * parameters + 4.0 * self.cost.largest + 2.0 * last)
+        what = f"a module of {parameters:,} parameters on {self.cost.inputs:,} inputs"
+        check_fits(what, need, "take a smaller one, fewer heads or fewer inputs")
+        most = max(1, min(MOST_AT_ONCE, int(_ELEMENTS / largest)))
         return 1 << (most.bit_length() - 1)
 
     def apply(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -228,6 +239,8 @@ def _maker(factory: Factory, name: str, options: Mapping[str, Any], d: int) -> F
         except (SimpriorError, MemoryError, KeyboardInterrupt):
             raise
         except BaseException as error:  # SystemExit, and what a factory makes of its own
+            if is_shortage(error):
+                raise shortage(error) from error
             raise InputError(
                 f"make={name}",
                 f"a function that makes a module (it raised {type(error).__name__}: {error})",
@@ -325,6 +338,8 @@ def _output(module: nn.Module, x: Tensor, name: str) -> Tensor:
     except (SimpriorError, MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:
+        if is_shortage(error):
+            raise shortage(error) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
             f"make={name} on inputs of shape {tuple(x.shape)}",
@@ -412,7 +427,10 @@ def _can_stack(
         _LOG.info("%s is evaluated one network at a time, slowly (vmap: %s)", name, reason)
         return False
     scale = float(one_by_one.abs().max()) or 1.0
-    return bool((together - one_by_one).abs().max() <= 1e-3 * scale)
+    same = bool((together - one_by_one).abs().max() <= 1e-3 * scale)
+    if not same:
+        _LOG.info("%s is evaluated one network at a time, slowly (vmap: other values)", name)
+    return same
 
 
 def _cost(
@@ -441,4 +459,4 @@ def _cost(
     products = counter.get_total_flops() / 2.0 * factor
     if last is not None:
         products -= len(x) * last.fan_in
-    return Cost(max(0.0, products), sum(sizes) * factor, max(sizes) * factor)
+    return Cost(len(x), max(0.0, products), sum(sizes) * factor, max(sizes) * factor)

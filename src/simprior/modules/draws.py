@@ -49,12 +49,16 @@ class Heads:
 
 
 class Draws:
-    """Stacked parameters of the networks of a run, by the numbers of their hidden draws."""
+    """Stacked parameters of the networks of a run, by the numbers of their hidden draws.
+
+    ``at_once`` hidden draws are made together (:meth:`simprior.modules.build.Built.at_once`).
+    """
 
     def __init__(self, built: Built, heads: int, seed: int, device: str, dtype: str) -> None:
         self._built, self._heads, self._seed = built, heads, seed
         self._device, self.dtype = torch.device(device), getattr(torch, dtype)
         self._key = np.uint64(philox_key(seed, STREAM))
+        self.at_once = built.at_once(heads)
         own = () if built.last is None else (built.last.weight, built.last.bias)
         self._last = {t.name: t for t in built.tensors if t.name in own}
         self._body = [t for t in built.tensors if t.name not in own]
@@ -62,7 +66,7 @@ class Draws:
     def body(self, first: int) -> dict[str, Tensor]:
         """Parameters but those of the last linear layer, of ``at_once`` hidden draws from
         ``first``; all parameters where only the module can draw them or there is no such layer."""
-        count = self._built.at_once
+        count = self.at_once
         if self._built.drawn_whole:
             modules = [self._module(number) for number in range(first, first + count)]
             names = [t.name for t in self._built.tensors]
@@ -84,7 +88,7 @@ class Draws:
 
     def heads(self, first: int) -> Heads:
         """The last linear layers of ``at_once`` hidden draws from ``first``."""
-        last, count = self._built.last, self._built.at_once
+        last, count = self._built.last, self.at_once
         assert last is not None
         weight = self._last[last.weight]
         k, each = last.fan_in, last.fan_in + 1

@@ -65,7 +65,7 @@ def transformer(
     feedforward: int = 0,
     position: str = "learned",
     pool: str = "mean",
-    norm: str = "post",
+    norm: str = "pre",
     activation: str = "relu",
 ) -> nn.Module:
     """A transformer encoder over the bits as tokens.
@@ -85,8 +85,8 @@ def transformer(
     pool : str
         ``mean`` over the positions, or the ``last`` one.
     norm : str
-        Layer norm ``post`` (after each sum, as Vaswani et al. 2017) or ``pre`` (before attention
-        and network, and at the end).
+        Layer norm ``pre`` (before attention and network, and at the end) or ``post`` (after each
+        sum, as Vaswani et al. 2017).
     activation : str
         Of the two-layer networks.
 

@@ -49,8 +49,8 @@ def functions_of(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndar
     time."""
     assert isinstance(job.model, Module)
     built, m = job.model.built, job.model.m
-    size = built.at_once
     draws = Draws(built, job.heads, job.seed, job.device, job.dtype)
+    size = draws.at_once
     x = torch.from_numpy(job.model.input_matrix()).to(job.device, draws.dtype)
     for block in range(first // size, -(-stop // size)):
         start = block * size
