@@ -34,7 +34,7 @@ rank count p p_low p_high""".split()
 _NAME_WIDTH = 36
 FINITE_HELP = (
     "where --width has finite they are those of the finite network: auto (the default: for each "
-    "function what suits it), smc, conditional, first-order"
+    "function what suits it), smc, exchange, conditional, first-order"
 )
 DRAWS_HELP = (
     "draws a function, for the sampling methods; of hidden layers by conditional (200), of outputs "

@@ -16,6 +16,7 @@ import pandas as pd
 
 from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError
+from simprior.finite.methods import DEFAULT, check_methods
 from simprior.finite.prior import FEWEST_RUNS, Effort
 from simprior.finite.table import FiniteRequest, check_widths, finite_table
 from simprior.gp.orthant import Columns
@@ -43,8 +44,9 @@ class FiniteStudy:
 
     ``width`` says what is computed: ``finite`` (networks of each of ``widths``), ``infinite`` (the
     limit), or both. ``functions`` are in any form that a target may have, with ``labels`` to show
-    (or none); what is drawn (``lz:40``) is drawn by ``seed``. ``particles``, ``runs`` and
-    ``max_particles`` (0: no second attempt) are those of
+    (or none); what is drawn (``lz:40``) is drawn by ``seed``. ``method`` is one of
+    :mod:`simprior.finite.methods`; networks of width ``wide`` and more have ``wide_method`` (0:
+    none are). ``particles``, ``runs`` and ``max_particles`` (0: no second attempt) are those of
     :func:`simprior.finite.prior.log_prior_finite`; ``tol`` is the standard error of the limit, in
     nats.
     """
@@ -59,6 +61,9 @@ class FiniteStudy:
     widths: tuple[int, ...] = (10, 40)
     functions: tuple[str, ...] = ("const0", "x1")
     labels: tuple[str, ...] = ("",)
+    method: str = DEFAULT
+    wide: int = 0
+    wide_method: str = "conditional"
     particles: int = Effort.particles
     runs: int = Effort.runs
     max_particles: int = 0
@@ -70,6 +75,7 @@ class FiniteStudy:
         Integer(2, 10**7, "write particles = 300")("particles", self.particles)
         Integer(FEWEST_RUNS, 10**5, "write runs = 8")("runs", self.runs)
         Whole(0)("max_particles", self.max_particles)
+        Whole(0)("wide", self.wide)
         Number(0, open=True, remedy="write tol = 0.005")("tol", self.tol)
         if len(set(self.widths)) < len(self.widths):
             raise InputError(f"widths={list(self.widths)}", "each width once", "correct the file")
@@ -78,7 +84,11 @@ class FiniteStudy:
             raise InputError(f"labels of {len(self.labels)} entries", each, "correct the file")
         self.tables()  # bad functions and settings are refused before the work
         for width in self.widths:
-            self.network(width)
+            check_methods((self.method_of(width),), self.network(width))
+
+    def method_of(self, width: int) -> str:
+        """The method for networks of one width."""
+        return self.wide_method if self.wide and width >= self.wide else self.method
 
     def network(self, width: int) -> Network:
         """The network of one width."""
@@ -117,6 +127,7 @@ class FiniteStudy:
             widths=("finite" if piece.width else "infinite",),
             names=(self.names()[piece.index],),
             options={} if piece.width else {"tol": self.tol},
+            methods=(self.method_of(piece.width),),
         )
         columns = {str(k): v.to_numpy() for k, v in finite_table(request, RunOptions()).items()}
         columns["index"] = np.array([piece.index])
