@@ -74,6 +74,11 @@ def widths() -> pd.DataFrame:
     return frame.assign(logp=-5 + frame["gap"], stderr=0.01)
 
 
+def finite_widths() -> pd.DataFrame:
+    frame = widths().assign(method="finite-smc", converged=True)
+    return frame.assign(gain=frame["gap"], gain_stderr=0.01)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[str, Any]]]:
     """{kind: (what is drawn, keywords)}."""
@@ -100,6 +105,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         **dict.fromkeys(("sampled-gp", "sampled-gp-ratio"), (frequencies(), {})),
         **dict.fromkeys(("ep-complexity", "ep-settings"), (errors, {})),
         "width-convergence": (widths(), {}),
+        "logp-width": (finite_widths(), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),
         "sensitivity": (out, {"figure": "random-flips"}),
         "trained-sensitivity": (fitted.assign(test_error=[0.1, 0.2], uniform_flips=1.9), {}),

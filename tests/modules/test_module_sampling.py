@@ -169,6 +169,7 @@ def test_the_number_of_heads() -> None:
 
 
 def test_modules_that_draw_themselves(caplog) -> None:
+    caplog.set_level("INFO", "simprior")
     module = sp.Module(customised, n=3, init="own")
     counts = sp.sample(module, 100, seed=1)
     assert counts.iid and counts.count.sum() == 100
