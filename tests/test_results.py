@@ -66,7 +66,7 @@ _COMPUTING = ("boolean", "gp", "training", "routes", "analysis")
 
 def classes() -> set[type]:
     """Every class of the package that is a result, and every public dataclass that is no spec."""
-    specs = {"Network", "RandomDNF", "Optimizer", "Correlations", "NNGPKernel"}
+    specs = {"Network", "Module", "RandomDNF", "Optimizer", "Correlations", "NNGPKernel"}
     packages = [sp, sp.gp, sp.training, sp.boolean, sp.analysis]
     offered = [getattr(package, name) for package in packages for name in package.__all__]
     public = {c for c in offered if isinstance(c, type) and dataclasses.is_dataclass(c)}

@@ -215,7 +215,7 @@ def test_bounds_at_finite_width_are_conservative() -> None:
     assert (found.gibbs.error, found.gibbs.high, found.gibbs.low) == (low, low, high)
     assert found.gibbs.log_evidence == -8.5 and "low end" in found.verdict
     assert found.gibbs.confidence == pytest.approx(0.94)  # 0.99, and 5 % for ln P(C(S))
-    assert found.single.confidence == pytest.approx(0.99**2 - 0.05)
+    assert found.single.confidence == pytest.approx(0.94 * 0.99)
     assert "with confidence 94 %" in found.verdict
     about |= {"reliable": False, "low": math.nan, "high": math.nan, "reason": "few ancestors"}
     found = bounds_of(sp.LogProb(-8.5, math.nan, 99.0, "finite-smc", about), labels)

@@ -342,8 +342,6 @@ class Bound(Shown):
     ``low`` and ``high`` are the bound at the ends of the interval of ln P(C(S)) at ``level`` (a
     larger ln P(C(S)) is a smaller bound); they are equal to ``error`` for an exact value and NaN
     if the error of ln P(C(S)) is unknown. ``exponent`` is the right-hand side, -ln(1 - error).
-    ``unsure`` is the probability that ln P(C(S)) lies below the value that ``error`` came from,
-    where that is a limit and no estimate; it is taken off the confidence.
     """
 
     error: float
@@ -357,7 +355,6 @@ class Bound(Shown):
     log_evidence: float
     log_evidence_stderr: float
     level: float
-    unsure: float = 0.0
 
     def lines(self) -> list[str]:
         """The bound with its interval, how sure it is, what it was computed from."""
@@ -377,9 +374,8 @@ class Bound(Shown):
 
     @property
     def confidence(self) -> float:
-        """Probability with which the bound holds (over S, over f for the single form, and over the
-        estimate of ln P(C(S)) if it is taken at a limit): at least this."""
-        return max(0.0, (1.0 - self.delta) * (1.0 - (self.gamma or 0.0)) - self.unsure)
+        """Probability with which the bound holds (over S, and over f for the single form)."""
+        return (1.0 - self.delta) * (1.0 - (self.gamma or 0.0))
 
 
 @checked(m=Whole(2), form=Text(), delta=LEVEL, gamma=Maybe(LEVEL), level=LEVEL)

@@ -260,7 +260,7 @@ def bounds_of(
     From an estimate at finite width the bounds are conservative: ln P(C(S)) is taken at the low end
     of its 95 % interval, or, if it did not converge, at ``bound_low``, which holds with 95 %
     confidence whatever the runs missed. ``low`` of a bound is then that of the high end, or nan.
-    These 5 % are taken off the confidence of both bounds.
+    These 5 % are added to the ``delta`` of both bounds, and so taken off their confidence.
     Raises :class:`InputError` where no value of ln P(C(S)) is known.
     """
     size, share = len(labels), float(np.mean(labels))
@@ -280,9 +280,9 @@ def bounds_of(
                 bound,
                 low=end,
                 high=bound.error,
+                delta=min(1.0, delta + UNSURE),
                 log_evidence=evidence.value,
                 log_evidence_stderr=evidence.stderr,
-                unsure=UNSURE,
             )
             for bound, end in zip(both(low), ends, strict=True)
         ]
