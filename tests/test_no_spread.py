@@ -13,7 +13,9 @@ import pytest
 from scipy.stats import norm
 
 import simprior as sp
+from simprior.boolean.complexity import lz76
 from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.nonconstant import NonConstant
 from simprior.boolean.sampling.unseen import good_turing
 from simprior.boolean.truthtable import named, pack
 from simprior.gp.covariance import factor, make_event
@@ -261,3 +263,24 @@ def test_what_is_no_number_has_no_spread_and_no_error(bad: float) -> None:
     assert np.isnan(sample_sd(values))
     assert math.isnan(mean_stderr(values))
     assert np.isnan(share_stderr(math.nan, 10.0))
+
+
+# ------------------------------------------------ functions that are not constant
+
+
+def test_complexity_of_one_hidden_draw_has_no_interval() -> None:
+    """Of 200 hidden draws with 10 heads one gives functions that are not constant: all are alike,
+    and the next hidden draw may give others."""
+    parity = pack(named("parity", 4)[None])
+    words = np.zeros((2000, 1), np.uint64)
+    words[500:503] = parity
+    found = NonConstant.of(words, 16, 10)
+    value, low, high = found.lz76(16)
+    assert value == lz76(named("parity", 4)[None])[0]
+    assert low is None and high is None
+    words[710:713] = parity  # a second one
+    value, low, high = NonConstant.of(words, 16, 10).lz76(16)
+    word = math.log2(16) / 2
+    assert low is not None and high is not None
+    half = 12.706 * word / 4  # t of one degree of freedom, a share of 1 / (2 + 2)
+    assert (high - value, value - low) == (pytest.approx(half, rel=1e-3),) * 2

@@ -214,6 +214,9 @@ def test_bounds_at_finite_width_are_conservative() -> None:
     low, high = (marginal_likelihood_bound(value, 20, 0.01).error for value in (-9.0, -8.0))
     assert (found.gibbs.error, found.gibbs.high, found.gibbs.low) == (low, low, high)
     assert found.gibbs.log_evidence == -8.5 and "low end" in found.verdict
+    assert found.gibbs.confidence == pytest.approx(0.94)  # 0.99, and 5 % for ln P(C(S))
+    assert found.single.confidence == pytest.approx(0.94 * 0.99)
+    assert "with confidence 94 %" in found.verdict
     about |= {"reliable": False, "low": math.nan, "high": math.nan, "reason": "few ancestors"}
     found = bounds_of(sp.LogProb(-8.5, math.nan, 99.0, "finite-smc", about), labels)
     assert found.gibbs.error == marginal_likelihood_bound(-12.0, 20, 0.01).error

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from nets import Recurrent, customised, perceptron, relu_net
+from scipy.special import stdtrit
 
 import simprior as sp
 from simprior.boolean.complexity import lz76
@@ -225,9 +226,11 @@ def test_sums_over_hidden_draws_against_plain_loops() -> None:
     mean, low, high = found.lz76(16)
     assert mean == pytest.approx(complexity[inner].mean())
     residual = total - mean * n
-    error = np.sqrt((residual**2).sum() * 121 / 120) / n.sum()
+    clusters = np.ceil(n.sum() ** 2 / (n**2).sum())
+    assert 50 < clusters < 121
+    error = np.sqrt((residual**2).sum() * clusters / (clusters - 1)) / n.sum()
     assert low is not None and high is not None
-    assert (high - low) / 2 == pytest.approx(1.97993 * error, rel=1e-4)  # t of 120 degrees
+    assert (high - low) / 2 == pytest.approx(stdtrit(clusters - 1, 0.975) * error, rel=1e-9)
     counts = sp.sample(job.model, 1203, seed=4, heads=10)
     summary = counts.summary()
     assert summary["p_constant"] == pytest.approx(1 - inner.mean())

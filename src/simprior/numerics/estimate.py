@@ -293,7 +293,7 @@ def normal_factor(level: float, of: int = 1) -> float:
     return float(ndtri(1.0 - (1.0 - level) / (2.0 * max(of, 1))))
 
 
-def student_factor(number: int, level: float) -> float:
+def student_factor(number: float, level: float) -> float:
     """The same of the mean of ``number`` normal values whose spread was estimated from them."""
     from scipy.special import stdtrit
 

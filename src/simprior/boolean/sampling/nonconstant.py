@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.numerics.estimate import effective_clusters, share_stderr, student_factor
 from simprior.runs.files import whole_in
 
 _MOST = 2**62
+_ROUNDING = 1e-12  # of the sums of squares
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,24 @@ class NonConstant:
     def lz76(self, m: int, level: float = 0.95) -> tuple[float | None, float | None, float | None]:
         """(mean, low, high) of ``lz76`` given that the function is not constant.
 
-        A ratio of sums over clusters; its variance by linearisation (Cochran 1977, section 6.4),
-        Student's t with draws - 1 degrees of freedom. None where nothing is known.
+        A ratio of sums over clusters; its variance by linearisation (Cochran 1977, section 6.4).
+        Hidden draws without such functions say nothing of it: Student's t has the effective number
+        of the others (``estimate.effective_clusters``) less 1 degrees of freedom. Where these all
+        agree the next may differ by a word, with the share of what was not met
+        (``estimate.share_stderr``). None where nothing is known; no interval from one hidden draw.
         """
         if self.count == 0:
             return None, None, None
         unit, mean = math.log2(m) / 2.0, self.words / self.count
-        if self.draws < 2:
+        clusters = float(effective_clusters(np.array(self.count), np.array(self.squares)))
+        if clusters < 2:
             return unit * mean, None, None
-        from scipy.special import stdtrit
-
         spread = self.words_squares - 2.0 * mean * self.products + mean**2 * self.squares
-        variance = max(0.0, spread) * self.draws / (self.draws - 1.0) / self.count**2
-        reach = float(stdtrit(self.draws - 1.0, (1.0 + level) / 2.0)) * math.sqrt(variance)
+        if spread <= _ROUNDING * self.words_squares:
+            error = float(share_stderr(0.0, clusters))
+        else:
+            error = math.sqrt(spread * clusters / (clusters - 1.0)) / self.count
+        reach = student_factor(clusters, level) * error
         return unit * mean, unit * (mean - reach), unit * (mean + reach)
 
     def to_dict(self) -> dict[str, int]:
