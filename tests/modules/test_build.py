@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from nets import Attention, Recurrent, Wrong, broken, perceptron, relu_net
 from torch import nn
 
-from simprior import Architecture, Module
+from simprior import Architecture, Module, sample
 from simprior.errors import InputError, MemoryShortage
 from simprior.modules.build import MOST_AT_ONCE, evaluation
 from simprior.modules.draws import Draws
@@ -57,8 +59,11 @@ sizes = iter(range(1, 1000))
         (lambda: nn.Linear(3, 2), r"output \(8, 2\) for 8 inputs"),
         (lambda: nn.Linear(4, 1), r"a module that maps \(m, 3\) to"),
         (lambda: nn.LSTM(3, 1), "with output tuple for 8 inputs"),
+        (lambda: Wrong(3, lambda z, _: z > 0), "outputs of dtype torch.bool"),
+        (lambda: Wrong(3, lambda z, _: sys.exit(3)), "it raised SystemExit: 3"),
+        (lambda: nn.LazyLinear(1), "whose parameter 'weight' has no shape yet"),
         (nn.Identity, "a module with parameters"),
-        (lambda: "a net", "which returned a str: expected a torch.nn.Module"),
+        (lambda: "a net", "which returned 'a net': expected a torch.nn.Module"),
         (broken, r"it raised RuntimeError: no such file"),
     ],
 )
@@ -66,6 +71,22 @@ def test_what_is_no_function_of_one_input_is_refused(make, message: str) -> None
     with pytest.raises(InputError, match=message) as caught:
         Module(make, n=3).tensors()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_factory_may_make_its_module_of_any_dtype(dtype) -> None:
+    Module(lambda: nn.Linear(3, 1, dtype=dtype), n=3).tensors()
+
+
+def test_a_module_that_fails_for_some_parameters_only() -> None:
+    def picky(z: torch.Tensor, _: nn.Module) -> torch.Tensor:
+        if z.abs().max() > 3.0:
+            raise ValueError("too large")
+        return z
+
+    module = Module(lambda: Wrong(3, picky), n=3, sigma_w=2.0)
+    with pytest.raises(InputError, match=r"it raised ValueError: too large"):
+        sample(module, 300, seed=0)
 
 
 def test_what_looks_the_same_but_is_a_function_is_taken() -> None:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from simprior.checks import shown
 from simprior.errors import InputError, SimpriorError, check_fits, is_shortage, shortage
 from simprior.modules.architecture import Last, ParameterTensor
 from simprior.modules.laws import tensors_of
@@ -186,12 +187,14 @@ def build(
         if not tensors:
             raise InputError(f"make={name}", "a module with parameters", "nothing in it is random")
         _check_repeatable(make, module, name)
-        _check_function(module, inputs, name)
         x = torch.from_numpy(inputs).to(torch.float32)
-        last = _last_of(module, tensors, x)
-        body = _without_last(module, last) if last is not None else None
-        stacked = _can_stack(module, tensors, x, name)
-    cost = _cost(module, tensors, last, x)
+        with users_code(name, x):
+            _check_function(module, inputs, name)
+            last = _last_of(module, tensors, x)
+            body = _without_last(module, last) if last is not None else None
+            stacked = _can_stack(module, tensors, x, name)
+    with users_code(name, x):
+        cost = _cost(module, tensors, last, x)
     return Built(make, module, body, tensors, last, stacked, cost)
 
 
@@ -223,6 +226,24 @@ def evaluation() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def users_code(name: str, x: Tensor) -> Iterator[None]:
+    """What a user's module raises when it is evaluated on ``x``, as an :class:`InputError`."""
+    try:
+        yield
+    except (SimpriorError, MemoryError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit, and what a module makes of its own
+        if is_shortage(error):
+            raise shortage(error) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"make={name} on inputs of shape {tuple(x.shape)}",
+            f"a module that maps (m, {x.shape[1]}) to (m,) or (m, 1) (it raised {reason})",
+            "call it once yourself on such a tensor",
+        ) from error
+
+
 def _maker(factory: Factory, name: str, options: Mapping[str, Any], d: int) -> Factory:
     """``factory`` with its options, and with n = d if it takes that; its errors on one line."""
     chosen = dict(options)
@@ -247,8 +268,13 @@ def _maker(factory: Factory, name: str, options: Mapping[str, Any], d: int) -> F
                 "call it once yourself, with the same options",
             ) from error
         if not isinstance(module, nn.Module):
-            what = f"make={name}, which returned a {type(module).__name__}"
+            what = f"make={name}, which returned {shown(module)}"
             raise InputError(what, "a torch.nn.Module", "return the module")
+        lazy = [key for key, p in module.named_parameters() if nn.parameter.is_lazy(p)]
+        if lazy:
+            what = f"make={name}, whose parameter {lazy[0]!r} has no shape yet"
+            expected = "a module whose layers know their sizes"
+            raise InputError(what, expected, "name the sizes, or call it once in the factory")
         return module.requires_grad_(False)
 
     return make
@@ -326,28 +352,20 @@ def _precise(module: nn.Module, inputs: np.ndarray) -> tuple[nn.Module, Tensor, 
     double = copy.deepcopy(module).double()
     try:
         double(x)
-    except (RuntimeError, TypeError, ValueError):
+    except Exception:  # what it raises in float32 as well is said there
         return copy.deepcopy(module).float(), x.float(), 1e-3
     return copy.deepcopy(module).double(), x, 1e-7
 
 
 def _output(module: nn.Module, x: Tensor, name: str) -> Tensor:
     """(m,) outputs, their shape and values checked."""
-    try:
+    with users_code(name, x):
         z = module(x)
-    except (SimpriorError, MemoryError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        if is_shortage(error):
-            raise shortage(error) from error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(
-            f"make={name} on inputs of shape {tuple(x.shape)}",
-            f"a module that maps (m, {x.shape[1]}) to (m,) or (m, 1) (it raised {reason})",
-            "call it once yourself on such a tensor",
-        ) from error
     shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-    if shape not in ((len(x),), (len(x), 1)) or z.is_complex():
+    if shape in ((len(x),), (len(x), 1)) and (z.is_complex() or z.dtype is torch.bool):
+        what = f"make={name} with outputs of dtype {z.dtype}"
+        raise InputError(what, "real numbers, whose sign is the function", "return the number z")
+    if shape not in ((len(x),), (len(x), 1)):
         raise InputError(
             f"make={name} with output {shape} for {len(x)} inputs",
             f"shape ({len(x)},) or ({len(x)}, 1)",
@@ -445,6 +463,7 @@ def _cost(
         found = output if isinstance(output, tuple | list) else (output,)
         sizes.extend(float(part.numel()) for part in found if isinstance(part, Tensor))
 
+    module = copy.deepcopy(module).to(x.dtype)  # the factory may have made it of another one
     parts = [part for part in module.modules() if not list(part.children())]
     hooks = [part.register_forward_hook(note) for part in parts]
     counter = FlopCounterMode(display=False)

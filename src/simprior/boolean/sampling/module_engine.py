@@ -18,7 +18,7 @@ from simprior.boolean.sampling.nonconstant import NonConstant
 from simprior.boolean.sampling.rows import Counter, count_words
 from simprior.boolean.truthtable import pack
 from simprior.errors import NumericalError
-from simprior.modules.build import Built, evaluation
+from simprior.modules.build import Built, evaluation, users_code
 from simprior.modules.draws import Draws
 from simprior.modules.spec import Module
 
@@ -54,7 +54,7 @@ def functions_of(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndar
     x = torch.from_numpy(job.model.input_matrix()).to(job.device, draws.dtype)
     for block in range(first // size, -(-stop // size)):
         start = block * size
-        with evaluation():
+        with evaluation(), users_code(job.model.make_name, x):
             began = time.perf_counter()
             z = _outputs(built, draws, x, start)
             if built.drawn_whole:
