@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sampled import SAMPLED
 
 from simprior import LogProb, sample
 from simprior.boolean.truthtable import input_matrix, parse_functions
 from simprior.errors import InputError
 from simprior.finite import exchange, exchange_kernels
+from simprior.finite.attempts import Effort
 from simprior.finite.exchange import Outcome, Replicas, Run, Rungs, Setup, estimate_exchange
 from simprior.finite.particles import distinct_inputs
-from simprior.finite.prior import Effort
 from simprior.gp import log_prior, nngp
 from simprior.network.spec import Network
 from simprior.runs.directory import RunDir
@@ -52,21 +53,6 @@ def test_linear_networks_without_biases_equal_the_perceptron(hidden: tuple) -> N
     exact = log_prior(names, nngp(flat, input_matrix(flat)), n=3, draws=20_000)
     for name, one, other in zip(names, found(network, names), exact, strict=True):
         check_close(one, other.value, other.stderr, (hidden, name))
-
-
-SAMPLED = {
-    "one layer": Network(n=3, hidden=(5,)),
-    "two layers, pm1": Network(n=3, hidden=(4, 3), encoding="pm1", sigma_w=1.5),
-    "three layers, tanh": Network(n=3, hidden=(3, 4, 2), activation="tanh", sigma_b=0.5),
-    "no biases": Network(n=3, hidden=(6, 5), sigma_b=0.0),
-    "gelu, other sigmas": Network(
-        n=2, hidden=(3, 3), activation="gelu", sigma_w=(2.0, 1.0, 0.5), sigma_b=(0.0, 1.0, 0.3)
-    ),
-    "explicit inputs": Network(
-        hidden=(4, 4), inputs=np.array([[0.3, -1.0], [2.0, 0.1], [0.3, -1.0], [-1.0, 0.4]])
-    ),
-    "step": Network(n=3, hidden=(5, 4), activation="step"),
-}
 
 
 @pytest.mark.parametrize("name", SAMPLED)

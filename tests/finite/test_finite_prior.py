@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sampled import SAMPLED
 
 from simprior import LogProb, sample
 from simprior.boolean.truthtable import input_matrix, parse_functions
@@ -47,21 +48,6 @@ def test_linear_networks_without_biases_equal_the_perceptron(n: int, hidden: tup
     found = log_prior_finite(linear(n, hidden), SEPARABLE[n], particles=150, runs=16, check=False)
     for name, one, other in zip(SEPARABLE[n], found, exact(n, SEPARABLE[n]), strict=True):
         check_close(one, other.value, other.stderr, (hidden, name))
-
-
-SAMPLED = {
-    "one layer": Network(n=3, hidden=(5,)),
-    "two layers, pm1": Network(n=3, hidden=(4, 3), encoding="pm1", sigma_w=1.5),
-    "three layers, tanh": Network(n=3, hidden=(3, 4, 2), activation="tanh", sigma_b=0.5),
-    "no biases": Network(n=3, hidden=(6, 5), sigma_b=0.0),
-    "gelu, other sigmas": Network(
-        n=2, hidden=(3, 3), activation="gelu", sigma_w=(2.0, 1.0, 0.5), sigma_b=(0.0, 1.0, 0.3)
-    ),
-    "explicit inputs": Network(
-        hidden=(4, 4), inputs=np.array([[0.3, -1.0], [2.0, 0.1], [0.3, -1.0], [-1.0, 0.4]])
-    ),
-    "step": Network(n=3, hidden=(5, 4), activation="step"),
-}
 
 
 @pytest.mark.parametrize("name", SAMPLED)
@@ -156,7 +142,8 @@ def test_bad_input_is_one_line(change: dict, options: dict, text: str) -> None:
 
 
 def test_many_inputs_say_what_they_cost(caplog) -> None:
-    from simprior.finite.prior import Effort, check_cost
+    from simprior.finite.attempts import Effort
+    from simprior.finite.prior import check_cost
 
     with caplog.at_level(logging.WARNING, "simprior"):
         check_cost(Network(n=13), Effort())

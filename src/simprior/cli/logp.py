@@ -26,7 +26,7 @@ from simprior.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simprior.finite.prior import Effort
+    from simprior.finite.attempts import Effort
     from simprior.network.spec import Network
 
 SHOWN = """name width method logp log10 stderr ess pareto_k bound_low reliable seconds
@@ -182,8 +182,8 @@ def _finite_table(spec: LogP) -> pd.DataFrame:
 
 def _effort(spec: LogP) -> Effort:
     """How hard to try at finite width. Raises :class:`InputError`."""
+    from simprior.finite.attempts import Effort
     from simprior.finite.methods import OPTIONS
-    from simprior.finite.prior import Effort
 
     chosen = spec.chosen("particles runs max_particles") | _estimator_options(spec)
     given = {name: value for name, value in chosen.items() if value is not None}

@@ -191,8 +191,8 @@ def _counts(spec: Posterior, problem: Problem, method: str, out: Path | None) ->
     if method == "rejection":
         total, unit = spec.max_draws or DEFAULTS["max_draws"], "net"
     elif method == "smc":
+        from simprior.finite.attempts import Effort
         from simprior.finite.posterior import RUNS
-        from simprior.finite.prior import Effort
 
         total, unit = Effort(runs=spec.runs or RUNS).pieces, "run"
     with progress_bar(total, unit, quiet=spec.quiet) as progress:

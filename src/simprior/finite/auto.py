@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from simprior.boolean.truthtable import input_matrix
+from simprior.finite.attempts import Effort
 from simprior.finite.conditional import Conditional, Drawn, finished
-from simprior.finite.prior import Effort, estimate
+from simprior.finite.prior import estimate
 from simprior.gp.finite_width import MAX_SPREAD
 from simprior.gp.kernels import nngp
 from simprior.gp.orthant import log_prior

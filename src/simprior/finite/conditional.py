@@ -23,7 +23,7 @@ import numpy as np
 
 from simprior.boolean.truthtable import input_matrix
 from simprior.errors import NumericalError
-from simprior.finite.prior import Effort
+from simprior.finite.attempts import Effort
 from simprior.gp.finite_width import MAX_SPREAD, combine, given_hidden, last_features
 from simprior.gp.tilted import FEWEST, K_LIMIT
 from simprior.network.spec import Network

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -33,14 +33,14 @@ import numpy as np
 
 from simprior.errors import check_fits
 from simprior.finite import exchange_kernels as kernels
+from simprior.finite.attempts import Attempts, Effort, decide
 from simprior.finite.particles import check_network, distinct_inputs, make_machine
-from simprior.finite.prior import GROWTH, Effort, decide
 from simprior.finite.verdict import Mean
 from simprior.network.spec import Network, check_size
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb, sample_sd
 from simprior.runs.directory import RunDir
-from simprior.runs.sharded import Shard, Work, run_sharded
+from simprior.runs.sharded import Shard, Work
 from simprior.runs.tasks import RunOptions
 
 METHOD = "finite-exchange"
@@ -529,31 +529,14 @@ def estimate_exchange(
     return [known or found[i] for i, known in decided.items()]
 
 
-@dataclass(frozen=True)
-class _Session:
-    """Attempts at all functions, each of them all functions at a time."""
+class _Session(Attempts[Exchange, Outcome]):
+    """Attempts at all functions by exchange, each of them all functions at a time."""
 
-    work: Exchange
-    effort: Effort
-    options: RunOptions
-    store: RunDir | None
-
-    def results(self, todo: Sequence[int]) -> dict[int, LogProb]:
-        """The last outcome of each function."""
-        found: dict[int, LogProb] = {}
-        particles = self.effort.particles
-        while todo:
-            found |= self._attempt(todo, particles)
-            particles *= GROWTH
-            if particles > (self.effort.max_particles or 0):
-                break
-            todo = [i for i in todo if not found[i].diagnostics["reliable"]]
-        return found
-
-    def _attempt(self, todo: Sequence[int], particles: int) -> dict[int, LogProb]:
+    def attempt(self, todo: Sequence[int], particles: int) -> dict[int, Outcome]:
+        """Pilots, and runs with the levels they found."""
         rounds = max(_FEWEST, ROUNDS * particles)
         asked = {i: Piece(i, self.work.digest(i), rounds) for i in todo}
-        rungs = dict(zip(todo, self._run(asked.values()), strict=True))
+        rungs = dict(zip(todo, self.run(asked.values()), strict=True))
 
         def runs(numbers: Mapping[int, range]) -> dict[int, tuple[Run, ...]]:
             pieces = [
@@ -561,30 +544,10 @@ class _Session:
                 for i, wanted in numbers.items()
                 for number in wanted
             ]
-            done = iter(self._run(pieces))
+            done = iter(self.run(pieces))
             return {i: tuple(next(done) for _ in wanted) for i, wanted in numbers.items()}
 
         first = runs({i: range(self.effort.runs if rungs[i].complete else 0) for i in todo})
         outcomes = {i: Outcome(particles, rungs[i], first[i]) for i in todo}
-        more = runs({i: self._wanted(outcome) for i, outcome in outcomes.items()})
-        outcomes = {i: replace(o, runs=o.runs + more[i]) for i, o in outcomes.items()}
-        return {i: self._settled(outcome) for i, outcome in outcomes.items()}
-
-    def _wanted(self, outcome: Outcome) -> range:
-        """Numbers of the runs that ``tol`` asks for besides those there are."""
-        done, tol = len(outcome.runs), self.effort.tol
-        if tol is None or not done or outcome.doubts():
-            return range(0)
-        wanted = math.ceil(done * (outcome.stderr / tol) ** 2)
-        return range(done, max(done, min(self.effort.max_runs, wanted)))
-
-    def _settled(self, outcome: Outcome) -> LogProb:
-        result, tol = outcome.result(), self.effort.tol
-        if tol is None:
-            return result
-        reached = {"tol_reached": bool(result.stderr <= tol)}
-        return replace(result, diagnostics={**result.diagnostics, **reached})
-
-    def _run(self, pieces: Iterable[Piece]) -> list[Any]:
-        listed = list(pieces)
-        return run_sharded(self.work, listed, self.options, self.store) if listed else []
+        more = runs({i: self.wanted(outcome) for i, outcome in outcomes.items()})
+        return {i: replace(o, runs=o.runs + more[i]) for i, o in outcomes.items()}

@@ -23,8 +23,8 @@ from time import perf_counter
 import numpy as np
 
 from simprior.boolean.truthtable import input_matrix
+from simprior.finite.attempts import Effort
 from simprior.finite.fluctuations import Basis, Directions, Layer, Units, layers_of
-from simprior.finite.prior import Effort
 from simprior.gp.covariance import (
     Event,
     Factor,

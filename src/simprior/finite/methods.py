@@ -23,10 +23,11 @@ import numpy as np
 from simprior.boolean.truthtable import parse_functions
 from simprior.checks import NETWORK, Choice, Integer, Maybe, Validator, checked, shown, unknown
 from simprior.errors import InputError, check_fits
+from simprior.finite.attempts import EFFORT, HOW, Effort, decide
 from simprior.finite.conditional import DRAWS
 from simprior.finite.first_order import GROUPS, draws_of
 from simprior.finite.particles import check_network, distinct_inputs
-from simprior.finite.prior import EFFORT, HOW, Effort, check_cost, decide
+from simprior.finite.prior import check_cost
 from simprior.network.spec import Network, check_size
 from simprior.numerics.estimate import LogProb
 from simprior.numerics.random import check_seed

@@ -39,8 +39,9 @@ from simprior.checks import (
 )
 from simprior.errors import InputError, NumericalError, check_fits
 from simprior.finite import kernels, smc
+from simprior.finite.attempts import FEWEST_RUNS, Effort, decide
 from simprior.finite.particles import check_network, distinct_inputs, make_machine
-from simprior.finite.prior import FEWEST_RUNS, Effort, Session, check_cost, decide
+from simprior.finite.prior import Session, check_cost
 from simprior.finite.tasks import Annealing, Piece
 from simprior.finite.verdict import DISAGREE, LEVEL, Outcome
 from simprior.network.spec import Network, check_size

@@ -9,28 +9,17 @@ again with four times the particles.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from simprior.boolean.truthtable import parse_functions
-from simprior.checks import (
-    NETWORK,
-    RUN_OPTIONS,
-    Integer,
-    Kind,
-    Maybe,
-    Number,
-    Switch,
-    Validator,
-    Whole,
-    checked,
-)
+from simprior.checks import NETWORK, checked
 from simprior.errors import check_fits
-from simprior.finite.particles import Inputs, check_network, distinct_inputs, scratch_bytes
+from simprior.finite.attempts import EFFORT, HOW, Attempts, Effort, decide
+from simprior.finite.particles import check_network, distinct_inputs, scratch_bytes
 from simprior.finite.smc import Ladder, Run
 from simprior.finite.tasks import Annealing, Piece
 from simprior.finite.verdict import Outcome
@@ -38,62 +27,9 @@ from simprior.network.spec import Network, check_size
 from simprior.numerics.estimate import LogProb
 from simprior.numerics.random import check_seed
 from simprior.runs.directory import RunDir
-from simprior.runs.sharded import run_sharded
 from simprior.runs.tasks import Progress, RunOptions
 
 TESTED = 4096  # inputs
-GROWTH = 4  # particles of the next attempt over those of this one
-FEWEST_RUNS = 4  # a standard error from fewer runs means nothing
-_METHOD = "finite-smc"
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How hard to try. ``particles`` N; ``runs`` R; ``sweeps`` a step; ``power`` p of the energy;
-    ``tol`` wanted standard error (nats) or None; ``max_runs``, ``max_particles`` the limits of
-    further attempts; ``check`` whether the next power is tried; ``limit`` steps of a pilot.
-    ``draws`` is for the methods that draw no particles: hidden layers or outputs, None for theirs.
-    """
-
-    particles: int = 300
-    runs: int = 8
-    sweeps: int = 1
-    power: int = 3
-    tol: float | None = None
-    max_runs: int = 256
-    max_particles: int | None = None
-    check: bool = True
-    limit: int = 2000
-    draws: int | None = None
-
-    @property
-    def pieces(self) -> int:
-        """Pilots and runs a function, before ``tol`` asks for more."""
-        return 1 + self.runs + (1 + self.check_runs if self.check else 0)
-
-    @property
-    def check_runs(self) -> int:
-        """Runs with the next power."""
-        return max(FEWEST_RUNS, self.runs // 2)
-
-
-EFFORT: Mapping[str, Validator] = {
-    "tol": Maybe(Number(0, open=True)),
-    "particles": Integer(2, 10**7, "pass for example --particles 300"),
-    "runs": Integer(FEWEST_RUNS, 10**5, "pass for example --runs 8"),
-    "sweeps": Whole(1, 10**6),
-    "power": Integer(1, 16, "pass power=3"),
-    "max_runs": Whole(FEWEST_RUNS),
-    "max_particles": Maybe(Whole(2)),
-    "check": Switch(),
-}
-"""What the options of :func:`log_prior_finite` may be."""
-HOW: Mapping[str, Validator] = {
-    "workers": RUN_OPTIONS["workers"],
-    "progress": RUN_OPTIONS["progress"],
-    "store": Maybe(Kind(("RunDir",))),
-}
-"""What may be said about how and where it is computed."""
 
 
 @checked(network=NETWORK, **EFFORT, **HOW)
@@ -198,68 +134,16 @@ def check_cost(network: Network, effort: Effort, workers: int = 1) -> None:
         )  # fmt: skip
 
 
-def decide(network: Network, inputs: Inputs, table: np.ndarray) -> LogProb | None:
-    """The exact result where inputs alone, or linearity, decide; else None."""
-    bits = inputs.labels(table)
-    if bits is not None and len(inputs.X) and _possible(network, inputs.X, bits):
-        return None
-    value = -math.inf if bits is None or len(inputs.X) else 0.0
-    reason = "no weights compute this function" if value else "all weights compute this function"
-    diagnostics = {"reliable": True, "converged": True, "reason": reason, "seconds": 0.0}
-    return LogProb(value, 0.0, math.inf, "exact", diagnostics)
+class Session(Attempts[Annealing, Outcome]):
+    """Attempts at all functions by annealing, each of them all functions at a time."""
 
-
-def _possible(network: Network, X: np.ndarray, bits: np.ndarray) -> bool:
-    """False only where the network is linear and the function is not linearly separable."""
-    if network.depth and network.activation != "linear":
-        return True
-    from simprior.gp.covariance import feasible
-
-    rows = np.hstack([X, np.ones((len(X), 1))]) if any(network.sigma_bs) else X
-    basis, sizes, _ = np.linalg.svd(rows, full_matrices=False)  # inputs may be few or dependent
-    span = basis[:, sizes > sizes.max() * max(rows.shape) * np.finfo(float).eps]
-    return feasible(span * (2.0 * bits - 1.0)[:, None], np.zeros(len(X)))
-
-
-@dataclass(frozen=True)
-class Session:
-    """Attempts at all functions, each of them all functions at a time."""
-
-    work: Annealing
-    effort: Effort
-    options: RunOptions
-    store: RunDir | None
-
-    def results(self, todo: Sequence[int]) -> dict[int, LogProb]:
-        """What the last attempt at each function gave."""
-        return {i: self._settled(outcome) for i, outcome in self.outcomes(todo).items()}
-
-    def outcomes(self, todo: Sequence[int]) -> dict[int, Outcome]:
-        """The last attempt at each function."""
-        found: dict[int, Outcome] = {}
-        particles = self.effort.particles
-        while todo:
-            found |= self._attempt(todo, particles)
-            particles *= GROWTH
-            if particles > (self.effort.max_particles or 0):
-                break
-            todo = [i for i in todo if found[i].doubts()]
-        return found
-
-    def _settled(self, outcome: Outcome) -> LogProb:
-        result, tol = outcome.result(), self.effort.tol
-        if tol is not None:
-            result = replace(
-                result, diagnostics={**result.diagnostics, "tol_reached": result.stderr <= tol}
-            )
-        return result
-
-    def _attempt(self, todo: Sequence[int], particles: int) -> dict[int, Outcome]:
+    def attempt(self, todo: Sequence[int], particles: int) -> dict[int, Outcome]:
+        """Pilots and runs of both powers."""
         effort = self.effort
         powers = (effort.power, effort.power + 1) if effort.check else (effort.power,)
         digests = {i: self.work.digest(i) for i in todo}
         asked = [Piece(i, digests[i], particles, power) for i in todo for power in powers]
-        ladders = dict(zip(((p.index, p.power) for p in asked), self._run(asked), strict=True))
+        ladders = dict(zip(((p.index, p.power) for p in asked), self.run(asked), strict=True))
         counts = {effort.power + 1: effort.check_runs, effort.power: effort.runs}
         runs = self._runs(ladders, {key: range(counts[key[1]]) for key in ladders}, particles)
         outcomes = {}
@@ -268,18 +152,10 @@ class Session:
             outcomes[i] = Outcome(particles, ladders[first], runs[first])
             if effort.check:
                 outcomes[i] = replace(outcomes[i], other=ladders[second], checks=runs[second])
-        more = {(i, powers[0]): self._wanted(outcome) for i, outcome in outcomes.items()}
+        more = {(i, powers[0]): self.wanted(outcome) for i, outcome in outcomes.items()}
         for (i, _), extra in self._runs(ladders, more, particles).items():
             outcomes[i] = replace(outcomes[i], runs=outcomes[i].runs + extra)
         return outcomes
-
-    def _wanted(self, outcome: Outcome) -> range:
-        """Numbers of the runs that ``tol`` asks for besides those there are."""
-        done, tol = len(outcome.runs), self.effort.tol
-        if tol is None or outcome.doubts():
-            return range(0)
-        wanted = math.ceil(done * (outcome.mean().stderr / tol) ** 2)
-        return range(done, max(done, min(self.effort.max_runs, wanted)))
 
     def _runs(
         self,
@@ -294,11 +170,5 @@ class Session:
             for strengths in [tuple(ladders[i, power].strengths.tolist())]
             for number in wanted
         ]
-        done = iter(self._run(pieces))
+        done = iter(self.run(pieces))
         return {key: tuple(next(done) for _ in wanted) for key, wanted in numbers.items()}
-
-    def _run(self, pieces: Iterable[Piece]) -> list[Any]:
-        listed = list(pieces)
-        if not listed:
-            return []
-        return run_sharded(self.work, listed, self.options, self.store)

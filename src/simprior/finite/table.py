@@ -22,8 +22,8 @@ import numpy as np
 from simprior.boolean.truthtable import input_matrix, pack, to_hex
 from simprior.checks import Choice
 from simprior.errors import InputError
+from simprior.finite.attempts import Effort
 from simprior.finite.methods import DEFAULT, check_costs, check_methods, estimate_by
-from simprior.finite.prior import Effort
 from simprior.gp.agreement import agreement
 from simprior.gp.covariance import check_memory
 from simprior.gp.kernels import nngp

@@ -111,6 +111,11 @@ class Outcome:
         """Average of the runs."""
         return mean_of_runs(self.runs, self.particles, self.expected)
 
+    @property
+    def stderr(self) -> float:
+        """Standard error of the average, nats."""
+        return self.mean().stderr
+
     def check(self) -> Mean | None:
         """Average of the runs with the next power."""
         if self.other is None:

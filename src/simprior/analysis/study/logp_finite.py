@@ -16,8 +16,8 @@ import pandas as pd
 
 from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError
+from simprior.finite.attempts import FEWEST_RUNS, Effort
 from simprior.finite.methods import DEFAULT, check_methods
-from simprior.finite.prior import FEWEST_RUNS, Effort
 from simprior.finite.table import FiniteRequest, check_widths, finite_table
 from simprior.gp.orthant import Columns
 from simprior.network.spec import Network
