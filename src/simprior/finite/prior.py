@@ -72,6 +72,14 @@ class Effort:
         return 1 + self.runs + (1 + self.check_runs if self.check else 0)
 
     @property
+    def attempts(self) -> int:
+        """The most attempts at one function, each with ``GROWTH`` times the particles."""
+        count, particles = 1, self.particles * GROWTH
+        while particles <= (self.max_particles or 0):
+            count, particles = count + 1, particles * GROWTH
+        return count
+
+    @property
     def check_runs(self) -> int:
         """Runs with the next power."""
         return max(FEWEST_RUNS, self.runs // 2)
@@ -265,7 +273,13 @@ class Session:
         outcomes = {}
         for i in todo:
             first, second = (i, powers[0]), (i, powers[-1])
-            outcomes[i] = Outcome(particles, ladders[first], runs[first])
+            outcomes[i] = Outcome(
+                particles,
+                ladders[first],
+                runs[first],
+                planned=effort.runs,
+                attempts=effort.attempts,
+            )
             if effort.check:
                 outcomes[i] = replace(outcomes[i], other=ladders[second], checks=runs[second])
         more = {(i, powers[0]): self._wanted(outcome) for i, outcome in outcomes.items()}
