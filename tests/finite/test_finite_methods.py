@@ -137,6 +137,15 @@ def test_first_order_says_where_it_ends() -> None:
     assert "correction" in found.diagnostics["reason"]
 
 
+def test_first_order_is_not_for_narrow_networks() -> None:
+    """Without biases two dead units give 0: P(00) is 1/2 + 1/8, and its correction 0 to any order
+    in 1/n, with no error."""
+    network = Network(n=1, hidden=(2,), sigma_b=0.0)
+    (found,) = log_prior_by(network, "00", "first-order", draws=64)
+    assert found.value == pytest.approx(math.log(0.5)) and math.isnan(found.stderr)
+    assert not found.diagnostics["reliable"] and "width 2" in found.diagnostics["reason"]
+
+
 def test_conditional_is_the_estimator_of_wide_networks() -> None:
     """Bit for bit that of the gp package; with any other functions, workers and batches."""
     network = Network(n=3, hidden=(60, 40))

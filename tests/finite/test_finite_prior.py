@@ -14,9 +14,10 @@ from simprior import LogProb, sample
 from simprior.boolean.truthtable import input_matrix, parse_functions
 from simprior.errors import InputError
 from simprior.finite import log_prior_finite
+from simprior.finite.attempts import Effort
 from simprior.finite.particles import distinct_inputs, make_machine
-from simprior.finite.smc import Anneal, Run, pilot, run, systematic
-from simprior.finite.verdict import mean_of_runs
+from simprior.finite.smc import Anneal, Ladder, Run, pilot, run, systematic
+from simprior.finite.verdict import Outcome, mean_of_runs
 from simprior.gp import log_prior, nngp
 from simprior.network.spec import Network
 from simprior.runs.directory import RunDir
@@ -142,7 +143,6 @@ def test_bad_input_is_one_line(change: dict, options: dict, text: str) -> None:
 
 
 def test_many_inputs_say_what_they_cost(caplog) -> None:
-    from simprior.finite.attempts import Effort
     from simprior.finite.prior import check_cost
 
     with caplog.at_level(logging.WARNING, "simprior"):
@@ -155,6 +155,21 @@ def test_starved_runs_are_flagged_and_have_no_error() -> None:
     assert math.isnan(found.stderr) and not found.diagnostics["reliable"]
     assert not found.diagnostics["converged"] and found.diagnostics["reason"]
     assert found.diagnostics["bound_low"] < found.value or math.isinf(found.value)
+
+
+def test_lower_bound_counts_what_was_decided_beforehand() -> None:
+    """8 runs, not those that ``tol`` adds, which come where the first ones agree; and 5 % for all
+    attempts together."""
+    runs = tuple(Run(v, 1.0, 20.0, 1.0, 0.0) for v in (*[-2.0] * 7, -2.5, *[-2.1] * 92))
+    ladder = Ladder(np.ones(1), True, -2.0, 0.0)
+    outcome = Outcome(100, ladder, runs, planned=8)
+    assert outcome.bound == pytest.approx(-2.5 + math.log(0.05) / 8)
+    assert outcome.result().diagnostics["bound_low"] == outcome.bound
+    third = replace(outcome, attempts=3).bound
+    assert third == pytest.approx(-2.5 + math.log(0.05 / 3) / 8)
+    assert Outcome(100, ladder, runs).bound == pytest.approx(-2.5 + math.log(0.05) / 100)
+    tries = [Effort(particles=100, max_particles=n).attempts for n in (None, 399, 400, 1600)]
+    assert tries == [1, 1, 2, 3]
 
 
 def test_mean_of_runs() -> None:

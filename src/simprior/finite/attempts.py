@@ -54,6 +54,14 @@ class Effort:
         return 1 + self.runs + (1 + self.check_runs if self.check else 0)
 
     @property
+    def attempts(self) -> int:
+        """The most attempts at one function, each with ``GROWTH`` times the particles."""
+        count, particles = 1, self.particles * GROWTH
+        while particles <= (self.max_particles or 0):
+            count, particles = count + 1, particles * GROWTH
+        return count
+
+    @property
     def check_runs(self) -> int:
         """Runs with the next power."""
         return max(FEWEST_RUNS, self.runs // 2)

@@ -149,7 +149,13 @@ class Session(Attempts[Annealing, Outcome]):
         outcomes = {}
         for i in todo:
             first, second = (i, powers[0]), (i, powers[-1])
-            outcomes[i] = Outcome(particles, ladders[first], runs[first])
+            outcomes[i] = Outcome(
+                particles,
+                ladders[first],
+                runs[first],
+                planned=effort.runs,
+                attempts=effort.attempts,
+            )
             if effort.check:
                 outcomes[i] = replace(outcomes[i], other=ladders[second], checks=runs[second])
         more = {(i, powers[0]): self.wanted(outcome) for i, outcome in outcomes.items()}

@@ -7,7 +7,9 @@ perfect mixing would have. Intervals are those of Student's t with R - 1 degrees
 A value that any check doubts is given as not converged and without an error: its runs may agree
 on a part of the networks only. What stays true is a lower bound. By Markov's inequality a run
 exceeds c P with probability at most 1/c, so R independent runs all do with c^-R at most, and
-P >= (least run) alpha^(1/R) with confidence 1 - alpha.
+P >= (least run) alpha^(1/R) with confidence 1 - alpha. This needs an R that does not hang on what
+the runs gave: of the runs, those that were decided on beforehand, and alpha shared out among the
+attempts there may be.
 """
 
 from __future__ import annotations
@@ -89,6 +91,8 @@ class Outcome:
     """All runs of one function at one number of particles.
 
     ``runs`` on ``ladder`` with the chosen power; ``checks`` on ``other`` with the next power.
+    ``planned`` runs, the first ones, were decided on before any (all by default); ``attempts`` is
+    the most that would be made, with more particles, if the results were doubted.
     """
 
     particles: int
@@ -96,6 +100,8 @@ class Outcome:
     runs: tuple[Run, ...]
     other: Ladder | None = None
     checks: tuple[Run, ...] = ()
+    planned: int | None = None
+    attempts: int = 1
 
     @property
     def expected(self) -> float:
@@ -151,6 +157,13 @@ class Outcome:
             return []
         return [f"the next power of the energy gives {check.value:.2f}"]
 
+    @property
+    def bound(self) -> float:
+        """ln P is above it, in nats, with confidence ``LEVEL`` whatever the checks say."""
+        planned = self.runs[: self.planned]
+        alpha = math.log1p(-LEVEL) - math.log(self.attempts)
+        return min(run.value for run in planned) + alpha / len(planned)
+
     def result(self) -> LogProb:
         """The estimate with its diagnostics; stderr nan where there are doubts.
 
@@ -158,14 +171,13 @@ class Outcome:
         """
         mean, check, doubts = self.mean(), self.check(), self.doubts()
         ancestors = np.array([run.ancestors for run in self.runs])
-        alpha = math.log1p(-LEVEL) / len(self.runs)
         low, high = (math.nan, math.nan) if doubts else mean.interval
         diagnostics: dict[str, Any] = {
             "reliable": not doubts, "converged": not doubts,
             "reason": "; ".join(doubts),
             "low": low, "high": high,
             "stderr_error": math.nan if doubts else mean.stderr / math.sqrt(2 * (mean.runs - 1)),
-            "bound_low": min(run.value for run in self.runs) + alpha,
+            "bound_low": self.bound,
             "spread": mean.spread,
             "spread_ratio": self.ratio,
             "ancestors": float(ancestors.mean()),
