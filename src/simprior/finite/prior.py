@@ -29,7 +29,7 @@ from simprior.checks import (
     Whole,
     checked,
 )
-from simprior.errors import check_fits
+from simprior.errors import InputError, check_fits
 from simprior.finite.particles import Inputs, check_network, distinct_inputs, scratch_bytes
 from simprior.finite.smc import Ladder, Run
 from simprior.finite.tasks import Annealing, Piece
@@ -65,6 +65,15 @@ class Effort:
     check: bool = True
     limit: int = 2000
     draws: int | None = None
+
+    def __post_init__(self) -> None:
+        least = GROWTH * self.particles
+        if self.max_particles is not None and self.max_particles < least:
+            raise InputError(
+                f"max_particles={self.max_particles} with particles={self.particles}",
+                f"at least {least}: another attempt has {GROWTH} times the particles",
+                "raise it, or leave it out: one attempt",
+            )
 
     @property
     def pieces(self) -> int:
