@@ -18,6 +18,7 @@ from simprior.finite import log_prior_by
 from simprior.finite.conditional import _checked, normal_error
 from simprior.finite.fluctuations import Basis, Directions, Units, layers_of
 from simprior.finite.methods import METHODS
+from simprior.finite.table import finite_agreement
 from simprior.gp import conditional_log_prior, nngp
 from simprior.gp.covariance import factor
 from simprior.gp.kernels import output_kernel
@@ -281,6 +282,9 @@ def test_the_table_of_several_methods(tmp_path: Path, capsys) -> None:
         ("--width finite --method smc,smc", "each method once"),
         ("--width infinite --method conditional", "method='conditional'"),
         ("--width finite --method conditional --draws=3", "draws=3"),
+        ("--width finite --method smc", "draws=128 with method=smc"),
+        ("--width finite --method first-order --particles 9", "particles=9 with method=first"),
+        ("--width finite --particles 300 --max-particles 1000", "at least 1200"),
     ],
 )
 def test_methods_of_another_width_are_refused(
@@ -290,6 +294,27 @@ def test_methods_of_another_width_are_refused(
     error = capsys.readouterr().err.strip()
     assert text in error and "\n" not in error, error
     assert not (tmp_path / "o").exists()
+
+
+def test_auto_is_not_compared_with_the_method_that_it_took() -> None:
+    columns = {
+        "index": np.array([0, 0, 1, 1]),
+        "width": np.array(["finite"] * 4),
+        "method": np.array(["finite-smc", "finite-smc", "finite-smc", "conditional"]),
+        "reliable": np.array([True] * 4),
+        "logp": np.array([-1.0, -1.0, -2.0, -2.1]),
+        "stderr": np.array([0.1] * 4),
+    }
+    said = finite_agreement(columns, ("smc", "auto"))
+    assert said.startswith("auto agrees with smc on 1 of 1 functions"), said
+    columns["method"][3] = "finite-smc"
+    assert finite_agreement(columns, ("smc", "auto")).startswith("auto took smc for each function")
+
+
+def test_a_doubted_first_order_has_no_interval() -> None:
+    (found,) = log_prior_by(Network(n=3, hidden=(5, 5)), "x1^x2", "first-order", draws=2048)
+    assert not found.diagnostics["reliable"] and math.isnan(found.stderr)
+    assert math.isnan(found.diagnostics["low"]) and math.isnan(found.diagnostics["high"])
 
 
 def test_all_methods_are_there() -> None:

@@ -50,7 +50,7 @@ def test_evidence_is_the_acceptance_of_the_finite_network() -> None:
     assert abs(found["log_evidence"] - exact.value) < 4 * error
 
 
-@pytest.mark.parametrize("given", ["nonsense", ["x1", "nonsense"], [], "lz"])
+@pytest.mark.parametrize("given", ["nonsense", ["x1", "nonsense"], [], "lz", None, 3])
 def test_what_is_no_function_is_refused(given: object) -> None:
     with pytest.raises(InputError):
         sp.log_prior(NET, given)
@@ -65,5 +65,10 @@ def test_finite_width_by_the_same_door() -> None:
     assert abs(finite.value - limit.value) < 4 * np.hypot(finite.stderr, limit.stderr)
     with pytest.raises(InputError, match="some of auto, smc"):
         sp.log_prior(network, "x1", "ep", width="finite")
+    problem = sp.Problem(sp.Network(n=3, hidden=(3,)), "x1", train=4, seed=0)
+    with pytest.raises(InputError, match="did you mean particles"):
+        sp.bound(problem, width="finite", partcles=3)
+    with pytest.raises(InputError, match="ask for width finite"):
+        sp.log_prior(network, "x1", "exchange")
     with pytest.raises(InputError, match="width"):
         sp.log_prior(network, "x1", width="40")

@@ -116,9 +116,13 @@ def run(spec: LogP) -> int:
 
 def _refuse_idle(spec: LogP) -> None:
     """Refuse flags that mean something at finite width only."""
+    from simprior.routes.evidence import check_limit_method
+
     for name, value in spec.chosen("particles runs max_particles").items():
         if value is not None:
             raise InputError(f"{name}={value}", "--width finite with it", "add --width finite")
+    for method in spec.method or ():
+        check_limit_method(method)
 
 
 def _table(spec: LogP) -> pd.DataFrame:
@@ -149,13 +153,15 @@ def _table(spec: LogP) -> pd.DataFrame:
 
 def _finite_table(spec: LogP) -> pd.DataFrame:
     """The table with the finite network in it."""
-    from simprior.finite.methods import amount
+    from simprior.finite.methods import amount, check_methods
     from simprior.finite.table import FiniteRequest, finite_table
     from simprior.runs.tasks import RunOptions as Computing
     from simprior.runs.tasks import progress_bar
 
     methods = _finite_methods(spec)
     given, effort, options = _given(spec), _effort(spec), _estimator_options(spec)
+    check_methods(methods, given.network)
+    _check_own(spec, methods)
     widths = tuple(spec.width or ())
     request = FiniteRequest(
         given.network,
@@ -178,6 +184,16 @@ def _finite_table(spec: LogP) -> pd.DataFrame:
     with progress_bar(total, "run", quiet=spec.quiet) as progress:
         how = Computing.of({**spec.run_options(), "progress": progress})
         return finite_table(request, how, config=config, results=given.read)
+
+
+def _check_own(spec: LogP, methods: tuple[str, ...]) -> None:
+    """Refuse flags that none of the methods reads. Raises :class:`InputError`."""
+    from simprior.finite.methods import check_options
+
+    own = spec.chosen("particles runs max_particles")
+    if "infinite" not in (spec.width or ()):  # else they are those of the limit
+        own |= spec.chosen("draws")
+    check_options(methods, own)
 
 
 def _effort(spec: LogP) -> Effort:
@@ -307,24 +323,26 @@ def warn_unreliable(frame: pd.DataFrame) -> None:
         )
 
 
+_REMEDIES = {
+    "finite-smc": "raise --particles or --max-particles; what holds is ln P > bound_low (95 %)",
+    "finite-exchange": "raise --particles or --max-particles, or use --method smc",
+}
+
+
 def _warn_unconverged(frame: pd.DataFrame) -> None:
     """Say on stderr how many values of the finite network have no error, and why."""
     finite = frame[frame["width"] == "finite"]
     doubted = finite[~finite["reliable"].astype(bool)]
     if len(doubted):
         first = doubted.iloc[0]
-        bounded = doubted["bound_low"].notna().any()
-        remedy = (
-            "raise --particles or --max-particles; what holds is ln P > bound_low (95 %)"
-            if bounded
-            else "raise --draws, or use --method smc"
-        )
+        remedy = _REMEDIES.get(first["method"], "raise --draws, or use --method smc")
         logging.getLogger("simprior").warning(
-            "%d of %d values at finite width did not converge and have no standard error (%s: %s): "
-            "%s",
+            "%d of %d values at finite width did not converge and have no standard error (%s by "
+            "%s: %s): %s",
             len(doubted),
             len(finite),
             _short(first["name"]),
+            first["method"],
             first["reason"],
             remedy,
         )

@@ -359,8 +359,8 @@ def check_device(spec: Device) -> None:
     """Refuse ``--device cuda``: the estimators run on the CPU, and no flag is ignored."""
     if spec.device == "cuda":
         raise DeviceError(
-            f"device={spec.device!r}: expected auto or cpu, the Gaussian-process estimators run on "
-            "the CPU; leave --device out"
+            f"device={spec.device!r}: expected auto or cpu: estimators of ln P and posteriors run "
+            "on the CPU; leave --device out"
         )
 
 

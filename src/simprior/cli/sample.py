@@ -158,6 +158,11 @@ def build_module(spec: Sample) -> Any:
     if isinstance(spec.sigma_w, tuple) or isinstance(spec.sigma_b, tuple):
         what = f"sigma_w={show(spec.sigma_w)}, sigma_b={show(spec.sigma_b)} with {given[0]}"
         raise InputError(what, "one number each", "torch modules have one for all layers")
+    for name in ("sigma_w", "sigma_b", "weight_dist"):
+        if spec.init == "own" and getattr(spec, name) != getattr(Sample, name):
+            what = f"{name}={show(getattr(spec, name))} with init=own"
+            remedy = f"leave {name} out, or leave --init out"
+            raise InputError(what, "--init simprior with it", remedy)
     inputs = None if spec.inputs is None else load_inputs(spec.inputs)
     law = spec.chosen("sigma_w sigma_b encoding weight_dist init")
     if inputs is None or spec.n != BITS:

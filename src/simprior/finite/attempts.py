@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from simprior.checks import RUN_OPTIONS, Integer, Kind, Maybe, Number, Switch, Validator, Whole
+from simprior.errors import InputError
 from simprior.finite.particles import Inputs
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
@@ -47,6 +48,15 @@ class Effort:
     check: bool = True
     limit: int = 2000
     draws: int | None = None
+
+    def __post_init__(self) -> None:
+        least = GROWTH * self.particles
+        if self.max_particles is not None and self.max_particles < least:
+            raise InputError(
+                f"max_particles={self.max_particles} with particles={self.particles}",
+                f"at least {least}: another attempt has {GROWTH} times the particles",
+                "raise it, or leave it out: one attempt",
+            )
 
     @property
     def pieces(self) -> int:

@@ -52,6 +52,22 @@ OPTIONS: Mapping[str, Validator] = {
 }
 
 
+_SAMPLERS = ("auto", "smc", "exchange")
+_OWNERS: Mapping[str, tuple[str, ...]] = {"draws": ("auto", *LIMITS)} | {
+    name: _SAMPLERS for name in EFFORT if name != "tol"
+}
+
+
+def check_options(methods: tuple[str, ...], given: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` for an option in ``given`` that none of the methods has."""
+    for name, value in given.items():
+        owners = _OWNERS.get(name, methods)
+        if value is not None and not set(owners) & set(methods):
+            found = f"{name}={shown(value)} with method={','.join(methods)}"
+            expected = f"one of the methods {', '.join(owners)} with it"
+            raise InputError(found, expected, f"leave {name} out")
+
+
 def check_methods(methods: tuple[str, ...], network: Network) -> tuple[str, ...]:
     """``methods`` if each is one of ``METHODS``, once, and takes this network.
 
@@ -137,6 +153,7 @@ def log_prior_by(
         if name not in known:
             raise unknown(f"option {name}={shown(value)}", name, known, "remove it")
     given = {name: known[name](name, value) for name, value in options.items()}
+    check_options((method,), given)
     effort = Effort(**{name: value for name, value in given.items() if name in OPTIONS})
     tables = parse_functions(functions, network.m, None if network.inputs is None else 0)
     workers = given.get("workers", 1)

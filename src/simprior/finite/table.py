@@ -143,6 +143,11 @@ def finite_agreement(columns: Mapping[str, np.ndarray], methods: tuple[str, ...]
         return ""
     rows = np.flatnonzero(np.asarray(columns["width"]) == "finite")
     asked = np.array(methods, object)[np.arange(len(rows)) % len(methods)]
+    used = [str(name).removeprefix("finite-") for name in np.asarray(columns["method"])[rows]]
+    twice = (asked == DEFAULT) & np.isin(used, methods)  # what auto took is there by its own name
+    rows, asked = rows[~twice], asked[~twice]
+    if len(set(asked)) < 2:
+        return f"{DEFAULT} took {asked[0]} for each function: nothing to compare."
     believed = np.asarray(columns["reliable"], bool)[rows]
     kept = {name: np.asarray(values)[rows][believed] for name, values in columns.items()}
     said = agreement(kept | {"method": asked[believed]})

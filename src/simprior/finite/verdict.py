@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,8 +114,16 @@ class Outcome:
         return self.mean().spread / max(self.expected, 1e-12)
 
     def mean(self) -> Mean:
-        """Average of the runs."""
-        return mean_of_runs(self.runs, self.particles, self.expected)
+        """Average of the runs.
+
+        Where they differ by more than ``RATIO`` times what they may, the error is never less than
+        with a spread of ``SPREAD``: only smaller spreads are believed then, and those of runs that
+        mix badly are too small by this selection.
+        """
+        found = mean_of_runs(self.runs, self.particles, self.expected)
+        if found.spread > RATIO * max(self.expected, 1e-12):
+            return replace(found, stderr=max(found.stderr, SPREAD / math.sqrt(found.runs)))
+        return found
 
     @property
     def stderr(self) -> float:

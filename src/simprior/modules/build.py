@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from simprior.checks import shown
+from simprior.checks import shown, unknown
 from simprior.errors import InputError, SimpriorError, check_fits, is_shortage, shortage
 from simprior.modules.architecture import Last, ParameterTensor
 from simprior.modules.laws import tensors_of
@@ -253,6 +253,12 @@ def _maker(factory: Factory, name: str, options: Mapping[str, Any], d: int) -> F
         names = {}  # type: ignore[assignment]
     if "n" in names:
         chosen.setdefault("n", d)
+    known = [key for key, one in names.items() if one.kind is not one.VAR_KEYWORD]
+    if names and len(known) == len(names):
+        for key, value in chosen.items():
+            if key not in known:
+                what = f"option {key}={shown(value)} of make={name}"
+                raise unknown(what, str(key), known, "leave it out")
 
     def make() -> nn.Module:
         try:

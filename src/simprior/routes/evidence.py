@@ -7,13 +7,24 @@ with ``width="finite"``, that of the network itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.checks import LEVEL, NETWORK, Choice, Integer, Kind, Maybe, Text, checked
+from simprior.checks import (
+    LEVEL,
+    NETWORK,
+    Choice,
+    Integer,
+    Kind,
+    Maybe,
+    Text,
+    checked,
+    shown,
+    unknown,
+)
 from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.gp.posterior import Bound, marginal_likelihood_bound
@@ -84,6 +95,9 @@ def log_prior(
     """
     from simprior.gp.orthant import log_prior as estimate
 
+    if not isinstance(functions, Iterable):
+        what, expected = f"functions={shown(functions)}", "names, bits, hex or truth tables"
+        raise InputError(what, expected, "pass for example functions=['x1', 'parity']")
     one = isinstance(functions, str) or not any(
         isinstance(f, str | Sequence | np.ndarray) for f in functions
     )
@@ -95,9 +109,20 @@ def log_prior(
         found = log_prior_by(network, tables, chosen, seed=seed, **options)
         return found[0] if one else found
     n = network.n if network.inputs is None else 0
+    check_limit_method(method)
     K = kernel_of(network)
     found = estimate(tables, K, method or "tilted", n=n, seed=seed, **options)
     return found[0] if one else found
+
+
+def check_limit_method(method: str | None) -> None:
+    """Raise :class:`InputError` for a method that networks of finite width alone have."""
+    from simprior.finite.methods import METHODS as FINITE
+    from simprior.gp.orthant import METHODS
+
+    if method in FINITE and method not in METHODS:
+        what, expected = f"method={method!r} with width=infinite", f"one of {', '.join(METHODS)}"
+        raise InputError(what, expected, "leave it out, or ask for width finite")
 
 
 def _check_no_method(method: str | None) -> None:
@@ -150,9 +175,13 @@ def evidence_of(
 ) -> LogProb:
     """ln P that the labels (s,) of all inputs of a network are those it gives, in nats."""
     if width == "finite":
-        from simprior.finite.prior import log_prior_finite
+        from simprior.finite.prior import EFFORT, HOW, log_prior_finite
 
         _check_no_method(method)
+        known = {**EFFORT, **HOW}
+        for name, value in options.items():
+            if name not in known:
+                raise unknown(f"option {name}={shown(value)}", name, known, "remove it")
         return log_prior_finite(network, labels[None], seed=seed, **options)[0]
     from simprior.gp.orthant import log_prior as estimate
     from simprior.runs.tasks import one_thread
@@ -180,10 +209,11 @@ class Bounds(Shown):
     def lines(self) -> list[str]:
         """Both bounds, and what they were computed from."""
         found = self.evidence
+        error = "" if math.isnan(found.stderr) else f" ± {found.stderr:.2g}"
         said = [
             f"Bounds: on the error, from a training set of {self.size}",
             f"gibbs: below {self.gibbs.error:.4g}; single: below {self.single.error:.4g}",
-            f"ln P(C(S)) = {found.value:.5g} ± {found.stderr:.2g} nats by {found.method}",
+            f"ln P(C(S)) = {found.value:.5g}{error} nats by {found.method}",
         ]
         return [*said, f"taken at {self.basis}"] if self.basis else said
 

@@ -75,7 +75,9 @@ class FiniteStudy:
         Integer(2, 10**7, "write particles = 300")("particles", self.particles)
         Integer(FEWEST_RUNS, 10**5, "write runs = 8")("runs", self.runs)
         Whole(0)("max_particles", self.max_particles)
-        Whole(0)("wide", self.wide)
+        Whole(0, remedy="write wide = 0")("wide", self.wide)
+        Whole(0, remedy="write depth = 2")("depth", self.depth)
+        self.effort()
         Number(0, open=True, remedy="write tol = 0.005")("tol", self.tol)
         if len(set(self.widths)) < len(self.widths):
             raise InputError(f"widths={list(self.widths)}", "each width once", "correct the file")
@@ -89,6 +91,10 @@ class FiniteStudy:
     def method_of(self, width: int) -> str:
         """The method for networks of one width."""
         return self.wide_method if self.wide and width >= self.wide else self.method
+
+    def effort(self) -> Effort:
+        """How hard each value is tried."""
+        return Effort(self.particles, self.runs, max_particles=self.max_particles or None)
 
     def network(self, width: int) -> Network:
         """The network of one width."""
@@ -118,11 +124,10 @@ class FiniteStudy:
 
     def compute(self, piece: Piece) -> Columns:
         """The row of one piece."""
-        effort = Effort(self.particles, self.runs, max_particles=self.max_particles or None)
         request = FiniteRequest(
             self.network(piece.width or 1),
             self.tables()[[piece.index]],
-            effort,
+            self.effort(),
             seed=self.seed,
             widths=("finite" if piece.width else "infinite",),
             names=(self.names()[piece.index],),
