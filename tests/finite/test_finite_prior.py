@@ -168,8 +168,21 @@ def test_lower_bound_counts_what_was_decided_beforehand() -> None:
     third = replace(outcome, attempts=3).bound
     assert third == pytest.approx(-2.5 + math.log(0.05 / 3) / 8)
     assert Outcome(100, ladder, runs).bound == pytest.approx(-2.5 + math.log(0.05) / 100)
-    tries = [Effort(particles=100, max_particles=n).attempts for n in (None, 399, 400, 1600)]
-    assert tries == [1, 1, 2, 3]
+    tries = [Effort(particles=100, max_particles=n).attempts for n in (None, 400, 1599, 1600)]
+    assert tries == [1, 2, 2, 3]
+
+
+def test_runs_that_mix_badly_have_no_small_error() -> None:
+    """Only spreads up to .5 are believed then, so the error is at least that of .5."""
+    ladder = Ladder(np.ones(20), True, -2.0, 0.0)
+    for spread, least in ((0.1, 0.0), (0.4, 0.5 / math.sqrt(8))):
+        values = -2.0 + spread * np.array([-1.0, 1.0] * 4) * math.sqrt(7 / 8)
+        runs = tuple(Run(v, 1.0, 20.0, 1.0, 0.0) for v in values)
+        outcome = Outcome(300, ladder, runs)
+        assert outcome.mean().spread == pytest.approx(spread)
+        assert (outcome.ratio > 2) == (least > 0)
+        assert not outcome.doubts() and outcome.result().stderr == outcome.stderr >= least
+        assert outcome.stderr < 0.18
 
 
 def test_mean_of_runs() -> None:

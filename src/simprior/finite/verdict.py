@@ -120,10 +120,13 @@ class Outcome:
         with a spread of ``SPREAD``: only smaller spreads are believed then, and those of runs that
         mix badly are too small by this selection.
         """
-        found = mean_of_runs(self.runs, self.particles, self.expected)
+        found = self._average()
         if found.spread > RATIO * max(self.expected, 1e-12):
             return replace(found, stderr=max(found.stderr, SPREAD / math.sqrt(found.runs)))
         return found
+
+    def _average(self) -> Mean:
+        return mean_of_runs(self.runs, self.particles, self.expected)
 
     @property
     def stderr(self) -> float:
@@ -145,7 +148,7 @@ class Outcome:
         lost = sum(math.isinf(run.value) for run in self.runs)
         if lost:
             return [f"{lost} of {len(self.runs)} runs met no network that computes it"]
-        mean, ratio, found = self.mean(), self.ratio, []
+        mean, ratio, found = self._average(), self.ratio, []
         if mean.spread > MOST_SPREAD or (ratio > RATIO and mean.spread > SPREAD):
             found.append(f"runs differ by {mean.spread:.2g} nats, {ratio:.2g} times what they may")
         ancestors = float(np.mean([run.ancestors for run in self.runs]))
