@@ -300,7 +300,9 @@ def test_standard_errors_are_true(n: int) -> None:
     truth, noise = np.log(counts.p[pick]), (counts.stderr / counts.p)[pick]
     values, errors = np.empty((repeats, 3)), np.empty((repeats, 3))
     for seed in range(repeats):
-        found = log_prior_finite(network, counts.tables()[pick], check=False, seed=seed)
+        found = log_prior_finite(
+            network, counts.tables()[pick], particles=100, check=False, seed=seed
+        )
         assert all(one.diagnostics["reliable"] for one in found), [o.diagnostics for o in found]
         values[seed], errors[seed] = zip(*[(one.value, one.stderr) for one in found], strict=True)
     mean = np.log(np.exp(values - truth).mean(axis=0))
@@ -313,8 +315,8 @@ def test_standard_errors_are_true(n: int) -> None:
 
 @pytest.mark.slow
 def test_starved_runs_are_flagged() -> None:
-    """xor2 at width 20 with p = 1 and few particles: at least 95 of 100 are flagged."""
-    network = Network(n=7, hidden=(20, 20))
+    """xor2 at n = 6 with p = 1 and few particles: at least 95 of 100 are flagged."""
+    network = Network(n=6, hidden=(20, 20))
     flagged = [
         not found.diagnostics["reliable"]
         for seed in range(100)
