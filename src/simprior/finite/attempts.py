@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from simprior.checks import RUN_OPTIONS, Integer, Kind, Maybe, Number, Switch, Validator, Whole
 from simprior.errors import InputError
-from simprior.finite.particles import Inputs
+from simprior.finite.particles import Inputs, distinct_inputs
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
 from simprior.runs.directory import RunDir
@@ -117,6 +117,20 @@ def _possible(network: Network, X: np.ndarray, bits: np.ndarray) -> bool:
     basis, sizes, _ = np.linalg.svd(rows, full_matrices=False)  # inputs may be few or dependent
     span = basis[:, sizes > sizes.max() * max(rows.shape) * np.finfo(float).eps]
     return feasible(span * (2.0 * bits - 1.0)[:, None], np.zeros(len(X)))
+
+
+def with_decided(
+    network: Network, tables: np.ndarray, estimate: Callable[[list[int]], Iterable[LogProb]]
+) -> list[LogProb]:
+    """ln P of (F, m) truth tables: exact where inputs alone decide, else by ``estimate``.
+
+    It is given the numbers of the other functions, if there are any.
+    """
+    inputs = distinct_inputs(network)
+    found = [decide(network, inputs, table) for table in tables]
+    todo = [i for i, known in enumerate(found) if known is None]
+    rest = iter(estimate(todo) if todo else ())
+    return [known or next(rest) for known in found]
 
 
 class Tried(Protocol):

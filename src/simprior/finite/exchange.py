@@ -33,7 +33,7 @@ import numpy as np
 
 from simprior.errors import check_fits
 from simprior.finite import exchange_kernels as kernels
-from simprior.finite.attempts import Attempts, Effort, decide
+from simprior.finite.attempts import Attempts, Effort, with_decided
 from simprior.finite.particles import check_network, distinct_inputs, make_machine
 from simprior.finite.verdict import Mean
 from simprior.network.spec import Network, check_size
@@ -521,12 +521,9 @@ def estimate_exchange(
     """
     check_network(network)
     check_size(network)
-    inputs = distinct_inputs(network)
-    decided = {i: decide(network, inputs, table) for i, table in enumerate(tables)}
     work = Exchange(network, tables, effort.sweeps, seed, effort.limit)
     session = _Session(work, effort, options, store)
-    found = session.results([i for i, known in decided.items() if known is None])
-    return [known or found[i] for i, known in decided.items()]
+    return with_decided(network, tables, lambda todo: session.results(todo).values())
 
 
 class _Session(Attempts[Exchange, Outcome]):

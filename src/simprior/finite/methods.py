@@ -23,10 +23,10 @@ import numpy as np
 from simprior.boolean.truthtable import parse_functions
 from simprior.checks import NETWORK, Choice, Integer, Maybe, Validator, checked, shown, unknown
 from simprior.errors import InputError, check_fits
-from simprior.finite.attempts import EFFORT, HOW, Effort, decide
+from simprior.finite.attempts import EFFORT, HOW, Effort, with_decided
 from simprior.finite.conditional import DRAWS
 from simprior.finite.first_order import GROUPS, draws_of
-from simprior.finite.particles import check_network, distinct_inputs
+from simprior.finite.particles import check_network
 from simprior.finite.prior import check_cost
 from simprior.network.spec import Network, check_size
 from simprior.numerics.estimate import LogProb
@@ -173,13 +173,11 @@ def estimate_by(
 ) -> list[LogProb]:
     """ln P of (F, m) truth tables by one method; what inputs alone decide is exact for all."""
     check_size(network)
-    inputs = distinct_inputs(network)
-    decided = [decide(network, inputs, table) for table in tables]
-    todo = [i for i, known in enumerate(decided) if known is None]
-    found: dict[int, LogProb] = {}
-    if todo:
-        module, name = METHODS[method].split(":")
+    module, name = METHODS[method].split(":")
+
+    def estimate(todo: list[int]) -> list[LogProb]:
         function = getattr(importlib.import_module(module), name)
-        results = function(network, tables[todo], effort, seed, options, store)
-        found = dict(zip(todo, results, strict=True))
-    return [known or found[i] for i, known in enumerate(decided)]
+        found: list[LogProb] = function(network, tables[todo], effort, seed, options, store)
+        return found
+
+    return with_decided(network, tables, estimate)

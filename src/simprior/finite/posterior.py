@@ -43,7 +43,7 @@ from simprior.finite.attempts import FEWEST_RUNS, Effort, decide
 from simprior.finite.particles import check_network, distinct_inputs, make_machine
 from simprior.finite.prior import Session, check_cost
 from simprior.finite.tasks import Annealing, Piece
-from simprior.finite.verdict import DISAGREE, LEVEL, Outcome
+from simprior.finite.verdict import DISAGREE, Mean, Outcome
 from simprior.network.spec import Network, check_size
 from simprior.numerics.estimate import share_stderr
 from simprior.numerics.random import check_seed
@@ -340,30 +340,22 @@ def _errors(
     outcome: Outcome, drawn: Draws, given: TrainingSet
 ) -> tuple[dict[str, float], list[str]]:
     """The mean test error, with both powers, and whether they disagree, in words."""
-    from scipy.special import stdtrit
-
-    error, stderr = drawn.error()
-    count = len(outcome.runs)
-    half = float(stdtrit(count - 1.0, 0.5 + LEVEL / 2)) * stderr
+    mean = Mean(*drawn.error(), math.nan, len(outcome.runs))
+    low, high = mean.interval
     found = {
-        "error": error,
-        "error_stderr": stderr,
-        "error_low": max(0.0, error - half),
-        "error_high": min(1.0, error + half),
+        "error": mean.value,
+        "error_stderr": mean.stderr,
+        "error_low": max(0.0, low),
+        "error_high": min(1.0, high),
     }
     if not outcome.checks:
         return found, []
     other = Draws(given, outcome.checks)
     if not other.weights.any():
         return found, []  # the verdict on the evidence says so already
-    check, check_stderr = other.error()
-    found |= {"check_error": check, "check_error_stderr": check_stderr}
-    gap = math.hypot(_wider(stderr, count), _wider(check_stderr, len(outcome.checks)))
-    if abs(check - error) <= DISAGREE * gap:
+    check = Mean(*other.error(), math.nan, len(outcome.checks))
+    found |= {"check_error": check.value, "check_error_stderr": check.stderr}
+    gap = math.hypot(mean.doubtful_error, check.doubtful_error)
+    if abs(check.value - mean.value) <= DISAGREE * gap:
         return found, []
-    return found, [f"the next power of the energy gives a mean error of {check:.4f}"]
-
-
-def _wider(stderr: float, runs: int) -> float:
-    """The standard deviation of Student's t on the scale of ``stderr``."""
-    return stderr * math.sqrt((runs - 1) / (runs - 3))
+    return found, [f"the next power of the energy gives a mean error of {check.value:.4f}"]

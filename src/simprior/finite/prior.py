@@ -18,8 +18,8 @@ import numpy as np
 from simprior.boolean.truthtable import parse_functions
 from simprior.checks import NETWORK, checked
 from simprior.errors import check_fits
-from simprior.finite.attempts import EFFORT, HOW, Attempts, Effort, decide
-from simprior.finite.particles import check_network, distinct_inputs, scratch_bytes
+from simprior.finite.attempts import EFFORT, HOW, Attempts, Effort, with_decided
+from simprior.finite.particles import check_network, scratch_bytes
 from simprior.finite.smc import Ladder, Run
 from simprior.finite.tasks import Annealing, Piece
 from simprior.finite.verdict import Outcome
@@ -111,12 +111,9 @@ def estimate(
     """:func:`log_prior_finite` for (F, m) truth tables; ``options`` says how it is computed."""
     check_network(network)
     check_size(network)
-    inputs = distinct_inputs(network)
-    decided = {i: decide(network, inputs, table) for i, table in enumerate(tables)}
     work = Annealing(network, tables, effort.sweeps, seed, effort.limit)
     session = Session(work, effort, options, store)
-    found = session.results([i for i, known in decided.items() if known is None])
-    return [known or found[i] for i, known in decided.items()]
+    return with_decided(network, tables, lambda todo: session.results(todo).values())
 
 
 def check_cost(network: Network, effort: Effort, workers: int = 1) -> None:
