@@ -23,7 +23,6 @@ from simprior.checks import (
     Text,
     checked,
     shown,
-    unknown,
 )
 from simprior.display import Shown
 from simprior.errors import InputError
@@ -125,12 +124,6 @@ def check_limit_method(method: str | None) -> None:
         raise InputError(what, expected, "leave it out, or ask for width finite")
 
 
-def _check_no_method(method: str | None) -> None:
-    if method is not None:
-        what = f"method={method!r} with width='finite'"
-        raise InputError(what, "no method", "leave method out")
-
-
 def tables_of(network: Network, functions: Any, seed: int = 0) -> np.ndarray:
     """(F, m) uint8 tables of functions in any form that a target may have.
 
@@ -175,14 +168,12 @@ def evidence_of(
 ) -> LogProb:
     """ln P that the labels (s,) of all inputs of a network are those it gives, in nats."""
     if width == "finite":
-        from simprior.finite.prior import EFFORT, HOW, log_prior_finite
+        from simprior.finite.methods import log_prior_by
 
-        _check_no_method(method)
-        known = {**EFFORT, **HOW}
-        for name, value in options.items():
-            if name not in known:
-                raise unknown(f"option {name}={shown(value)}", name, known, "remove it")
-        return log_prior_finite(network, labels[None], seed=seed, **options)[0]
+        if method is not None:
+            what = f"method={method!r} with width='finite'"
+            raise InputError(what, "no method", "leave method out")
+        return log_prior_by(network, labels[None], "smc", seed=seed, **options)[0]
     from simprior.gp.orthant import log_prior as estimate
     from simprior.runs.tasks import one_thread
 
