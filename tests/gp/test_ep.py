@@ -7,7 +7,8 @@ import pytest
 from orthants import equicorrelated, event, kernel, table
 from scipy.special import log_ndtr
 
-from simprior.gp.ep import ep, ep_probit, fit_sites, laplace
+from simprior.gp.approximations import ep, ep_probit, laplace
+from simprior.gp.ep import fit_sites
 
 
 def textbook_ep(K: np.ndarray, noise: float, sweeps: int = 60) -> float:

@@ -21,6 +21,7 @@ import hashlib
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ RANK_TOL = 1e-10  # singular values of features below this share of the largest 
 MAX_CONDITION = 1e14
 GAP = 100.0  # the smallest pivot of a rank-deficient matrix, in units of the rounding level
 MATRICES = 18  # m x m float64 matrices alive at the peak of `tilted`, measured at m = 500 to 1797
+LARGE = 2048  # inputs from which on matrices are worked on in place, by blocks of rows
+_ROWS = 256
 TESTED = 2048  # inputs; errors and times are documented up to here
 _GIB = float(2**30)
 
@@ -51,25 +54,32 @@ _GIB = float(2**30)
 class Factor:
     """``K = A A^T``.
 
-    ``A`` (m, r) has its rows in the order of the inputs; ``pivots`` are the r inputs whose rows,
-    in that order, are lower triangular; ``rcond`` estimates the reciprocal condition number of the
-    pivots' correlation matrix; ``scale`` (m,) are the standard deviations.
+    ``pivots`` are the r inputs whose rows of A, in that order, are lower triangular; ``rcond``
+    estimates the reciprocal condition number of the pivots' correlation matrix; ``scale`` (m,) are
+    the standard deviations. ``found`` is A, or the covariance of full rank from which A is made
+    again when it is asked for (a factor of a large K is not kept).
     """
 
-    A: np.ndarray
+    found: np.ndarray
     pivots: np.ndarray
     rcond: float
     scale: np.ndarray
+    kept: bool = True
+
+    @property
+    def A(self) -> np.ndarray:
+        """(m, r), rows in the order of the inputs."""
+        return self.found if self.kept else _full_factor(self.found)[0]
 
     @property
     def m(self) -> int:
         """Number of inputs."""
-        return int(self.A.shape[0])
+        return int(self.found.shape[0])
 
     @property
     def rank(self) -> int:
         """Number of latent coordinates r."""
-        return int(self.A.shape[1])
+        return int(self.found.shape[1])
 
 
 def _not_psd(eigenvalue: float, level: float) -> NumericalError:
@@ -102,11 +112,20 @@ def factor(K: np.ndarray) -> Factor:
         If K has a negative eigenvalue beyond rounding, or if its spectrum runs into the rounding
         level without a gap, so that its rank cannot be told.
     """
-    R, scale = _correlations(K)
-    L, rcond = _cholesky(R)
+    A, rcond, scale = _full_factor(K)
     if rcond > MIN_RCOND:
-        return Factor(scale[:, None] * L, np.arange(len(K)), rcond, scale)
-    return _pivoted(R, scale)
+        kept = len(K) < LARGE
+        return Factor(A if kept else K, np.arange(len(K)), rcond, scale, kept)
+    return _pivoted(*_correlations(K))
+
+
+def _full_factor(K: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """(A, reciprocal condition number, standard deviations) if K has full rank; else A is not a
+    factor, and the number is 0 or tiny."""
+    R, scale = _correlations(K)
+    A, rcond = _cholesky(R)
+    A *= scale[:, None]
+    return A, rcond, scale
 
 
 def factor_for_noise(K: np.ndarray) -> Factor:
@@ -144,6 +163,12 @@ def factor_of_features(B: np.ndarray) -> Factor:
     return Factor(U[:, :rank] * s[:rank], np.empty(0, np.intp), (s[rank - 1] / s[0]) ** 2, scale)
 
 
+def row_blocks(m: int) -> list[slice]:
+    """Blocks of the rows of an (m, m) matrix: all of them, or few where the matrix is large."""
+    step = m if m < LARGE else _ROWS
+    return [slice(start, min(start + step, m)) for start in range(0, m, step)]
+
+
 def _correlations(K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(correlation matrix, standard deviations). Raises :class:`NumericalError` if one is 0."""
     scale = np.sqrt(np.maximum(np.diag(K), 0.0))
@@ -152,16 +177,21 @@ def _correlations(K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "K has a zero or negative variance on its diagonal: expected positive variances; "
             "drop inputs with output 0 first"
         )
-    return K / np.outer(scale, scale), scale
+    R = np.empty_like(K)
+    for rows in row_blocks(len(K)):
+        np.divide(K[rows], np.outer(scale[rows], scale), out=R[rows])
+    return R, scale
 
 
 def _cholesky(R: np.ndarray) -> tuple[np.ndarray, float]:
     """Lower Cholesky factor of a correlation matrix, and an estimate of its reciprocal condition
-    number in the 1-norm: 0 if the matrix is not positive definite."""
-    L, info = lapack.dpotrf(R, lower=1, clean=1)
+    number in the 1-norm: 0 if the matrix is not positive definite. A large R is overwritten."""
+    norm = sum(np.abs(R[rows]).sum(0) for rows in row_blocks(len(R))).max()
+    large = len(R) >= LARGE
+    L, info = lapack.dpotrf(R.T if large else R, lower=1, clean=1, overwrite_a=large)
     if info != 0:
         return L, 0.0
-    return L, float(lapack.dpocon(L, np.abs(R).sum(0).max(), uplo="L")[0])
+    return L, float(lapack.dpocon(L, norm, uplo="L")[0])
 
 
 def _pivoted(R: np.ndarray, scale: np.ndarray) -> Factor:
@@ -236,8 +266,8 @@ class Reduction(Shown):
         return f"{len(self.zero)} of zero variance, {repeated} repeated"
 
     def kernel(self, K: np.ndarray) -> np.ndarray:
-        """K on the kept inputs, (r, r)."""
-        return K[np.ix_(self.keep, self.keep)]
+        """K on the kept inputs, (r, r): K itself if all are."""
+        return K if len(self.keep) == len(K) else K[np.ix_(self.keep, self.keep)]
 
     def reduce_labels(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels of the kept inputs and whether each labelling is possible at all.
@@ -299,7 +329,7 @@ def reduce_inputs(K: np.ndarray, inputs: np.ndarray | None = None) -> Reduction:
     for i in np.flatnonzero(alive):
         lead = 1 if K[i, np.flatnonzero(K[i])[0]] > 0 else -1
         row = lead * K[i] + 0.0
-        head = first.setdefault(row.tobytes(), int(i))
+        head = first.setdefault(hashlib.sha256(row.tobytes()).digest(), int(i))
         duplicate_of[i] = head
         sign[i] = 1 if K[i, head] > 0 else -1
     _check_copies(duplicate_of, inputs)
@@ -359,13 +389,15 @@ def root(K: np.ndarray) -> np.ndarray:
 
 def check_symmetric(K: np.ndarray) -> np.ndarray:
     """K as a float64 array if it is a finite, square, symmetric matrix, else InputError."""
-    array = real_array("K", K)
+    plain = type(K) is np.ndarray and K.dtype == np.float64
+    array = K if plain else real_array("K", K)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
         raise InputError(f"K of shape {array.shape}", "a square matrix", "pass nngp(network, X)")
-    if not np.isfinite(array).all():
+    if not all(np.isfinite(array[rows]).all() for rows in row_blocks(len(array))):
         raise InputError("K with infinite or NaN entries", "finite numbers", "check the inputs")
-    gap = float(np.abs(array - array.T).max())
-    if gap > 1e-12 * float(np.abs(array).max()):
+    blocks = row_blocks(len(array))
+    gap = max(float(np.abs(array[rows] - array.T[rows]).max()) for rows in blocks)
+    if gap > 1e-12 * max(float(np.abs(array[rows]).max()) for rows in blocks):
         raise InputError(
             f"K with |K - K.T| up to {gap:.3g}", "a symmetric matrix", "pass (K + K.T) / 2"
         )
@@ -408,29 +440,50 @@ def _check_copies(duplicate_of: np.ndarray, inputs: np.ndarray | None) -> None:
 
 @dataclass(frozen=True)
 class Event:
-    """``sign z = f``, ``z ~ N(mean, K)``, as ``x > lower``, ``x ~ N(0, S K S)``, S = diag(signs).
+    """``sign z = f``, ``z ~ N(mean, K0)``, as ``x > lower``, ``x ~ N(0, K)``, K = S K0 S.
 
-    ``K`` (m, m) and ``A`` (m, r), ``A A^T = K``, carry the signs; ``signs`` (m,) are +-1;
-    ``rcond`` estimates the reciprocal condition number of the correlation matrix. ``label``
-    identifies the function: random numbers depend on it and not on its place in a batch.
+    S = diag(``signs``), (m,) of +-1; ``unsigned`` is K0, and ``factor`` that of K0, which all
+    functions share. ``label`` identifies the function: random numbers depend on it and not on its
+    place in a batch.
     """
 
-    K: np.ndarray
-    A: np.ndarray
+    unsigned: np.ndarray
+    factor: Factor
     lower: np.ndarray
     signs: np.ndarray
-    rcond: float
     label: str
+
+    @cached_property
+    def K(self) -> np.ndarray:
+        """(m, m) covariance of x."""
+        signed = self.unsigned * self.signs
+        signed *= self.signs[:, None]
+        return signed
+
+    @cached_property
+    def A(self) -> np.ndarray:
+        """(m, r) with ``A A^T = K``."""
+        return np.asarray(self.signs[:, None] * self.factor.A)
+
+    @property
+    def rcond(self) -> float:
+        """Estimate of the reciprocal condition number of the correlation matrix."""
+        return self.factor.rcond
 
     @property
     def m(self) -> int:
         """Number of constraints."""
-        return int(self.A.shape[0])
+        return len(self.signs)
 
     @property
     def rank(self) -> int:
         """Number of latent coordinates."""
-        return int(self.A.shape[1])
+        return self.factor.rank
+
+    @property
+    def large(self) -> bool:
+        """Whether estimators work in place: K is large and has full rank."""
+        return self.m >= LARGE and self.rank == self.m
 
     def generator(self, seed: int, method: str, index: int = 0) -> np.random.Generator:
         """Random numbers of chunk ``index`` of one method on this function."""
@@ -444,11 +497,7 @@ def make_event(
     signs = np.where(np.asarray(bits) > 0, 1.0, -1.0)
     lower = np.zeros(len(signs)) if mean is None else -signs * mean
     label = hashlib.sha256(np.packbits(signs > 0).tobytes()).hexdigest()[:32]
-    signed = K * signs
-    signed *= signs[:, None]
-    return Event(
-        signed, signs[:, None] * factor.A, lower + 0.0, signs, factor.rcond, f"{len(signs)}/{label}"
-    )
+    return Event(K, factor, lower + 0.0, signs, f"{len(signs)}/{label}")
 
 
 def check_mean(mean: np.ndarray | None, m: int) -> np.ndarray | None:

@@ -29,6 +29,7 @@ import numpy as np
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
 from simprior.checks import Choice, Maybe, Number, Numbers, Text, Validator, Whole, checked, shown
 from simprior.errors import InputError, check_fits
+from simprior.gp.approximations import ep, ep_probit, laplace
 from simprior.gp.covariance import (
     Reduction,
     check_mean,
@@ -40,7 +41,6 @@ from simprior.gp.covariance import (
     reduce_inputs,
 )
 from simprior.gp.crosschecks import closed, liness, minimax, montecarlo
-from simprior.gp.ep import ep, ep_probit, laplace
 from simprior.gp.tilted import smc, tilted
 from simprior.numerics.estimate import LogProb
 from simprior.numerics.random import check_seed

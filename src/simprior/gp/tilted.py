@@ -49,6 +49,8 @@ from simprior.gp.covariance import (
     make_event,
 )
 from simprior.gp.ep import Sites, fit_sites
+from simprior.gp.large import fit_sites_in_place, make_twist_in_place
+from simprior.gp.tiles import team
 from simprior.gp.twist import BLOCK, Draws, Twist, logsumexp, make_twist
 from simprior.numerics.compiled import OPTIONS
 from simprior.numerics.estimate import LogProb
@@ -151,9 +153,11 @@ def prepare(event: Event, kappa: tuple[float, ...] | None = KAPPA) -> tuple[Site
     Raises :class:`Infeasible` if the event has probability 0 (rank-deficient K) and
     :class:`NumericalError` if EP found no finite sites.
     """
-    sites = fit_sites(
-        event.K, event.A, event.lower, tol=SITE_TOL, max_sweeps=SITE_SWEEPS, verify=False
-    )
+    settings = {"tol": SITE_TOL, "max_sweeps": SITE_SWEEPS}
+    if event.large:
+        sites = fit_sites_in_place(event, **settings)
+    else:
+        sites = fit_sites(event.K, event.A, event.lower, verify=False, **settings)
     if not sites.converged and event.rank < event.m and not feasible(event.A, event.lower):
         raise Infeasible("no weights realise this function: ln P = -inf")
     if not math.isfinite(sites.logz):
@@ -163,6 +167,8 @@ def prepare(event: Event, kappa: tuple[float, ...] | None = KAPPA) -> tuple[Site
         )
     if kappa is None:
         kappa = (*KAPPA, 0.0) if sites.logz > COMMON else KAPPA
+    if event.large:
+        return sites, make_twist_in_place(event, sites, np.array(kappa))
     return sites, make_twist(event.K, event.A, event.lower, sites, np.array(kappa))
 
 
@@ -181,20 +187,28 @@ def sample(
     """
     k = len(twist.kappa)
     size = max(CHUNK // twist.rank, 32 * k)
-    chunks: list[Draws] = []
-    logw, own, done, index = [], [], 0, start
-    while done < draws:
-        n = min(size, draws - done)
-        n = draws - done if draws - done - n < 2 * k else n
-        labels = np.arange(n) * k // n
-        uniform = 1.0 - event.generator(seed, stream, index).random((twist.rank, n))
-        chunk = Draws(twist, uniform, labels).run()
-        if keep:
-            chunks.append(chunk)
-        logw.append(chunk.log_weights(np.bincount(labels, minlength=k) / n))
-        own.append(labels)
-        done, index = done + n, index + 1
-    return chunks, np.concatenate(logw), np.concatenate(own), index
+    sizes: list[int] = []
+    while sum(sizes) < draws:
+        left = draws - sum(sizes)
+        sizes.append(left if left - size < 2 * k else size)
+    chunks: list[Draws | None] = [None] * len(sizes)
+    labels = [np.arange(n) * k // n for n in sizes]
+    logw = [np.empty(n) for n in sizes]
+
+    def draw(part: slice) -> None:
+        for i in range(*part.indices(len(sizes))):
+            uniform = event.generator(seed, stream, start + i).random((twist.rank, sizes[i]))
+            chunk = Draws(twist, 1.0 - uniform, labels[i]).run()
+            logw[i] = chunk.log_weights(np.bincount(labels[i], minlength=k) / sizes[i])
+            chunks[i] = chunk if keep else None
+
+    if event.large:
+        with team() as run:
+            run(draw, [slice(i, i + 1) for i in range(len(sizes))])
+    else:
+        draw(slice(None))
+    kept = [chunk for chunk in chunks if chunk is not None]
+    return kept, np.concatenate(logw), np.concatenate(labels), start + len(sizes)
 
 
 def tilted(
