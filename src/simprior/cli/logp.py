@@ -135,7 +135,7 @@ def _table(spec: LogP) -> pd.DataFrame:
     methods = ("tilted",) if spec.method is None else spec.method
     workers = 1 if spec.data is not None else spec.worker_count()
     request = Request(
-        kernel_of(given.network, workers),
+        kernel_of(given.network, workers, methods),
         given.tables,
         methods=methods,
         seed=spec.seed,

@@ -43,7 +43,8 @@ RESIDUAL = 32.0 * EPS  # what may be left of a correlation matrix outside its ra
 RANK_TOL = 1e-10  # singular values of features below this share of the largest are rounding
 MAX_CONDITION = 1e14
 GAP = 100.0  # the smallest pivot of a rank-deficient matrix, in units of the rounding level
-MATRICES = 18  # m x m float64 matrices alive at the peak of `tilted`, measured at m = 500 to 1797
+MATRICES = 18  # m x m float64 matrices alive at the peak, measured at m = 500 to 1797
+IN_PLACE = 7  # the same of estimators that work in place, with their draws: m = LARGE to 10,000
 LARGE = 2048  # inputs from which on matrices are worked on in place, by blocks of rows
 _ROWS = 256
 TESTED = 2048  # inputs; errors and times are documented up to here
@@ -549,12 +550,14 @@ def check_draws(draws: int, strata: int = 1) -> None:
     Integer(8 * strata, remedy="pass draws=1024")("draws", draws)
 
 
-def bytes_needed(m: int) -> int:
-    """Peak memory of ``tilted`` and of the posterior on m inputs, in bytes: 18 matrices m x m."""
-    return MATRICES * 8 * m * m
+def bytes_needed(m: int, matrices: int = MATRICES) -> int:
+    """Peak memory of estimators and of the posterior on m inputs, in bytes."""
+    return matrices * 8 * m * m
 
 
-def check_memory(m: int, copies: int = 1, available: int | None = None) -> None:
+def check_memory(
+    m: int, copies: int = 1, available: int | None = None, matrices: int = MATRICES
+) -> None:
     """Refuse an m whose matrices do not fit; log a line above the tested size.
 
     Parameters
@@ -565,6 +568,8 @@ def check_memory(m: int, copies: int = 1, available: int | None = None) -> None:
         Workers that compute at the same time, each with matrices of its own.
     available : int, optional
         Bytes to fit in; what the system reports as available by default.
+    matrices : int
+        Matrices m x m at the peak.
 
     Raises
     ------
@@ -572,18 +577,18 @@ def check_memory(m: int, copies: int = 1, available: int | None = None) -> None:
         Names the memory that m needs, the memory there is, and the largest m that fits.
     """
     have = available_memory() if available is None else available
-    need = copies * bytes_needed(m)
+    need = copies * bytes_needed(m, matrices)
     if need > have:
-        largest = int((have / (copies * MATRICES * 8)) ** 0.5)
+        largest = int((have / (copies * matrices * 8)) ** 0.5)
         raise InputError(
             f"m={m} inputs",
             f"at most {largest} in the {have / _GIB:.1f} GiB available",
-            f"{m} need about {need / _GIB:.1f} GiB ({MATRICES} matrices of m x m float64, "
+            f"{m} need about {need / _GIB:.1f} GiB ({matrices} matrices of m x m float64, "
             f"{copies} at a time): ask for fewer inputs (--train), or fewer --workers",
         )
     if m > TESTED:
         logging.getLogger("simprior").warning(
-            "m=%d inputs: about %.1f GiB, and time grows as m^3 (5 s at 2048); errors are tested "
+            "m=%d inputs: about %.1f GiB, and time grows as m^3 (3 s at 2048); errors are tested "
             "up to m=%d, so look at stderr and pareto_k",
             m,
             need / _GIB,

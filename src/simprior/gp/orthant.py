@@ -29,6 +29,7 @@ import numpy as np
 from simprior.boolean.truthtable import pack, parse_functions, to_hex
 from simprior.checks import Choice, Maybe, Number, Numbers, Text, Validator, Whole, checked, shown
 from simprior.errors import InputError, check_fits
+from simprior.gp import covariance
 from simprior.gp.approximations import ep, ep_probit, laplace
 from simprior.gp.covariance import (
     Reduction,
@@ -67,6 +68,8 @@ METHODS: dict[str, Callable[..., LogProb]] = {
     "mc": montecarlo,  # plain Monte Carlo
 }
 
+IN_PLACE = ("tilted", "smc", "ep")
+"""Methods that work in place on many inputs."""
 NOISY = ("ep-probit", "laplace")
 """Methods with the unit noise of a probit link, for which K may be singular (K + I never is)."""
 
@@ -173,6 +176,12 @@ def iter_log_prior(
         else _certain(method, False, reduction)
         for bits, ok in zip(kept, possible, strict=True)
     )
+
+
+def matrices(methods: Sequence[str], m: int) -> int:
+    """Matrices m x m that the ``methods`` need at their peak."""
+    in_place = m >= covariance.LARGE and set(methods) <= set(IN_PLACE)
+    return covariance.IN_PLACE if in_place else covariance.MATRICES
 
 
 def _estimator(
@@ -283,7 +292,8 @@ def log_prior_table(
     import pandas as pd
 
     options = RunOptions(**run)
-    check_memory(len(request.K), min(options.workers, len(request.tables)))
+    copies = min(options.workers, len(request.tables))
+    check_memory(len(request.K), copies, matrices=matrices(request.methods, len(request.K)))
     size = max(1, int(_BATCH_WORK / len(request.K) ** 2))
     columns = run_batches(
         "logp",

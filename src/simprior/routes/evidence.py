@@ -38,17 +38,18 @@ SEED = Integer(0, 2**63 - 1, "pass for example seed=0")
 UNSURE = 0.05  # chance that ln P(C(S)) at finite width is below the limit taken for it
 
 
-def kernel_of(network: Network, workers: int = 1) -> np.ndarray:
+def kernel_of(network: Network, workers: int = 1, methods: Sequence[str] = ()) -> np.ndarray:
     """(m, m) covariance of the infinitely wide network's outputs on its inputs.
 
-    Raises :class:`~simprior.errors.MemoryShortage` if estimators with ``workers`` processes would
-    not fit in memory.
+    Raises :class:`~simprior.errors.MemoryShortage` if ``methods`` (default: any estimator) with
+    ``workers`` processes would not fit in memory.
     """
     from simprior.boolean.truthtable import input_matrix
     from simprior.gp.covariance import check_memory
     from simprior.gp.kernels import nngp
+    from simprior.gp.orthant import METHODS, matrices
 
-    check_memory(network.m, workers)
+    check_memory(network.m, workers, matrices=matrices(methods or METHODS, network.m))
     return nngp(network, input_matrix(network))
 
 
@@ -109,7 +110,7 @@ def log_prior(
         return found[0] if one else found
     n = network.n if network.inputs is None else 0
     check_limit_method(method)
-    K = kernel_of(network)
+    K = kernel_of(network, methods=[method or "tilted"])
     found = estimate(tables, K, method or "tilted", n=n, seed=seed, **options)
     return found[0] if one else found
 
@@ -177,7 +178,7 @@ def evidence_of(
     from simprior.gp.orthant import log_prior as estimate
     from simprior.runs.tasks import one_thread
 
-    K = kernel_of(network)
+    K = kernel_of(network, methods=[method or "tilted"])
     with one_thread():
         return estimate(labels, K, method or "tilted", n=0, seed=seed, **options)[0]
 
