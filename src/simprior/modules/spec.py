@@ -130,6 +130,11 @@ class Module:
         return bit_matrix(self.d, self.encoding)
 
     @property
+    def masked(self) -> bool:
+        """Whether some weights are masked: never in a module."""
+        return False
+
+    @property
     def make_name(self) -> str:
         """What manifests call ``make``: a shipped name or an import path."""
         return str(self.make) if isinstance(self.make, str) else name_of(self.make)
