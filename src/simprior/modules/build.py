@@ -118,6 +118,10 @@ class Built:
         skeleton = self._like(self.skeleton, x)
         return self._each(lambda one: _call(skeleton, one, x).reshape(len(x)), parameters)
 
+    def outputs_of_one(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """(m,) outputs of one network, with parameters that are not stacked, on ``x`` (m, d)."""
+        return _call(self._like(self.skeleton, x), parameters, x).reshape(len(x))
+
     def features(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """(B, m, k): what the last linear layer reads; its own parameters are not used."""
         assert self.body is not None and self.last is not None
