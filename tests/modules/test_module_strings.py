@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from simprior.analysis.strings.predictions import distance_floor, flip_law
 from simprior.analysis.strings.run import measure_network
 from simprior.analysis.strings.search import first_change, nearest_distances
 from simprior.analysis.strings.settings import StringsSettings
+from simprior.analysis.study.stages import strings_settings
 from simprior.boolean.truthtable import bit_matrix
 from simprior.cli import main
 from simprior.errors import InputError
@@ -172,3 +174,45 @@ def test_refusals_of_what_is_not_known(tmp_path: Path) -> None:
         sp.sensitivity(local, n=9, networks=1, out=tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert len(sp.sensitivity(local, n=(9, 30), networks=2, budget=0).rows) == 4
+
+
+def shown(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, object]:
+    assert main(["sensitivity", *line, "--quiet", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["table"][0]
+
+
+def test_the_command_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--n 9 --networks 4 --budget 20 --seed 3 --workers 1".split()
+    option = ["--option", "width=8", "--sigma-b", "0.02"]
+    found = shown(capsys, "--architecture", "lstm", *option, *flags)
+    law = module("lstm", encoding="pm1")
+    wanted = sp.sensitivity(law, n=9, networks=4, budget=20, seed=3).summary.iloc[0]
+    for name in ("distance", "flips", "sensitivity", "not_found"):
+        assert found[name] == pytest.approx(wanted[name])
+    mlp = shown(capsys, "--architecture", "mlp", "--hidden", "5", "--norm", "rms", *flags)
+    law = sp.Module("mlp", options={"hidden": (5,), "norm": "rms"}, sigma_b=0, encoding="pm1")
+    wanted = sp.sensitivity(law, n=9, networks=4, budget=20, seed=3).summary.iloc[0]
+    assert mlp["sensitivity"] == pytest.approx(wanted["sensitivity"])
+    stage = {"n": [9], "architecture": "mlp", "hidden": "5", "norm": "rms", "networks": 4}
+    options = {**law.options, "activation": "relu", "residual": False}
+    assert strings_settings(stage).module == replace(law, options=options)
+    assert strings_settings({"n": 9, "architecture": "lstm", "init": "own"}).module is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--norm layer", "without a module"),
+        ("--architecture lstm --hidden 30", "hidden=30 with architecture=lstm"),
+        ("--architecture lstm --classifier uniform", "classifier='uniform' with a module"),
+        ("--architecture lstm --sigma-w 1,2,3", "one number each"),
+        ("--architecture rnn", "rnn"),
+        ("--architecture lstm --option depth=3", "depth"),
+        ("--module mynets:none", "mynets"),
+        ("--architecture lstm --init own --sigma-b 2", "init=own"),
+    ],
+)
+def test_refused_flags(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sensitivity", "--n", "9", "--networks", "2", *line.split()]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1]

@@ -160,6 +160,17 @@ NAMES = tuple(one.name for one in fields(StringsSettings) if one.name != "module
 """Names of the settings that are plain values."""
 
 
+def module_law(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a network and module ``given`` by name, and the defaults of this command for
+    a module: bits as -1 and 1, biases 0, and ``hidden`` where it has hidden layers."""
+    usual: dict[str, Any] = {"encoding": StringsSettings.encoding}
+    if given.get("init") != "own":
+        usual["sigma_b"] = StringsSettings.sigma_b
+    if given.get("architecture") == "mlp":
+        usual["hidden"] = StringsSettings.hidden
+    return usual | dict(given)
+
+
 def settings_for(
     model: Network | Module, options: Mapping[str, Any]
 ) -> tuple[StringsSettings, dict[str, Any]]:
