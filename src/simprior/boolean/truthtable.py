@@ -34,7 +34,7 @@ import numpy as np
 
 from simprior.boolean.expressions import evaluate, is_expression
 from simprior.checks import (
-    NETWORK,
+    ARCHITECTURE,
     Choice,
     Maybe,
     Tables,
@@ -46,11 +46,12 @@ from simprior.checks import (
     whole,
 )
 from simprior.errors import InputError
+from simprior.modules.spec import Module
 from simprior.network.spec import Network, bit_matrix
 
 
-@checked(network=NETWORK)
-def input_matrix(network: Network) -> np.ndarray:
+@checked(network=ARCHITECTURE)
+def input_matrix(network: Network | Module) -> np.ndarray:
     """The (m, d) float64 matrix of the inputs of ``network``, a fresh array.
 
     Explicit inputs are returned as given; otherwise :func:`bit_matrix` of (n, encoding).

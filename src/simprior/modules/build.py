@@ -114,9 +114,12 @@ class Built:
         return 1 << (most.bit_length() - 1)
 
     def apply(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """(B, m) outputs of B networks with stacked ``parameters`` on inputs ``x`` (m, d)."""
-        skeleton = self._like(self.skeleton, x)
-        return self._each(lambda one: _call(skeleton, one, x).reshape(len(x)), parameters)
+        """(B, m) outputs of B networks with stacked ``parameters`` on inputs ``x`` (m, d), or
+        (B, m, d): each network on inputs of its own."""
+        skeleton, m = self._like(self.skeleton, x), x.shape[-2]
+        if x.ndim == 2:
+            return self._each(lambda one: _call(skeleton, one, x).reshape(m), parameters)
+        return self._each(lambda one, own: _call(skeleton, one, own).reshape(m), parameters, x)
 
     def outputs_of_one(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """(m,) outputs of one network, with parameters that are not stacked, on ``x`` (m, d)."""
@@ -139,13 +142,16 @@ class Built:
         return self._each(read, {name: t for name, t in parameters.items() if name in used})
 
     def _each(
-        self, function: Callable[[Mapping[str, Tensor]], Tensor], parameters: Mapping[str, Tensor]
+        self, function: Callable[..., Tensor], parameters: Mapping[str, Tensor], *own: Tensor
     ) -> Tensor:
+        """``function`` of the parameters of each network, and of its entries of ``own``."""
         stacked = dict(parameters)
         if self.stacked:
-            return vmap(function)(stacked)
-        count = len(next(iter(stacked.values())))
-        rows = [function({name: t[i] for name, t in stacked.items()}) for i in range(count)]
+            return vmap(function)(stacked, *own)
+        each = zip(*(t.unbind() for t in (*stacked.values(), *own)), strict=True)
+        rows = [
+            function(dict(zip(stacked, one, strict=False)), *one[len(stacked) :]) for one in each
+        ]
         return torch.stack(rows)
 
     @cached_property
@@ -387,8 +393,8 @@ def _output(module: nn.Module, x: Tensor, name: str) -> Tensor:
     return z.reshape(-1)
 
 
-def _some_parameters(tensors: tuple[ParameterTensor, ...], count: int) -> dict[str, Tensor]:
-    """Stacked parameters for tests: any numbers of a sensible size."""
+def some_parameters(tensors: tuple[ParameterTensor, ...], count: int) -> dict[str, Tensor]:
+    """Stacked parameters of ``count`` networks for tests: any numbers of a sensible size."""
     numbers = torch.Generator().manual_seed(0)
     return {
         t.name: torch.randn((count, *t.shape), generator=numbers) / max(1.0, t.size / 4.0) ** 0.25
@@ -422,7 +428,7 @@ def _gives(
 ) -> bool:
     """Whether the output of ``part`` is that of ``module``, with some parameters."""
     seen: list[Tensor] = []
-    parameters = {k: v[index] for k, v in _some_parameters(tensors, index + 1).items()}
+    parameters = {k: v[index] for k, v in some_parameters(tensors, index + 1).items()}
     hook = part.register_forward_hook(lambda _, __, output: seen.append(output))
     try:
         z = _call(module, parameters, x)
@@ -444,7 +450,7 @@ def _can_stack(
     module: nn.Module, tensors: tuple[ParameterTensor, ...], x: Tensor, name: str
 ) -> bool:
     """Whether vmap evaluates the module, with the values of one network after the other."""
-    part, parameters = x[:8], _some_parameters(tensors, 2)
+    part, parameters = x[:8], some_parameters(tensors, 2)
     one_by_one = torch.stack(
         [_call(module, {k: v[i] for k, v in parameters.items()}, part) for i in range(2)]
     )

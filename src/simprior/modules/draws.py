@@ -52,21 +52,38 @@ class Draws:
     """Stacked parameters of the networks of a run, by the numbers of their hidden draws.
 
     ``at_once`` hidden draws are made together (:meth:`simprior.modules.build.Built.at_once`).
+    ``stream`` names the random numbers: other names, other networks of the same seed.
     """
 
-    def __init__(self, built: Built, heads: int, seed: int, device: str, dtype: str) -> None:
-        self._built, self._heads, self._seed = built, heads, seed
+    def __init__(
+        self, built: Built, heads: int, seed: int, device: str, dtype: str, stream: str = STREAM
+    ) -> None:
+        self._built, self._heads, self._seed, self._stream = built, heads, seed, stream
         self._device, self.dtype = torch.device(device), getattr(torch, dtype)
-        self._key = np.uint64(philox_key(seed, STREAM))
+        self._key = np.uint64(philox_key(seed, stream))
         self.at_once = built.at_once(heads)
         own = () if built.last is None else (built.last.weight, built.last.bias)
         self._last = {t.name: t for t in built.tensors if t.name in own}
         self._body = [t for t in built.tensors if t.name not in own]
 
-    def body(self, first: int) -> dict[str, Tensor]:
-        """Parameters but those of the last linear layer, of ``at_once`` hidden draws from
-        ``first``; all parameters where only the module can draw them or there is no such layer."""
-        count = self.at_once
+    def network(self, number: int) -> dict[str, Tensor]:
+        """All parameters of hidden draw ``number`` with its first head; each with a first axis of
+        length 1."""
+        parameters = self.body(number, 1)
+        last = self._built.last
+        if last is None or last.weight in parameters:
+            return parameters
+        heads = self.heads(number, 1)
+        parameters[last.weight] = heads.weights[:, :1]
+        if last.bias is not None:
+            parameters[last.bias] = heads.biases[:, 0]
+        return parameters
+
+    def body(self, first: int, count: int | None = None) -> dict[str, Tensor]:
+        """Parameters but those of the last linear layer, of ``count`` (``at_once``) hidden draws
+        from ``first``; all parameters where only the module can draw them or there is no such
+        layer."""
+        count = self.at_once if count is None else count
         if self._built.drawn_whole:
             modules = [self._module(number) for number in range(first, first + count)]
             names = [t.name for t in self._built.tensors]
@@ -86,9 +103,9 @@ class Draws:
                 parts[t.name] = blank.expand(count, *t.shape)
         return parts
 
-    def heads(self, first: int) -> Heads:
-        """The last linear layers of ``at_once`` hidden draws from ``first``."""
-        last, count = self._built.last, self.at_once
+    def heads(self, first: int, count: int | None = None) -> Heads:
+        """The last linear layers of ``count`` (``at_once``) hidden draws from ``first``."""
+        last, count = self._built.last, self.at_once if count is None else count
         assert last is not None
         weight = self._last[last.weight]
         k, each = last.fan_in, last.fan_in + 1
@@ -107,7 +124,7 @@ class Draws:
             return torch.from_numpy(out[:, :size]).to(self.dtype)
         generator = torch.Generator(self._device)
         block = 4 * (first // count) + stream
-        generator.manual_seed(int.from_bytes(derive(self._seed, STREAM, block)[:7], "little"))
+        generator.manual_seed(int.from_bytes(derive(self._seed, self._stream, block)[:7], "little"))
         options: dict[str, Any] = {"device": self._device, "dtype": self.dtype}
         if uniform:
             numbers = torch.rand((count, size), generator=generator, **options)
@@ -116,7 +133,7 @@ class Draws:
 
     def _module(self, number: int) -> Mapping[str, Tensor]:
         """The parameters of a module of its own, made under the seed of hidden draw ``number``."""
-        seed = int.from_bytes(derive(self._seed, STREAM, number)[:7], "little")
+        seed = int.from_bytes(derive(self._seed, self._stream, number)[:7], "little")
         module = seeded(self._built.make, seed)
         return {name: t.to(self._device, self.dtype) for name, t in module.named_parameters()}
 

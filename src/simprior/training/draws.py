@@ -183,39 +183,15 @@ def unpadded(P: np.ndarray, network: Network) -> Parameters:
     return Parameters(tuple(weights), tuple(parts[1::2]))
 
 
-class Source:
-    """Random choices of the members of ``(network, seed)``, for any member."""
+class Choices:
+    """Random choices of the members of a seed that do not depend on what is trained."""
 
-    def __init__(self, network: Network, seed: int) -> None:
-        self._network = network
-        self._net, length = geometry(self._network)
+    def __init__(self, seed: int) -> None:
         self._init, self._order, self._noise, self._labels = (
             np.uint64(philox_key(seed, name)) for name in STREAMS
         )
-        self._P = np.zeros(length, np.float32)
-        self._flat = np.zeros(flat_size(self._net[0]), np.float32)
         self._buf = np.zeros(32, np.uint64)
         self._words = self._buf.view(np.uint32)
-
-    def parameters(self, member: int) -> Parameters:
-        """Initial parameters of ``member``."""
-        n = self._network
-        pairs = list(zip(n.sigma_ws, n.sigma_bs, n.fan_ins, strict=True))
-        scales = np.array([s / np.sqrt(f) for s, _, f in pairs], np.float32)
-        ratios = np.array([b * np.sqrt(f) / s for s, b, f in pairs], np.float32)
-        draw_parameters(
-            self._P,
-            self._net,
-            scales,
-            ratios,
-            n.weight_dist == "uniform",
-            np.uint64(member),
-            self._init,
-            self._flat,
-            self._buf,
-            self._words,
-        )
-        return unpadded(self._P.copy(), n)
 
     def order(self, member: int, epoch: int, size: int) -> np.ndarray:
         """(size,) order of the examples in an epoch (from 0) of ``member``."""
@@ -243,6 +219,37 @@ class Source:
         y = np.zeros(size, np.float32)
         random_labels(y, np.uint64(member), self._labels, self._buf, self._words)
         return y
+
+
+class Source(Choices):
+    """Random choices of the members of ``(network, seed)``, for any member."""
+
+    def __init__(self, network: Network, seed: int) -> None:
+        super().__init__(seed)
+        self._network = network
+        self._net, length = geometry(self._network)
+        self._P = np.zeros(length, np.float32)
+        self._flat = np.zeros(flat_size(self._net[0]), np.float32)
+
+    def parameters(self, member: int) -> Parameters:
+        """Initial parameters of ``member``."""
+        n = self._network
+        pairs = list(zip(n.sigma_ws, n.sigma_bs, n.fan_ins, strict=True))
+        scales = np.array([s / np.sqrt(f) for s, _, f in pairs], np.float32)
+        ratios = np.array([b * np.sqrt(f) / s for s, b, f in pairs], np.float32)
+        draw_parameters(
+            self._P,
+            self._net,
+            scales,
+            ratios,
+            n.weight_dist == "uniform",
+            np.uint64(member),
+            self._init,
+            self._flat,
+            self._buf,
+            self._words,
+        )
+        return unpadded(self._P.copy(), n)
 
     def noise(self, member: int, step: int) -> Parameters:
         """Standard normals added at step ``step`` (from 1) by SGLD and Entropy-SGD."""

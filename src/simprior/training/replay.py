@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from simprior.errors import InputError, NumericalError, StoreError
+from simprior.modules.spec import Module
 from simprior.network.parameters import Parameters
 from simprior.network.spec import Network
 from simprior.runs.directory import load_run
@@ -27,7 +28,7 @@ from simprior.training.draws import parameter_slices as slices
 from simprior.training.loaders import unsaid
 from simprior.training.records import TrainResult, unpack_hex
 from simprior.training.spec import Optimizer, Stop, TrainSpec
-from simprior.training.targets import Problem
+from simprior.training.targets import Problem, recorded_network
 
 _TORCH_CHUNK = 256
 
@@ -57,8 +58,9 @@ def retrain_members(
     """Train chosen members again, each for its own number of steps.
 
     With the compiled engine the weights are those of the run to the last bit, whatever the chosen
-    members and workers. The torch engine repeats the same operations in batches of another make-up
-    (equal up to float32 rounding). ``guess-and-check`` draws network ``steps`` of each member.
+    members and workers. The torch engine repeats the same operations in batches of another make-up:
+    equal up to float32 rounding, and of modules the same bits (``training.module_members``).
+    ``guess-and-check`` draws network ``steps`` of each member.
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ def retrain_members(
     members, steps : (N,) integers
         Members, and the steps each has done (``TrainResult.steps``).
     engine, device : str
-        ``compiled`` or ``torch``, as the run was made.
+        ``compiled`` or ``torch``, as the run was made; modules are trained by torch.
     workers : int
         Processes; results do not depend on it.
 
@@ -86,6 +88,7 @@ def retrain_members(
         raise InputError(
             f"member {members.min()} with {steps.min()} steps", "numbers >= 0", "check the lists"
         )
+    engine = engine if spec.compiled else "torch"
     size = _TORCH_CHUNK if engine == "torch" else max(1, min(64, -(-len(members) // (4 * workers))))
     tasks = [(at, members[at : at + size], steps[at : at + size])
              for at in range(0, len(members), size)]  # fmt: skip
@@ -196,7 +199,7 @@ def problem_of_run(path: Path | str, data: str | None = None, label: str | None 
         name: config[name] for name in ("target", "train", "corrupt", "attack") if name in config
     }
     seed = config.get("data_seed", config["seed"])
-    return Problem(Network.from_dict(config["network"]), seed=seed, **task)
+    return Problem(recorded_network(config), seed=seed, **task)
 
 
 def _as_recorded(
@@ -326,12 +329,13 @@ def _rebuilt(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> Problem:
         return Problem(network, data=name, train=len(train), test=test, **more)
 
 
-def _architecture(config: Mapping[str, Any]) -> Network:
+def _architecture(config: Mapping[str, Any]) -> Network | Module:
     """The network of a run, without the inputs where these are of data."""
-    known = dict(config["network"] if "network" in config else config["architecture"])
-    if "network" not in config:
-        known.pop("n", None)
-    return Network.from_dict(known)
+    if "architecture" not in config:
+        return recorded_network(config)
+    return recorded_network(
+        {"architecture": {k: v for k, v in config["architecture"].items() if k != "n"}}
+    )
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -37,8 +37,9 @@ from typing import Any
 
 import numpy as np
 
-from simprior.checks import NETWORK, Kind, Number, Table, finite, shown, unknown, whole
+from simprior.checks import ARCHITECTURE, Kind, Number, Table, finite, shown, unknown, whole
 from simprior.errors import InputError
+from simprior.modules.spec import Module
 from simprior.network.activations import code_of, has_gradient
 from simprior.network.losses import check_loss
 from simprior.network.spec import Network
@@ -233,7 +234,7 @@ class TrainSpec:
     recorded, for the first ``record_runs`` members.
     """
 
-    network: Network
+    network: Network | Module
     optimizer: Optimizer = field(default_factory=Optimizer)
     loss: str = "ce"
     batch_size: int = 32
@@ -246,14 +247,15 @@ class TrainSpec:
     record_runs: int = 0
 
     def __post_init__(self) -> None:
-        NETWORK("network", self.network)
+        ARCHITECTURE("network", self.network)
         Kind(("Optimizer",))("optimizer", self.optimizer)
         Kind(("Stop",))("stop", self.stop)
         check_loss(self.loss)
         object.__setattr__(self, "seed", check_seed(self.seed))
         for name, low in (("batch_size", 1), ("max_epochs", 1), ("check", 0), ("pretrain", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), low))
-        if not has_gradient(self.network) and self.optimizer.rule != "guess":
+        known = isinstance(self.network, Network)  # modules are tried out before they are trained
+        if known and not has_gradient(self.network) and self.optimizer.rule != "guess":
             what = f"activation={self.network.activation_name!r}"
             remedy = "train with guess-and-check, or another activation"
             raise InputError(what, "an activation with a gradient", remedy)
@@ -266,7 +268,7 @@ class TrainSpec:
     @property
     def compiled(self) -> bool:
         """Whether the compiled kernel knows the activation (else torch trains)."""
-        return code_of(self.network) is not None
+        return isinstance(self.network, Network) and code_of(self.network) is not None
 
     def batch(self, size: int) -> int:
         """Examples a step on a training set of ``size``."""
@@ -305,6 +307,7 @@ class TrainSpec:
 _TASK_SECONDS, _GUESSED_STEPS = 0.5, 500
 _FLOPS, _UPDATES = 2e10, 1.5e9  # multiply-adds and parameter updates a second, roughly
 _LEAST_TASKS, _MOST_MEMBERS = 16, 4096
+_TASKS_OF_MODULES = 8
 _TORCH_MEMBERS = {"cpu": 4096, "cuda": 1 << 16}
 
 
@@ -362,6 +365,8 @@ class Members:
 def split(job: Job) -> list[Task]:
     """Tasks of a second or so each; they depend on the job alone."""
     network, batch = job.spec.network, job.spec.batch(job.problem.size)
+    if not isinstance(network, Network):
+        return _ranges(job.runs, _task_of_modules(job, network, batch))
     layers = zip(network.fan_ins, (*network.hidden, 1), strict=True)
     weights = sum((f + 1) * k for f, k in layers)
     step = 3 * weights * batch / _FLOPS + weights / _UPDATES
@@ -370,7 +375,21 @@ def split(job: Job) -> list[Task]:
     size = max(1, min(members, _MOST_MEMBERS, -(-job.runs // _LEAST_TASKS)))
     if job.engine == "torch":
         size = _TORCH_MEMBERS[job.device]
-    return [Task(i, a, min(size, job.runs - a)) for i, a in enumerate(range(0, job.runs, size))]
+    return _ranges(job.runs, size)
+
+
+def _ranges(runs: int, size: int) -> list[Task]:
+    return [Task(i, a, min(size, runs - a)) for i, a in enumerate(range(0, runs, size))]
+
+
+def _task_of_modules(job: Job, module: Module, batch: int) -> int:
+    """Members of a task: as many as are trained at once, and enough for a few tasks in all."""
+    from simprior.modules.sizes import Sizes
+
+    sizes = Sizes.of(module, batch, job.device)
+    at_once = sizes.together(job.members) if job.members else sizes.most
+    wanted = min(_TORCH_MEMBERS[job.device], -(-job.runs // _TASKS_OF_MODULES))
+    return at_once * max(1, -(-wanted // at_once))
 
 
 def empty_members(count: int, words: int) -> Members:

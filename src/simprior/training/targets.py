@@ -21,6 +21,7 @@ import numpy as np
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import input_matrix, pack, parse_functions, to_hex
 from simprior.checks import (
+    ARCHITECTURE,
     NETWORK,
     Maybe,
     Number,
@@ -34,6 +35,7 @@ from simprior.checks import (
 )
 from simprior.display import Shown
 from simprior.errors import InputError
+from simprior.modules.spec import Module
 from simprior.network.callables import array_function
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
@@ -60,7 +62,7 @@ class Problem(Shown):
 
     Parameters
     ----------
-    network : Network
+    network : Network or Module
         Architecture and law of the parameters. With ``data`` or ``inputs`` its inputs are replaced.
     target : array or str
         The Boolean function to learn, in any accepted form (bits, hex, a name), or ``random``
@@ -106,7 +108,7 @@ class Problem(Shown):
         No task or two of them, not a function of the inputs, sizes that do not fit.
     """
 
-    network: Network
+    network: Network | Module
     name: str
     n: int
     inputs: np.ndarray
@@ -121,7 +123,7 @@ class Problem(Shown):
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Module,
         target: Any = None,
         *,
         train: int | Sequence[int] = 64,
@@ -159,10 +161,9 @@ class Problem(Shown):
         """What is to be learned, by which network, from how many examples."""
         wrong = int((self.labels != self.target[self.fitted_index]).sum())
         kind = f"{self.n} bits" if self.n else f"{self.inputs.shape[1]} features"
-        hidden = ",".join(map(str, self.network.hidden)) or "none"
         return [
             f"Problem: {_short(self.name)} on m={self.m} inputs of {kind}",
-            f"network: hidden {hidden}, {self.network.activation_name}",
+            f"network: {_in_words(self.network)}",
             f"to fit: {len(self.train_index)} training inputs, {len(self.attack_index)} attack "
             f"points, {wrong} wrong labels; {len(self.test_index)} test inputs",
         ]
@@ -240,7 +241,7 @@ class Problem(Shown):
 
 
 _CHECKS: Mapping[str, Validator] = {
-    "network": NETWORK,
+    "network": ARCHITECTURE,
     "data": Maybe(Text()),
     "classes": Maybe(Text()),
     "label": Maybe(Text()),
@@ -248,6 +249,29 @@ _CHECKS: Mapping[str, Validator] = {
     "corrupt": Number(0, 1),
 }
 _DATA_ONLY = ("classes", "label", "scale", "missing")
+
+
+def key_of(problem: Problem) -> str:
+    """The name under which a run's configuration has the network or module of its problem."""
+    if not problem.n:
+        return "architecture"
+    return "network" if isinstance(problem.network, Network) else "modules"
+
+
+def recorded_network(config: Mapping[str, Any]) -> Network | Module:
+    """The network or module of a configuration (:func:`key_of`); no module is built."""
+    names = ("network", "modules", "architecture")
+    values = next(config[name] for name in names if name in config)
+    kind = Module if {"module", "architecture"} & set(values) else Network
+    return kind.from_dict(values)
+
+
+def _in_words(network: Network | Module) -> str:
+    if isinstance(network, Network):
+        hidden = ",".join(map(str, network.hidden)) or "none"
+        return f"hidden {hidden}, {network.activation_name}"
+    options = ", ".join(f"{name}={value}" for name, value in (network.options or {}).items())
+    return _short(f"{network.make_name} {options}".strip())
 
 
 def _short(text: str) -> str:
@@ -327,7 +351,7 @@ def _data_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def problem_from_arrays(
-    network: Network,
+    network: Network | Module,
     name: str,
     X_train: np.ndarray,
     y_train: np.ndarray,
@@ -349,7 +373,7 @@ def problem_from_arrays(
     return Problem._of(**_split_fields(network, name, *parts, **options))
 
 
-def problem_on(network: Network, index: np.ndarray, labels: np.ndarray) -> Problem:
+def problem_on(network: Network | Module, index: np.ndarray, labels: np.ndarray) -> Problem:
     """The problem of fitting ``labels`` at the inputs ``index``, the true labels unknown: those of
     the inputs outside are 0."""
     inputs = input_matrix(network)
@@ -370,7 +394,7 @@ def problem_on(network: Network, index: np.ndarray, labels: np.ndarray) -> Probl
 
 
 def _split_fields(
-    network: Network,
+    network: Network | Module,
     name: str,
     X_train: np.ndarray,
     y_train: np.ndarray,
@@ -412,7 +436,7 @@ def _split_fields(
 
 
 def make_target(
-    target: Any, m: int, n: int, seed: int, network: Network | None = None
+    target: Any, m: int, n: int, seed: int, network: Network | Module | None = None
 ) -> tuple[str, np.ndarray]:
     """(name, (m,) uint8 truth table) of a target in any form of :class:`Problem`.
 
@@ -436,8 +460,10 @@ def make_target(
         assert number is not None
         return f"lz:{value}", lz_target(m, number, seed)
     if kind == "net":
-        if network is None:
-            raise InputError(f"target={target!r}", "a network for its inputs", "pass a Network")
+        if not isinstance(network, Network):
+            expected = "a Network, which gives its teacher inputs, activation and law"
+            remedy = "pass the truth table of a teacher as the target"
+            raise InputError(f"target={target!r} without a Network", expected, remedy)
         width = whole("target net:W with W", number, 1, _MAX_TEACHER)
         return f"net:{width}", teacher_target(network, width, seed)
     random = rng.generator(seed, "train/target")

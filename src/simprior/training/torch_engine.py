@@ -12,6 +12,7 @@ Chosen members can be run again, each for its own number of steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 
 from simprior.boolean.truthtable import n_words, pack
+from simprior.modules.spec import Module
 from simprior.network.callables import tensor_function
 from simprior.network.losses import LOSSES
 from simprior.network.parameters import flat_layers, flat_size, forward, shapes_of
@@ -132,17 +134,51 @@ _STAGE = 1 << 62
 
 
 class Batch:
-    """Forward pass of E networks whose parameters are the rows of an (E, p) tensor."""
+    """Forward pass of E networks whose parameters are the rows of an (E, p) tensor.
 
-    def __init__(self, network: Network) -> None:
+    ``at_once`` of them are trained together on ``device``.
+    """
+
+    def __init__(self, network: Network, device: str) -> None:
+        self.at_once = MEMBERS[device]
         self.shapes = shapes_of(network)
         self.size = flat_size(self.shapes)
         self.activation = tensor_function(network)
 
-    def __call__(self, P: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def together(self, count: int) -> int:
+        """How many are taken together where ``count`` are wanted: any number."""
+        return count
+
+    def __call__(self, P: torch.Tensor, x: torch.Tensor, _: np.ndarray) -> torch.Tensor:
         """Pre-activations (E, B) of inputs (E, B, d) or (1, B, d)."""
         layers = flat_layers(P, self.shapes)
         return forward(x.expand(len(P), -1, -1), layers, self.activation)[:, :, 0]
+
+
+def forward_and_choices(spec: TrainSpec, size: int, device: str) -> tuple[Any, Any]:
+    """What passes inputs through E members, and what makes their random choices."""
+    if isinstance(spec.network, Network):
+        return Batch(spec.network, device), Source(spec.network, spec.seed)
+    from simprior.training.module_members import ModuleBatch, ModuleSource
+
+    net = ModuleBatch(spec.network, spec.batch(size), device)
+    return net, ModuleSource(spec.network, spec.seed)
+
+
+def period_of(network: Network | Module) -> int:
+    """What slot and number of a member must differ by a multiple of: 16 numbers of 4 bytes fill a
+    line of the cache, which rounding of modules depends on."""
+    return 1 if isinstance(network, Network) else 16
+
+
+def places(slots: np.ndarray, period: int) -> np.ndarray:
+    """New numbers for ``slots``: as small as they can be if slot and number are to differ by a
+    multiple of ``period``; equal remainders keep their order."""
+    rest = slots % period
+    order, counts = np.argsort(rest, kind="stable"), np.bincount(rest, minlength=period)
+    rank = np.empty(len(slots), np.int64)
+    rank[order] = np.arange(len(slots)) - (np.cumsum(counts) - counts)[rest[order]]
+    return np.asarray(rank * period + rest)
 
 
 class Ensemble:
@@ -153,8 +189,9 @@ class Ensemble:
     ) -> None:
         self.spec, self.problem, self.device = spec, problem, device
         self.first, self.count = first, count
-        self.slots = min(members, count)
-        self.source, self.net = Source(spec.network, spec.seed), Batch(spec.network)
+        self.period = period_of(spec.network)
+        self.net, self.source = forward_and_choices(spec, problem.size, device)
+        self.slots = self.net.together(min(members or self.net.at_once, count))
         self.rule = Rule(spec.optimizer, self.slots, self.net.size, device)
         f32 = lambda a: torch.tensor(np.asarray(a), dtype=torch.float32, device=device)  # noqa: E731
         self.x, self.everything = f32(problem.train_inputs), f32(problem.inputs)
@@ -170,12 +207,13 @@ class Ensemble:
         self.step = np.zeros(self.slots, np.int64)
         self.fit = np.full(self.slots, -1)
         self.stage = np.ones(self.slots, np.int64)
-        self.taken = 0
+        self.coming = np.arange(self.period)
         w = n_words(problem.m)
         whole = lambda: np.zeros(count, np.int64)  # noqa: E731
         self.words, self.loss = np.zeros((count, w), np.uint64), np.zeros(count)
         self.steps, self.first_fit, self.errors = whole(), whole(), whole()
         self.rows: list[dict[str, np.ndarray]] = []
+        self.wanted = np.ones(count, bool)
 
     def run(self) -> None:
         """Train all members of the range."""
@@ -191,11 +229,17 @@ class Ensemble:
 
     def compact(self) -> None:
         """Drop idle slots once they are half of all: no member is left to fill them."""
-        used = np.flatnonzero(self.member >= 0)
-        if not 0 < 2 * len(used) <= self.slots:
+        busy = np.flatnonzero(self.member >= 0)
+        if not len(busy):
             return
+        places_of = places(busy, self.period)
+        size = self.net.together(int(places_of.max()) + 1)
+        if 2 * size > self.slots:
+            return
+        used = np.full(size, np.flatnonzero(self.member < 0)[0])
+        used[places_of] = busy
         rows = torch.from_numpy(used).to(self.device)
-        self.slots, self.P, self.y = len(used), self.P[rows], self.y[rows]
+        self.slots, self.P, self.y = size, self.P[rows], self.y[rows]
         self.orders, self.member, self.step = self.orders[used], self.member[used], self.step[used]
         self.fit, self.stage = self.fit[used], self.stage[used]
         self.rule.keep(rows)
@@ -205,8 +249,7 @@ class Ensemble:
         for slot in slots:
             again = self.member[slot] >= 0 and self.stage[slot] == 0
             if not again:
-                self.member[slot] = self.taken + self.first if self.taken < self.count else -1
-                self.taken += 1
+                self.member[slot] = self._next(slot)
                 self.stage[slot] = 0 if self.spec.pretrain else 1
                 if self.member[slot] < 0:
                     continue
@@ -223,23 +266,40 @@ class Ensemble:
             self.step[slot], self.fit[slot] = 0, -1
         self.rule.reset(torch.from_numpy(slots).to(self.device), self.P)
 
+    def _next(self, slot: int) -> int:
+        """The next member for a slot, or -1."""
+        rest = slot % self.period
+        number = int(self.coming[rest])
+        self.coming[rest] += self.period
+        return self.first + number if number < self.count and self.wanted[number] else -1
+
     def _key(self, slot: Any) -> int:
         return max(int(self.member[slot]), 0) + (0 if self.stage[slot] else _STAGE)
 
     @torch.no_grad()
     def evaluate(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(errors, mean loss) of the members in ``slots`` on everything to be fitted."""
-        P = self.rule.shown(self.P)[slots]
-        z, y = self.net(P, self.x[None]), self.y[slots]
+        rows, at = self._company(slots)
+        used = np.isin(np.arange(len(rows)), at)
+        z, y = self.net(self.rule.shown(self.P)[rows], self.x[None], used), self.y[rows]
         wrong = ((z > self.cut) != (y > 0.5)) | torch.isnan(z)
         mean = self.losses(z, y).double().mean(dim=1)
-        return wrong.sum(dim=1).cpu().numpy(), mean.cpu().numpy()
+        return wrong.sum(dim=1).cpu().numpy()[at], mean.cpu().numpy()[at]
 
     @torch.no_grad()
     def functions(self, slots: np.ndarray) -> np.ndarray:
         """(F, W) packed functions of the members in ``slots``."""
-        z = self.net(self.rule.shown(self.P)[slots], self.everything[None])
-        return pack((z > self.cut).to(torch.uint8).cpu().numpy())
+        rows, at = self._company(slots)
+        used = np.isin(np.arange(len(rows)), at)
+        z = self.net(self.rule.shown(self.P)[rows], self.everything[None], used)
+        return pack((z > self.cut).to(torch.uint8).cpu().numpy()[at])
+
+    def _company(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Slots that are evaluated together with ``slots``, and where the latter are among them."""
+        at = places(slots, self.period)
+        rows = np.full(self.net.together(int(at.max()) + 1), slots[0])
+        rows[at] = slots
+        return rows, at
 
     def record(self) -> None:
         """Keep the trajectory points of this step."""
@@ -312,7 +372,7 @@ class Ensemble:
 
     @torch.no_grad()
     def _by_loss(self) -> np.ndarray:
-        each = self.losses(self.net(self.P, self.x[None]), self.y)
+        each = self.losses(self.net(self.P, self.x[None], self.member >= 0), self.y)
         weights = each.clamp(min=1e-12).pow(round(1000 * self.spec.optimizer.power) / 1000)
         table = weights.cpu().numpy()
         return np.stack(
@@ -330,8 +390,10 @@ class Ensemble:
             x, y = self.x[None], self.y
         else:
             x, y = self.x[chosen], torch.gather(self.y, 1, chosen)
-        total = (self.losses(self.net(P, x), y) * share).sum()
-        (gradient,) = torch.autograd.grad(total, P)
+        with torch.enable_grad():
+            z = self.net(P, x, self.member >= 0)
+            total = (self.losses(z, y) * share).sum()
+            (gradient,) = torch.autograd.grad(total, P)
         self.step += 1
         self.rule.step(self.P, gradient, self._noise)
 
@@ -342,14 +404,24 @@ class Ensemble:
         return torch.from_numpy(np.stack(drawn)).to(self.device)
 
 
+def arithmetic(spec: TrainSpec, device: str) -> AbstractContextManager[None]:
+    """How the products of an ensemble are computed: in float32, and of modules by one thread."""
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
+    if isinstance(spec.network, Network):
+        return nullcontext()
+    from simprior.modules.build import evaluation
+
+    return evaluation()
+
+
 def train_with_torch(
     spec: TrainSpec, problem: Problem, first: int, count: int, device: str, members: int = 0
 ) -> Members:
     """The members of the range, ``members`` of them at a time (0: by device)."""
-    if device == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = False
-    done = Ensemble(spec, problem, first, count, device, members or MEMBERS[device])
-    done.run()
+    with arithmetic(spec, device):
+        done = Ensemble(spec, problem, first, count, device, members)
+        done.run()
     return Members(
         done.words, done.steps, done.first_fit, done.errors, done.loss, _sorted(done.rows, spec)
     )
@@ -390,21 +462,29 @@ class _Chosen:
 
 
 class Replay(Ensemble):
-    """An ensemble whose member i is ``members[i]``, done after ``steps[i]`` steps."""
+    """An ensemble whose member i is ``members[i]``, done after ``steps[i]`` steps.
+
+    They have the places ``at`` among its members, where slots must differ by a period.
+    """
 
     def __init__(
         self, spec: TrainSpec, problem: Problem, members: np.ndarray, steps: np.ndarray, device: str
     ) -> None:
-        super().__init__(spec, problem, 0, len(members), device, len(members))
-        self.source: Any = _Chosen(self.source, members)
-        self.wanted = steps
-        self.found = np.zeros((len(members), self.net.size), np.float32)
+        period = period_of(spec.network)
+        self.at = places(members, period)
+        count = int(self.at.max()) + 1
+        super().__init__(spec, problem, 0, count, device, count if period == 1 else 0)
+        self.wanted = np.isin(np.arange(count), self.at)
+        chosen, self.limits = np.zeros((2, count), np.int64)
+        chosen[self.at], self.limits[self.at] = members, steps
+        self.source: Any = _Chosen(self.source, chosen)
+        self.found = np.zeros((count, self.net.size), np.float32)
 
     def look(self) -> np.ndarray:
         """Slots whose pre-training fits or is over, or whose training has had its steps."""
         used, first = self.member >= 0, self.stage == 0
         limit = np.where(
-            first, self.spec.pretrain * self.epoch_steps, self.wanted[np.maximum(self.member, 0)]
+            first, self.spec.pretrain * self.epoch_steps, self.limits[np.maximum(self.member, 0)]
         )
         last = self.step >= limit
         due = np.flatnonzero(used & (last | (first & (self.step % self.check == 0))))
@@ -423,9 +503,8 @@ def retrain_with_torch(
     spec: TrainSpec, problem: Problem, members: np.ndarray, steps: np.ndarray, device: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(parameters, words, errors, loss) of ``members`` after ``steps`` steps."""
-    if device == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = False
     spec = replace(spec, stop=Stop("steps", max(int(steps.max()), 1)), record=(), record_runs=0)
-    done = Replay(spec, problem, members, steps, device)
-    done.run()
-    return done.found, done.words, done.errors, done.loss
+    with arithmetic(spec, device):
+        done = Replay(spec, problem, members, steps, device)
+        done.run()
+    return tuple(part[done.at] for part in (done.found, done.words, done.errors, done.loss))

@@ -23,6 +23,7 @@ from simprior.boolean.sampling.rows import key_columns, words_from_columns
 from simprior.boolean.truthtable import n_words
 from simprior.checks import RUN_OPTIONS, Choice, Kind, Maybe, Table, Text, checked, shown, whole
 from simprior.errors import InputError, check_fits
+from simprior.modules.spec import Module
 from simprior.network.callables import differentiable
 from simprior.network.spec import Network, check_size
 from simprior.runs.directory import RunDir
@@ -50,7 +51,7 @@ from simprior.training.spec import (
     split,
     trajectory_rows,
 )
-from simprior.training.targets import Problem
+from simprior.training.targets import Problem, key_of
 
 TASK = "target train data classes label missing scale test corrupt attack".split()
 """The arguments of :func:`train` that describe a problem; they are those of :class:`Problem`."""
@@ -146,7 +147,7 @@ ENGINES = ("auto", "compiled", "torch")
 
 @checked(
     **RUN_OPTIONS,
-    problem=Kind(("Problem", "Network")),
+    problem=Kind(("Problem", "Network", "Module")),
     device=Text(),
     engine=Text(),
     loss=Text(),
@@ -156,7 +157,7 @@ ENGINES = ("auto", "compiled", "torch")
     options=Maybe(Table()),
 )
 def train(
-    problem: Problem | Network,
+    problem: Problem | Network | Module,
     target: Any = None,
     *,
     train: int | Sequence[int] = 64,
@@ -198,7 +199,7 @@ def train(
 
     Parameters
     ----------
-    problem : Problem or Network
+    problem : Problem, Network or Module
         What is to be learned, with the law of the initial parameters; or that law alone, and the
         task in the arguments that follow.
     target, train, data, classes, label, missing, scale, test, corrupt, attack
@@ -229,9 +230,10 @@ def train(
         ``cpu``, ``cuda`` or ``auto`` (the CPU: a small network is trained fastest in its cache).
     engine : str
         ``compiled`` (CPU, built-in activations), ``torch``, or ``auto``: compiled where possible.
-        Both train the same members, up to float32 rounding.
+        Both train the same members, up to float32 rounding. Modules are trained by torch.
     members : int
-        Members trained at once by the torch engine (0: 256 on the CPU, 4,096 on CUDA).
+        Members trained at once by the torch engine (0: 256 on the CPU, 4,096 on CUDA; of a module
+        as many as suit its size).
     workers, out, resume, overwrite, executor, executor_options, progress
         As in :func:`simprior.sample`.
     complement : callable, optional
@@ -275,12 +277,13 @@ def make_job(given: Mapping[str, Any]) -> Job:
         record_runs=whole("record_runs", given["record_runs"], 0) if record else 0,
         **{name: given[name] for name in _SPEC},
     )
-    check_size(spec.network)
+    if isinstance(spec.network, Network):
+        check_size(spec.network)
     runs = whole("runs", given["runs"], 1)
     check_fits(f"runs={runs}", runs * (8.0 * n_words(problem.m) + 24), "train fewer --runs")
     spec.max_steps(problem.size)
     device = "cpu" if given["device"] == "auto" else resolve_device(given["device"])
-    engine = _engine(spec, device, given["engine"])
+    engine = _engine(spec, device, given["engine"], problem.size)
     return Job(spec, problem, runs, device, engine, whole("members", given["members"], 0))
 
 
@@ -323,16 +326,21 @@ def make_problem(given: Mapping[str, Any]) -> Problem:
     return problem
 
 
-def _engine(spec: TrainSpec, device: str, engine: str) -> str:
+def _engine(spec: TrainSpec, device: str, engine: str, size: int) -> str:
     """``compiled`` or ``torch``. Raises :class:`InputError` for what an engine cannot do."""
     Choice(ENGINES, "pass engine='auto'")("engine", engine)
     able = spec.compiled and device == "cpu"
+    model = spec.network
+    name = f"activation={model.activation_name}" if isinstance(model, Network) else "a torch module"
     if engine == "compiled" and not able:
         raise InputError(
-            f"engine='compiled' with device={device!r}, activation={spec.network.activation_name}",
+            f"engine='compiled' with device={device!r}, {name}",
             "the CPU and a built-in activation", "pass engine='auto'",
         )  # fmt: skip
     guess = spec.optimizer.rule == "guess"
+    if guess and isinstance(model, Module):
+        remedy = "use posterior with method='rejection', which draws modules until they fit"
+        raise InputError("optimizer='guess-and-check' with a torch module", "a Network", remedy)
     if guess and (engine == "torch" or not able):
         raise InputError(
             "optimizer='guess-and-check' with torch", "the CPU and a built-in activation",
@@ -340,21 +348,36 @@ def _engine(spec: TrainSpec, device: str, engine: str) -> str:
         )  # fmt: skip
     if able and engine != "torch":
         return "compiled"
-    differentiable(spec.network, "training")
+    if isinstance(model, Network):
+        differentiable(model, "training")
+    else:
+        check_trainable(model, spec.batch(size), device)
     return "torch"
+
+
+def check_trainable(module: Module, batch: int, device: str) -> None:
+    """Raise :class:`InputError` for a module without gradients, or one too large to be trained."""
+    from simprior.training.module_members import ModuleBatch
+
+    ModuleBatch(module, batch, device)
 
 
 def job_config(job: Job) -> dict[str, Any]:
     """What determines the result, for ``config.toml``; equal on resume.
 
-    The network has the key ``network`` if functions are Boolean, else ``architecture`` (its inputs
-    are those of the problem).
+    The network has the key ``network`` (a module ``modules``) if functions are Boolean, else
+    ``architecture`` (its inputs are those of the problem).
     """
     spec = job.spec.to_dict()
     network = spec.pop("network")
-    key = "network" if job.problem.n else "architecture"
-    return {key: network, **spec, "runs": job.runs, "problem": job.problem.describe(),
-            "device": job.device, "engine": job.engine}  # fmt: skip
+    return {
+        key_of(job.problem): network,
+        **spec,
+        "runs": job.runs,
+        "problem": job.problem.describe(),
+        "device": job.device,
+        "engine": job.engine,
+    }
 
 
 def _run(
