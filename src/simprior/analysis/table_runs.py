@@ -36,7 +36,9 @@ from simprior.boolean.sampling.sample import sample
 from simprior.boolean.truthtable import from_hex
 from simprior.checks import unknown
 from simprior.errors import InputError, StoreError
+from simprior.modules.spec import Module
 from simprior.network.losses import threshold
+from simprior.network.spec import Network
 from simprior.numerics.estimate import mean_stderr
 from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.tasks import RunOptions, progress_bar
@@ -160,15 +162,25 @@ def read_correlations(run: Path) -> Correlations:
     )
 
 
-def sensitivity(study: StringsSettings, *, command: str = "", **options: Any) -> StringsResult:
+def sensitivity(
+    study: StringsSettings | Network | Module, *, command: str = "", **options: Any
+) -> StringsResult:
     """Measure distance and flips of random classifiers, summarise, fit, and predict by the GP.
 
+    ``study`` says what is measured; or it is a network or module, whose own number of inputs does
+    not matter, and ``options`` has the other settings of
+    :class:`simprior.analysis.strings.settings.StringsSettings` (``n``, ``networks``, ...).
     ``options`` are those of :class:`simprior.runs.tasks.RunOptions`. The run directory ``out``
     holds ``networks.parquet`` and ``tables/sensitivity*``; ``command`` is kept as a comment in the
     tables.
+
+    Raises :class:`InputError`, :class:`StoreError`, or :class:`Interrupted` (resumable).
     """
     from simprior.analysis.strings.run import run_networks
+    from simprior.analysis.strings.settings import StringsSettings, settings_for
 
+    if not isinstance(study, StringsSettings):
+        study, options = settings_for(study, options)
     save = partial(_save_sensitivity, command=command)
     return run_networks(study, save, RunOptions(**options))
 

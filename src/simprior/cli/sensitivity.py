@@ -11,13 +11,17 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from simprior.analysis.strings.settings import NAMES, StringsSettings
+from simprior.analysis.strings.settings import LAW, NAMES, StringsSettings, module_law
 from simprior.cli.options import Reading, RunOptions, flags
 from simprior.cli.parse import MaybePath, Refused, kind, parse_widths
 from simprior.errors import InputError
+from simprior.modules.spec import Module
+from simprior.training.settings import MODULE, ModuleSettings, architecture_of
 
 _SHOWN = """n networks distance distance_stderr certified bias ratio asymptote gp_distance_low
-exact_distance flips flips_stderr gp_flips gp_flips_stderr exact_flips unchanged""".split()
+exact_distance not_found flips flips_stderr gp_flips gp_flips_stderr exact_flips unchanged
+sensitivity sensitivity_stderr sensitivity_nonconstant sensitivity_nonconstant_stderr""".split()
+_OF_MODULES = ("not_found",)
 
 
 def _parse_sizes(text: str) -> tuple[int, ...]:
@@ -34,6 +38,7 @@ Sizes = Annotated[tuple[int, ...], kind(_parse_sizes, "INT[,INT...]")]
 
 
 _Settings: Any = flags([name for name in NAMES if name not in ("n", "seed")], StringsSettings)
+_Module: Any = flags(MODULE, ModuleSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +52,15 @@ class _What(RunOptions, Reading):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity(_Settings, _What):
+class Sensitivity(_Module, _Settings, _What):
     """Sensitivity of random networks on strings of n bits, also where no truth table is possible.
 
     Measures the Hamming distance from random strings to the nearest string of the other class, and
     the number of random bits flipped until the class changes (De Palma, Kiani & Lloyd 2019), with
-    fits over n and the prediction of the infinitely wide network. With PATH, a run of simprior
-    train on all strings of n bits, both are computed exactly for the trained networks.
+    fits over n and the prediction of the infinitely wide network. Of torch modules
+    (--architecture, --module) also the number of bits that change the class by themselves. With
+    PATH, a run of simprior train on all strings of n bits, both are computed exactly for the
+    trained networks.
     """
 
 
@@ -69,18 +76,42 @@ def run(spec: Sensitivity) -> int:
     from simprior.analysis.table_runs import sensitivity
     from simprior.runs.tasks import progress_bar
 
-    settings = StringsSettings(**spec.chosen(" ".join(NAMES)))
+    settings = _settings(spec)
     with progress_bar(settings.total, "net", quiet=spec.quiet) as progress:
         options = spec.run_options()
         result = sensitivity(settings, progress=progress, command=command_line(), **options)
     values = {"table": result.summary, "fits": result.fits, "summary": {"notes": result.notes}}
-    columns = [name for name in _SHOWN if name in result.summary]
+    hidden = () if settings.module is not None else _OF_MODULES
+    columns = [name for name in _SHOWN if name in result.summary and name not in hidden]
     fits = [result.fits] if len(result.fits) else []
     spec.print_result(values, result.summary[columns], *fits)
     for note in result.notes:
         logging.getLogger("simprior").info("note: %s", note)
     spec.say_written()
     return 0
+
+
+def _settings(spec: Sensitivity) -> StringsSettings:
+    """The settings that the flags describe. Raises :class:`InputError`."""
+    module = _module(spec)
+    if module is None:
+        return StringsSettings(**spec.chosen(" ".join(NAMES)))
+    own = " ".join(name for name in NAMES if name not in LAW)
+    return StringsSettings(module=module, **spec.chosen(own))
+
+
+def _module(spec: Sensitivity) -> Module | None:
+    """The torch module that the flags describe, if there is one. Raises :class:`InputError`."""
+    given = {name: getattr(spec, name) for name in MODULE}
+    given = {k: v for k, v in given.items() if v != getattr(ModuleSettings, k)}
+    if not given.keys() & {"module", "architecture"}:
+        architecture_of(given)  # refuses what means nothing without one
+        return None
+    law = {name: getattr(spec, name) for name in LAW}
+    given |= {k: v for k, v in law.items() if v != getattr(StringsSettings, k)}
+    found = architecture_of(module_law(given))
+    assert isinstance(found, Module)
+    return found
 
 
 def command_line() -> str:
@@ -94,8 +125,10 @@ def _run_trained(spec: Sensitivity) -> int:
     from simprior.runs.wipe import check_occupied
 
     assert spec.path is not None
-    for name in ("n", "hidden", "classifier"):
-        if getattr(spec, name) != getattr(StringsSettings, name):
+    usual = {name: getattr(StringsSettings, name) for name in ("n", "hidden", "classifier")}
+    usual |= {name: getattr(ModuleSettings, name) for name in ("module", "architecture")}
+    for name, value in usual.items():
+        if getattr(spec, name) != value:
             what = f"--{name} with the run {spec.path}"
             expected = "flags of random networks without a run"
             raise InputError(what, expected, "leave one of the two out")

@@ -121,6 +121,10 @@ class Built:
             return self._each(lambda one: _call(skeleton, one, x).reshape(m), parameters)
         return self._each(lambda one, own: _call(skeleton, one, own).reshape(m), parameters, x)
 
+    def outputs_of_one(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """(m,) outputs of one network, with parameters that are not stacked, on ``x`` (m, d)."""
+        return _call(self._like(self.skeleton, x), parameters, x).reshape(len(x))
+
     def features(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """(B, m, k): what the last linear layer reads; its own parameters are not used."""
         assert self.body is not None and self.last is not None

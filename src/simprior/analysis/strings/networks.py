@@ -12,17 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from simprior.checks import Choice, Integer
+from simprior.modules.spec import Module
 from simprior.network.activations import entry_of
 from simprior.network.callables import array_function
 from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 from simprior.numerics.compiled import BLOCK, fill
 from simprior.numerics.random import generator, philox_key
+
+if TYPE_CHECKING:
+    from simprior.analysis.strings.modules import ModuleDraws, RandomModule
 
 STREAM = "sensitivity"
 MOST_BITS = 1 << 17
@@ -56,9 +60,9 @@ class Centred(Protocol):
 class Spec:
     """A law of random classifiers of ``n``-bit strings.
 
-    ``network`` gives widths, activation, sigmas, encoding and weight law; its own inputs do not
-    matter. ``classifier`` is ``"network"``, or ``"uniform"``: every string gets an independent fair
-    bit (the network is then without effect).
+    ``network`` gives widths, activation, sigmas, encoding and weight law, or is any torch module;
+    its own inputs do not matter. ``classifier`` is ``"network"``, or ``"uniform"``: every string
+    gets an independent fair bit (the network is then without effect).
 
     Raises
     ------
@@ -67,7 +71,7 @@ class Spec:
     """
 
     n: int
-    network: Network
+    network: Network | Module
     classifier: str = "network"
 
     def __post_init__(self) -> None:
@@ -76,11 +80,6 @@ class Spec:
         refuse_density(self.network, "sensitivity")
         remedy = "pass for example classifier='network'"
         Choice(CLASSIFIERS, remedy)("classifier", self.classifier)
-
-    @property
-    def fan_ins(self) -> tuple[int, ...]:
-        """Fan-in of each affine layer."""
-        return (self.n, *self.network.hidden)
 
 
 class Source:
@@ -91,26 +90,49 @@ class Source:
 
     def __init__(self, spec: Spec, seed: int) -> None:
         self.spec, self._seed = spec, seed
-        self._key = np.uint64(philox_key(seed, f"{STREAM}/{spec.n}"))
-        self._buffer = np.zeros(32, np.uint64)
-        self._words = self._buffer.view(np.uint32)
-        self._activation = None if spec.classifier == "uniform" else activation(spec.network)
-        shapes = zip(spec.fan_ins, (*spec.network.hidden, 1), strict=True)
-        sizes = [(f + 1) * w for f, w in shapes if spec.classifier == "network"]
-        self._memory = [np.empty(-(-size // BLOCK) * BLOCK, np.float32) for size in sizes]
+        self._draws = _draws_of(spec, seed)
 
     def rng(self, what: str, index: int) -> np.random.Generator:
         """Generator of the start strings (``strings``) or flip orders (``orders``) of network k."""
         return generator(self._seed, f"{STREAM}/{self.spec.n}/{what}", index)
 
-    def draw(self, index: int) -> RandomNetwork | UniformClassifier:
+    def draw(self, index: int) -> RandomNetwork | UniformClassifier | RandomModule:
         """Classifier ``index``. A network is valid until the next call."""
-        if self.spec.classifier == "uniform":
+        if self._draws is None:
             return UniformClassifier(self.spec.n, self.rng("classifier", index))
-        network = self.spec.network
+        return self._draws.draw(index)
+
+
+def _draws_of(spec: Spec, seed: int) -> NetworkDraws | ModuleDraws | None:
+    """What draws the networks of a law; None if its classifiers are no networks."""
+    if spec.classifier == "uniform":
+        return None
+    if isinstance(spec.network, Network):
+        return NetworkDraws(spec.network, spec.n, seed)
+    from simprior.analysis.strings.modules import ModuleDraws
+
+    return ModuleDraws(spec.network, spec.n, seed)
+
+
+class NetworkDraws:
+    """Draws fully connected networks on strings of ``n`` bits, by their numbers."""
+
+    def __init__(self, network: Network, n: int, seed: int) -> None:
+        self._network, self._fan_ins = network, (n, *network.hidden)
+        self._key = np.uint64(philox_key(seed, f"{STREAM}/{n}"))
+        self._buffer = np.zeros(32, np.uint64)
+        self._words = self._buffer.view(np.uint32)
+        self._activation = activation(network)
+        shapes = zip(self._fan_ins, (*network.hidden, 1), strict=True)
+        sizes = [(f + 1) * w for f, w in shapes]
+        self._memory = [np.empty(-(-size // BLOCK) * BLOCK, np.float32) for size in sizes]
+
+    def draw(self, index: int) -> RandomNetwork:
+        """Network ``index``, valid until the next call."""
+        network = self._network
         weights, biases = [], []
         uniform = network.weight_dist == "uniform"
-        sigmas = zip(network.sigma_ws, network.sigma_bs, self.spec.fan_ins, strict=True)
+        sigmas = zip(network.sigma_ws, network.sigma_bs, self._fan_ins, strict=True)
         for layer, (sigma_w, sigma_b, fan_in) in enumerate(sigmas):
             out = self._memory[layer]
             scale = np.float32(sigma_w / np.sqrt(fan_in))
@@ -132,7 +154,6 @@ class Source:
             biases.append(
                 out[size : size + width] * np.float32(sigma_b * np.sqrt(fan_in) / sigma_w)
             )
-        assert self._activation is not None
         return RandomNetwork(
             tuple(weights), tuple(biases), self._activation, network.encoding == "pm1"
         )

@@ -35,6 +35,7 @@ from simprior.analysis.strings.networks import Spec
 from simprior.checks import Choice, Whole
 from simprior.errors import InputError, NumericalError
 from simprior.gp.kernels import nngp
+from simprior.network.spec import Network
 from simprior.numerics.estimate import mean_stderr, share_stderr, student_factor
 from simprior.numerics.random import generator
 
@@ -66,16 +67,17 @@ def flip_law(spec: Spec, draws: int = DRAWS, seed: int = 0) -> FlipLaw:
     Raises
     ------
     InputError
-        A uniform classifier or weight law, or fewer than 2 draws (64 with inputs 0 and 1).
+        A uniform classifier or weight law, a torch module, or fewer than 2 draws (64 with inputs 0
+        and 1).
     """
-    _check(spec)
-    paths = 1 if spec.network.encoding == "pm1" else PATHS
+    network = _check(spec)
+    paths = 1 if network.encoding == "pm1" else PATHS
     least = 2 * paths
     enough = Whole(least, remedy="pass --gp-draws 20000", expected=f"at least {least} sequences")
     draws = enough("gp_draws", draws)
     rng = generator(seed, f"sensitivity/{spec.n}/gp")
     size = draws // paths
-    found = [_first_changes(_factor(spec, rng), size, rng) for _ in range(paths)]
+    found = [_first_changes(_factor(network, spec.n, rng), size, rng) for _ in range(paths)]
     alive = np.concatenate(found)[:, None] > np.arange(spec.n + 1)
     times = [np.minimum(t, spec.n) for t in found]
     never = [t > spec.n for t in found]
@@ -107,19 +109,19 @@ def _first_changes(factor: np.ndarray, draws: int, rng: np.random.Generator) -> 
     return out
 
 
-def _factor(spec: Spec, rng: np.random.Generator) -> np.ndarray:
+def _factor(network: Network, n: int, rng: np.random.Generator) -> np.ndarray:
     """(n + 1, r) matrix A with A A' the covariance along a random path."""
-    signed = spec.network.encoding == "pm1"
-    bits = rng.integers(0, 2, spec.n)
-    order = rng.permutation(spec.n)
-    steps = np.zeros((spec.n + 1, spec.n))
-    steps[np.arange(1, spec.n + 1), order] = 1.0
+    signed = network.encoding == "pm1"
+    bits = rng.integers(0, 2, n)
+    order = rng.permutation(n)
+    steps = np.zeros((n + 1, n))
+    steps[np.arange(1, n + 1), order] = 1.0
     strings = np.abs(bits - np.cumsum(steps, axis=0))
-    K = nngp(spec.network, 2.0 * strings - 1.0 if signed else strings)
+    K = nngp(network, 2.0 * strings - 1.0 if signed else strings)
     values, vectors = np.linalg.eigh(K)
     if values[0] < -_EIGENVALUE_ROUNDING * values[-1]:
         raise NumericalError(
-            f"covariance along a path of {spec.n} flips has the eigenvalue {values[0]:.2g}: "
+            f"covariance along a path of {n} flips has the eigenvalue {values[0]:.2g}: "
             "expected none below 0; report the network's settings"
         )
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
@@ -163,15 +165,15 @@ def correlations(spec: Spec) -> np.ndarray:
 
     Raises :class:`InputError` with inputs 0 and 1, where it depends on the strings.
     """
-    _check(spec)
-    if spec.network.encoding != "pm1":
+    network = _check(spec)
+    if network.encoding != "pm1":
         raise InputError(
             "encoding='01'",
             "inputs +-1, where covariances depend on distances only",
             "pass encoding='pm1'",
         )
     strings = 1.0 - 2.0 * np.tri(spec.n + 1, spec.n, -1)
-    K = nngp(spec.network, strings[:1], strings)[0]
+    K = nngp(network, strings[:1], strings)[0]
     return np.asarray(K / K[0])
 
 
@@ -202,9 +204,14 @@ def uniform_flips(n: int) -> float:
     return 2.0 - 2.0 ** (1 - n)
 
 
-def _check(spec: Spec) -> None:
-    network = Choice(("network",), "use uniform_distance and uniform_flips", "a network")
-    network("classifier", spec.classifier)
+def _check(spec: Spec) -> Network:
+    """The network of a law. Raises :class:`InputError` where it is none."""
+    drawn = Choice(("network",), "use uniform_distance and uniform_flips", "a network")
+    drawn("classifier", spec.classifier)
+    if isinstance(spec.network, Network):
+        return spec.network
+    expected = "a fully connected Network, whose Gaussian process is known"
+    raise InputError(f"the module {spec.network.make_name}", expected, "draw random modules")
 
 
 BOOTSTRAP = 2000
@@ -221,7 +228,9 @@ def summarise(rows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     whose distance is exact), bias and bias_stderr (mean of search minus exact distance over the
     certified rows), not_found (share of rows without another class found); ratio = distance /
     sqrt(n / ln n) and ratio_stderr; asymptote; flips with _stderr _low _high, flips_share =
-    flips / n, unchanged.
+    flips / n, unchanged. Of rows with a sensitivity: its mean with _stderr _low _high,
+    sensitivity_share = sensitivity / n, and sensitivity_nonconstant with _stderr, the mean over the
+    rows for which another class was found.
     """
     return pd.DataFrame([_summary(n, part, level) for n, part in _lengths(rows)])
 
@@ -238,6 +247,7 @@ def _summary(n: int, part: pd.DataFrame, level: float) -> dict[str, Any]:
     sure = found[found["certified"] & (found["search"] > 0)]
     bias = _interval(_means(sure.assign(bias=sure["search"] - sure["distance"]), "bias"), level)
     scale = math.sqrt(n / math.log(n))
+    more = _sensitivity(n, part, found, level) if "sensitivity" in part else {}
     return {
         "n": n,
         "networks": int(part["network"].nunique()),
@@ -259,6 +269,22 @@ def _summary(n: int, part: pd.DataFrame, level: float) -> dict[str, Any]:
         "flips_high": flips[3],
         "flips_share": flips[0] / n,
         "unchanged": float(part["unchanged"].mean()),
+        **more,
+    }
+
+
+def _sensitivity(n: int, part: pd.DataFrame, found: pd.DataFrame, level: float) -> dict[str, float]:
+    """Columns of the sensitivity, of all rows and of those with another class (``found``)."""
+    mean, error, low, high = _interval(_means(part, "sensitivity"), level)
+    given = _interval(_means(found, "sensitivity"), level)
+    return {
+        "sensitivity": mean,
+        "sensitivity_stderr": error,
+        "sensitivity_low": low,
+        "sensitivity_high": high,
+        "sensitivity_share": mean / n,
+        "sensitivity_nonconstant": given[0],
+        "sensitivity_nonconstant_stderr": given[1],
     }
 
 

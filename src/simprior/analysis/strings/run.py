@@ -51,7 +51,7 @@ class StringsResult(Shown):
     ----------
     rows : DataFrame
         A row a network and start string: n, network, string, distance, search, certified, flips,
-        unchanged.
+        unchanged; of torch modules also sensitivity, how many single flips change the class.
     summary : DataFrame
         A row a length: the columns of :func:`predictions.summarise`, and the predictions gp_flips,
         gp_flips_stderr, gp_unchanged and gp_distance_low. These are nan where there is no
@@ -199,22 +199,24 @@ def measure_network(settings: StringsSettings, source: Source, index: int) -> li
     rows = []
     for string in range(settings.strings):
         centred = classifier.at(strings.integers(0, 2, n))
-        found = nearest(centred, settings.search)
         flips = np.array(
             [first_change(centred, orders.permutation(n)) for _ in range(settings.paths)]
         )
-        rows.append(
-            {
-                "n": n,
-                "network": index,
-                "string": string,
-                "distance": found.distance,
-                "search": found.search,
-                "certified": found.certified,
-                "flips": float(np.where(flips > 0, flips, n).mean()),
-                "unchanged": float((flips == 0).mean()),
-            }
-        )
+        likely = settings.module is None or bool(flips.any())
+        found = nearest(centred, settings.search, likely)
+        row = {
+            "n": n,
+            "network": index,
+            "string": string,
+            "distance": found.distance,
+            "search": found.search,
+            "certified": found.certified,
+            "flips": float(np.where(flips > 0, flips, n).mean()),
+            "unchanged": float((flips == 0).mean()),
+        }
+        if settings.module is not None:
+            row["sensitivity"] = found.singles
+        rows.append(row)
     return rows
 
 
@@ -226,6 +228,8 @@ def complete(settings: StringsSettings, parts: list[Columns]) -> StringsResult:
     why = predictions.too_few(rows)
     fits = pd.DataFrame() if why else predictions.fit(rows, settings.seed)
     notes = [f"no fits over n: {why}"] if why else predictions.without_spread(fits)
+    if settings.module is not None and settings.gp_draws:
+        notes.append(f"no Gaussian process: of {settings.module.make_name} there is none here")
     with one_thread():
         predicted, law = predict(settings)
     summary = summary.merge(predicted, on="n")
@@ -246,6 +250,8 @@ def predict(settings: StringsSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "exact_distance": predictions.uniform_distance(n),
                 "exact_flips": predictions.uniform_flips(n),
             }
+        elif settings.module is not None:
+            pass  # of modules no Gaussian process is known here
         elif settings.gp_draws and settings.network.weight_dist == "gaussian":
             law = predictions.flip_law(spec, settings.gp_draws, settings.seed)
             row |= {

@@ -78,23 +78,29 @@ class Search:
 @dataclass(frozen=True)
 class Nearest:
     """``distance`` h (0: no string of the other class was found), ``search`` the bound before the
-    enumeration (0: none), whether ``distance`` is ``certified``, and the flipped ``bits`` (h,)."""
+    enumeration (0: none), whether ``distance`` is ``certified``, the flipped ``bits`` (h,), and
+    ``singles``, how many bits change the class when flipped by themselves."""
 
     distance: int
     search: int
     certified: bool
     bits: np.ndarray
+    singles: int = 0
 
 
-def nearest(centred: Centred, search: Search = Search()) -> Nearest:
-    """The distance of the start string of ``centred`` to the other class (see the module)."""
+def nearest(centred: Centred, search: Search = Search(), likely: bool = True) -> Nearest:
+    """The distance of the start string of ``centred`` to the other class (see the module).
+
+    Unless it is ``likely`` that there is another class, the beam search is made only if the class
+    changes on a path that flips all bits, the most or the least promising ones first.
+    """
     hunt = _Hunt(centred, search)
-    bits = hunt.run()
+    bits = hunt.run(likely)
     found = 0 if bits is None else len(bits)
     least = enumerate_balls(centred, found or centred.n + 1, search.budget)
     if least is not None and len(least):
-        return Nearest(len(least), found, True, least)
-    return Nearest(found, found, least is not None, _sorted(bits))
+        return Nearest(len(least), found, True, least, hunt.singles)
+    return Nearest(found, found, least is not None, _sorted(bits), hunt.singles)
 
 
 def enumerate_balls(centred: Centred, below: int, budget: int) -> np.ndarray | None:
@@ -153,12 +159,16 @@ class _Hunt:
         self.centred, self.search = centred, search
         self.label = bool(centred.outputs(centred.root)[0] > 0)
         self.sign = np.float32(1.0 if self.label else -1.0)
+        self.singles = 0
 
-    def run(self) -> np.ndarray | None:
+    def run(self, likely: bool = True) -> np.ndarray | None:
         """Flipped bits of a string of the other class, as few as the search finds, or None."""
         n = self.centred.n
         bits = np.arange(n)
         front = self._front(self.centred.flip(self.centred.root, bits), bits[:, None])
+        self.singles = int(self._other(front).sum())
+        if not (likely or self.singles or self._on_a_path()):
+            return None
         fronts: list[_Front] = []
         for _ in range(n):
             if (found := self._changed(front)) is not None:
@@ -175,6 +185,11 @@ class _Hunt:
             found = closer
         return found
 
+    def _on_a_path(self) -> bool:
+        """Whether flipping all bits one after the other changes the class, in order of effects."""
+        order = np.argsort(self.sign * self.centred.effects(self.centred.root)[0], kind="stable")
+        return any(first_change(self.centred, one) for one in (order, order[::-1]))
+
     def _front(self, states: np.ndarray, sets: np.ndarray) -> _Front:
         parts = [
             self.centred.outputs(states[at : at + CHUNK]) for at in range(0, len(states), CHUNK)
@@ -183,9 +198,12 @@ class _Hunt:
 
     def _changed(self, front: _Front) -> np.ndarray | None:
         """A set of flips whose output has the other class."""
-        other = front.margins <= 0 if self.label else front.margins < 0
-        where = np.flatnonzero(other)
+        where = np.flatnonzero(self._other(front))
         return front.sets[where[np.argmin(front.margins[where])]] if len(where) else None
+
+    def _other(self, front: _Front) -> np.ndarray:
+        """(B,) whether each string has the other class."""
+        return np.asarray(front.margins <= 0 if self.label else front.margins < 0)
 
     def _preferred(self, front: _Front) -> np.ndarray:
         """(B, n) estimated change of the margin by flipping each bit; flipped bits at +inf."""

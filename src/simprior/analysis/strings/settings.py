@@ -6,13 +6,14 @@ their names as keys, and the manifest of a run records them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 from simprior.checks import Integer, shown
 from simprior.errors import InputError, check_fits
+from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.numerics.random import check_seed
 from simprior.training.settings import Setting
@@ -34,6 +35,8 @@ class StringsSettings:
     """What is measured: ``networks`` random networks at each length of ``n``.
 
     Each gets ``strings`` random start strings, each of them ``paths`` random orders of flips.
+    ``module``: random torch modules in place of fully connected networks; its own ``n`` and inputs
+    do not matter, and the settings of a law are its own.
     Raises :class:`InputError` for a setting out of its range.
     """
 
@@ -77,6 +80,7 @@ class StringsSettings:
         Setting("whole", "Gaussian sequences a length for the predicted flips; 0 is none"),
     ] = 20_000
     seed: int = 0
+    module: Module | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -90,20 +94,36 @@ class StringsSettings:
                 "lengths of strings, each once",
                 "pass for example --n 100,200,400",
             )
+        self._check_model()
         object.__setattr__(self, "n", tuple(sorted(self.specs)))
         assert self.search is not None  # checked now
-        fan_ins = (max(self.n), *self.network.hidden)
-        weights = zip(fan_ins, (*self.network.hidden, 1), strict=True)
-        largest = max(4.0 * fan_in * width for fan_in, width in weights)
-        what = f"hidden={shown(self.network.hidden)} on {max(self.n)} bits"
-        check_fits(what, largest, "pass smaller --hidden or --n")
+        if isinstance(self.network, Network):
+            fan_ins = (max(self.n), *self.network.hidden)
+            weights = zip(fan_ins, (*self.network.hidden, 1), strict=True)
+            largest = max(4.0 * fan_in * width for fan_in, width in weights)
+            what = f"hidden={shown(self.network.hidden)} on {max(self.n)} bits"
+            check_fits(what, largest, "pass smaller --hidden or --n")
         rows = self.networks * self.strings * len(self.n)
         check_fits(f"{rows:,} start strings", 64.0 * rows, "pass fewer --networks or --strings")
         check_fits(f"gp_draws={self.gp_draws}", 8.0 * self.gp_draws, "pass fewer --gp-draws")
 
+    def _check_model(self) -> None:
+        """Refuse what is no module, and settings of networks beside a module."""
+        if self.module is None:
+            return
+        if not isinstance(self.module, Module):
+            what = f"module={shown(self.module)}"
+            raise InputError(what, "an sp.Module", "pass for example sp.Module('transformer')")
+        for name in (*LAW, "classifier"):
+            if getattr(self, name) != getattr(StringsSettings, name):
+                what = f"{name}={shown(getattr(self, name))} with a module"
+                raise InputError(what, "what the module says", f"leave {name} out")
+
     @cached_property
-    def network(self) -> Network:
+    def network(self) -> Network | Module:
         """The law of the networks; its inputs do not matter."""
+        if self.module is not None:
+            return self.module
         return Network(n=1, **{name: getattr(self, name) for name in LAW})
 
     @cached_property
@@ -128,9 +148,47 @@ class StringsSettings:
     def config(self) -> dict[str, Any]:
         """Plain values for the run directory; their names are those of the flags."""
         found = {name: getattr(self, name) for name in NAMES if name not in LAW}
-        network = self.network.to_dict()
-        return {"network": {name: network[name] for name in LAW}, **found, "n": list(self.n)}
+        law = self.network.to_dict()
+        if self.module is None:
+            known = {"network": {name: law[name] for name in LAW}}
+        else:
+            known = {"modules": {k: v for k, v in law.items() if k not in ("n", "inputs")}}
+        return {**known, **found, "n": list(self.n)}
 
 
-NAMES = tuple(one.name for one in fields(StringsSettings))
-"""Names of the settings."""
+NAMES = tuple(one.name for one in fields(StringsSettings) if one.name != "module")
+"""Names of the settings that are plain values."""
+
+
+def module_law(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a network and module ``given`` by name, and the defaults of this command for
+    a module: bits as -1 and 1, biases 0, and ``hidden`` where it has hidden layers."""
+    usual: dict[str, Any] = {"encoding": StringsSettings.encoding}
+    if given.get("init") != "own":
+        usual["sigma_b"] = StringsSettings.sigma_b
+    if given.get("architecture") == "mlp":
+        usual["hidden"] = StringsSettings.hidden
+    return usual | dict(given)
+
+
+def settings_for(
+    model: Network | Module, options: Mapping[str, Any]
+) -> tuple[StringsSettings, dict[str, Any]]:
+    """The settings among ``options`` with the law of ``model``, and the other options.
+
+    ``n`` is one length or several. Raises :class:`InputError`.
+    """
+    given = {name: value for name, value in options.items() if name in NAMES}
+    rest = {name: value for name, value in options.items() if name not in NAMES}
+    if "n" in given and not isinstance(given["n"], list | tuple):
+        given["n"] = (given["n"],)
+    elif "n" in given:
+        given["n"] = tuple(given["n"])
+    own = [name for name in given if name in LAW]
+    if own:
+        what = f"{own[0]}={shown(given[own[0]])} with a network"
+        raise InputError(what, "what the network says", f"leave {own[0]} out")
+    if isinstance(model, Network):
+        law = {name: getattr(model, name) for name in LAW}
+        return StringsSettings(**law, **given), rest
+    return StringsSettings(module=model, **given), rest

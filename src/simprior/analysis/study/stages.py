@@ -25,7 +25,7 @@ from simprior.analysis.figures.registry import recipe_kinds
 from simprior.analysis.measure.registry import check_names, columns, is_column
 from simprior.analysis.measure.settings import NAMES as MEASURE
 from simprior.analysis.measure.settings import MeasureSettings
-from simprior.analysis.strings.settings import LAW, StringsSettings
+from simprior.analysis.strings.settings import LAW, StringsSettings, module_law
 from simprior.analysis.strings.settings import NAMES as STRINGS
 from simprior.analysis.study.paper_tables import write_forms
 from simprior.analysis.study.recipe import Recipe, Stage, stage_frame, unknown_key
@@ -35,7 +35,7 @@ from simprior.runs.directory import RunDir
 from simprior.runs.files import translate_errors
 from simprior.runs.tasks import RunKeywords
 from simprior.runs.text_files import to_toml
-from simprior.training.settings import settings, text
+from simprior.training.settings import MODULE, settings, text
 from simprior.training.sweep import expand
 from simprior.training.train import check_settings
 
@@ -367,15 +367,17 @@ def strings_settings(values: Mapping[str, Any], seed: int = 0) -> StringsSetting
     """
     values = {key.replace("-", "_"): value for key, value in values.items()}
     for key in values:
-        if key not in STRINGS:
-            raise unknown_key("key of [sensitivity]", key, STRINGS)
+        if key not in (*STRINGS, *MODULE):
+            raise unknown_key("key of [sensitivity]", key, (*STRINGS, *MODULE))
     if "n" not in values:
         raise InputError("[sensitivity] without n", "lengths of strings", "add n = [100, 200]")
     n = values.pop("n")
-    law = {key: value for key, value in values.items() if key in LAW}
+    law = {key: values.pop(key) for key in (*LAW, *MODULE) if key in values}
+    given = {"seed": seed, **values, "n": tuple(n) if isinstance(n, list) else (n,)}
+    if law.keys() & {"module", "architecture"}:
+        return StringsSettings(module=settings(module_law(law)).network, **given)
     network = settings(law).network
-    given = {"seed": seed, **values, **{key: getattr(network, key) for key in law}}
-    return StringsSettings(n=tuple(n) if isinstance(n, list) else (n,), **given)
+    return StringsSettings(**given, **{key: getattr(network, key) for key in law})
 
 
 def draw_figure(config: Mapping[str, Any], out: Path, seed: int = 0) -> Figure:
