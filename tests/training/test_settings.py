@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
-from simprior import Network, train
+from simprior import Module, Network, train
 from simprior.cli.train import Train
 from simprior.errors import InputError
 from simprior.training.settings import (
@@ -65,3 +65,25 @@ def test_a_file_may_give_every_default_as_text(name: str) -> None:
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(InputError, match="setting learning-rate: expected one of n, hidden, "):
         settings({"learning_rate": 0.1})
+
+
+def test_settings_describe_a_module_as_well() -> None:
+    found = settings({"architecture": "lstm", "option": "width=3,pool=mean", "n": 3}).network
+    assert found == Module("lstm", n=3, options={"width": 3, "pool": "mean"})
+    layered = settings({"architecture": "mlp", "hidden": "5,5", "residual": "true"}).network
+    assert layered.options["residual"] is True and layered.options["hidden"] == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ({"architecture": "mlp", "module": "a:b"}, "one of --module and --architecture"),
+        ({"architecture": "lstm", "hidden": "3"}, "hidden=3 with architecture=lstm"),
+        ({"architecture": "mlp", "hidden": "3", "option": "hidden=4"}, "one of the two"),
+        ({"residual": True}, "residual=true without a module"),
+        ({"residual": "perhaps"}, "residual=perhaps: expected true or false"),
+    ],
+)
+def test_settings_that_do_not_go_together(cell: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        settings(cell)

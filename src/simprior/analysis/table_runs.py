@@ -41,7 +41,7 @@ from simprior.numerics.estimate import mean_stderr
 from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.tasks import RunOptions, progress_bar
 from simprior.training.records import TrainResult
-from simprior.training.settings import NETWORK, settings, text
+from simprior.training.settings import MODULE, NETWORK, settings, text
 from simprior.training.sweep import (
     CELLS,
     cell_name,
@@ -307,14 +307,15 @@ def run_samples(
 def sample_settings(cell: Mapping[str, Any], seed: int) -> tuple[Any, dict[str, Any]]:
     """(network, keywords of ``sample``) of a cell. Raises :class:`InputError`."""
     cell = {key.replace("-", "_"): value for key, value in cell.items()}
-    wrong = [key for key in cell if key not in (*NETWORK, *_SAMPLE_KEYS)]
+    known = (*NETWORK, *MODULE, *_SAMPLE_KEYS)
+    wrong = [key for key in cell if key not in known]
     if wrong:
         raise InputError(
             f"setting {wrong[0]} of [sample]",
-            f"one of {', '.join((*NETWORK, *_SAMPLE_KEYS))}",
+            f"one of {', '.join(known)}",
             "correct or remove it",
         )
-    network = settings({k: v for k, v in cell.items() if k in NETWORK}).network
+    network = settings({k: v for k, v in cell.items() if k not in _SAMPLE_KEYS}).network
     job = {"seed": seed, "samples": 10**6, "heads": 1}
     job |= {k: v for k, v in cell.items() if k in _SAMPLE_KEYS}
     return network, job

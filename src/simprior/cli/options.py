@@ -28,7 +28,16 @@ from simprior.analysis.text.plaintext import json_text, markdown
 from simprior.cli.parse import SETTINGS, Integer, MaybeCount, MaybePath, Options, Widths, choice
 from simprior.errors import DeviceError, InputError
 from simprior.runs.text_files import read_matrix
-from simprior.training.settings import NETWORK, PROBLEM, TRAINING, TrainSettings, declared
+from simprior.training.settings import (
+    MODULE,
+    NETWORK,
+    PROBLEM,
+    TRAINING,
+    ModuleSettings,
+    TrainSettings,
+    architecture_of,
+    declared,
+)
 from simprior.training.settings import text as show
 
 __all__ = ["human", "key_values", "markdown", "print_json", "say_unlisted", "set_up_logging"]
@@ -36,6 +45,7 @@ __all__ = ["human", "key_values", "markdown", "print_json", "say_unlisted", "set
 if TYPE_CHECKING:
     import numpy as np
 
+    from simprior.modules.spec import Module
     from simprior.network.spec import Network
     from simprior.training.data import Dataset
     from simprior.training.targets import Problem
@@ -286,6 +296,22 @@ class NetworkOptions(_Law, ArchitectureOptions):
     """The same with the law of the parameters."""
 
 
+_Module: Any = flags(MODULE, ModuleSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleOptions(_Module):
+    """A torch module in place of the fully connected network, beside the flags of the latter."""
+
+    def build_architecture(self, inputs: np.ndarray | None = None) -> Network | Module:
+        """The network or module, on ``inputs`` if given. Raises :class:`InputError`."""
+        names = [name for name in (*NETWORK, *MODULE) if hasattr(self, name)]
+        values = self.chosen(" ".join(names))
+        if inputs is None and values["inputs"] is not None:
+            inputs = load_inputs(values["inputs"])
+        return architecture_of(values | {"inputs": inputs})
+
+
 def build_problem(spec: Any) -> Problem:
     """The problem that the flags describe: those of the network and of :data:`ProblemOptions`.
 
@@ -300,10 +326,12 @@ def build_problem(spec: Any) -> Problem:
         task = spec.chosen(" ".join(name for name in PROBLEM if name != "data_seed"))
         if task["target"] is None and task["data"] is None:
             raise InputError("no target", "a function", "pass for example --target x1")
-        return Problem(spec.build_network(), seed=seed, **task)
-    usual = TrainSettings()
-    for name in (*NETWORK, *PROBLEM):
-        value = getattr(spec, name, None)
+        return Problem(spec.build_architecture(), seed=seed, **task)
+    for name in (*NETWORK, *MODULE, *PROBLEM):
+        value, usual = (
+            getattr(spec, name, None),
+            ModuleSettings if name in MODULE else TrainSettings,
+        )
         if name not in ("data", "label") and hasattr(spec, name) and value != getattr(usual, name):
             raise InputError(
                 f"{name}={show(value)} with --from", "the problem of the run", f"leave {name} out"

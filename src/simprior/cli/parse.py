@@ -32,7 +32,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.runs.text_files import read_toml
-from simprior.training.settings import LOG_STEPS
+from simprior.training.settings import LOG_STEPS, number_or_text
 from simprior.training.settings import text as show
 
 __all__ = [
@@ -213,17 +213,8 @@ def parse_options(text: str) -> dict[str, Any]:
         name, sign, value = part.partition("=")
         if not sign or not name.strip():
             raise Refused("key=value pairs such as mem_gb=4,timeout_min=60", "check the commas")
-        pairs[name.strip()] = _number_or_text(value.strip())
+        pairs[name.strip()] = number_or_text(value.strip())
     return pairs
-
-
-def _number_or_text(text: str) -> Any:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _parse_steps(text: str) -> tuple[int, ...]:
@@ -289,6 +280,8 @@ SETTINGS: dict[str, Any] = {
     "sizes": Count,
     "steps": Steps,
     "options": Options,
+    "texts": Options,
+    "switch": bool,
     "path?": MaybePath,
     "inputs": MaybeText,
 }

@@ -7,26 +7,23 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.checks import unknown
-from simprior.cli.options import BITS, NetworkOptions, RunOptions, load_inputs
+from simprior.cli.options import ModuleOptions, NetworkOptions, RunOptions
 from simprior.cli.parse import (
     AutoCount,
     Count,
     Fraction,
     FunctionList,
     MaybeCount,
-    MaybeText,
     Number,
-    Options,
     Size,
     choice,
-    show,
 )
 from simprior.errors import InputError
+from simprior.training.settings import MODULE, ModuleSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(NetworkOptions, RunOptions):
+class Sample(ModuleOptions, NetworkOptions, RunOptions):
     """Draw random networks and count the functions they compute."""
 
     model: Annotated[
@@ -37,25 +34,6 @@ class Sample(NetworkOptions, RunOptions):
             "--module and --architecture mean)"
         ),
     ] = "network"
-    module: Annotated[
-        MaybeText,
-        arg(help="package.module:function that returns a torch module (m, n) -> (m,) or (m, 1)"),
-    ] = None
-    architecture: Annotated[
-        MaybeText, arg(help="a shipped one: mlp, transformer, lstm, cnn (docs: architectures)")
-    ] = None
-    option: Annotated[
-        Options, arg(help="options of the architecture or module, e.g. d_model=32,layers=2")
-    ] = None
-    norm: Annotated[
-        str, choice("none", "layer", "rms"), arg(help="architecture mlp: normalisation")
-    ] = "none"
-    residual: Annotated[bool, arg(help="architecture mlp: each layer adds to the one before")] = (
-        False
-    )
-    init: Annotated[
-        str, choice("simprior", "own"), arg(help="modules: parameters by sigma_w, sigma_b, or own")
-    ] = "simprior"
     alpha: Annotated[Number, arg(help="model dnf: alpha 2^(n-1) clauses")] = 1.0
     samples: Annotated[Count, arg(help="networks to draw, e.g. 1e7")] = 10**7
     heads: Annotated[
@@ -115,56 +93,21 @@ def sampling_options(spec: Sample) -> dict[str, Any]:
 
 def build_model(spec: Sample) -> Any:
     """The :class:`~simprior.network.spec.Network`, ``RandomDNF`` or
-    :class:`~simprior.modules.spec.Module` that the flags describe."""
-    if spec.module is not None or spec.architecture is not None or spec.model == "modules":
-        return build_module(spec)
-    for name in ("option", "norm", "residual", "init"):
-        if getattr(spec, name) != getattr(Sample, name):
-            what = f"{name}={show(getattr(spec, name))} without a module"
-            raise InputError(what, "--architecture or --module", f"leave {name} out, or add one")
-    if spec.model == "dnf":
-        from simprior.boolean.sampling.dnf import RandomDNF
-
-        return RandomDNF(n=spec.n, alpha=spec.alpha)
-    return spec.build_network()
-
-
-def build_module(spec: Sample) -> Any:
-    """The :class:`~simprior.modules.spec.Module` that the flags describe.
+    :class:`~simprior.modules.spec.Module` that the flags describe.
 
     Raises
     ------
     InputError
-        Both or neither of --module and --architecture, or a flag that means nothing for them.
+        ``--model`` says another thing than the flags of modules, and see ``build_architecture``.
     """
-    from simprior.modules.spec import FLAGGED, SHIPPED, Module
-
-    given = [name for name in ("module", "architecture") if getattr(spec, name) is not None]
-    if len(given) != 1 or spec.model == "dnf":
+    given = [name for name in MODULE if getattr(spec, name) != getattr(ModuleSettings, name)]
+    named = {"module", "architecture"} & set(given)
+    if (spec.model == "modules" and not named) or (spec.model == "dnf" and given):
         what = f"model={spec.model} with {' and '.join(given) or 'no module'}"
         remedy = "pass for example --architecture mlp, or --module mynets:make"
         raise InputError(what, "one of --module and --architecture", remedy)
-    if spec.architecture is not None and spec.architecture not in SHIPPED:
-        raise unknown(f"architecture={spec.architecture!r}", spec.architecture, SHIPPED)
-    options = dict(spec.option or {})
-    for name in FLAGGED:
-        value = getattr(spec, name)
-        if spec.architecture == "mlp":
-            options.setdefault(name, value)
-        elif value != getattr(Sample, name):
-            what = f"{name}={show(value)} with {given[0]}={getattr(spec, given[0])}"
-            expected = "flags that the module takes"
-            raise InputError(what, expected, f"pass --option {name}=... if it has such an option")
-    if isinstance(spec.sigma_w, tuple) or isinstance(spec.sigma_b, tuple):
-        what = f"sigma_w={show(spec.sigma_w)}, sigma_b={show(spec.sigma_b)} with {given[0]}"
-        raise InputError(what, "one number each", "torch modules have one for all layers")
-    for name in ("sigma_w", "sigma_b", "weight_dist"):
-        if spec.init == "own" and getattr(spec, name) != getattr(Sample, name):
-            what = f"{name}={show(getattr(spec, name))} with init=own"
-            remedy = f"leave {name} out, or leave --init out"
-            raise InputError(what, "--init simprior with it", remedy)
-    inputs = None if spec.inputs is None else load_inputs(spec.inputs)
-    law = spec.chosen("sigma_w sigma_b encoding weight_dist init")
-    if inputs is None or spec.n != BITS:
-        law["n"] = spec.n
-    return Module(getattr(spec, given[0]), options=options, inputs=inputs, **law)
+    if spec.model == "dnf":
+        from simprior.boolean.sampling.dnf import RandomDNF
+
+        return RandomDNF(n=spec.n, alpha=spec.alpha)
+    return spec.build_architecture()

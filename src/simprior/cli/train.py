@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from simprior.cli.options import NetworkOptions, RunOptions, TrainingOptions, frame_text
+from simprior.cli.options import (
+    ModuleOptions,
+    NetworkOptions,
+    RunOptions,
+    TrainingOptions,
+    frame_text,
+)
 from simprior.cli.parse import Count
 
 if TYPE_CHECKING:
@@ -22,7 +28,7 @@ TRAJECTORY_LOGP = "tables/trajectories-logp.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(TrainingOptions, NetworkOptions, RunOptions):
+class Train(TrainingOptions, ModuleOptions, NetworkOptions, RunOptions):
     """Train many networks on one training set and count the functions they find: P_opt(f|S).
 
     Every member has its own draw of the initial parameters and its own minibatch order. Members
@@ -71,7 +77,7 @@ def trained(spec: Train, progress: Any = None, complement: Any = None) -> TrainR
     settings = spec.chosen(" ".join(TRAINING))
     hooks = {"progress": progress, "complement": complement}
     return train(
-        spec.build_network(), device=spec.device, **settings, **hooks, **spec.run_options()
+        spec.build_architecture(), device=spec.device, **settings, **hooks, **spec.run_options()
     )
 
 
@@ -96,7 +102,7 @@ def check_logp(spec: Train) -> None:
             what = f"record_logp with {name}={getattr(spec, name)}"
             remedy = "leave --record-logp out; simprior measure has ln P(f) of trained networks"
             raise InputError(what, "all bit strings as inputs", remedy)
-    network = spec.build_network()
+    network = spec.build_architecture()
     prior = Prior(network, spec.seed, threshold(spec.loss), draws=1000)
     prior.log_p(np.zeros((1, n_words(network.m)), np.uint64))
 

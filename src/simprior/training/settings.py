@@ -21,6 +21,7 @@ from simprior.numerics.random import derive
 from simprior.runs.text_files import read_matrix
 
 if TYPE_CHECKING:
+    from simprior.modules.spec import Module
     from simprior.network.spec import Network
 
 LOG_STEPS = (0, *(1 << k for k in range(24)))
@@ -66,6 +67,37 @@ class NetworkSettings:
         Any,
         Setting("inputs", "explicit inputs in place of all bit strings: .npy or .csv, one a row"),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleSettings:
+    """A torch module in place of the fully connected network: see :class:`simprior.Module`.
+
+    They go with those settings of the network that a module has as well.
+    """
+
+    module: Annotated[
+        str | None,
+        Setting("word?", "package.module:function that returns a torch module (m, n) -> (m,)"),
+    ] = None
+    architecture: Annotated[
+        str | None,
+        Setting("word?", "a shipped module: mlp, transformer, lstm, cnn (docs: architectures)"),
+    ] = None
+    option: Annotated[
+        dict[str, Any] | None,
+        Setting("texts", "options of the architecture or module, e.g. d_model=32,layers=2"),
+    ] = None
+    norm: Annotated[
+        str, Setting(("none", "layer", "rms"), "architecture mlp: normalisation of layers")
+    ] = "none"
+    residual: Annotated[
+        bool, Setting("switch", "architecture mlp: each layer adds to the one before")
+    ] = False
+    init: Annotated[
+        str,
+        Setting(("simprior", "own"), "modules: parameters by sigma_w, sigma_b, or their own law"),
+    ] = "simprior"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +210,8 @@ def declared(kind: type = TrainSettings) -> dict[str, Setting]:
 
 NETWORK = tuple(declared(NetworkSettings))
 """Names of the settings of the network."""
+MODULE = tuple(declared(ModuleSettings))
+"""Names of the settings of a torch module in its place."""
 PROBLEM = tuple(name for name in declared(ProblemSettings) if name not in NETWORK)
 """Names of the settings of the problem, which are keywords of ``sp.Problem``."""
 TRAINING = tuple(name for name in declared() if name not in NETWORK)
@@ -188,7 +222,7 @@ TRAINING = tuple(name for name in declared() if name not in NETWORK)
 class Settings:
     """One training run: its network, its target, and the other keywords of ``training.train``."""
 
-    network: Network
+    network: Network | Module
     target: Any
     keywords: dict[str, Any]
 
@@ -217,8 +251,6 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
 
     Raises :class:`InputError` for an unknown name or a value of the wrong form.
     """
-    from simprior.network.spec import Network
-
     values: dict[str, Any] = {"runs": TrainSettings.runs}
     for key, value in cell.items():
         name = key.replace("-", "_")
@@ -228,12 +260,82 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
             raise unknown(f"setting {flag}", flag, flags, "remove it")
         try:
             values[name] = _READERS[name](value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, KeyError):
             expected = str(_READERS[name].__doc__)
             raise InputError(f"{name}={text(value)}", expected, "correct the file") from None
     values.setdefault("seed", _own_seed(values, seed))
-    network = Network(**{name: values.pop(name) for name in NETWORK if name in values})
+    names = [name for name in (*NETWORK, *MODULE) if name in values]
+    network = architecture_of({name: values.pop(name) for name in names})
     return Settings(network, values.pop("target", None), values)
+
+
+def architecture_of(values: Mapping[str, Any]) -> Network | Module:
+    """The network, or the torch module, that settings of both describe, by their names.
+
+    A setting with its default counts as left out.
+
+    Raises
+    ------
+    InputError
+        A setting that means nothing for what is described, or :class:`simprior.Network`'s and
+        :class:`simprior.Module`'s own errors.
+    """
+    from simprior.network.spec import Network
+
+    given = {name: value for name, value in values.items() if _differs(name, value)}
+    paths = [name for name in ("module", "architecture") if name in given]
+    if len(paths) == 2:
+        remedy = "pass for example --architecture mlp, or --module mynets:make"
+        raise InputError("module and architecture", "one of --module and --architecture", remedy)
+    if paths:
+        return _module(paths[0], given)
+    for name in MODULE:
+        if name in given:
+            what, remedy = f"{name}={text(given[name])} without a module", f"leave {name} out"
+            raise InputError(what, "--architecture or --module", f"{remedy}, or add one")
+    return Network(**given)
+
+
+def _module(kind: str, given: dict[str, Any]) -> Module:
+    """The module of the settings ``given`` (used up), whose factory the setting ``kind`` names."""
+    from simprior.modules.spec import FLAGGED, SHIPPED, Module
+
+    path = given.pop(kind)
+    if kind == "architecture" and path not in SHIPPED:
+        raise unknown(f"architecture={path!r}", path, SHIPPED)
+    options = dict(given.pop("option", {}))
+    for name in FLAGGED if path == "mlp" else ():
+        if name in given and name in options:
+            what = f"{name}={text(given[name])} and option {name}={text(options[name])}"
+            raise InputError(what, "one of the two", f"leave {name} out of option")
+        options.setdefault(name, given.pop(name, _usual(name)))
+    law = {name: given.pop(name) for name in _OF_BOTH if name in given}
+    for name, value in given.items():
+        what, remedy = f"{name}={text(value)} with {kind}={path}", f"pass --option {name}=..."
+        raise InputError(what, "flags that the module takes", f"{remedy} if it has such an option")
+    for name in ("sigma_w", "sigma_b", "weight_dist"):
+        if isinstance(law.get(name), tuple):
+            what = f"{name}={text(law[name])} with {kind}={path}"
+            raise InputError(what, "one number each", "torch modules have one for all layers")
+        if law.get("init") == "own" and name in law:
+            what = f"{name}={text(law[name])} with init=own"
+            remedy = f"leave {name} out, or leave init out"
+            raise InputError(what, "init=simprior with it", remedy)
+    return Module(path, options=options, **law)
+
+
+_OF_BOTH = ("n", "sigma_w", "sigma_b", "encoding", "weight_dist", "inputs", "init")
+
+
+def _usual(name: str) -> Any:
+    """The default of a setting of the network or module."""
+    return getattr(NetworkSettings if name in NETWORK else ModuleSettings, name)
+
+
+def _differs(name: str, value: Any) -> bool:
+    """Whether a setting of the network or module has another value than its default."""
+    usual = _usual(name)
+    return value is not None if usual is None else bool(value != usual)
 
 
 def _own_seed(values: Mapping[str, Any], seed: int) -> int:
@@ -342,6 +444,22 @@ def _steps(value: Any) -> tuple[int, ...]:
 
 def _options(value: Any) -> dict[str, Any] | None:
     """a table such as {weight_decay = 0.01}"""
+    found = _pairs(value)
+    if isinstance(value, Mapping) or found is None:
+        return found
+    return {name: _number(entry) for name, entry in found.items()}
+
+
+def _texts(value: Any) -> dict[str, Any] | None:
+    """a table such as {layers = 2, pool = "last"}"""
+    found = _pairs(value)
+    if isinstance(value, Mapping) or found is None:
+        return found
+    return {name: number_or_text(entry) for name, entry in found.items()}
+
+
+def _pairs(value: Any) -> dict[str, Any] | None:
+    """A table, or ``name=value`` pairs with commas between."""
     if _is_none(value):
         return None
     if isinstance(value, Mapping):
@@ -349,7 +467,26 @@ def _options(value: Any) -> dict[str, Any] | None:
     pairs = [part.partition("=") for part in _parts(value)]
     if any(not sign for _, sign, _ in pairs):
         raise ValueError
-    return {name.strip(): _number(entry) for name, _, entry in pairs}
+    return {name.strip(): entry.strip() for name, _, entry in pairs}
+
+
+def number_or_text(entry: str) -> Any:
+    """A whole number, a number, true or false, or else the text itself."""
+    for read in (int, float):
+        try:
+            return read(entry)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(entry.lower(), entry)
+
+
+def _switch(value: Any) -> bool:
+    """true or false"""
+    if isinstance(value, str):
+        return {"true": True, "false": False}[value.strip().lower()]
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
 
 
 def _inputs(value: Any) -> Any:
@@ -395,7 +532,12 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "sizes": _indices,
     "steps": _steps,
     "options": _options,
+    "texts": _texts,
+    "switch": _switch,
     "inputs": _inputs,
 }
 """How the values of each kind of setting are read; the docstring says what is expected."""
-_READERS = {name: READERS.get(str(one.kind), _word) for name, one in declared().items()}
+_READERS = {
+    name: READERS.get(str(one.kind), _word)
+    for name, one in (declared() | declared(ModuleSettings)).items()
+}
