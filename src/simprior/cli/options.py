@@ -306,7 +306,7 @@ class ModuleOptions(_Module):
     def build_architecture(self, inputs: np.ndarray | None = None) -> Network | Module:
         """The network or module, on ``inputs`` if given. Raises :class:`InputError`."""
         names = [name for name in (*NETWORK, *MODULE) if hasattr(self, name)]
-        values = self.chosen(" ".join(names))
+        values = {name: getattr(self, name) for name in names}
         if inputs is None and values["inputs"] is not None:
             inputs = load_inputs(values["inputs"])
         return architecture_of(values | {"inputs": inputs})
