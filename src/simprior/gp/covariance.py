@@ -42,6 +42,7 @@ MIN_RCOND = 1e-14  # of the correlation matrix; below it Cholesky factors are no
 RESIDUAL = 32.0 * EPS  # what may be left of a correlation matrix outside its rank: rounding only
 RANK_TOL = 1e-10  # singular values of features below this share of the largest are rounding
 MAX_CONDITION = 1e14
+SAME = 64.0 * EPS  # 1 minus a correlation that is 1 but for rounding
 GAP = 100.0  # the smallest pivot of a rank-deficient matrix, in units of the rounding level
 MATRICES = 18  # m x m float64 matrices alive at the peak, measured at m = 500 to 1797
 IN_PLACE = 7  # the same of estimators that work in place, with their draws: m = LARGE to 10,000
@@ -217,7 +218,7 @@ def _pivoted(R: np.ndarray, scale: np.ndarray) -> Factor:
 
 def _confused(R: np.ndarray) -> bool:
     """Whether two different inputs have correlation 1 to rounding (deep networks)."""
-    close = np.argwhere(np.triu(R > 1.0 - 64.0 * EPS, 1))
+    close = np.argwhere(np.triu(R > 1.0 - SAME, 1))
     return any(not np.array_equal(R[i], R[j]) for i, j in close[:4096])
 
 
@@ -336,6 +337,21 @@ def reduce_inputs(K: np.ndarray, inputs: np.ndarray | None = None) -> Reduction:
     _check_copies(duplicate_of, inputs)
     keep = np.flatnonzero(duplicate_of == np.arange(len(K)))
     return Reduction(keep, np.flatnonzero(~alive), duplicate_of, sign)
+
+
+def merge_copies(K: np.ndarray) -> np.ndarray:
+    """(m,) for each input the first one whose correlation with it is 1 to rounding; else itself.
+
+    For kernels of architectures that take some inputs for the same (convolutions on a circle with
+    a mean over positions: rotated strings). Rounding tells such inputs apart, so that
+    :func:`reduce_inputs` does not see them.
+    """
+    root = np.sqrt(K.diagonal())
+    scale = np.outer(root, root)
+    R = np.divide(K, scale, out=np.zeros_like(K), where=scale > 0)
+    np.fill_diagonal(R, 1.0)
+    first = (R > 1.0 - SAME).argmax(axis=1)
+    return np.asarray(first[first])
 
 
 @checked(max_condition=Number(1))

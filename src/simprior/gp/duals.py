@@ -66,6 +66,7 @@ RADII = (1.5, 4.0, 10.0)
 POLAR = (12, 24, 48, 96, 160)
 SLOW = 0.2
 NUMBERS = 1 << 21  # at a time, in a quadrature
+MEANS, REACH_OF_MEANS = (12, 20, 32, 64, 128), 12  # nodes a panel of length 1, and panels
 REACH, POINTS, HALVINGS = 16.0, 1 << 14, 44
 MOST_JUMPS, LEAST_JUMP = 32, 1e-6
 RTOL = Number(1e-14, 1, remedy="pass rtol=1e-10", expected="a number from 1e-14 to below 1")
@@ -255,6 +256,35 @@ def converge(
         f"quadrature for activation={network.activation_name!r} reached a relative error of "
         f"{best:.2g}: expected rtol={rtol:.2g}; pass a larger rtol, or an activation that is "
         f"smooth except at 0{places if len(away) else ''}"
+    )
+
+
+def mean_of(network: Network, var: np.ndarray, rtol: float) -> np.ndarray:
+    """(m,) means E[phi(u)], u ~ N(0, var), one for each of the (m,) variances.
+
+    Composite Gauss-Legendre, split at 0, at rising resolution until two agree.
+
+    Raises
+    ------
+    NumericalError
+        They do not agree to ``rtol`` of sqrt(E[phi(u)^2]).
+    """
+    phi = array_function(network)
+    values, where = np.unique(var, return_inverse=True)
+    roots = np.sqrt(values)[:, None]
+    last = None
+    for order in MEANS:
+        z, w = half_line(REACH_OF_MEANS, order)
+        density = w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
+        with np.errstate(all="ignore"):
+            right, left = phi(roots * z), phi(-roots * z)
+        mean, size = (right + left) @ density, np.sqrt((right**2 + left**2) @ density)
+        if last is not None and (np.abs(mean - last) <= rtol * size).all():
+            return np.asarray(mean[where.reshape(-1)])
+        last = mean
+    raise NumericalError(
+        f"quadrature of the mean of activation={network.activation_name!r} did not reach "
+        f"rtol={rtol:.2g}: expected an activation that is smooth except at 0; pass a larger rtol"
     )
 
 

@@ -135,7 +135,7 @@ def _empirical(
         return products(f, g) / f.shape[1]
 
     mean, stderr = _average(source, one, samples, seed, right is None)
-    return mean, _with_unmet(mean, stderr, left, left if right is None else right, samples)
+    return mean, with_unmet(mean, stderr, left, left if right is None else right, samples)
 
 
 def _check_columns(source: Source, X1: np.ndarray, X2: np.ndarray | None) -> None:
@@ -262,7 +262,7 @@ def _average(
     return mean, stderr
 
 
-def _with_unmet(
+def with_unmet(
     mean: np.ndarray, stderr: np.ndarray, left: np.ndarray, right: np.ndarray, samples: int
 ) -> np.ndarray:
     """``stderr``, and an error of entries that were 0 in every network: the next may differ.

@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
 
+from simprior.boolean.truthtable import input_matrix
 from simprior.checks import NETWORK, Choice, Number, Switch, Whole, checked
 from simprior.errors import InputError, NumericalError
 from simprior.gp.duals import (
@@ -35,6 +37,7 @@ from simprior.gp.duals import (
     field_angles,
     input_sines,
     layer_map,
+    mean_of,
     sine_of,
     slope_of,
 )
@@ -197,15 +200,116 @@ def output_kernel(
             found = _affine(network.wide_sigma_ws[above], network.sigma_bs[above], mean)
         return found
 
+    return kernel if layer > network.depth else by_duals(network, climb, rtol)[0]
+
+
+def by_duals(
+    network: Network, climb: Callable[[LayerMap], np.ndarray], rtol: float
+) -> tuple[np.ndarray, float]:
+    """A kernel that ``climb`` makes with the layer map of the network's activation, and its error.
+
+    The map is the closed form of its dual if there is one, and a quadrature otherwise, as of
+    :func:`nngp`. Raises :class:`NumericalError` if that does not reach ``rtol``.
+    """
     dual, _ = _closed_forms(network, tangent=False)
-    if dual is not None or layer > network.depth:
-        return kernel if dual is None else climb(dual)
+    if dual is not None:
+        return climb(dual), 0.0
 
     def run(dual: LayerMap, slope: LayerMap | None, angles: bool) -> tuple[np.ndarray, np.ndarray]:
         found = climb(dual)
         return found, found
 
-    return converge(network, run, rtol=rtol, tangent=False)[0]
+    kernel, _, error = converge(network, run, rtol=rtol, tangent=False)
+    return kernel, error
+
+
+def layered_nngp(
+    network: Network,
+    eps: float | None,
+    adds: Sequence[bool],
+    *,
+    rtol: float = RTOL,
+) -> tuple[np.ndarray, float]:
+    """NNGP kernel of a network with normalised fields and layers that add to the one before.
+
+    A hidden layer computes h_l = phi(norm(u_l)), or h_{l-1} + phi(norm(u_l)) where ``adds``, with
+    u_l = W_l h_{l-1} + b_l. As the layers get wide the units of u_l are independent draws of the
+    Gaussian process with kernel K_l = sigma_b^2 + sigma_w^2 M_{l-1}, where M_{l-1}(x, x') is the
+    mean over units of h(x) h(x'). So
+
+    * over units, u_l(x) has mean 0 and variance K_l(x, x). Layer norm subtracts the one and divides
+      by the root of the other (plus ``eps``), RMS norm only divides: of both, the normalised fields
+      have the kernel C = K_l(x, x') / sqrt((K_l(x, x) + eps) (K_l(x', x') + eps));
+    * a unit of h_{l-1} has no share in its own u_l that is left at infinite width, so that the two
+      are independent over units. With the means mu over units of h and nu of phi(norm(u)),
+
+          M_l = M_{l-1} + mu_{l-1} nu_l' + nu_l mu_{l-1}' + E[phi phi'],   mu_l = mu_{l-1} + nu_l.
+
+      The products of means are 0 for odd phi, and not for relu. A mean has no part in K beyond
+      this: weights have mean 0.
+
+    Parameters
+    ----------
+    network : Network
+        Activation, depth, sigmas and inputs; Gaussian weights. Its widths are not used.
+    eps : float or None
+        What the normalisation adds to the variance; None: there is no normalisation.
+    adds : sequence of bool
+        One a hidden layer.
+    rtol : float
+        As of :func:`nngp`.
+
+    Returns
+    -------
+    (m, m) float64 array on the inputs of the network and its error, as of :func:`nngp`.
+
+    Raises
+    ------
+    InputError, NumericalError
+        As :func:`nngp`.
+    """
+    _GAUSSIAN("weight_dist", network.weight_dist)
+    pairs = _distinct(input_matrix(network), None)
+
+    def climb(dual: LayerMap) -> np.ndarray:
+        return _layers(network, pairs.inputs, dual, eps, adds, rtol)
+
+    kernel, error = by_duals(network, climb, rtol)
+    return pairs.expand(kernel), error
+
+
+def _layers(
+    network: Network,
+    inputs: np.ndarray,
+    dual: LayerMap,
+    eps: float | None,
+    adds: Sequence[bool],
+    rtol: float,
+) -> np.ndarray:
+    """The recursion of :func:`layered_nngp` over distinct inputs.
+
+    Angles are taken from the covariances (:mod:`simprior.gp.duals`): of a sum of layers there is no
+    formula for them that does not cancel.
+    """
+    sw, sb = network.sigma_ws, network.sigma_bs
+    nonzero = np.any(inputs != 0.0, axis=1)
+    second, mean = _gram(inputs) / inputs.shape[1], np.zeros(len(inputs))
+    for layer, add in enumerate(adds):
+        field = _affine(sw[layer], sb[layer], second)
+        _check_range(field, layer, network, nonzero)
+        if eps is not None:
+            scale = 1.0 / np.sqrt(field.diagonal() + eps)
+            field = field * (scale[:, None] * scale)
+        new, _ = _map_symmetric(dual, field, None)
+        centre = mean_of(network, field.diagonal(), rtol) if any(adds[layer:]) else mean
+        if add:
+            cross = np.outer(mean, centre)
+            second, mean = second + cross + cross.T + new, mean + centre
+        else:
+            second, mean = new, centre
+    kernel = _affine(sw[-1], sb[-1], second)
+    _check_range(kernel, network.depth, network, nonzero)
+    return kernel
 
 
 @dataclass(frozen=True)

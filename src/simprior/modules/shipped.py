@@ -21,6 +21,7 @@ from simprior.network.callables import import_activation
 
 NORMS = ("none", "layer", "rms")
 POSITIONS = ("learned", "sinusoidal", "none")
+POOLS = ("mean", "max", "flat")
 _COUNT = Integer(1, 2**20, "pass a positive whole number")
 Call = Callable[[Tensor], Tensor]
 
@@ -52,7 +53,7 @@ def mlp(
     InputError
         An option is out of range.
     """
-    widths = [_COUNT("hidden", width) for width in _widths("hidden", hidden)]
+    widths = [_COUNT("hidden", width) for width in widths_of("hidden", hidden)]
     Choice(NORMS, "pass norm='layer'")("norm", norm)
     return _MLP(n, widths, activation_of(activation), norm, Switch()("residual", residual))
 
@@ -162,10 +163,72 @@ def cnn(
     InputError
         An option is out of range.
     """
-    sizes = [_COUNT("channels", size) for size in _widths("channels", channels)]
+    sizes = [_COUNT("channels", size) for size in widths_of("channels", channels)]
     Integer(1, n, f"pass at most window={n}")("window", window)
-    Choice(("mean", "max", "flat"), "pass pool='mean'")("pool", pool)
+    Choice(POOLS, "pass pool='mean'")("pool", pool)
     return _CNN(n, sizes, window, pool, activation_of(activation))
+
+
+def cnn2d(
+    n: int,
+    channels: Sequence[int] | int | str = (16, 16),
+    window: Sequence[int] | int | str = 3,
+    shape: Sequence[int] | str = "",
+    pool: str = "mean",
+    activation: str = "relu",
+) -> nn.Module:
+    """A convolutional network over images of one channel, with zeros around them.
+
+    The layers keep the size of the image (padding ``same`` of torch): of an even window, the larger
+    part is below and to the right.
+
+    Parameters
+    ----------
+    n : int
+        Pixels of an image, row by row.
+    channels : sequence of int, int or text such as ``16x16``
+        Channels of the layers.
+    window : int, pair of int or text such as ``3x5``
+        Height and width of what a unit sees of the layer below; one number is both.
+    shape : pair of int or text such as ``28x28``
+        Height and width of an image; by default it is square.
+    pool : str
+        ``mean`` over the positions, their ``max``, or ``flat``: all of them.
+    activation : str
+        As for :func:`mlp`.
+
+    Raises
+    ------
+    InputError
+        An option is out of range, or n is no number of pixels of such an image.
+    """
+    sizes = [_COUNT("channels", size) for size in widths_of("channels", channels)]
+    image, sides = image_shape(n, shape), window_sides(window)
+    for side, limit in zip(sides, image, strict=True):
+        Integer(1, limit, "pass a window that fits into the image")("window", side)
+    Choice(POOLS, "pass pool='mean'")("pool", pool)
+    return _CNN2d(image, sizes, sides, pool, activation_of(activation))
+
+
+def image_shape(n: int, shape: Sequence[int] | str) -> tuple[int, int]:
+    """(height, width) of an image of n pixels. Raises :class:`InputError`."""
+    if not isinstance(shape, str) or shape:
+        sides = [_COUNT("shape", side) for side in widths_of("shape", shape)]
+    else:
+        sides = [math.isqrt(n)] * 2
+    if len(sides) != 2 or sides[0] * sides[1] != n:
+        what = f"shape={shown(shape)} of inputs with {n} numbers"
+        raise InputError(what, "height x width = that many pixels", "pass for example shape=28x28")
+    return sides[0], sides[1]
+
+
+def window_sides(window: Sequence[int] | int | str) -> tuple[int, int]:
+    """(height, width) of a window, one number for both. Raises :class:`InputError`."""
+    sides = [_COUNT("window", side) for side in widths_of("window", window)]
+    if len(sides) > 2:
+        what = f"window={shown(window)}"
+        raise InputError(what, "its height and width", "pass for example window=3x3")
+    return sides[0], sides[-1]
 
 
 def activation_of(name: Any) -> Call:
@@ -180,7 +243,7 @@ def activation_of(name: Any) -> Call:
     return import_activation(name)
 
 
-def _widths(name: str, value: Any) -> list[Any]:
+def widths_of(name: str, value: Any) -> list[Any]:
     """Widths from a sequence, one number, or a text such as 40x40."""
     parts = value.split("x") if isinstance(value, str) else value
     parts = list(parts) if isinstance(parts, Sequence) else [parts]
@@ -329,6 +392,42 @@ class _CNN(nn.Module):
         for layer in self.layers:
             shifted = [h.roll(-shift, dims=1) for shift in range(self.window)]
             h = self.activation(layer(torch.cat(shifted, dim=-1)))
-        if self.pool == "flat":
-            return self.head(h.flatten(start_dim=1))
-        return self.head(h.mean(dim=1) if self.pool == "mean" else h.amax(dim=1))
+        return self.head(_pooled(h, self.pool))
+
+
+class _CNN2d(nn.Module):
+    """The same on images with zeros around them."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        sizes: list[int],
+        window: tuple[int, int],
+        pool: str,
+        activation: Call,
+    ) -> None:
+        super().__init__()
+        self.shape, self.window, self.pool, self.activation = shape, window, pool, activation
+        fans = pairwise((1, *sizes))
+        self.layers = nn.ModuleList(nn.Linear(a * math.prod(window), b) for a, b in fans)
+        self.head = nn.Linear(sizes[-1] * (math.prod(shape) if pool == "flat" else 1), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (height, width), (tall, wide) = self.shape, self.window
+        up, left = (tall - 1) // 2, (wide - 1) // 2
+        h = x.reshape(-1, height, width, 1)  # (m, height, width, channels)
+        for layer in self.layers:
+            around = (0, 0, left, wide - 1 - left, up, tall - 1 - up)
+            padded = nn.functional.pad(h, around)
+            shifted = [
+                padded[:, i : i + height, j : j + width] for i in range(tall) for j in range(wide)
+            ]
+            h = self.activation(layer(torch.cat(shifted, dim=-1)))
+        return self.head(_pooled(h.flatten(1, 2), self.pool))
+
+
+def _pooled(h: Tensor, pool: str) -> Tensor:
+    """(m, k) features from those of all positions, (m, positions, channels)."""
+    if pool == "flat":
+        return h.flatten(start_dim=1)
+    return h.mean(dim=1) if pool == "mean" else h.amax(dim=1)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from simprior.modules.build import Built
 
-SHIPPED = ("mlp", "transformer", "lstm", "cnn")
+SHIPPED = ("mlp", "transformer", "lstm", "cnn", "cnn2d")
 """Architectures that come with simprior (:mod:`simprior.modules.shipped`)."""
 INITS = ("simprior", "own")
 FLAGGED = ("hidden", "activation", "norm", "residual")
@@ -63,9 +63,9 @@ class Module:
     ----------
     make : callable or str
         A function that returns a new ``torch.nn.Module``, its import path ``"package.module:name"``
-        (the working directory is searched), or one of ``mlp transformer lstm cnn``. The module maps
-        inputs (m, d), float32 or float64, to (m,) or (m, 1). If the function has an argument
-        called ``n``, it gets d.
+        (the working directory is searched), or one of ``mlp transformer lstm cnn cnn2d``. The
+        module maps inputs (m, d), float32 or float64, to (m,) or (m, 1). If the function has an
+        argument called ``n``, it gets d.
     n : int
         Number of input bits, 1 to 16. With ``inputs`` it is their number of columns.
     options : mapping, optional
