@@ -40,9 +40,10 @@ from simprior.checks import (
     checked,
 )
 from simprior.errors import NumericalError, SimpriorError
+from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.routes.evidence import SEED, kernel_of, log_evidence
-from simprior.routes.methods import DEFAULTS, OPTIONS, check_method
+from simprior.routes.methods import DEFAULTS, OF_MODULES, OPTIONS, check_method
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
 from simprior.training.targets import Problem
@@ -107,6 +108,11 @@ def posterior(
         Among others for an option that the method does not have.
     """
     likelihood = check_method(method, likelihood, noise, options)
+    if isinstance(problem.network, Module):
+        remedy = "use one of these, or describe the network by a Network"
+        Choice(OF_MODULES, remedy, f"{' or '.join(OF_MODULES)} with a torch module")(
+            "method", method
+        )
     own = {name: DEFAULTS.get(name) for name in OPTIONS[method]} | options
     if likelihood == "squared":
         own.pop("beta", None)
@@ -188,7 +194,7 @@ def posterior_config(
     if problem.settings or problem.source:
         del law["inputs"]
         return {"architecture": law, "problem": problem.describe(), **chosen}
-    config: dict[str, Any] = {"network": law}
+    config: dict[str, Any] = {"modules" if isinstance(network, Module) else "network": law}
     config["target"] = problem.target_text if problem.name == "given" else problem.name
     config["train"] = len(problem.train_index)
     if not _is_drawn(problem):
