@@ -249,7 +249,10 @@ def _draw(
     if method == "rejection":
         _check_hope(problem, float(how["max_draws"]))
     home = finite if method == "smc" else chains
-    function: Callable[..., FunctionCounts] = getattr(home, f"{method}_posterior")
+    name = f"{method}_posterior"
+    if method == "slice" and isinstance(problem.network, Module):
+        name = f"module_{name}"
+    function: Callable[..., FunctionCounts] = getattr(home, name)
     return function(problem.network, index, labels, samples, seed, target=target, **how)
 
 

@@ -68,11 +68,13 @@ class ModuleSource(Choices):
 class ModuleBatch:
     """Forward pass of E modules whose parameters are the rows of an (E, p) tensor.
 
-    Raises :class:`simprior.errors.InputError` if the module cannot be trained.
+    Raises :class:`simprior.errors.InputError` if they are to be ``trained`` and cannot be.
     """
 
-    def __init__(self, module: Module, batch: int, device: str) -> None:
-        self.built = trainable(module.built, module.make_name, module.input_matrix())
+    def __init__(self, module: Module, batch: int, device: str, trained: bool = True) -> None:
+        self.built = module.built
+        if trained:
+            self.built = trainable(self.built, module.make_name, module.input_matrix())
         self.name, self.layout = module.make_name, Layout(module.tensors())
         self.size, self._sizes = self.layout.size, Sizes.of(module, batch, device)
         self.at_once, self.together = self._sizes.most, self._sizes.together
