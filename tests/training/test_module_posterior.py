@@ -16,6 +16,8 @@ from simprior.routes.methods import METHODS, OF_MODULES
 from simprior.training.posterior.chains import make_training_set
 from simprior.training.posterior.driver import Length
 from simprior.training.posterior.module_slice import run_group
+from simprior.training.replay import trained_parameters
+from simprior.training.spec import TrainSpec
 
 MLP = sp.Module("mlp", n=3, options={"hidden": (8,)})
 TRAIN = [0, 2, 5, 7]
@@ -96,3 +98,10 @@ def test_slice_refuses_in_one_line(changes: dict, options: dict, words: str) -> 
     with pytest.raises(InputError, match=words) as caught:
         sp.posterior(problem, "slice", 100, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_parameters_of_modules_have_no_layers() -> None:
+    problem = sp.Problem(MLP, "x1", train=TRAIN)
+    spec = TrainSpec(problem.network)
+    with pytest.raises(InputError, match="layer by layer of a torch module"):
+        trained_parameters(spec, problem, 0, 2)

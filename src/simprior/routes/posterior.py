@@ -40,7 +40,7 @@ from simprior.checks import (
     checked,
 )
 from simprior.errors import NumericalError, SimpriorError
-from simprior.modules.spec import Module
+from simprior.modules.spec import Module, network_only
 from simprior.network.spec import Network
 from simprior.routes.evidence import SEED, kernel_of, log_evidence
 from simprior.routes.methods import DEFAULTS, OF_MODULES, OPTIONS, check_method
@@ -241,7 +241,8 @@ def _draw(
     """Counts by the chosen method; ``how``: its options, workers, progress, store."""
     index, labels, target = problem.fitted_index, problem.labels, problem.target
     if method in ("gp", "ep", "features"):
-        K = kernel_of(problem.network) if method != "features" else features(problem.network, seed)
+        network = network_only(problem.network, f"posterior by {method}")
+        K = kernel_of(network) if method != "features" else features(network, seed)
         return _gaussian(problem, K, method, likelihood, samples, seed, how)
     from simprior import finite
     from simprior.training import posterior as chains
