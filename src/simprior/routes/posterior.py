@@ -41,9 +41,10 @@ from simprior.checks import (
 )
 from simprior.errors import NumericalError, SimpriorError
 from simprior.network.density import refuse_density
+from simprior.modules.spec import Module, network_only
 from simprior.network.spec import Network
 from simprior.routes.evidence import SEED, kernel_of, log_evidence
-from simprior.routes.methods import DEFAULTS, OPTIONS, check_method
+from simprior.routes.methods import DEFAULTS, OF_MODULES, OPTIONS, check_method
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
 from simprior.training.targets import Problem
@@ -108,6 +109,11 @@ def posterior(
         Among others for an option that the method does not have.
     """
     likelihood = check_method(method, likelihood, noise, options)
+    if isinstance(problem.network, Module):
+        remedy = "use one of these, or describe the network by a Network"
+        Choice(OF_MODULES, remedy, f"{' or '.join(OF_MODULES)} with a torch module")(
+            "method", method
+        )
     own = {name: DEFAULTS.get(name) for name in OPTIONS[method]} | options
     if likelihood == "squared":
         own.pop("beta", None)
@@ -189,7 +195,7 @@ def posterior_config(
     if problem.settings or problem.source:
         del law["inputs"]
         return {"architecture": law, "problem": problem.describe(), **chosen}
-    config: dict[str, Any] = {"network": law}
+    config: dict[str, Any] = {"modules" if isinstance(network, Module) else "network": law}
     config["target"] = problem.target_text if problem.name == "given" else problem.name
     config["train"] = len(problem.train_index)
     if not _is_drawn(problem):
@@ -236,7 +242,8 @@ def _draw(
     """Counts by the chosen method; ``how``: its options, workers, progress, store."""
     index, labels, target = problem.fitted_index, problem.labels, problem.target
     if method in ("gp", "ep", "features"):
-        K = kernel_of(problem.network) if method != "features" else features(problem.network, seed)
+        network = network_only(problem.network, f"posterior by {method}")
+        K = kernel_of(network) if method != "features" else features(network, seed)
         return _gaussian(problem, K, method, likelihood, samples, seed, how)
     from simprior import finite
     from simprior.training import posterior as chains
@@ -244,7 +251,10 @@ def _draw(
     if method == "rejection":
         _check_hope(problem, float(how["max_draws"]))
     home = finite if method == "smc" else chains
-    function: Callable[..., FunctionCounts] = getattr(home, f"{method}_posterior")
+    name = f"{method}_posterior"
+    if method == "slice" and isinstance(problem.network, Module):
+        name = f"module_{name}"
+    function: Callable[..., FunctionCounts] = getattr(home, name)
     return function(problem.network, index, labels, samples, seed, target=target, **how)
 
 

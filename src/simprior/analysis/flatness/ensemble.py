@@ -28,6 +28,7 @@ import torch
 
 from simprior.checks import Number
 from simprior.errors import InputError
+from simprior.modules.spec import network_only
 from simprior.network.activations import has_gradient
 from simprior.network.callables import differentiable, tensor_derivatives
 from simprior.network.density import refuse_density
@@ -288,11 +289,12 @@ class Ensemble:
                 "train longer (--max-epochs, --lr)",
             )
         spec, problem, found = retrain(result, chosen, problem=problem, workers=workers)
-        source = Source(spec.network, spec.seed)
+        network = network_only(spec.network, "measures of weights")
+        source = Source(network, spec.seed)
         start = np.stack([source.parameters(int(i)).flat() for i in chosen]).astype(np.float64)
         return cls(
             _tensor(found.parameters),
-            spec.network,
+            network,
             _tensor(problem.train_inputs.astype(np.float32)),
             _tensor(problem.labels),
             spec.loss,

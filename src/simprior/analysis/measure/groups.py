@@ -31,10 +31,12 @@ from simprior.analysis.measure.settings import Request
 from simprior.analysis.measure.sources import Source, rebuilt
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
+from simprior.modules.spec import network_only
 from simprior.numerics import random as rng
 from simprior.runs.files import sha256_file
 from simprior.training.records import TrainResult, unpack_hex
 from simprior.training.spec import Optimizer
+from simprior.training.targets import recorded_network
 
 if TYPE_CHECKING:
     from simprior.analysis.flatness.ensemble import Ensemble
@@ -84,8 +86,8 @@ def _kind(source: Source) -> _Kind:
     if source.kind == "functions":
         return _Kind(False, source.bits(), "")
     result = source.record()
-    network = result.config.get("network") or result.config["architecture"]
-    return _Kind(True, int(result.problem["n"]), str(network["activation"]))
+    network = network_only(recorded_network(result.config), "measures")
+    return _Kind(True, int(result.problem["n"]), network.activation_name)
 
 
 def _problem(group: Group, kind: _Kind) -> str:
@@ -247,7 +249,8 @@ def _prior(
     result = key.source.record()
     problem = rebuilt(result, data, label)
     spec = spec_of(result, problem)
-    return Prior(spec.network, seed, threshold(spec.loss), **dict(options)), problem
+    network = network_only(spec.network, "measures")
+    return Prior(network, seed, threshold(spec.loss), **dict(options)), problem
 
 
 def _problem_of(request: Request, source: Source, result: TrainResult) -> Problem:

@@ -26,6 +26,7 @@ from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
 from simprior.boolean.truthtable import pack
 from simprior.checks import shown
 from simprior.errors import InputError, StoreError
+from simprior.modules.spec import network_only
 from simprior.network.losses import check_loss
 from simprior.network.spec import Network
 from simprior.network.states import flat_parameters
@@ -238,7 +239,8 @@ def _setting(
     result = load_result(like)
     problem = rebuilt(result, data, label)
     spec = spec_of(result, problem)
-    return spec.network, problem, spec.loss if loss is None else check_loss(loss)
+    network = network_only(spec.network, "measures")
+    return network, problem, spec.loss if loss is None else check_loss(loss)
 
 
 def record_of(given: Given) -> TrainResult:
