@@ -155,6 +155,10 @@ def build_module(spec: Sample) -> Any:
             what = f"{name}={show(value)} with {given[0]}={getattr(spec, given[0])}"
             expected = "flags that the module takes"
             raise InputError(what, expected, f"pass --option {name}=... if it has such an option")
+    for name in ("density", "rescale"):
+        if getattr(spec, name) != getattr(Sample, name):
+            what = f"{name}={show(getattr(spec, name))} with {given[0]}={getattr(spec, given[0])}"
+            raise InputError(what, "a Network, which has masks", f"leave {name} or {given[0]} out")
     if isinstance(spec.sigma_w, tuple) or isinstance(spec.sigma_b, tuple):
         what = f"sigma_w={show(spec.sigma_w)}, sigma_b={show(spec.sigma_b)} with {given[0]}"
         raise InputError(what, "one number each", "torch modules have one for all layers")

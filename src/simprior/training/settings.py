@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.network.activations import ACTIVATIONS
+from simprior.network.density import refuse_dropout
 from simprior.numerics.random import derive
 from simprior.runs.text_files import read_matrix
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LOG_STEPS = (0, *(1 << k for k in range(24)))
 """The steps that ``record = "log"`` means: 0 and the powers of 2."""
+SWITCHES = {"true": True, "false": False}
+"""The texts of a setting that is on or off."""
 _FILES = ("data", "inputs", "prior_from")
 
 
@@ -62,6 +65,13 @@ class NetworkSettings:
     weight_dist: Annotated[
         str, Setting(("gaussian", "uniform"), "law of weights and biases (same variance)")
     ] = "gaussian"
+    density: Annotated[
+        float | tuple[float, ...],
+        Setting("numbers", "share of weights that random masks keep, one or one a layer"),
+    ] = 1.0
+    rescale: Annotated[
+        bool, Setting("switch", "masks: weights kept times 1/sqrt(density); true or false")
+    ] = True
     inputs: Annotated[
         Any,
         Setting("inputs", "explicit inputs in place of all bit strings: .npy or .csv, one a row"),
@@ -222,6 +232,8 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
     values: dict[str, Any] = {"runs": TrainSettings.runs}
     for key, value in cell.items():
         name = key.replace("-", "_")
+        if name == "dropout":
+            refuse_dropout(value)
         if name not in _READERS:
             flags = [known.replace("_", "-") for known in _READERS]
             flag = name.replace("_", "-")
@@ -352,6 +364,14 @@ def _options(value: Any) -> dict[str, Any] | None:
     return {name.strip(): _number(entry) for name, _, entry in pairs}
 
 
+def _switch(value: Any) -> bool:
+    """true or false"""
+    found = SWITCHES.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError
+    return found
+
+
 def _inputs(value: Any) -> Any:
     """a matrix with one input a row, or a .npy or .csv file of one"""
     import numpy as np
@@ -395,6 +415,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "sizes": _indices,
     "steps": _steps,
     "options": _options,
+    "switch": _switch,
     "inputs": _inputs,
 }
 """How the values of each kind of setting are read; the docstring says what is expected."""
