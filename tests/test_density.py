@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from simprior.boolean.sampling.tasks import count_range
 from simprior.boolean.sampling.torch_engine import draw_parameters
 from simprior.boolean.symmetry import symmetries
 from simprior.boolean.truthtable import input_matrix, pack, to_hex
+from simprior.cli import main
 from simprior.network.states import flat_parameters
 from simprior.numerics.random import generator
+from simprior.runs.directory import load_run
 
 MASKED = sp.Network(n=3, hidden=(4, 3), density=(0.5, 0.8, 0.6))
 INDEX, LABELS = [0, 1, 5], [0, 1, 1]
@@ -205,3 +208,49 @@ def test_hidden_masks_hardly_change_p_constant_and_first_ones_do() -> None:
     assert abs(first[0] - 0.820) < 4 * first[1] + 5e-4
     assert abs(dense[2] - 67.8) < 4 * dense[3] + 0.05
     assert abs(first[2] - 46.5) < 4 * first[3] + 0.05
+
+
+def masked_flags(*arguments: str) -> list[str]:
+    return [*arguments, "--n", "3", "--hidden", "4,3", "--density", "0.5,1,1", "--quiet"]
+
+
+def test_commands_take_masks_and_their_files_name_them(tmp_path: Path) -> None:
+    out, flags = tmp_path / "run", ("--rescale", "false", "--samples", "1000")
+    assert main([*masked_flags("sample", "--out", str(out)), *flags]) == 0
+    network = load_run(out).config["network"]
+    assert network["density"] == [0.5, 1.0, 1.0] and network["rescale"] is False
+    assert main(["sample", "--config", str(out / "config.toml"), "--quiet"]) == 0
+    assert sp.load(out).info["model"].density == (0.5, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("sample", "--dropout", "0.1"), "draws units anew"),
+        (("sample", "--density", "0"), "above 0 and at most 1"),
+        (("sample", "--density", "0.1,1"), "one number or 3"),
+        (("sample", "--rescale", "perhaps"), "true or false"),
+        (("sample", "--architecture", "mlp", "--norm", "layer", "--density", "0.5"), "a Network"),
+        (
+            (
+                "posterior",
+                "--target",
+                "x1",
+                "--train",
+                "4",
+                "--method",
+                "slice",
+                "--density",
+                "0.5",
+            ),
+            "slice",
+        ),
+        (("logp", "--hidden", "", "--functions", "x1", "--density", "0.5"), "perceptron"),
+    ],
+)
+def test_commands_refuse_bad_masks(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--n", "3"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error and "\n" not in error

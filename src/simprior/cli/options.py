@@ -248,7 +248,7 @@ class RunOptions(ComputeOptions, Seeded):
     """Options of the commands that compute something random into a run directory."""
 
 
-_LAW = "hidden activation sigma_w sigma_b encoding"
+_LAW = "hidden activation sigma_w sigma_b encoding density rescale"
 BITS = TrainSettings.n
 
 
@@ -421,8 +421,11 @@ def check_no_data(spec: DataOptions) -> None:
 
 def prior_config(spec: PriorOptions, network: Network) -> dict[str, Any]:
     """What determines the prior, with the names of the flags; a valid ``--config`` again."""
+    from simprior.network.spec import MASK_FIELDS
+
     found = network.to_dict()
     keys = ["n", "hidden", "activation", "sigma_w", "sigma_b", "encoding"]
+    keys += [name for name in MASK_FIELDS if name in found]
     if network.inputs is None or spec.inputs is not None:
         keys.append("inputs")
     return {key: found[key] for key in keys if found[key] is not None}

@@ -31,8 +31,9 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from simprior.checks import unknown
 from simprior.errors import InputError
+from simprior.network.density import no_dropout
 from simprior.runs.text_files import read_toml
-from simprior.training.settings import LOG_STEPS, number_or_text
+from simprior.training.settings import LOG_STEPS, SWITCHES, number_or_text
 from simprior.training.settings import text as show
 
 __all__ = [
@@ -233,6 +234,14 @@ def _parse_seed(text: str) -> int | None:
     return None if text.strip().lower() == "none" else parse_integer(text)
 
 
+def _parse_switch(text: str) -> bool:
+    """``true`` or ``false``."""
+    found = SWITCHES.get(text.strip().lower())
+    if found is None:
+        raise Refused("true or false", "pass for example {flag} false")
+    return found
+
+
 def choice(*names: str) -> PrimitiveConstructorSpec[Any]:
     """One of a few words: ``Annotated[str, choice("csv", "latex")]``."""
 
@@ -264,6 +273,7 @@ MaybeNumber = Annotated[float | None, kind(_maybe(parse_number), "NUMBER")]
 MaybePath = Annotated[Path | None, kind(_maybe(parse_path), "PATH")]
 MaybeText = Annotated[str | None, kind(_maybe(str), "TEXT")]
 Steps = Annotated[tuple[int, ...], kind(_parse_steps, "STEP[,STEP...]|log")]
+Switch = Annotated[bool | None, kind(_parse_switch, "true|false")]
 MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
 
 SETTINGS: dict[str, Any] = {
@@ -282,6 +292,7 @@ SETTINGS: dict[str, Any] = {
     "options": Options,
     "texts": Options,
     "switch": bool,
+    "truth": Switch,
     "path?": MaybePath,
     "inputs": MaybeText,
 }
@@ -456,6 +467,8 @@ _MOVED = {
 
 def _lookup(command: str, known: Mapping[str, Option], flag: str) -> Option:
     option = known.get(_field(known, flag.removeprefix("--"))) if flag[:2] == "--" else None
+    if flag == "--dropout":
+        raise no_dropout(flag)
     if option is None or option.positional:
         flags = [o.flag for o in known.values() if not o.positional]
         near = difflib.get_close_matches(flag, flags, 1)
@@ -471,6 +484,8 @@ def _read_config(path: Path, known: Mapping[str, Option]) -> dict[str, str | boo
     for key, value in _leaves(values, known):
         name = _field(known, key)
         option = known.get(name)
+        if name == "dropout":
+            raise no_dropout(f"key {key!r} in {path}")
         if option is None or option.positional or name == "config":
             keys = [o.name for o in known.values() if not o.positional and o.name != "config"]
             raise unknown(f"key {key!r} in {path}", name, keys, "remove it")

@@ -64,20 +64,23 @@ def mask_weights(
 
 def refuse_dropout(value: Any) -> None:
     """Raise :class:`InputError` unless ``value`` is 0: dropout is no law of parameters."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
-        return
-    raise InputError(
-        f"dropout={shown(value)}",
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != 0:
+        raise no_dropout(f"dropout={shown(value)}")
+
+
+def no_dropout(what: str) -> InputError:
+    """The error for ``what`` asks for dropout."""
+    return InputError(
+        what,
         "a function f that the parameters determine (dropout draws units anew at each evaluation)",
         "use density, whose masks are drawn once a network",
     )
 
 
-def refuse_density(network: Any, what: str) -> None:
+HONOURED = "leave density out, or sample, train or use rejection, which honour it"
+
+
+def refuse_density(network: Any, what: str, remedy: str = HONOURED) -> None:
     """Raise :class:`InputError` if ``network`` has masks, which ``what`` does not take."""
     if network.masked:
-        raise InputError(
-            f"density={shown(network.density)}",
-            f"density 1 for {what}",
-            "leave density out, or sample, train or use rejection, which honour it",
-        )
+        raise InputError(f"density={shown(network.density)}", f"density 1 for {what}", remedy)

@@ -40,8 +40,8 @@ from simprior.checks import (
     checked,
 )
 from simprior.errors import NumericalError, SimpriorError
-from simprior.network.density import refuse_density
 from simprior.modules.spec import Module, network_only
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 from simprior.routes.evidence import SEED, kernel_of, log_evidence
 from simprior.routes.methods import DEFAULTS, OF_MODULES, OPTIONS, check_method

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.network.activations import ACTIVATIONS
+from simprior.network.density import refuse_dropout
 from simprior.numerics.random import derive
 from simprior.runs.text_files import read_matrix
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 LOG_STEPS = (0, *(1 << k for k in range(24)))
 """The steps that ``record = "log"`` means: 0 and the powers of 2."""
+SWITCHES = {"true": True, "false": False}
+"""The texts of a setting that is on or off."""
 _FILES = ("data", "inputs", "prior_from")
 
 
@@ -63,6 +66,13 @@ class NetworkSettings:
     weight_dist: Annotated[
         str, Setting(("gaussian", "uniform"), "law of weights and biases (same variance)")
     ] = "gaussian"
+    density: Annotated[
+        float | tuple[float, ...],
+        Setting("numbers", "share of weights that random masks keep, one or one a layer"),
+    ] = 1.0
+    rescale: Annotated[
+        bool, Setting("truth", "masks: weights kept times 1/sqrt(density); true or false")
+    ] = True
     inputs: Annotated[
         Any,
         Setting("inputs", "explicit inputs in place of all bit strings: .npy or .csv, one a row"),
@@ -254,6 +264,8 @@ def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
     values: dict[str, Any] = {"runs": TrainSettings.runs}
     for key, value in cell.items():
         name = key.replace("-", "_")
+        if name == "dropout":
+            refuse_dropout(value)
         if name not in _READERS:
             flags = [known.replace("_", "-") for known in _READERS]
             flag = name.replace("_", "-")
@@ -482,11 +494,10 @@ def number_or_text(entry: str) -> Any:
 
 def _switch(value: Any) -> bool:
     """true or false"""
-    if isinstance(value, str):
-        return {"true": True, "false": False}[value.strip().lower()]
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
+    found = SWITCHES.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError
+    return found
 
 
 def _inputs(value: Any) -> Any:
@@ -534,6 +545,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "options": _options,
     "texts": _texts,
     "switch": _switch,
+    "truth": _switch,
     "inputs": _inputs,
 }
 """How the values of each kind of setting are read; the docstring says what is expected."""

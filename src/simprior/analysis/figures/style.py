@@ -279,6 +279,9 @@ def model_label(model: Any) -> str:
     activation = f" {model.activation_name.split(':')[-1]}" if model.hidden else ""
     uniform = " uniform" if model.weight_dist == "uniform" else ""
     head, tail = f"({sizes}){activation}{uniform}", f"{_sigmas(model)}, {inputs}"
+    if model.masked:
+        kept = "" if model.rescale else ", not rescaled"
+        tail += f",\ndensity {_sigma(model.density)}{kept}"
     return f"{head},{chr(10) if len(head) + len(_sigma(model.sigma_w)) > 24 else ' '}{tail}"
 
 

@@ -480,7 +480,7 @@ def _tensor(value: Any, device: str = "cpu") -> Tensor:
 
 
 def _check(ensemble: Ensemble) -> None:
-    refuse_density(ensemble.network, NEED)
+    refuse_density(ensemble.network, NEED, "measure their functions (measures='lz')")
     P, X, y = ensemble.parameters, ensemble.X, ensemble.y
     wanted = ensemble.passes.size
     if P.ndim != 2 or P.shape[1] != wanted or not len(P):

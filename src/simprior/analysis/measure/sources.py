@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +312,7 @@ def check_files(request: Request, sources: Sequence[Source]) -> None:
         sampled = run.config.get("network")
         if trained is None or sampled is None:
             continue
-        for key in ("n", "hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist"):
+        for key in (f.name for f in fields(Network) if f.name != "inputs"):
             if trained.get(key) != sampled.get(key):
                 raise InputError(
                     f"prior-from={request.prior_from} with {key}={sampled.get(key)}",
