@@ -310,6 +310,7 @@ class Kind:
 
 
 NETWORK = Kind(("Network",))
+ARCHITECTURE = Kind(("Network", "Module"))
 
 
 @dataclass(frozen=True)

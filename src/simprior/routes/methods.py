@@ -10,8 +10,8 @@ from simprior.errors import InputError
 
 _CHAINS = ("chains", "thin", "burn_in")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "gp": (),
-    "ep": (),
+    "gp": ("kernel_draws",),
+    "ep": ("kernel_draws",),
     "features": (),
     "rejection": ("max_draws",),
     "slice": (*_CHAINS, "start"),
@@ -21,6 +21,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """The options of their own that methods have."""
 METHODS = tuple(OPTIONS)
+OF_MODULES = ("gp", "ep")
+"""The methods that need no more of a network than its kernel, and so know torch modules."""
 LIKELIHOODS: Mapping[str, tuple[str, ...]] = {
     "step": ("gp", "ep", "features", "rejection", "slice", "smc"),
     "logistic": ("hmc", "nuts"),
