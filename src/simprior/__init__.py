@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from simprior.boolean.sampling.watch import watch as watch
     from simprior.errors import InputError as InputError
     from simprior.errors import SimpriorError as SimpriorError
+    from simprior.gp.architectures import kernel as kernel
     from simprior.modules.architecture import Architecture as Architecture
     from simprior.modules.spec import Module as Module
     from simprior.network.spec import Network as Network

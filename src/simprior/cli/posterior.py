@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from simprior.cli.options import (
     Device,
-    ModuleOptions,
+    KernelOptions,
     NetworkOptions,
     ProblemOptions,
     Resumable,
@@ -34,7 +34,7 @@ _OWN = sorted({name for options in OPTIONS.values() for name in options})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Posterior(ProblemOptions, ModuleOptions, NetworkOptions, Resumable, Workers, Device, Seeded):
+class Posterior(ProblemOptions, KernelOptions, NetworkOptions, Resumable, Workers, Device, Seeded):
     """Draw functions from P_B(f|S): the prior, given the labels of a training set S.
 
     The problem (a target or data, S, corruption, attack points) is described as for simprior train,

@@ -83,7 +83,7 @@ class Grid:
         padded = np.pad(values, edges, mode="wrap" if self.circular else "constant")
         height, width = values.shape[-2:]
         rows = sum(padded[..., i : i + height, :] for i in range(self.window[0]))
-        total = sum(rows[..., j : j + width] for j in range(self.window[1]))  # type: ignore[index]
+        total = sum(rows[..., j : j + width] for j in range(self.window[1]))  # type: ignore[index, misc]
         return np.asarray(total)
 
 

@@ -224,6 +224,44 @@ def _say(module: Module, found: SampledKernel) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Jackknife:
+    """A number that is a function of K, from a sampled kernel.
+
+    ``value`` is without the bias of first order, ``bias`` what was taken off for it; ``noise`` is
+    the standard error that the kernel makes, ``second`` the bias of second order (the module's
+    docstring has all of them). All have the number's unit.
+    """
+
+    value: float
+    bias: float
+    noise: float
+    second: float
+
+    @classmethod
+    def of(cls, whole: float, halves: Sequence[float], others: Sequence[float]) -> Jackknife:
+        """From the number given all draws, each half of them, and all but each group."""
+        value = 2.0 * whole - float(np.mean(halves))
+        rest = np.asarray(others)
+        noise = (GROUPS - 1) / GROUPS * float(((rest - rest.mean()) ** 2).sum())
+        noise *= (GROUPS - 1) / (GROUPS - 3)
+        second = GROUPS * whole - (GROUPS - 1) * float(rest.mean()) - value
+        return cls(value, whole - value, math.sqrt(noise), second)
+
+
+def over_groups(
+    kernel: SampledKernel, function: Callable[[np.ndarray], list[Any]]
+) -> list[tuple[Any, tuple[Any, ...], tuple[Any, ...]]]:
+    """What ``function`` of a covariance lists, from all draws, each half, and all but each group.
+
+    Returns one (whole, halves, others) an entry of its list.
+    """
+    whole = function(kernel.K)
+    halves = [function(kernel.half(which)) for which in range(2)]
+    others = [function(kernel.without(group)) for group in range(GROUPS)]
+    return list(zip(whole, zip(*halves, strict=True), zip(*others, strict=True), strict=True))
+
+
 Estimate = Callable[[np.ndarray], list[LogProb]]
 """ln P of some functions, given a covariance; with the same random numbers at every call."""
 
@@ -240,11 +278,7 @@ def through_groups(kernel: SampledKernel, estimate: Estimate) -> list[LogProb]:
         and ``reason`` says why, where the second order exceeds half a nat, the kernel is singular,
         or some group makes the function impossible.
     """
-    whole = estimate(kernel.K)
-    halves = [estimate(kernel.half(which)) for which in range(2)]
-    others = [estimate(kernel.without(group)) for group in range(GROUPS)]
-    columns = zip(whole, zip(*halves, strict=True), zip(*others, strict=True), strict=True)
-    return [_combined(kernel, *column) for column in columns]
+    return [_combined(kernel, *column) for column in over_groups(kernel, estimate)]
 
 
 def _combined(
@@ -256,22 +290,17 @@ def _combined(
     values = np.array([one.value for one in every])
     if not np.isfinite(values).all():
         return _not_finite(kernel, whole, values, about)
-    half = np.mean([one.value for one in halves])
-    left_out = np.array([one.value for one in others])
-    value = 2.0 * whole.value - half
-    noise = (GROUPS - 1) / GROUPS * float(((left_out - left_out.mean()) ** 2).sum())
-    noise *= (GROUPS - 1) / (GROUPS - 3)
-    second = GROUPS * whole.value - (GROUPS - 1) * left_out.mean() - value
+    found = Jackknife.of(whole.value, values[1:3].tolist(), values[3:].tolist())
     own = 4.0 * whole.stderr**2 + sum(one.stderr**2 for one in halves) / 4.0
-    about |= {"kernel_stderr": math.sqrt(noise), "kernel_bias": whole.value - value}
+    about |= {"kernel_stderr": found.noise, "kernel_bias": found.bias}
     about["reliable"] = bool(about.get("reliable", False))
     if kernel.singular:
         about |= {"reliable": False, "reason": "fewer draws of features than inputs"}
-    elif abs(second) > MOST_SECOND:
-        reason = f"{abs(second):.2g} nats of second-order bias of the sampled kernel"
+    elif abs(found.second) > MOST_SECOND:
+        reason = f"{abs(found.second):.2g} nats of second-order bias of the sampled kernel"
         about |= {"reliable": False, "reason": reason}
-    stderr = math.sqrt(own + noise + float(second) ** 2)
-    return replace(whole, value=float(value), stderr=stderr, diagnostics=about)
+    stderr = math.sqrt(own + found.noise**2 + found.second**2)
+    return replace(whole, value=found.value, stderr=stderr, diagnostics=about)
 
 
 def _not_finite(

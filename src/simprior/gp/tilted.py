@@ -153,11 +153,12 @@ def prepare(event: Event, kappa: tuple[float, ...] | None = KAPPA) -> tuple[Site
     Raises :class:`Infeasible` if the event has probability 0 (rank-deficient K) and
     :class:`NumericalError` if EP found no finite sites.
     """
-    settings = {"tol": SITE_TOL, "max_sweeps": SITE_SWEEPS}
+    tol, sweeps = SITE_TOL, SITE_SWEEPS
     if event.large:
-        sites = fit_sites_in_place(event, **settings)
+        sites = fit_sites_in_place(event, tol=tol, max_sweeps=sweeps)
     else:
-        sites = fit_sites(event.K, event.A, event.lower, verify=False, **settings)
+        K, A, lower = event.K, event.A, event.lower
+        sites = fit_sites(K, A, lower, tol=tol, max_sweeps=sweeps, verify=False)
     if not sites.converged and event.rank < event.m and not feasible(event.A, event.lower):
         raise Infeasible("no weights realise this function: ln P = -inf")
     if not math.isfinite(sites.logz):

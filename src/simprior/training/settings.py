@@ -92,7 +92,9 @@ class ModuleSettings:
     ] = None
     architecture: Annotated[
         str | None,
-        Setting("word?", "a shipped module: mlp, transformer, lstm, cnn (docs: architectures)"),
+        Setting(
+            "word?", "a shipped module: mlp, transformer, lstm, cnn, cnn2d (docs: architectures)"
+        ),
     ] = None
     option: Annotated[
         dict[str, Any] | None,
@@ -126,7 +128,8 @@ class ProblemSettings(NetworkSettings):
         str | None,
         Setting(
             "word?",
-            "real data: digits, breast-cancer, or a file (.csv .tsv .parquet .arff, MNIST, CIFAR)",
+            "real data: digits, mnist5k, breast-cancer, or a file (.csv .tsv .parquet .arff, "
+            "MNIST, CIFAR)",
         ),
     ] = None
     classes: Annotated[
