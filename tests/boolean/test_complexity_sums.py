@@ -95,9 +95,9 @@ def test_the_interval_is_that_of_a_ratio_of_sums_over_hidden_draws() -> None:
     words = np.concatenate([w for _, w in compiled_functions(job, 0, draws, heads)])
     tables = unpack(words, 8)
     inner = ~np.isin(tables.sum(axis=1), [0, 8])
-    value = np.array([by_hand(t, 3)["sensitivity", -1.0] if one else 0.0
-                      for t, one in zip(tables, inner, strict=True)])  # fmt: skip
-    y, n = value.reshape(draws, heads).sum(1), inner.reshape(draws, heads).sum(1)
+    pairs = zip(tables, inner, strict=True)
+    value = [by_hand(table, 3)["sensitivity", -1.0] if one else 0.0 for table, one in pairs]
+    y, n = np.reshape(value, (draws, heads)).sum(1), inner.reshape(draws, heads).sum(1)
     frame = sp.sample(
         SMALL, heads * draws, seed=1, heads=heads, complexity=draws
     ).complexity_frame()
