@@ -104,6 +104,8 @@ def symmetries(network: Network) -> Symmetry:
 def _negation(network: Network) -> tuple[bool, str]:
     if network.sigma_bs[-1] > 0:
         return True, "holds, the last bias has a density so z is never exactly 0"
+    if network.masked:
+        return False, "fails, all weights of a layer can be masked at once and the last bias is 0"
     entry = entry_of(network)
     zeros = entry.zeros if entry else "unknown"
     if network.depth and zeros != "points":

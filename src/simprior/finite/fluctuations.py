@@ -36,6 +36,7 @@ from scipy.linalg import solve_triangular
 from simprior.gp.covariance import Factor, root
 from simprior.gp.kernels import nngp, output_kernel
 from simprior.network.callables import array_function
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 
 BLOCK = 256  # units in a direction
@@ -97,6 +98,7 @@ class Layer:
 
 def layers_of(network: Network, X: np.ndarray) -> list[Layer]:
     """The hidden layers of a network on the inputs X (m, d), from the first to the last."""
+    refuse_density(network, "fluctuations of wide layers")
     kernels = [_kernel(network, X, layer) for layer in range(network.depth + 1)]
     return [
         Layer(network, number, root(kernels[number - 1]), kernels[number])

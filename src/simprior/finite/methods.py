@@ -28,6 +28,7 @@ from simprior.finite.conditional import DRAWS
 from simprior.finite.first_order import GROUPS, draws_of
 from simprior.finite.particles import check_network
 from simprior.finite.prior import check_cost
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network, check_size
 from simprior.numerics.estimate import LogProb
 from simprior.numerics.random import check_seed
@@ -80,6 +81,10 @@ def check_methods(methods: tuple[str, ...], network: Network) -> tuple[str, ...]
         found = f"method={','.join(methods)}"
         raise InputError(found, "each method once, at least one", "pass for example --method auto")
     for method in methods:
+        if method != "conditional":
+            refuse_density(network, f"method {method} at finite width")
+        if not any(network.sigma_bs):
+            refuse_density(network, "networks without biases, at finite width")
         if method not in LIMITS:
             check_network(network)
         elif method == "conditional" and not network.depth:

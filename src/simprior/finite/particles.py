@@ -16,6 +16,7 @@ from simprior.boolean.truthtable import input_matrix
 from simprior.checks import Choice
 from simprior.errors import InputError, check_fits
 from simprior.network.activations import COMPILED, code_of
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 
 ODD = ("tanh", "erf", "sin", "linear")
@@ -69,6 +70,7 @@ def _opposite(X: np.ndarray) -> np.ndarray:
 
 def check_network(network: Network, remedy: str = "sample them (simprior sample --watch)") -> None:
     """Refuse networks that the moves do not know. Raises :class:`InputError`."""
+    refuse_density(network, "moves of parameters along ellipses")
     expected = "gaussian (the moves are along ellipses of a Gaussian prior)"
     Choice(("gaussian",), remedy, expected)("weight_dist", network.weight_dist)
     if code_of(network) is None:

@@ -33,6 +33,7 @@ from simprior.gp.covariance import check_draws, factor_of_features, make_event
 from simprior.gp.tilted import K_LIMIT, summarise, tilted
 from simprior.network.activations import has_gradient
 from simprior.network.callables import array_function, differentiable, tensor_function
+from simprior.network.density import mask_weights
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb, share_stderr
@@ -151,7 +152,8 @@ def random_module(network: Network) -> torch.nn.Module:
     """One float64 network of a spec in NTK parameterisation, drawn from torch's generator.
 
     The parameters are standard normal (or uniform of unit variance); layer l computes
-    ``x @ W.T * sigma_w / sqrt(fan_in) + sigma_b * b``. Maps (m, d) to (m, 1).
+    ``x @ W.T * sigma_w / sqrt(fan_in) + sigma_b * b``, masked weights being 0. Maps (m, d) to
+    (m, 1).
     """
     import torch
 
@@ -164,12 +166,15 @@ def random_module(network: Network) -> torch.nn.Module:
             shapes = zip(outs, network.fan_ins, strict=True)
             self.weights = torch.nn.ParameterList([_draw(network, o, i) for o, i in shapes])
             self.biases = torch.nn.ParameterList([_draw(network, o) for o in outs])
+            pairs = zip(self.weights, network.densities, strict=True)
+            self.kept = [None if p == 1.0 else (torch.rand_like(w) < p) for w, p in pairs]
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
                 x = phi(x) if layer else x
-                gain = network.sigma_ws[layer] / np.sqrt(network.fan_ins[layer])
-                x = x @ w.T * gain + network.sigma_bs[layer] * b
+                kept = self.kept[layer]
+                weights = w if kept is None else w * kept
+                x = x @ weights.T * network.weight_scales[layer] + network.sigma_bs[layer] * b
             return x
 
     return _Mlp()
@@ -386,8 +391,11 @@ def last_features(network: Network, X: np.ndarray, generator: np.random.Generato
         fan_in = network.fan_ins[layer]
         w = generator.standard_normal((fan_in, width)) * network.sigma_ws[layer] / math.sqrt(fan_in)
         b = generator.standard_normal(width) * network.sigma_bs[layer]
+        w = mask_weights(w, network.densities[layer], network.rescale, generator)
         h = phi(h @ w + b)
     scaled = h * (network.sigma_ws[-1] / math.sqrt(network.fan_ins[-1]))
+    ones = np.ones(h.shape[1])  # the mask of the last layer is drawn with the hidden layers
+    scaled = scaled * mask_weights(ones, network.densities[-1], network.rescale, generator)
     return np.hstack([scaled, np.full((len(X), 1), network.sigma_bs[-1])])
 
 

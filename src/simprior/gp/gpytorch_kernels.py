@@ -27,6 +27,7 @@ from simprior.errors import InputError
 from simprior.gp.duals import CLOSE, angle_parts, half_line, hermite_functions
 from simprior.network.activations import ACTIVATIONS
 from simprior.network.callables import differentiable, torch_ops
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 
 __all__ = ["NNGPKernel", "NTKKernel"]
@@ -229,6 +230,7 @@ class _WideNetworkKernel(gpytorch.kernels.Kernel):
     @classmethod
     def from_network(cls, network: Network, **kwargs: Any) -> Self:
         """Kernel with depth, activation and sigmas of a spec (its inputs are yours to encode)."""
+        refuse_density(network, "kernels of gpytorch")
         law = Choice(("gaussian",), remedy="use a gaussian law", expected="'gaussian'")
         law("weight_dist", network.weight_dist)
         return cls(

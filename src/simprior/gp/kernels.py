@@ -10,17 +10,23 @@ neural tangent kernel (Jacot et al. 2018) is Theta_0 = K_0 and
 Theta_l = K_l + sigma_wl^2 E[phi'(u) phi'(v)] Theta_{l-1}: that of the parameterisation in which
 the trained numbers are standard normal and the sigmas are fixed factors.
 
+Masks (``density``) of the layers above the first change nothing, or multiply sigma_w^2 by the
+density where the weights kept are not rescaled. With masks of the first layer, K_1 and Theta_1 are
+the means over masks of what the kernels of the masked inputs give (:mod:`simprior.gp.masks`).
+
 Equal inputs get bitwise equal rows and columns, nothing is ever added to the diagonal.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
 
-from simprior.checks import NETWORK, Choice, Number, Switch, checked
+from simprior.checks import NETWORK, Choice, Number, Switch, Whole, checked
 from simprior.errors import InputError, NumericalError
 from simprior.gp.duals import (
     LayerMap,
@@ -32,11 +38,15 @@ from simprior.gp.duals import (
     sine_of,
     slope_of,
 )
+from simprior.gp.masks import GROUPS, Masks, masks_of
 from simprior.network.activations import ACTIVATIONS, entry_of, has_gradient
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network, input_rows
 
 BLOCK = 1 << 16
 RTOL = 1e-10
+MASKS = 4096
+_LOG = logging.getLogger("simprior")
 _GAUSSIAN = Choice(
     ("gaussian",),
     remedy="use weight_dist='gaussian', or empirical_nngp for the covariance at finite width",
@@ -53,6 +63,8 @@ def nngp(
     *,
     rtol: float = RTOL,
     return_error: Literal[False] = False,
+    masks: int = MASKS,
+    seed: int = 0,
 ) -> np.ndarray: ...
 
 
@@ -64,10 +76,17 @@ def nngp(
     *,
     rtol: float = RTOL,
     return_error: Literal[True],
+    masks: int = MASKS,
+    seed: int = 0,
 ) -> tuple[np.ndarray, float]: ...
 
 
-@checked(network=NETWORK, rtol=Number(0, 1, open=True), return_error=Switch())
+@checked(
+    network=NETWORK,
+    rtol=Number(0, 1, open=True),
+    return_error=Switch(),
+    masks=Whole(GROUPS),
+)
 def nngp(
     network: Network,
     X1: np.ndarray,
@@ -75,6 +94,8 @@ def nngp(
     *,
     rtol: float = RTOL,
     return_error: bool = False,
+    masks: int = MASKS,
+    seed: int = 0,
 ) -> np.ndarray | tuple[np.ndarray, float]:
     """Covariance of the outputs of an infinitely wide network (NNGP kernel).
 
@@ -90,7 +111,11 @@ def nngp(
     return_error : bool
         Also return the largest error of an entry relative to sqrt(K_ii K_jj): the difference
         between the two finest quadratures, propagated through all layers (0.0 for closed forms,
-        whose error is rounding only).
+        whose error is rounding only). With random masks it is the larger one of that and the
+        largest standard error of an entry, from the spread over groups of masks.
+    masks, seed : int
+        Random masks of the first layer, and their seed, where it has masks of more than 12 inputs;
+        with fewer all masks are summed over.
 
     Returns
     -------
@@ -99,17 +124,31 @@ def nngp(
     Raises
     ------
     InputError
-        Inputs of the wrong shape, a uniform weight law.
+        Inputs of the wrong shape, a uniform weight law, a perceptron with masks.
     NumericalError
         The quadrature does not reach ``rtol``, or a variance under- or overflows at some layer.
     """
-    kernel, _, error = _kernels(network, X1, X2, rtol, tangent=False)
+    pairs = _pairs(network, X1, X2)
+    found = _masks(network, pairs, masks, seed)
+    kernel, _, error = _kernels(network, pairs, rtol, False, found)
+    if found is not None and not found.exact and return_error:
+        parts = [_kernels(network, pairs, rtol, False, part)[0] for part in found.groups()]
+        stderr = np.std(parts, axis=0, ddof=1) / math.sqrt(GROUPS)
+        size = np.sqrt(kernel.diagonal())
+        error = max(error, float((stderr / size[:, None] / size).max()))
+    kernel = pairs.expand(kernel)
     return (kernel, error) if return_error else kernel
 
 
-@checked(network=NETWORK, rtol=Number(0, 1, open=True))
+@checked(network=NETWORK, rtol=Number(0, 1, open=True), masks=Whole(GROUPS))
 def ntk(
-    network: Network, X1: np.ndarray, X2: np.ndarray | None = None, *, rtol: float = RTOL
+    network: Network,
+    X1: np.ndarray,
+    X2: np.ndarray | None = None,
+    *,
+    rtol: float = RTOL,
+    masks: int = MASKS,
+    seed: int = 0,
 ) -> np.ndarray:
     """Neural tangent kernel of an infinitely wide network, same call shape as :func:`nngp`.
 
@@ -119,8 +158,9 @@ def ntk(
         As :func:`nngp`; also for ``activation="step"`` (its derivative is a delta function and
         the kernel diverges on the diagonal) and for callables that torch cannot differentiate.
     """
-    _, theta, _ = _kernels(network, X1, X2, rtol, tangent=True)
-    return theta
+    pairs = _pairs(network, X1, X2)
+    _, theta, _ = _kernels(network, pairs, rtol, True, _masks(network, pairs, masks, seed))
+    return pairs.expand(theta)
 
 
 def output_kernel(
@@ -154,7 +194,7 @@ def output_kernel(
         found = kernel
         for above in range(layer, network.depth + 1):
             mean, _ = _map_symmetric(dual, found, None)
-            found = _affine(network.sigma_ws[above], network.sigma_bs[above], mean)
+            found = _affine(network.wide_sigma_ws[above], network.sigma_bs[above], mean)
         return found
 
     dual, _ = _closed_forms(network, tangent=False)
@@ -181,16 +221,39 @@ class _Pairs:
         return full[np.ix_(self.rows, self.rows if self.cols is None else self.cols)]
 
 
-def _kernels(
-    network: Network, X1: np.ndarray, X2: np.ndarray | None, rtol: float, tangent: bool
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _pairs(network: Network, X1: np.ndarray, X2: np.ndarray | None) -> _Pairs:
+    """The inputs of a kernel; whether it has one is checked."""
     _GAUSSIAN("weight_dist", network.weight_dist)
-    pairs = _distinct(input_rows("X1", X1), None if X2 is None else input_rows("X2", X2))
+    if not network.depth:
+        refuse_density(network, "the kernel of a perceptron (it is Gaussian given its mask only)")
+    return _distinct(input_rows("X1", X1), None if X2 is None else input_rows("X2", X2))
+
+
+def _masks(network: Network, pairs: _Pairs, count: int, seed: int) -> Masks | None:
+    """The masks of the first layer; None if it has none."""
+    if network.densities[0] == 1.0:
+        return None
+    d = pairs.inputs.shape[1]
+    found = masks_of(network.densities[0], d, count, seed)
+    if not found.exact:
+        _LOG.info(
+            "the kernel is a mean over %s random masks of %d inputs (nngp(..., return_error=True) "
+            "gives its error)",
+            f"{count:,}",
+            d,
+        )
+    return found
+
+
+def _kernels(
+    network: Network, pairs: _Pairs, rtol: float, tangent: bool, masks: Masks | None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(K, Theta, error) over the distinct inputs."""
     dual, slope = _closed_forms(network, tangent)
     if dual is None:
         kernel, theta, error = converge(
             network,
-            lambda d, s, angles: _recursion(network, pairs.inputs, d, s, angles),
+            lambda d, s, angles: _recursion(network, pairs.inputs, d, s, angles, masks),
             rtol=rtol,
             tangent=tangent,
         )
@@ -199,9 +262,9 @@ def _kernels(
         angles = bool(network.depth and entry and entry.sine) and (
             tangent or bool(entry and entry.dual_needs_angle)
         )
-        kernel, theta = _recursion(network, pairs.inputs, dual, slope, angles)
+        kernel, theta = _recursion(network, pairs.inputs, dual, slope, angles, masks)
         error = 0.0
-    return pairs.expand(kernel), pairs.expand(theta), error
+    return kernel, theta, error
 
 
 def _closed_forms(network: Network, tangent: bool) -> tuple[LayerMap | None, LayerMap | None]:
@@ -219,31 +282,100 @@ def _closed_forms(network: Network, tangent: bool) -> tuple[LayerMap | None, Lay
     return layer_map(dual, sine_of(entry.name)), layer_map(slope) if slope else None
 
 
+@dataclass(frozen=True)
+class _Fields:
+    """What is known of the fields of a layer: kernel, Theta, and angles where they are needed."""
+
+    kernel: np.ndarray
+    theta: np.ndarray
+    angle: np.ndarray | None
+
+
+Units = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+"""Of the units above some fields: E[phi phi'], the squared sines of their angles (None: not
+needed), and sigma_w^2 E[phi' phi'] Theta (None without Theta)."""
+
+
 def _recursion(
-    network: Network, inputs: np.ndarray, dual: LayerMap, slope: LayerMap | None, angles: bool
+    network: Network,
+    inputs: np.ndarray,
+    dual: LayerMap,
+    slope: LayerMap | None,
+    angles: bool,
+    masks: Masks | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(K_L, Theta_L) over distinct inputs, symmetric; Theta is K where ``slope`` is None.
 
     ``angles``: the maps of the layers need the angles between fields, see
     :mod:`simprior.gp.duals`.
     """
-    sw, sb = network.sigma_ws, network.sigma_bs
-    gram = _gram(inputs)
-    mean = gram / inputs.shape[1]
-    angle = field_angles(sw[0], sb[0], mean, input_sines(inputs, gram)) if angles else None
-    kernel = _affine(sw[0], sb[0], mean)
+    sw, sb = network.wide_sigma_ws, network.sigma_bs
     nonzero = np.any(inputs != 0.0, axis=1)
-    _check_range(kernel, 0, network, nonzero)
-    theta = kernel
+    fields = None if masks is not None else _first_fields(network, inputs, angles, 1.0)
+    if fields is not None:
+        _check_range(fields.kernel, 0, network, nonzero)
     for layer in range(1, network.depth + 1):
-        gain = None if slope is None else sw[layer] ** 2 * _map_symmetric(slope, kernel, angle)[0]
-        mean, sines = _map_symmetric(dual, kernel, angle)
+        if fields is None:
+            assert masks is not None
+            mean, sines, gained = _mean_units(network, inputs, dual, slope, angles, masks)
+        else:
+            mean, sines, gained = _units(fields, dual, slope, sw[layer])
         kernel = _affine(sw[layer], sb[layer], mean)
         _check_range(kernel, layer, network, nonzero)
+        angle = None
         if sines is not None and layer < network.depth:
             angle = field_angles(sw[layer], sb[layer], mean, sines)
-        theta = kernel if gain is None else kernel + gain * theta
-    return kernel, theta
+        fields = _Fields(kernel, kernel if gained is None else kernel + gained, angle)
+    assert fields is not None
+    return fields.kernel, fields.theta
+
+
+def _first_fields(network: Network, inputs: np.ndarray, angles: bool, share: float) -> _Fields:
+    """The fields of the first layer; of ``inputs`` that are masked, a mean ``share`` is kept."""
+    sigma_w, sigma_b = network.wide_sigma_ws[0], network.sigma_bs[0]
+    gram = _gram(inputs)
+    mean = gram / (inputs.shape[1] * share)
+    angle = field_angles(sigma_w, sigma_b, mean, input_sines(inputs, gram)) if angles else None
+    kernel = _affine(sigma_w, sigma_b, mean)
+    return _Fields(kernel, kernel, angle)
+
+
+def _units(fields: _Fields, dual: LayerMap, slope: LayerMap | None, sigma_w: float) -> Units:
+    gained = None
+    if slope is not None:
+        gain = sigma_w**2 * _map_symmetric(slope, fields.kernel, fields.angle)[0]
+        gained = gain * fields.theta
+    mean, sines = _map_symmetric(dual, fields.kernel, fields.angle)
+    return mean, sines, gained
+
+
+def _mean_units(
+    network: Network,
+    inputs: np.ndarray,
+    dual: LayerMap,
+    slope: LayerMap | None,
+    angles: bool,
+    masks: Masks,
+) -> Units:
+    """The units of the first layer, averaged over the masks of what they read."""
+    m, share = len(inputs), network.densities[0]
+    mean, gained = np.zeros((m, m)), np.zeros((m, m))
+    for kept, weight in zip(masks.kept, masks.shares, strict=True):
+        fields = _first_fields(network, inputs * kept, angles, share)
+        one, _, passed = _units(fields, dual, slope, network.wide_sigma_ws[1])
+        mean += weight * one
+        if passed is not None:
+            gained += weight * passed
+    return mean, _sines(mean) if angles else None, None if slope is None else gained
+
+
+def _sines(moments: np.ndarray) -> np.ndarray:
+    """1 - kappa^2 of all pairs, from a matrix of second moments; 1 where one is 0."""
+    size = np.sqrt(moments.diagonal())
+    products = size[:, None] * size
+    cosine = np.divide(moments, products, out=np.zeros_like(moments), where=products > 0)
+    lack = 1.0 - np.minimum(np.abs(cosine), 1.0)
+    return np.asarray(lack * (2.0 - lack))
 
 
 def _affine(sigma_w: float, sigma_b: float, second_moment: np.ndarray) -> np.ndarray:

@@ -9,19 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from simprior.checks import Choice, Integer, Table, finite, real_array, shown
+from simprior.checks import Choice, Integer, Switch, Table, finite, real_array, shown
 from simprior.errors import InputError, check_fits
 from simprior.network.activations import ACTIVATIONS
 from simprior.network.callables import check_importable, import_activation, name_of
+from simprior.network.density import Density, check_density, refuse_dropout
 
 ENCODINGS = ("01", "pm1")
 WEIGHT_DISTS = ("gaussian", "uniform")
+MASK_FIELDS = ("density", "rescale")
 MAX_BITS = 16
 MAX_WIDTH = 2**40  # of a layer; what fits in memory is checked where networks are drawn
 
@@ -72,6 +75,14 @@ class Network:
         ``"gaussian"`` or ``"uniform"``.
     inputs : (m, d) array or None
         Explicit inputs in place of the bit strings.
+    density : float or tuple of float
+        Probability that a weight is kept, one for all layers or one a layer: each network has a
+        random mask, whose other weights are exactly 0. Biases have none.
+    rescale : bool
+        Whether the weights kept are multiplied by 1/sqrt(density), so that variances stay as they
+        were. Without effect, and always True, where the density is 1.
+    dropout
+        Refused: f would not be a function of the parameters.
 
     Raises
     ------
@@ -87,8 +98,12 @@ class Network:
     encoding: str = "01"
     weight_dist: str = "gaussian"
     inputs: np.ndarray | None = None
+    density: Density = 1.0
+    rescale: bool = True
+    dropout: InitVar[float] = 0.0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, dropout: float) -> None:
+        refuse_dropout(dropout)
         if self.inputs is not None:
             object.__setattr__(self, "inputs", check_inputs(self.inputs))
         object.__setattr__(self, "n", check_bits(self.n, self.inputs))
@@ -99,6 +114,9 @@ class Network:
             object.__setattr__(self, name, value)
         for name, known in (("encoding", ENCODINGS), ("weight_dist", WEIGHT_DISTS)):
             Choice(known, remedy=f"pass {name}={known[0]!r}")(name, getattr(self, name))
+        object.__setattr__(self, "density", check_density(self.density, len(self.hidden) + 1))
+        rescale = Switch()("rescale", self.rescale)
+        object.__setattr__(self, "rescale", rescale or not self.masked)
 
     @property
     def m(self) -> int:
@@ -129,6 +147,32 @@ class Network:
     def sigma_bs(self) -> tuple[float, ...]:
         """sigma_b of each of the ``depth + 1`` affine layers."""
         return _per_layer(self.sigma_b, self.depth + 1)
+
+    @property
+    def masked(self) -> bool:
+        """Whether some weights are masked: a density below 1."""
+        return self.density != 1.0
+
+    @property
+    def densities(self) -> tuple[float, ...]:
+        """Density of each of the ``depth + 1`` affine layers."""
+        return _per_layer(self.density, self.depth + 1)
+
+    @property
+    def weight_scales(self) -> tuple[float, ...]:
+        """Standard deviation of a weight that is kept, of each of the ``depth + 1`` layers."""
+        shares = self.densities if self.rescale else (1.0,) * (self.depth + 1)
+        parts = zip(self.sigma_ws, self.fan_ins, shares, strict=True)
+        return tuple(s / math.sqrt(fan_in) / math.sqrt(share) for s, fan_in, share in parts)
+
+    @property
+    def wide_sigma_ws(self) -> tuple[float, ...]:
+        """sigma_w of each layer of dense networks with the same variances: sigma_w, times
+        sqrt(density) where the weights kept are not rescaled."""
+        if self.rescale:
+            return self.sigma_ws
+        pairs = zip(self.sigma_ws, self.densities, strict=True)
+        return tuple(s * math.sqrt(share) for s, share in pairs)
 
     @property
     def activation_name(self) -> str:
@@ -163,12 +207,17 @@ class Network:
         check_importable("activation", name, self.activation, "myact:swish")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for TOML/JSON; explicit inputs become nested lists."""
+        """Plain values for TOML/JSON; explicit inputs become nested lists.
+
+        Without masks there is no ``density`` and no ``rescale`` (nor had specs written before).
+        """
         out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         out["hidden"] = list(self.hidden)
         out["activation"] = self.activation_name
-        for name in ("sigma_w", "sigma_b"):
+        for name in ("sigma_w", "sigma_b", "density"):
             out[name] = list(out[name]) if isinstance(out[name], tuple) else out[name]
+        for name in MASK_FIELDS if not self.masked else ():
+            del out[name]
         out["inputs"] = None if self.inputs is None else self.inputs.tolist()
         return out
 
@@ -181,6 +230,7 @@ class Network:
         """
         known = {f.name for f in fields(cls)}
         values = Table()("network", values)
+        refuse_dropout(values.get("dropout", 0))
         for key in values:
             if key not in known:
                 raise InputError(

@@ -28,6 +28,7 @@ import numpy as np
 from simprior.checks import shown
 from simprior.errors import InputError
 from simprior.network.callables import array_function
+from simprior.network.density import refuse_density
 from simprior.network.parameters import Parameters, shapes_of
 from simprior.network.spec import Network
 
@@ -57,6 +58,7 @@ def flat_parameters(given: Any, network: Network, what: str = "networks") -> np.
         A file that is not one of networks, or networks of another architecture: the message names
         the first layer that does not fit, its shape, and the shape expected.
     """
+    refuse_density(network, f"{what} from elsewhere, whose masks are not known")
     if isinstance(given, list | tuple):
         if not given:
             raise InputError(f"{what}=[]", "at least one network", "pass a module or a file")

@@ -316,6 +316,37 @@ def fill(out, blocks, buf, words, first_block, c1, network, key, scale, uniform)
             normals_block(out, b * BLOCK, 16, buf, words, first_block + b, c1, network, key, scale)
 
 
+MASKS = np.uint64(1 << 31)
+"""Added to the counter word c1 of a block: the words that say which of its numbers are kept."""
+
+
+@njit(inline="always")
+def thin_block(out, at, stride, stop, buf, words, block, c1, network, key, kept):
+    """Set to 0 what is not kept of the numbers of one block, placed as in :func:`normals_block`.
+
+    A number is kept where the word in its place is below ``kept`` (uint64; 2^32 keeps all). Those
+    at ``out[stop]`` and beyond are left as they are.
+    """
+    if kept > _LOW:
+        return
+    words_block(buf, block, np.uint64(c1) + MASKS, network, key)
+    for w in range(4):
+        start = at + w * stride
+        for l in range(16):  # noqa: E741
+            if start + l < stop and words[16 * w + l] >= kept:
+                out[start + l] = np.float32(0.0)
+
+
+@njit(nogil=True)
+def thin(out, size, buf, words, first_block, c1, network, key, kept):
+    """Set to 0 what is not kept of ``out[:size]``, which :func:`fill` made from the same block."""
+    if kept > _LOW:
+        return
+    for b in range((size + BLOCK - 1) // BLOCK):
+        at = b * BLOCK
+        thin_block(out, at, 16, size, buf, words, first_block + b, c1, network, key, kept)
+
+
 SQRT_2PI = math.sqrt(2.0 * math.pi)
 TAIL = 36.0  # beyond this bound Q is taken in log space
 _SHIFT = 4.0

@@ -40,6 +40,7 @@ from simprior.checks import (
     checked,
 )
 from simprior.errors import NumericalError, SimpriorError
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 from simprior.routes.evidence import SEED, kernel_of, log_evidence
 from simprior.routes.methods import DEFAULTS, OPTIONS, check_method
@@ -309,6 +310,7 @@ def features(network: Network, seed: int) -> np.ndarray:
     from simprior.network.callables import array_function
     from simprior.numerics import random as rng
 
+    refuse_density(network, "method features")
     Choice(("gaussian",), "use rejection for other laws", "gaussian")(
         "weight_dist", network.weight_dist
     )

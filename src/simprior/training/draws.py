@@ -18,6 +18,7 @@ import numpy as np
 from simprior.boolean.sampling.job import aligned
 from simprior.boolean.truthtable import n_words
 from simprior.network.activations import code_of
+from simprior.network.density import thresholds
 from simprior.network.losses import LOSSES
 from simprior.network.parameters import Parameters
 from simprior.network.spec import Network
@@ -28,6 +29,7 @@ from simprior.training.kernels import BLOCK_ROWS
 from simprior.training.spec import CODES, STOPS, TrainSpec
 from simprior.training.targets import Problem
 from simprior.training.updates import (
+    draw_mask,
     draw_noise,
     draw_parameters,
     draw_weighted,
@@ -92,17 +94,7 @@ def make_plan(spec: TrainSpec, problem: Problem) -> Plan:
     """Everything the kernel needs except scratch."""
     network = spec.network
     net, length = geometry(network)
-    scales = np.array(
-        [s / math.sqrt(f) for s, f in zip(network.sigma_ws, network.fan_ins, strict=True)],
-        np.float32,
-    )
-    ratios = np.array(
-        [
-            b * math.sqrt(f) / s
-            for s, b, f in zip(network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True)
-        ],
-        np.float32,
-    )
+    scales, ratios, kept = _law(network)
     mask = np.zeros(length, np.float32)
     for index in parameter_slices(network):
         mask[index] = 1.0
@@ -111,11 +103,20 @@ def make_plan(spec: TrainSpec, problem: Problem) -> Plan:
     y[:size] = problem.labels
     data = (padded_inputs(problem.train_inputs), y, size, padded_inputs(problem.inputs), problem.m)
     keys = np.array([philox_key(spec.seed, name) for name in STREAMS], np.uint64)
-    law = (scales, ratios, network.weight_dist == "uniform", mask)
+    law = (scales, ratios, network.weight_dist == "uniform", mask, kept)
     stop_loss = spec.stop.value if spec.stop.kind == "loss" else 0.0
     return Plan(
         net, law, data, _rule(spec, size), stop_loss, spec.optimizer.scalars(), keys, length
     )
+
+
+def _law(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each layer: scale of its weights, of its biases over that, and threshold of its masks."""
+    parts = zip(network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True)
+    dense = np.array([b * math.sqrt(f) / s for s, b, f in parts])
+    ratios = dense * np.sqrt(network.densities) if network.rescale else dense
+    scales = np.array(network.weight_scales, np.float32)
+    return scales, ratios.astype(np.float32), thresholds(network.densities)
 
 
 def _rule(spec: TrainSpec, size: int) -> np.ndarray:
@@ -200,15 +201,14 @@ class Source:
     def parameters(self, member: int) -> Parameters:
         """Initial parameters of ``member``."""
         n = self._network
-        pairs = list(zip(n.sigma_ws, n.sigma_bs, n.fan_ins, strict=True))
-        scales = np.array([s / np.sqrt(f) for s, _, f in pairs], np.float32)
-        ratios = np.array([b * np.sqrt(f) / s for s, b, f in pairs], np.float32)
+        scales, ratios, kept = _law(n)
         draw_parameters(
             self._P,
             self._net,
             scales,
             ratios,
             n.weight_dist == "uniform",
+            kept,
             np.uint64(member),
             self._init,
             self._flat,
@@ -216,6 +216,13 @@ class Source:
             self._words,
         )
         return unpadded(self._P.copy(), n)
+
+    def mask(self, member: int) -> Parameters:
+        """1 for the parameters of ``member`` that training moves, 0 for its masked weights."""
+        out, kept = np.ones_like(self._P), thresholds(self._network.densities)
+        number = np.uint64(member)
+        draw_mask(out, self._net, kept, number, self._init, self._flat, self._buf, self._words)
+        return unpadded(out, self._network)
 
     def order(self, member: int, epoch: int, size: int) -> np.ndarray:
         """(size,) order of the examples in an epoch (from 0) of ``member``."""

@@ -8,7 +8,8 @@ padded units output f(0) = 0. Activations, their derivatives and the deltas are
 
 Arguments come in tuples, made by :mod:`simprior.training.draws`:
 
-* ``net``: geometry of the network; ``law``: scales, bias ratios, uniform, mask;
+* ``net``: geometry of the network; ``law``: scales, bias ratios, uniform, mask (1 for parameters
+  that move, 0 for padding and masked weights), thresholds of masks;
 * ``data``: x (flat padded inputs of the training set), y (labels 0/1), sizes, all inputs, m;
 * ``rule``: int64 values at the ``R_*`` positions; ``c``: scalars of the optimiser, float64;
 * ``keys``: uint64 keys at the ``K_*`` positions; ``s``: scratch.
@@ -28,11 +29,14 @@ from simprior.training.updates import (
     ENTROPY,
     SGLD,
     STAGE,
+    apply_mask,
     dot16,
+    draw_mask,
     draw_noise,
     draw_parameters,
     draw_weighted,
     gemm,
+    has_masks,
     prepare,
     random_labels,
     shuffle,
@@ -373,6 +377,7 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
     threshold = threshold_of(loss)
     epoch_steps = (size + rule[R_BATCH] - 1) // rule[R_BATCH]
     check = rule[R_CHECK] if rule[R_CHECK] > 0 else epoch_steps
+    masked = has_masks(law[4])
     prepare(code, P, a, b, e, c)
     shown = a if code == ENTROPY else P
     step, first_fit, at = 0, np.int64(-1), 0
@@ -394,6 +399,8 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
             if done:
                 break
         take_minibatch(P, G, member, step, net, data, y, rule, keys, s)
+        if masked:
+            apply_mask(G, law[3])
         step += 1
         if code in (SGLD, ENTROPY):
             draw_noise(noise, step, member, keys[K_NOISE], s[19], s[20])
@@ -423,12 +430,14 @@ def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, 
     (packed table, steps, first fit, errors, loss). ``watch`` as in :func:`fit`, a row a member."""
     x, _, size, everything, m = data
     tables, steps, fits, errors, losses = out
-    scales, ratios, uniform, _ = law
+    scales, ratios, uniform, mask, kept = law
     loss, labels = rule[R_LOSS], s[1]
     threshold = threshold_of(loss)
     for i in range(count):
         member = np.uint64(first + i)
-        draw_parameters(P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20])
+        key = keys[K_INIT]
+        draw_parameters(P, net, scales, ratios, uniform, kept, member, key, s[0], s[19], s[20])
+        draw_mask(mask, net, kept, member, key, s[0], s[19], s[20])
         for stage in range(0 if rule[R_PRETRAIN] > 0 else 1, 2):
             now = prepare_stage(stage, labels, rule, member, data, keys, s)
             mine = (watch[0][: watch[0].size * stage], watch[1][i], watch[2][i], watch[3][i])
@@ -457,16 +466,15 @@ def guess_and_check(P, first, count, net, law, data, rule, keys, s, out):
     2^32 i + j of the initialisation stream. ``steps`` is the number of draws."""
     x, y, size, everything, m = data
     tables, steps, fits, errors, losses = out
-    scales, ratios, uniform, _ = law
+    scales, ratios, uniform, _, kept = law
     threshold = threshold_of(rule[R_LOSS])
     for i in range(count):
         base = np.uint64(first + i) << np.uint64(32)
         steps[i], fits[i] = 0, -1
         while steps[i] < rule[R_MAX_STEPS]:
             member = base + np.uint64(steps[i])
-            draw_parameters(
-                P, net, scales, ratios, uniform, member, keys[K_INIT], s[0], s[19], s[20]
-            )
+            key = keys[K_INIT]
+            draw_parameters(P, net, scales, ratios, uniform, kept, member, key, s[0], s[19], s[20])
             steps[i] += 1
             if count_errors(P, net, x, y, size, threshold, False, s) == 0:
                 fits[i] = steps[i]

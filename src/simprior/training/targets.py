@@ -35,6 +35,7 @@ from simprior.checks import (
 from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.network.callables import array_function
+from simprior.network.density import mask_weights
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.training.data import SOURCES, corrupt_labels, split_dataset
@@ -454,7 +455,7 @@ def teacher_target(network: Network, width: int, seed: int) -> np.ndarray:
     """The labels that a random network with hidden layers of ``width`` gives to the inputs.
 
     The teacher has the depth (at least one hidden layer), the activation and the Gaussian law of
-    parameters of ``network``. Constant functions are drawn again.
+    parameters of ``network``, masks included. Constant functions are drawn again.
 
     Returns
     -------
@@ -467,13 +468,15 @@ def teacher_target(network: Network, width: int, seed: int) -> np.ndarray:
     """
     f = array_function(network)
     inputs, depth = input_matrix(network), max(network.depth, 1)
-    sigmas = [np.resize(s, depth + 1) for s in (network.sigma_ws, network.sigma_bs)]
+    laws = (network.sigma_ws, network.sigma_bs, network.densities)
+    sigmas = [np.resize(s, depth + 1) for s in laws]
     random = rng.generator(seed, "train/teacher")
     for _ in range(_TEACHERS):
         h = inputs
         for layer in range(depth + 1):
             units = width if layer < depth else 1
             w = random.standard_normal((h.shape[1], units)) * sigmas[0][layer]
+            w = mask_weights(w, sigmas[2][layer], network.rescale, random)
             z = h @ w / math.sqrt(h.shape[1]) + sigmas[1][layer] * random.standard_normal(units)
             h = f(z) if layer < depth else z
         table = (h[:, 0] > 0).astype(np.uint8)

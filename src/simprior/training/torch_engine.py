@@ -164,6 +164,7 @@ class Ensemble:
         self.size, self.batch, self.epoch_steps = size, batch, -(-size // batch)
         self.check, self.limit = spec.check or self.epoch_steps, spec.max_steps(size)
         self.P = torch.zeros(self.slots, self.net.size, device=device)
+        self.kept = torch.ones_like(self.P) if spec.network.masked else None
         self.y = self.labels.repeat(self.slots, 1)
         self.orders = np.tile(np.arange(size), (self.slots, 1))
         self.member = np.full(self.slots, -1)
@@ -199,6 +200,8 @@ class Ensemble:
         self.orders, self.member, self.step = self.orders[used], self.member[used], self.step[used]
         self.fit, self.stage = self.fit[used], self.stage[used]
         self.rule.keep(rows)
+        if self.kept is not None:
+            self.kept = self.kept[rows]
 
     def fill(self, slots: np.ndarray) -> None:
         """Give ``slots`` their next member or stage; without one they stay idle (member -1)."""
@@ -212,6 +215,9 @@ class Ensemble:
                     continue
                 start = self.source.parameters(int(self.member[slot])).flat()
                 self.P[slot] = torch.from_numpy(start)
+                if self.kept is not None:
+                    mask = self.source.mask(int(self.member[slot])).flat()
+                    self.kept[slot] = torch.from_numpy(mask)
             else:
                 self.stage[slot] = 1
                 self.P[slot] = self.rule.shown(self.P)[slot]
@@ -333,13 +339,16 @@ class Ensemble:
         total = (self.losses(self.net(P, x), y) * share).sum()
         (gradient,) = torch.autograd.grad(total, P)
         self.step += 1
+        if self.kept is not None:
+            gradient = gradient * self.kept
         self.rule.step(self.P, gradient, self._noise)
 
     def _noise(self) -> torch.Tensor:
         drawn = [
             self.source.noise(self._key(s), int(self.step[s])).flat() for s in range(self.slots)
         ]
-        return torch.from_numpy(np.stack(drawn)).to(self.device)
+        noise = torch.from_numpy(np.stack(drawn)).to(self.device)
+        return noise if self.kept is None else noise * self.kept
 
 
 def train_with_torch(
@@ -375,6 +384,9 @@ class _Chosen:
 
     def parameters(self, member: int) -> Parameters:
         return self._source.parameters(self._real(member))
+
+    def mask(self, member: int) -> Parameters:
+        return self._source.mask(self._real(member))
 
     def labels(self, member: int, size: int) -> np.ndarray:
         return self._source.labels(self._real(member), size)

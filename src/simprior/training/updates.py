@@ -39,6 +39,7 @@ from simprior.numerics.compiled import (
     emit_splat,
     emit_store,
     fill,
+    thin,
     words_block,
 )
 
@@ -383,14 +384,16 @@ def dot16(typingctx, a, b, vectors):
 
 
 _THIRTY_TWO = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
 STAGE = np.uint64(1 << 62)  # added to a member's number in the pre-training stage
 
 
 @njit(nogil=True)
-def draw_parameters(P, net, scales, ratios, uniform, member, key, flat, buf, words):
-    """Fill P with the initial parameters of ``member``; padding becomes zero.
+def draw_parameters(P, net, scales, ratios, uniform, kept, member, key, flat, buf, words):
+    """Fill P with the initial parameters of ``member``; padding and masked weights become zero.
 
     Layer l takes the numbers of counter word c1 = l: row-major [fan_in + 1][width], the bias last.
+    A weight is kept where the word in its place, of the stream of masks, is below ``kept[l]``.
     """
     widths, pads, off, boff, _, _, _ = net
     depth = widths.size - 1
@@ -400,6 +403,7 @@ def draw_parameters(P, net, scales, ratios, uniform, member, key, flat, buf, wor
         width = widths[l + 1] if l < depth else 1
         blocks = ((fan_in + 1) * width + BLOCK - 1) // BLOCK
         fill(flat, blocks, buf, words, 0, l, member, key, scales[l], uniform)
+        thin(flat, fan_in * width, buf, words, 0, l, member, key, kept[l])
         for i in range(fan_in + 1):
             for j in range(width):
                 value = flat[i * width + j]
@@ -409,6 +413,40 @@ def draw_parameters(P, net, scales, ratios, uniform, member, key, flat, buf, wor
                     P[off[l] + i * pads[l + 1] + j] = value
                 else:
                     P[off[l] + i] = value
+
+
+@njit(nogil=True)
+def has_masks(kept):
+    """Whether the law of the parameters masks any weights."""
+    return kept.min() <= _LOW
+
+
+@njit(nogil=True)
+def draw_mask(mask, net, kept, member, key, flat, buf, words):
+    """Put 1 into ``mask`` for every weight of ``member`` that is kept, and 0 for the others.
+
+    Only layers with masks are written: the rest of ``mask`` is the same for all members.
+    """
+    widths, pads, off, _, _, _, _ = net
+    depth = widths.size - 1
+    for l in range(depth + 1):  # noqa: E741
+        fan_in = widths[l]
+        width = widths[l + 1] if l < depth else 1
+        stride = pads[l + 1] if l < depth else 1
+        if kept[l] > _LOW:
+            continue
+        flat[: fan_in * width] = np.float32(1.0)
+        thin(flat, fan_in * width, buf, words, 0, l, member, key, kept[l])
+        for i in range(fan_in):
+            for j in range(width):
+                mask[off[l] + i * stride + j] = flat[i * width + j]
+
+
+@njit(nogil=True, fastmath=_FAST)
+def apply_mask(G, mask):
+    """Gradients of masked weights become 0."""
+    for i in range(np.uint64(G.size)):
+        G[i] *= mask[i]
 
 
 @njit(nogil=True)

@@ -30,6 +30,7 @@ from simprior.checks import Number
 from simprior.errors import InputError
 from simprior.network.activations import has_gradient
 from simprior.network.callables import differentiable, tensor_derivatives
+from simprior.network.density import refuse_density
 from simprior.network.losses import LOSSES, check_loss, threshold
 from simprior.network.parameters import Parameters, flat_layers, flat_size, forward, shapes_of
 from simprior.network.spec import Network
@@ -477,6 +478,7 @@ def _tensor(value: Any, device: str = "cpu") -> Tensor:
 
 
 def _check(ensemble: Ensemble) -> None:
+    refuse_density(ensemble.network, NEED)
     P, X, y = ensemble.parameters, ensemble.X, ensemble.y
     wanted = ensemble.passes.size
     if P.ndim != 2 or P.shape[1] != wanted or not len(P):

@@ -19,6 +19,7 @@ import numpy as np
 from simprior.checks import Choice, Integer
 from simprior.network.activations import entry_of
 from simprior.network.callables import array_function
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 from simprior.numerics.compiled import BLOCK, fill
 from simprior.numerics.random import generator, philox_key
@@ -72,6 +73,7 @@ class Spec:
     def __post_init__(self) -> None:
         expected = f"integers from 2 to {MOST_BITS}"
         Integer(2, MOST_BITS, "pass for example --n 100,200", expected)("n", self.n)
+        refuse_density(self.network, "sensitivity")
         remedy = "pass for example classifier='network'"
         Choice(CLASSIFIERS, remedy)("classifier", self.classifier)
 

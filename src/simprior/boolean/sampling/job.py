@@ -23,6 +23,7 @@ from simprior.boolean.truthtable import input_matrix, n_words
 from simprior.errors import InputError
 from simprior.modules.spec import Module
 from simprior.network.activations import code_of, entry_of
+from simprior.network.density import thresholds
 from simprior.network.spec import Network
 
 STREAM = "networks"
@@ -145,15 +146,16 @@ def make_plan(network: Network, heads: int, keep_shift: int = 0, checked: bool =
     """
     if checked:
         check_range(network)
-    fan_ins, depth = network.fan_ins, network.depth
+    depth = network.depth
     tiles = np.array([tile_width(w) for w in network.hidden], np.int64)
     widths = np.array(network.hidden, np.int64)
     pads = (widths + tiles - 1) // tiles * tiles if depth else widths
     code = code_of(network) or 0
-    scales = np.array([s / math.sqrt(f) for s, f in zip(network.sigma_ws, fan_ins, strict=True)])
+    scales = np.array(network.weight_scales)
     ratios = np.array(network.sigma_bs) / scales
     arch = (widths, pads, tiles, code, network.weight_dist == "uniform")
-    consts = (scales.astype(np.float32), ratios.astype(np.float32), *_inputs(network), network.d)
+    law = (scales.astype(np.float32), ratios.astype(np.float32), thresholds(network.densities))
+    consts = (*law, *_inputs(network), network.d)
     words = n_words(network.m)
     tail = np.uint64((1 << (network.m - 64 * (words - 1))) - 1)
     iid = depth == 0 or heads == 1
@@ -215,10 +217,10 @@ def check_range(network: Network, limit: float = FLOAT32_SAFE) -> None:
     periodic, bounded = (entry.periodic, entry.bounded) if entry else (False, False)
     size, low = float(x.max()), float(x[x > 0].min(initial=1.0))
     sine = _SINE_SAFE if limit <= FLOAT32_SAFE else _SINE_SAFE**2
-    for layer, (sw, sb, fan_in) in enumerate(
-        zip(network.sigma_ws, network.sigma_bs, network.fan_ins, strict=True)
+    for layer, (scale, sb, fan_in) in enumerate(
+        zip(network.weight_scales, network.sigma_bs, network.fan_ins, strict=True)
     ):
-        scale, inner = sw / math.sqrt(fan_in), layer < network.depth
+        sw, inner = scale * math.sqrt(fan_in), layer < network.depth
         top = sine if periodic and inner else limit
         size = _TAIL * (sb + sw * math.sqrt(fan_in) * size)
         if not size < top:

@@ -9,6 +9,10 @@ Layout of the forward pass of one network on all inputs: activations are
 ``[fan_in + 1][nt]`` with the bias in the last row, from the counter-based stream
 ``(key, network, layer)``; input i sits in lane i % 16 of block i // 16. For every block a list of
 the units that are not identically zero on it is kept; only these enter the next layer.
+
+Masks: a weight is set to 0 unless the word in its place, of the stream of masks of that layer, is
+below ``kept[layer]``. The heads of a hidden draw share the masks of its hidden layers, and each
+has its own mask of the last layer.
 """
 
 from __future__ import annotations
@@ -19,14 +23,22 @@ from numba import njit
 from simprior.boolean.sampling.table import hash_row, insert, popcount, prefetch, reverse64
 from simprior.boolean.sampling.tile import HEAD_TILE, relu_tile, sign_one, sign_tile, store_tile
 from simprior.network.compiled import RELU, activate
-from simprior.numerics.compiled import BLOCK, fill, normals_block, uniforms_block
+from simprior.numerics.compiled import (
+    BLOCK,
+    fill,
+    normals_block,
+    thin,
+    thin_block,
+    uniforms_block,
+)
 
 
 @njit(nogil=True)
-def draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, bias_ratio, uniform):
+def draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, bias_ratio, uniform, kept):
     """Weights of panel ``p``: ``w[j * nt + i]``, row ``fan_in`` the bias; all are float32."""
     blocks = ((fan_in + 1) * nt + BLOCK - 1) // BLOCK
     fill(w, blocks, buf, words, p * blocks, layer, network, key, scale, uniform)
+    thin(w, fan_in * nt, buf, words, p * blocks, layer, network, key, kept)
     last = np.uint64(fan_in * nt)
     for i in range(nt):
         w[last + np.uint64(i)] *= bias_ratio
@@ -79,7 +91,7 @@ def hidden_features(arch, consts, scratch, ones_list, draw, key):
     of units. Layers are written in turn into the two halves of the scratch arrays.
     """
     widths, pads, tiles, code, uniform = arch
-    scales, ratios, h_inputs, idx_inputs, cnt_inputs, d = consts
+    scales, ratios, kept, h_inputs, idx_inputs, cnt_inputs, d = consts
     w, buf, words, h, idx, cnt, alive = scratch
     if widths.size == 0:
         return h_inputs, idx_inputs, cnt_inputs, ones_list, d
@@ -92,7 +104,21 @@ def hidden_features(arch, consts, scratch, ones_list, draw, key):
         cnt[side, :] = 0
         alive[side, :] = 0
         for p in range((width + nt - 1) // nt):
-            draw_panel(w, p, fan_in, nt, buf, words, layer, draw, key, scale, ratio, uniform)
+            draw_panel(
+                w,
+                p,
+                fan_in,
+                nt,
+                buf,
+                words,
+                layer,
+                draw,
+                key,
+                scale,
+                ratio,
+                uniform,
+                kept[layer],
+            )
             h_in, idx_in, cnt_in = h[below], idx[below], cnt[below]
             if layer == 0:
                 h_in, idx_in, cnt_in = h_inputs, idx_inputs, cnt_inputs
@@ -120,7 +146,7 @@ def hidden_features(arch, consts, scratch, ones_list, draw, key):
 
 @njit(nogil=True)
 def draw_heads(
-    v, group, fan_in, alive, buf, words, layer, network, key, scale, bias_scale, uniform
+    v, group, fan_in, alive, buf, words, layer, network, key, scale, bias_scale, uniform, kept
 ):
     """Weights of 64 heads: four panels ``[fan_in + 1][16]``; units dead everywhere are left out."""
     stride = (fan_in + 1) * HEAD_TILE
@@ -133,6 +159,9 @@ def draw_heads(
             uniforms_block(v, j * HEAD_TILE, stride, buf, words, block, layer, network, key, s)
         else:
             normals_block(v, j * HEAD_TILE, stride, buf, words, block, layer, network, key, s)
+        if j < fan_in:
+            at = j * HEAD_TILE
+            thin_block(v, at, stride, v.size, buf, words, block, layer, network, key, kept)
 
 
 @njit(nogil=True)
@@ -169,9 +198,11 @@ def single_head(
     scale,
     bias_ratio,
     uniform,
+    kept,
 ):
     """One head (independent networks): weights drawn flat, all blocks with one list of units."""
     fill(v, (fan_in + 1 + 63) // 64, buf, words, 0, layer, network, key, scale, uniform)
+    thin(v, fan_in, buf, words, 0, layer, network, key, kept)
     v[fan_in] *= bias_ratio
     n = 0
     for j in range(fan_in):
@@ -288,12 +319,13 @@ def count_many(words, heads, full, tail, first_draw, keep_shift, table, tally, t
 def head_layer(arch, consts, scratch, buffers):
     """(numbers, arrays) of the output layer that :func:`head_functions` needs for every draw."""
     widths, _pads, _tiles, _code, uniform = arch
-    scales, ratios, _h_inputs, _idx_inputs, cnt_inputs, d = consts
+    scales, ratios, kept, _h_inputs, _idx_inputs, cnt_inputs, d = consts
     v, out16, _keys, _hashes, live = buffers
     depth = widths.size
     fan_in = d if depth == 0 else widths[depth - 1]
     out, stride = out16.ctypes.data, out16.shape[1] * 2
-    numbers = (depth, fan_in, cnt_inputs.size, scales[depth], ratios[depth], uniform, out, stride)
+    law = (scales[depth], ratios[depth], uniform, kept[depth])
+    numbers = (depth, fan_in, cnt_inputs.size, law, out, stride)
     return numbers, (v, live, scratch[1], scratch[2])
 
 
@@ -304,7 +336,8 @@ def head_functions(layer, below, heads, draw, first, rows, key):
     ``layer`` is from :func:`head_layer`, ``below`` from :func:`hidden_features`. The sign bits (in
     lane order) are left in the keys of the buffers, a row a head.
     """
-    depth, fan_in, blocks, scale, ratio, uniform, out, stride = layer[0]
+    depth, fan_in, blocks, law, out, stride = layer[0]
+    scale, ratio, uniform, kept = law
     v, live, buf, words = layer[1]
     h, idx, cnt, alive, pad = below
     if heads == 1:
@@ -325,10 +358,13 @@ def head_functions(layer, below, heads, draw, first, rows, key):
             scale,
             ratio,
             uniform,
+            kept,
         )
     else:
         group, bias = first // GROUP, scale * ratio
-        draw_heads(v, group, fan_in, alive, buf, words, depth, draw, key, scale, bias, uniform)
+        draw_heads(
+            v, group, fan_in, alive, buf, words, depth, draw, key, scale, bias, uniform, kept
+        )
         for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
             at = out + panel * HEAD_TILE * stride
             heads_signs(v, panel, fan_in, h, pad, idx, cnt, at, stride)

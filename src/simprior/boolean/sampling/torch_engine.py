@@ -37,7 +37,7 @@ from simprior.errors import NumericalError
 from simprior.network.callables import tensor_function
 from simprior.network.parameters import Parameters, forward, plain_affine, shapes_of
 from simprior.network.spec import Network
-from simprior.numerics.compiled import fill
+from simprior.numerics.compiled import fill, thin
 from simprior.numerics.random import derive, philox_key
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ParameterSource:
     def draw(self, number: int) -> Parameters:
         """Parameters of hidden draw ``number``."""
         _, _, tiles, _, uniform = self._plan.arch
-        scales, ratios, *_ = self._plan.consts
+        scales, ratios, kept, *_ = self._plan.consts
         w, buf, words, *_ = self._scratch
         matrices = [np.empty((f + 1, k), np.float32) for f, k in self._shapes]
         for layer, matrix in enumerate(matrices[:-1]):
@@ -72,6 +72,7 @@ class ParameterSource:
                 scales[layer],
                 ratios[layer],
                 uniform,
+                kept[layer],
             )
         last = len(matrices) - 1
         _head_matrix(
@@ -85,6 +86,7 @@ class ParameterSource:
             scales[last],
             ratios[last],
             uniform,
+            kept[last],
         )
         return Parameters(tuple(x[:-1] for x in matrices), tuple(x[-1] for x in matrices))
 
@@ -95,29 +97,29 @@ def draw_parameters(network: Network, seed: int, number: int, heads: int = 1) ->
 
 
 @njit(nogil=True, cache=True)
-def _layer_matrix(out, w, buf, words, nt, layer, network, key, scale, ratio, uniform):
+def _layer_matrix(out, w, buf, words, nt, layer, network, key, scale, ratio, uniform, kept):
     fan_in, width = out.shape[0] - 1, out.shape[1]
     for p in range((width + nt - 1) // nt):
-        draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, ratio, uniform)
+        draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, ratio, uniform, kept)
         for j in range(fan_in + 1):
             for i in range(min(nt, width - p * nt)):
                 out[j, p * nt + i] = w[j * nt + i]
 
 
 @njit(nogil=True, cache=True)
-def _head_matrix(out, v, buf, words, layer, network, key, scale, ratio, uniform):
+def _head_matrix(out, v, buf, words, layer, network, key, scale, ratio, uniform, kept):
     fan_in, heads = out.shape[0] - 1, out.shape[1]
     if heads == 1:
         fill(v, (fan_in + 64) // 64, buf, words, 0, layer, network, key, scale, uniform)
+        thin(v, fan_in, buf, words, 0, layer, network, key, kept)
         v[fan_in] *= ratio
         for j in range(fan_in + 1):
             out[j, 0] = v[j]
         return
     alive = np.ones(fan_in, np.uint8)
+    bias = scale * ratio
     for g in range((heads + GROUP - 1) // GROUP):
-        draw_heads(
-            v, g, fan_in, alive, buf, words, layer, network, key, scale, scale * ratio, uniform
-        )
+        draw_heads(v, g, fan_in, alive, buf, words, layer, network, key, scale, bias, uniform, kept)
         for r in range(min(GROUP, heads - g * GROUP)):
             start = (r // HEAD_TILE) * (fan_in + 1) * HEAD_TILE + r % HEAD_TILE
             for j in range(fan_in + 1):
@@ -193,11 +195,13 @@ def _random_layers(
     """Parameters of ``draws`` hidden draws: ((draws, fan_in, fan_out), (draws, 1, fan_out))."""
     out = []
     widths = (*network.hidden, heads)
-    spec = zip(network.fan_ins, widths, network.sigma_ws, network.sigma_bs, strict=True)
-    for fan_in, width, sw, sb in spec:
+    laws = zip(network.weight_scales, network.sigma_bs, network.densities, strict=True)
+    for fan_in, width, (scale, sb, share) in zip(network.fan_ins, widths, laws, strict=True):
         w = _draw((draws, fan_in, width), network.weight_dist, generator, dtype)
         b = _draw((draws, 1, width), network.weight_dist, generator, dtype)
-        out.append((w * (sw / math.sqrt(fan_in)), b * sb))
+        if share < 1.0:
+            w *= torch.rand(w.shape, generator=generator, device=w.device) < share
+        out.append((w * scale, b * sb))
     return out
 
 

@@ -179,7 +179,7 @@ def watch_block(
     sum over the heads of a draw; ``ones_sums`` and ``ones_squares`` (m + 1,) the same for P(t).
     """
     widths, _pads, _tiles, _code, uniform = arch
-    scales, _ratios, _h_inputs, _idx_inputs, cnt_inputs, d = consts
+    scales, _ratios, kept, _h_inputs, _idx_inputs, cnt_inputs, d = consts
     _w, buf, words, _h, _idx, _cnt, _alive = scratch
     heads, n_words, m, _tail, _iid, _keep_shift, ones_list = heads_arch
     v = buffers[0]
@@ -209,6 +209,7 @@ def watch_block(
                 scales[depth],
                 np.float32(0.0),
                 uniform,
+                kept[depth],
             )
             rows = min(GROUP, wanted - start)
             for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):

@@ -36,6 +36,7 @@ from simprior.boolean.truthtable import input_matrix, n_words, pack
 from simprior.checks import NETWORK, Choice, Updates, Whole, checked
 from simprior.errors import InputError, NumericalError
 from simprior.network.activations import COMPILED, code_of, has_gradient
+from simprior.network.density import refuse_density
 from simprior.network.parameters import Parameters
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
@@ -372,6 +373,7 @@ def with_labels(given: TrainingSet, table: np.ndarray) -> TrainingSet:
 
 
 def _check_network(network: Network) -> None:
+    refuse_density(network, "slice sampling")
     expected = "gaussian (the ellipse needs a Gaussian prior)"
     Choice(("gaussian",), "use rejection", expected)("weight_dist", network.weight_dist)
     if code_of(network) is None:

@@ -38,6 +38,7 @@ from simprior.checks import NETWORK, Choice, Number, Updates, Whole, checked
 from simprior.errors import InputError, NumericalError
 from simprior.network.activations import has_gradient
 from simprior.network.callables import differentiable
+from simprior.network.density import refuse_density
 from simprior.network.parameters import flat_layers, flat_size, forward, shapes_of
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
@@ -366,6 +367,7 @@ class SoftTarget:
     def __init__(self, network: Network, given: TrainingSet, likelihood: Likelihood) -> None:
         import torch
 
+        refuse_density(network, "posteriors by gradients")
         gaussian = Choice(("gaussian",), "use rejection for other laws", "gaussian")
         gaussian("weight_dist", network.weight_dist)
         if not has_gradient(network):
