@@ -112,6 +112,9 @@ def test_what_a_cell_describes() -> None:
     assert prior_of_cell({"depth": 0}) == sp.Network(hidden=())
     deep = prior_of_cell({"architecture": "transformer", "depth": 3, "option": {"d_model": 8}})
     assert isinstance(deep, sp.Module) and deep.options == {"d_model": 8, "layers": 3}
+    masked = prior_of_cell({"depth": 3, "density_first": 0.2, "density_hidden": 0.5})
+    assert masked == sp.Network(hidden=(40, 40, 40), density=(0.2, 0.5, 0.5, 1.0))
+    assert prior_of_cell({"depth": 1, "density_hidden": 1.0}) == sp.Network(hidden=(40,))
     normed = {"architecture": "mlp", "activation": "gelu", "norm": "rms", "residual": True}
     cells = {
         "tanh": {"activation": "tanh"},
@@ -131,7 +134,10 @@ def test_what_a_cell_describes() -> None:
         (("width = 6\ndepth = 2", "width = 6"), "depth and width"),
         (('"mlp"', '"transformer"'), "depth alone"),
         (('"mlp"', '"mpl"'), "mlp"),
-        (('architecture = "mlp"', "density = 3"), "density"),
+        (('architecture = "mlp"', "densities = 3"), "densities"),
+        (("depth = 2", "depth = 2\ndensity_first = 0.5"), "density_first with architecture"),
+        (('"tanh"]', '"tanh"]\ndensity_first = [0.0]'), "density"),
+        (('"tanh"]', '"tanh"]\ndensity_hidden = [0.5]'), "as many hidden layers"),
         (('"layer"]', '"leyer"]'), "norm"),
         (("[false, true]", "[0, 1]"), "residual"),
         (('architecture = "mlp"', 'weight_dist = "gaussian"'), "norm of .sample. without a module"),

@@ -2,13 +2,15 @@
 
 Beside the settings of ``simprior sample`` a cell may give ``depth`` (hidden layers; of a
 transformer or an LSTM its layers) and ``width`` (of each of them, 40) in place of ``hidden``, so
-that a grid can cross them.
+that a grid can cross them. For the same reason ``density_first`` and ``density_hidden`` give the
+densities of the first layer and of those between hidden layers; the output layer is dense.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from simprior.checks import Choice, Switch, Whole, unknown
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 MODULE = ("architecture", "module", "option", "norm", "residual", "init")
 SIZE = ("depth", "width")
-KEYS = (*NETWORK, *MODULE, *SIZE)
+MASKS = ("density_first", "density_hidden")
+KEYS = (*NETWORK, *MODULE, *SIZE, *MASKS)
 """Settings of a cell that describe the network."""
 _LAYERED = ("transformer", "lstm")
 _WIDTH = 40
@@ -42,7 +45,9 @@ def prior_of_cell(cell: Mapping[str, Any]) -> Network | Module:
             if name in values:
                 what = f"{name} of [sample] without a module"
                 raise InputError(what, "architecture or module", f"leave {name} out, or add one")
-        return settings(values).network
+        masks = {name: values.pop(name) for name in MASKS if name in values}
+        network = settings(values).network
+        return _masked(network, **masks) if masks else network
     if len(given) == 2:
         raise InputError("module and architecture in [sample]", "one of the two", "leave one out")
     return _module(given[0], values)
@@ -63,6 +68,17 @@ def _sized(values: dict[str, Any]) -> dict[str, Any]:
         option = dict(values.get("option") or {})
         return {**values, "option": {**option, "layers": depth}}
     return {**values, "hidden": [width] * depth}
+
+
+def _masked(network: Network, density_first: Any = 1.0, density_hidden: Any = 1.0) -> Network:
+    """``network`` with these densities of its first layer, and of those between hidden layers."""
+    depth = network.depth
+    if network.masked or depth == 0 or (depth == 1 and density_hidden != 1):
+        what = f"density_first={density_first!r}, density_hidden={density_hidden!r} in [sample]"
+        expected = "as many hidden layers (1 and 2 at least), and no density beside them"
+        raise InputError(what, expected, "leave them out, or give density a number a layer")
+    between = (density_hidden,) * (depth - 1)
+    return replace(network, density=(density_first, *between, 1.0))
 
 
 def _module(kind: str, values: dict[str, Any]) -> Module:
