@@ -172,7 +172,8 @@ def architectures_figure(
     ``frame``: of stages [sample] whose cells measured their functions (``complexity``). ``by``: a
     line for each of its values; ``facets``: a row of panels for each of its values. ``y`` are
     columns with limits ``<y>_low`` and ``<y>_high``; the bars are 95 % intervals over hidden draws.
-    Where all functions were constant there is no point.
+    There is no point where nothing is known: all functions were constant, or those of a single
+    hidden draw were not.
     """
     y = [y] if isinstance(y, str) else list(y)
     wanted = [name for column in y for name in (column, f"{column}_low", f"{column}_high")]
@@ -226,7 +227,7 @@ def _panel(
     known = dict(groups(part, by))
     for name, colour, marker in styled(names):
         data = known.get(name)
-        data = None if data is None else data[np.isfinite(data[column].to_numpy(float))]
+        data = None if data is None else data[np.isfinite(data[f"{column}_low"].to_numpy(float))]
         if data is None or not len(data):
             continue
         data = data.sort_values(x)

@@ -123,7 +123,7 @@ def complexity_columns(counts: FunctionCounts) -> dict[str, float]:
     constant, ``<quantity>`` with its limits over all functions. A degree or a number follows the
     name of the quantity: ``fourier_weight_1``. P(LZ76) has no columns.
     """
-    out = {}
+    out: dict[str, float] = {}
     for row in counts.complexity_frame().to_dict(orient="records"):
         name = str(row["quantity"])
         if name == "p_lz76":

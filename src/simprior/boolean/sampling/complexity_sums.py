@@ -142,10 +142,9 @@ class ComplexitySums:
             return Estimate(mean, None, None)
         if kind.share:
             effect = max(ratio.design_effect, self._pooled(key))
-            low, high = korn_graubard(
-                np.array([ratio.total]), ratio.count, effect, level, clusters=ratio.clusters
-            )
-            return Estimate(mean, float(low[0]), float(high[0]))
+            count = np.array([ratio.total])
+            lows, highs = korn_graubard(count, ratio.count, effect, level, clusters=ratio.clusters)
+            return Estimate(mean, float(lows[0]), float(highs[0]))
         reach = unit * ratio.reach(level, step=1.0 if key == "words" else 1.0 / unit)
         low, high = max(mean - reach, kind.low), min(mean + reach, kind.high)
         return Estimate(mean, low, high)
@@ -228,8 +227,8 @@ class ComplexitySums:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ComplexitySums:
         """Inverse of :meth:`to_dict`."""
-        sums = {str(key): tuple(entry) for key, entry in values["sums"].items()}
-        return cls(*(values[name] for name in _NUMBERS), sums)
+        sums = {str(key): (a, b, c) for key, (a, b, c) in values["sums"].items()}
+        return cls(**{name: values[name] for name in _NUMBERS}, sums=sums)
 
     @classmethod
     def fits(cls, values: Any, m: int) -> bool:
