@@ -23,6 +23,7 @@ from simprior.boolean.sampling.tasks import Counting
 from simprior.boolean.truthtable import pack, unpack
 from simprior.cli import main
 from simprior.errors import InputError, StoreError
+from simprior.numerics.estimate import korn_graubard
 from simprior.runs.manifest import read_manifest, save_manifest
 from simprior.runs.tasks import Interrupted
 
@@ -163,6 +164,42 @@ def test_sums_of_large_numbers_are_exact() -> None:
     big = np.array([2**41, 2**41 + 1], np.int64)
     assert _dot(big, big) == 2**82 + (2**41 + 1) ** 2
     assert _dot(np.array([3, 4]), np.array([5, 6])) == 39
+
+
+@pytest.mark.parametrize(("depth", "sigma_w", "draws"), [(4, 1.0, 50), (6, 0.7, 100)])
+def test_the_interval_of_p_constant_is_true(depth: int, sigma_w: float, draws: int) -> None:
+    """P(constant) of deep networks, 0.8 and 0.997: 300 runs of ``draws`` hidden draws with 20 heads
+    have it in their 95 % interval, or more often (4 standard errors of a share). Of the first 10
+    heads the design effect of 20 is the same, in 10 parts: 4 standard errors of the difference."""
+    total = 300 * draws
+    job = make_job(sp.Network(n=3, hidden=(8,) * depth, sigma_w=sigma_w), 20 * total, 9, 20)
+    words = np.concatenate([w for _, w in compiled_functions(job, 0, total, 20)])
+    whole, start = ComplexitySums(8, 3, 20).measured(words), ComplexitySums(8, 3, 20)
+    truth = 1 - whole.count / (20 * total)
+    inside = []
+    for part in np.split(words, 300):
+        sums = start.measured(part)
+        count, effect = np.array([20.0 * draws - sums.count]), sums.constant_effect(20)
+        low, high = korn_graubard(count, 20 * draws, effect, clusters=draws)
+        inside.append(low[0] <= truth <= high[0])
+    assert np.mean(inside) > 0.95 - 4 * math.sqrt(0.95 * 0.05 / 300)
+    few = words.reshape(total, 20)[:, :10].reshape(-1, 1)
+    effects = [
+        [ComplexitySums(8, 3, heads).measured(part).constant_effect(20) for part in np.split(x, 10)]
+        for x, heads in ((words, 20), (few, 10))
+    ]
+    gap = np.subtract(*effects)
+    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / math.sqrt(10)
+
+
+def test_the_interval_of_p_constant_where_nearly_all_are_constant() -> None:
+    """Of 10,000 networks 32 are not constant. The squares of either constant alone cannot tell that
+    the two go together; what was measured can."""
+    flat = sp.Network(n=3, hidden=(8,) * 6, sigma_w=0.7)
+    plain = sp.sample(flat, 10_000, seed=1, heads=20).constant_share()
+    measured = sp.sample(flat, 10_000, seed=1, heads=20, complexity=500).constant_share()
+    assert measured[0] == plain[0] == 0.9968
+    assert plain[1] < 0.9 and measured[1] > 0.994
 
 
 # ------------------------------------------------ which functions

@@ -199,7 +199,7 @@ def architectures_figure(
             for column, axes in zip(y, line, strict=True):
                 axes.set_ylabel(fill(axis_label(column), _LABEL))
         look = [proxy(colour, marker, name, line="-") for name, colour, marker in styled(names)]
-        legend(figure, look)
+        legend(figure, look, None if by == "component" else by, columns=3 if len(y) < 3 else 6)
         small_print(figure, "bars: 95 % intervals over hidden draws")
     return figure
 

@@ -133,6 +133,19 @@ class ComplexitySums:
         parts = (total, squares, h * total, h * d, h * h * d)
         return self._estimate(key, Ratio(*map(float, parts)), level)
 
+    def constant_effect(self, heads: int) -> float:
+        """Design effect of P(constant) with ``heads`` heads a hidden draw.
+
+        That of the heads that were measured, 1 + (heads - 1) rho, with the same rho.
+        """
+        h, d = self.heads, self.draws
+        rest = h * d - self.count
+        squares = h * h * d - 2 * h * self.count + self.squares
+        ratio = Ratio(*map(float, (rest, squares, h * rest, h * d, h * h * d)))
+        if h == 1:
+            return 1.0
+        return max(1.0, 1.0 + (heads - 1.0) * (ratio.design_effect - 1.0) / (h - 1.0))
+
     def _estimate(self, key: str, ratio: Ratio, level: float) -> Estimate:
         kind, unit = self._kind(key)
         if ratio.count == 0:

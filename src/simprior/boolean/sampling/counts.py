@@ -550,7 +550,8 @@ class FunctionCounts(Shown):
         cluster.
 
         Runs of a :class:`~simprior.network.spec.Network` with shared layers keep the squares of
-        either constant only; their interval is then the widest that these allow.
+        either constant only; their interval is then the widest that these allow. If functions
+        were measured, the design effect is that of these hidden draws.
         """
         (k, q) = self.ones[[0, self.m]].astype(float).T
         count = np.array([k.sum()])
@@ -558,7 +559,9 @@ class FunctionCounts(Shown):
         if self.nonconstant is not None:
             squares = np.array([float(self.nonconstant.constant_squares)])
         effect = np.ones(1)
-        if not self.iid:
+        if not self.iid and self.nonconstant is None and self.complexity is not None:
+            effect = np.array([self.complexity.constant_effect(self.heads)])
+        elif not self.iid:
             effect = self._effects(count, effective_clusters(count, squares), squares)
         low, high = self.intervals_of(count, effect, level)
         return float(count[0]) / self.samples, float(low[0]), float(high[0])
