@@ -171,7 +171,8 @@ def architectures_figure(
 
     ``frame``: of stages [sample] whose cells measured their functions (``complexity``). ``by``: a
     line for each of its values; ``facets``: a row of panels for each of its values. ``y`` are
-    columns with limits ``<y>_low`` and ``<y>_high``; the bars are 95 % intervals over hidden draws.
+    columns with limits ``<y>_low`` and ``<y>_high``; the bars are 95 % intervals over hidden draws,
+    which leave the panel where they are longer than all points together.
     There is no point where nothing is known: all functions were constant, or those of a single
     hidden draw were not.
     """
@@ -191,7 +192,7 @@ def architectures_figure(
                 _panel(axes, part, x, column, by, names)
             if facets:
                 line[0].set_title(f"{name_of(facets)} = {value}")
-        _share_ends(panels, y)
+        _share_ends(panels, frame, y)
         for axes in panels[-1]:
             scale(axes, x, frame[x].to_numpy(float))
             axes.set_xlabel(axis_label(x))
@@ -235,12 +236,18 @@ def _panel(
         draw_points(axes, data[x], data[column], up=ends(data, column), line="-", lw=0.8, **look)
 
 
-def _share_ends(panels: Sequence[Sequence[Axes]], y: Sequence[str]) -> None:
-    """One y axis a column: probabilities from 0 to 1, other quantities as far as they go."""
+def _share_ends(panels: Sequence[Sequence[Axes]], frame: pd.DataFrame, y: Sequence[str]) -> None:
+    """One y axis a column of panels: probabilities from 0 to 1, other quantities as far as points
+    go, and bars that are not longer than that."""
     for place, column in enumerate(y):
-        stack = [line[place] for line in panels]
-        low = min(axes.get_ylim()[0] for axes in stack)
-        high = max(axes.get_ylim()[1] for axes in stack)
-        for axes in stack:
-            axes.set_ylim((-0.03, 1.03) if column.startswith(_SHARES) else (low, high))
-            tidy_ticks(axes, "y")
+        names = (column, f"{column}_low", f"{column}_high")
+        value, low, high = (frame[name].to_numpy(float) for name in names)
+        known = np.isfinite(low)
+        span = float(np.ptp(value[known])) or 1.0
+        short = known & (high - low <= span)
+        bottom = min(value[known].min(), low[short].min(initial=math.inf))
+        top = max(value[known].max(), high[short].max(initial=-math.inf))
+        limits = (bottom - 0.05 * span, top + 0.05 * span)
+        for line in panels:
+            line[place].set_ylim((-0.03, 1.03) if column.startswith(_SHARES) else limits)
+            tidy_ticks(line[place], "y")
