@@ -20,7 +20,7 @@ from simprior.analysis.table_runs import sensitivity
 from simprior.errors import InputError
 from simprior.network.spec import Network
 
-TWO_PANELS = {"nearest-distance": 2}
+PANELS = {"nearest-distance": 2, "architectures": 2, "nonconstant": 3}
 
 
 def measures() -> pd.DataFrame:
@@ -74,6 +74,13 @@ def widths() -> pd.DataFrame:
     return frame.assign(logp=-5 + frame["gap"], stderr=0.01)
 
 
+def priors() -> pd.DataFrame:
+    rows = pd.DataFrame({"sigma_w": [1.0, 2.0], "component": "relu"})
+    for name in ("p_constant", "lz76_nonconstant"):
+        rows = rows.assign(**{name: 0.5, f"{name}_low": 0.4, f"{name}_high": 0.6})
+    return rows
+
+
 def finite_widths() -> pd.DataFrame:
     frame = widths().assign(method="finite-smc", converged=True)
     return frame.assign(gain=frame["gap"], gain_stderr=0.01)
@@ -85,6 +92,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
     a = sp.sample(Network(n=4, hidden=(10,)), samples=20_000, seed=0, heads=1)
     b = sp.sample(Network(n=4, hidden=(10,), sigma_b=0.3), samples=5000, seed=1, heads=1)
     mask = np.arange(16) > 5
+    c = sp.sample(Network(n=4, hidden=(10,)), samples=2000, seed=0, heads=4, complexity=500)
     both = sp.compare(a, b, bootstrap=5, splits=2, target="x1", test_mask=mask)
     study = EpStudy(
         n=(3, 4), encoding=("01",), depth=(1, 2), sigma_w=(1.0,), prior_draws=3, flips=1
@@ -96,6 +104,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
     fitted = pd.DataFrame({"fitted": [True, True], "distance": 1.0, "flips": [2.0, 3.0]})
     return {
         **dict.fromkeys(("rank", "complexity", "ones", "complexity-histogram"), (a, {})),
+        "nonconstant": (c, {}),
+        "architectures": (priors(), {"x": "sigma_w"}),
         **dict.fromkeys(("compare-scatter", "compare-errors"), (both, {"labels": ("A", "B")})),
         "scatter": (plain, {"x": "lz76", "by": "train_size"}),
         "forest": (coefficients(), {"coefficient": "partial_spearman"}),
@@ -116,7 +126,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
 def test_every_figure_draws_into_given_axes(name: str, data: dict[str, Any]) -> None:
     given, keywords = data[name]  # a new kind of figure needs an entry there
     figure = Figure(figsize=(7, 4))
-    number = TWO_PANELS.get(name, 1)
+    number = PANELS.get(name, 1)
     panels = figure.subplots(1, number + 1)
     other, *ours = panels
     plot = getattr(sp.plot, name.replace("-", "_"))

@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 import simprior as sp
 from simprior.boolean.complexity import lz76
+from simprior.boolean.sampling.complexity_sums import ComplexitySums
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.module_engine import functions_of
 from simprior.boolean.sampling.nonconstant import NonConstant
@@ -277,3 +278,21 @@ def test_functions_of_one_name_are_not_one_module() -> None:
     first, second = (sp.Module(make, n=3) for make in makes)
     assert first != second
     assert first.tensors()[0].shape != second.tensors()[0].shape
+
+
+def test_complexity_of_modules_is_measured_as_that_of_networks(tmp_path) -> None:
+    """Of all 90 hidden draws, and of 30 of them; P(constant) and LZ76 are of all in either case."""
+    module = sp.Module("mlp", n=4, options=SMALL)
+    options = {"seed": 6, "heads": 10}
+    plain = sp.sample(module, 900, **options)
+    whole = sp.sample(module, 900, complexity=1000, **options)
+    part = sp.sample(module, 900, complexity=30, out=tmp_path / "run", **options)
+    for counts, draws in ((whole, 90), (part, 30)):
+        assert {name: counts.summary()[name] for name in plain.summary()} == plain.summary()
+        frame = counts.complexity_frame()
+        assert frame["value"][1] == plain.summary()["lz76_nonconstant"]
+        assert frame["draws"].tolist() == [90, 90] + [draws] * (len(frame) - 2)
+    assert whole.complexity is not None
+    assert whole.complexity.given("words") == plain.nonconstant.lz76(16)
+    words = np.concatenate([w for _, w in functions_of(make_job(module, 900, 6, 10), 0, 30)])
+    assert part.complexity == ComplexitySums(16, 4, 10).measured(words)

@@ -6,11 +6,12 @@ of :func:`simprior.analysis.figures.registry.kinds`, with ``_`` for ``-``; ``com
 
 Each takes a result in memory, its table, or the path of a run:
 
-* of functions (``rank``, ``complexity``, ``ones``, ``complexity_histogram``): ``FunctionCounts``,
-  a ``WatchResult`` (``ones`` alone), a ``TrainResult``, or a run of sample, import, posterior,
-  train;
+* of functions (``rank``, ``complexity``, ``ones``, ``complexity_histogram``, ``nonconstant``):
+  ``FunctionCounts``, a ``WatchResult`` (``ones`` alone), a ``TrainResult``, or a run of sample,
+  import, posterior, train;
 * of comparisons (``compare_scatter``, ``compare_errors``): a ``Comparison``, or a pair of what
   :func:`simprior.compare` takes;
+* of priors (``architectures``): the table of a stage [sample], or its run;
 * of networks (``scatter``, ``sweep``, ``bound``, ``rescaling``): the table of measures, or its run;
 * of coefficients (``forest``): ``Correlations``, its table, or its run;
 * of strings: a ``StringsResult`` (``trained_sensitivity``: the table), or its run;
@@ -244,7 +245,8 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
     -------
     list of Path
         The files written, PDF before PNG: rank, complexity, ones, complexity-histogram for
-        function counts; for ln P sampled-gp and sampled-gp-ratio, or (a study of EP) ep-complexity
+        function counts, and nonconstant if they were measured; for ln P sampled-gp and
+        sampled-gp-ratio, or (a study of EP) ep-complexity
         and ep-settings, or (a study of widths) width-convergence; for sensitivity
         nearest-distance, random-flips and flips-law, or trained-sensitivity; for measures
         scatter-<measure>, rescaling and bound; for correlations forest-<coefficient>; for a study

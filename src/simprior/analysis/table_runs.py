@@ -26,6 +26,7 @@ from simprior.analysis.measure.prior import prior_of
 from simprior.analysis.measure.registry import MEASURES
 from simprior.analysis.strings.run import FITS, LAW, NETWORKS, SUMMARY, StringsResult
 from simprior.analysis.study.paper_tables import CAPTIONS, write_forms
+from simprior.analysis.study.priors import KEYS, complexity_columns, component_of, prior_of_cell
 from simprior.analysis.study.recipe import select, stage_frame
 from simprior.analysis.table_files import read_frame, read_run_table
 from simprior.analysis.text.numbers import own_columns
@@ -34,16 +35,16 @@ from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
 from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
 from simprior.boolean.sampling.sample import sample
 from simprior.boolean.truthtable import from_hex
-from simprior.checks import unknown
+from simprior.checks import Maybe, Whole, unknown
 from simprior.errors import InputError, StoreError
 from simprior.modules.spec import Module
 from simprior.network.losses import threshold
 from simprior.network.spec import Network
-from simprior.numerics.estimate import mean_stderr
+from simprior.numerics.estimate import mean_stderr, share_stderr
 from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.tasks import RunOptions, progress_bar
 from simprior.training.records import TrainResult
-from simprior.training.settings import MODULE, NETWORK, settings, text
+from simprior.training.settings import text
 from simprior.training.sweep import (
     CELLS,
     cell_name,
@@ -255,7 +256,8 @@ def _write_plain(
             store.add_file(file, rows=len(frame))
 
 
-_SAMPLE_KEYS = ("samples", "heads", "dtype", "seed")
+_ROUNDING = 1e-12  # relative differences that are none
+_SAMPLE_KEYS = ("samples", "heads", "dtype", "seed", "complexity")
 COLUMNS = (
     "samples",
     "functions",
@@ -285,7 +287,9 @@ def run_samples(
 
     The row has the settings that vary, the number of distinct functions, P(constant), and means
     over the prior of LZ complexity and entropy (bits), each with a standard error: the spread over
-    samples, over the number of independent hidden draws (with shared heads an upper limit).
+    samples, over the number of independent hidden draws (with shared heads an upper limit). A cell
+    with ``complexity`` has the columns of :func:`simprior.analysis.study.priors.complexity_columns`
+    as well, and its ``component`` in words.
     ``run_options``: workers, device, executor, executor_options of ``boolean.sampling.sample``.
 
     Raises :class:`InputError`, :class:`StoreError`.
@@ -311,26 +315,31 @@ def run_samples(
                     **run_options,
                 )
                 assert isinstance(counts, FunctionCounts)
-                varied = {k: cell.get(k) for k in names}
-                rows.append({"cell": name, **varied, **prior_means(counts)})
+                varied = {k: _plain(cell.get(k)) for k in names}
+                row = {"cell": name, **varied, **prior_means(counts)}
+                if counts.complexity is not None:
+                    row |= {"component": component_of(network), **complexity_columns(counts)}
+                rows.append(row)
         return write_sweep(rows, store, COLUMNS)
 
 
 def sample_settings(cell: Mapping[str, Any], seed: int) -> tuple[Any, dict[str, Any]]:
     """(network, keywords of ``sample``) of a cell. Raises :class:`InputError`."""
     cell = {key.replace("-", "_"): value for key, value in cell.items()}
-    known = (*NETWORK, *MODULE, *_SAMPLE_KEYS)
+    known = (*KEYS, *_SAMPLE_KEYS)
     wrong = [key for key in cell if key not in known]
     if wrong:
-        raise InputError(
-            f"setting {wrong[0]} of [sample]",
-            f"one of {', '.join(known)}",
-            "correct or remove it",
-        )
-    network = settings({k: v for k, v in cell.items() if k not in _SAMPLE_KEYS}).network
+        raise unknown(f"setting {wrong[0]} of [sample]", wrong[0], known, "correct or remove it")
+    network = prior_of_cell({k: v for k, v in cell.items() if k in KEYS})
     job = {"seed": seed, "samples": 10**6, "heads": 1}
     job |= {k: v for k, v in cell.items() if k in _SAMPLE_KEYS}
+    Maybe(Whole(1))("complexity", job.get("complexity"))
     return network, job
+
+
+def _plain(value: Any) -> Any:
+    """A setting as an entry of a table: lists become text."""
+    return text(value) if isinstance(value, list | Mapping) else value
 
 
 def prior_means(counts: FunctionCounts) -> dict[str, Any]:
@@ -349,9 +358,12 @@ def prior_means(counts: FunctionCounts) -> dict[str, Any]:
         "unseen_mass": counts.unseen.mass,
     }
     for name, value in values.items():
-        mean = float(p @ value)
+        mean, squares = float(p @ value), float(p @ value**2)
         row[name] = mean
-        row[f"{name}_stderr"] = math.sqrt(max(float(p @ value**2) - mean**2, 0.0) / draws)
+        row[f"{name}_stderr"] = math.sqrt(max(squares - mean**2, 0.0) / draws)
+        if squares - mean**2 <= _ROUNDING * squares:  # all alike: another may differ by a step
+            step = math.log2(m) / 2.0 if name == "lz76" else 1.0
+            row[f"{name}_stderr"] = step * float(share_stderr(0.0, draws))
     return row
 
 

@@ -206,8 +206,13 @@ def csr(tables: np.ndarray) -> np.ndarray:
 
 def influences_packed(words: np.ndarray, m: int) -> np.ndarray:
     """(F, n) influences of packed functions on m = 2^n inputs, x1 first."""
+    return np.asarray(flips_packed(words, m) / m)
+
+
+def flips_packed(words: np.ndarray, m: int) -> np.ndarray:
+    """(F, n) int64: at how many inputs a flip of x1 .. xn changes the output."""
     n = bits_of(m)
-    return np.asarray(_flips(check_words(words, m), n)[:, :n][:, ::-1] / m)
+    return np.asarray(_flips(check_words(words, m), n)[:, :n][:, ::-1])
 
 
 def sensitivity_packed(words: np.ndarray, m: int) -> Columns:

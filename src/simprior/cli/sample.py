@@ -50,6 +50,13 @@ class Sample(ModuleOptions, NetworkOptions, RunOptions):
     keep: Annotated[Fraction, arg(help="count only this share of all functions, by their hash")] = (
         1.0
     )
+    complexity: Annotated[
+        MaybeCount,
+        arg(
+            help="hidden draws whose functions are measured: complexity over all functions and "
+            "given that they are not constant"
+        ),
+    ] = None
     memory: Annotated[Size, arg(help="counts spill to disk beyond this, e.g. 2GB")] = None
     top: Annotated[Count, arg(help="functions to print")] = 20
     workers: Annotated[
@@ -80,14 +87,19 @@ def run(spec: Sample) -> int:
         counts = sample(model, progress=progress, **sampling_options(spec))
     frame = counts.to_frame(top=spec.top)
     totals = counts.summary()
-    spec.print_result({"table": frame, "summary": totals}, frame, totals)
+    values, parts = {"table": frame, "summary": totals}, [frame, totals]
+    if spec.complexity is not None:
+        measured = counts.complexity_frame()
+        values["complexity"] = measured
+        parts.append(measured[measured["quantity"] != "p_lz76"])  # a row a complexity that was met
+    spec.print_result(values, *parts)
     spec.say_written()
     return 0
 
 
 def sampling_options(spec: Sample) -> dict[str, Any]:
     """Keywords of ``simprior.boolean.sampling.sample.sample`` for these flags."""
-    own = spec.chosen("samples seed heads device pool dtype watch keep memory")
+    own = spec.chosen("samples seed heads device pool dtype watch keep memory complexity")
     return own | spec.run_options()
 
 

@@ -283,6 +283,74 @@ def mean_stderr(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> floa
     return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """A mean over the members of clusters of different sizes, from sums over the clusters.
+
+    Cluster c has n_c members, and their values add up to Y_c. The mean is the sum of Y_c over that
+    of n_c; its variance is that of the linearised ratio (Cochran 1977, section 6.4). Clusters
+    without members say nothing of it.
+
+    Attributes
+    ----------
+    total, squares, products : float
+        Sums of Y_c, Y_c^2 and n_c Y_c.
+    count, count_squares : float
+        Sums of n_c and n_c^2.
+    """
+
+    total: float
+    squares: float
+    products: float
+    count: float
+    count_squares: float
+
+    @property
+    def mean(self) -> float:
+        """The ratio of sums."""
+        return self.total / self.count
+
+    @property
+    def clusters(self) -> float:
+        """Effective number of clusters with members (:func:`effective_clusters`)."""
+        return float(effective_clusters(np.array(self.count), np.array(self.count_squares)))
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of the mean; 0 where the clusters agree (to rounding) or are too few."""
+        mean, clusters = self.mean, self.clusters
+        spread = self.squares - 2.0 * mean * self.products + mean**2 * self.count_squares
+        if clusters < 2 or spread <= _ROUNDING * self.squares:
+            return 0.0
+        return math.sqrt(spread * clusters / (clusters - 1.0)) / self.count
+
+    @property
+    def design_effect(self) -> float:
+        """Of a share: variance over that of as many independent trials.
+
+        A share of 0 or 1 shows no variance, which says nothing of its effect: then it is the mean
+        size of the clusters, the largest there can be.
+        """
+        binomial = self.mean * (1.0 - self.mean) / self.count
+        if binomial <= 0:
+            return self.count / max(self.clusters, 1.0)
+        return self.stderr**2 / binomial
+
+    def reach(self, level: float, step: float = 1.0) -> float:
+        """Half the width of the interval of Student's t, on the effective clusters less 1.
+
+        Where the clusters agree the next may differ by ``step``, with the share of what was not met
+        (:func:`share_stderr`). Infinite for fewer than two clusters.
+        """
+        clusters = self.clusters
+        if clusters < 2:
+            return math.inf
+        error = self.stderr
+        if error == 0:
+            error = step * float(share_stderr(0.0, clusters))
+        return student_factor(clusters, level) * error
+
+
 def normal_factor(level: float, of: int = 1) -> float:
     """Standard errors on each side of a two-sided normal interval of confidence ``level``.
 

@@ -334,13 +334,25 @@ _LABELS = {
     "options": "options of the optimiser",
     "loss": "loss",
     "p_constant": "P(constant)",
+    "lz76_nonconstant": "LZ complexity given non-constant",
+    "sensitivity": "mean sensitivity",
+    "sensitivity_nonconstant": "mean sensitivity given non-constant",
+    "relevant_inputs_nonconstant": "relevant inputs given non-constant",
+    "component": "component",
+    "density_first": "density of the first layer",
+    "density_hidden": "density of the hidden layers",
     "functions": "distinct functions",
     "fitted_share": "share fitted",
     "target_lz76": "LZ complexity of the target",
     "target_entropy": "entropy of the target",
     "target_log_p": r"$\ln P$(target)",
 }
-_UNITS = {"target_lz76": "bits", "target_entropy": "bits", "target_log_p": "nats"}
+_UNITS = {
+    "lz76_nonconstant": "bits",
+    "target_lz76": "bits",
+    "target_entropy": "bits",
+    "target_log_p": "nats",
+}
 
 
 def name_of(column: str | None) -> str:

@@ -4,7 +4,8 @@ Top-level keys: ``title``, ``question``, ``held_against``, ``run_time`` (texts) 
 Sections, each a stage that is a run directory ``OUT/<stage>``:
 
 * ``[train]``: a grid exactly as ``simprior sweep`` takes it; ``[sample]``: the same for
-  ``simprior sample``; ``[sensitivity]``: keywords of ``simprior sensitivity``;
+  ``simprior sample``, also as a list ``[[sample]]``, each with a ``name``; ``[sensitivity]``:
+  keywords of ``simprior sensitivity``;
 * ``[logp]``: ln P over many priors, see :mod:`simprior.analysis.study.logp`;
 * ``[targets]``: complexity and ln P of the targets of the training runs, beside their test errors;
 * ``[measure]``: keywords of ``simprior measure``; ``[correlate]``: of ``simprior correlate``, and
@@ -41,6 +42,8 @@ from simprior.runs.text_files import read_toml
 
 TEXTS = ("title", "question", "held_against", "run_time")
 SOURCES = ("sample", "train", "sensitivity", "logp")
+SEVERAL = ("sample",)
+"""Sources of which there may be several, each with a name."""
 DERIVED = ("targets", "measure", "correlate")
 FINAL = ("figures", "tables", "report")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
@@ -104,9 +107,9 @@ def parse_recipe(values: Mapping[str, Any], source: str = "") -> Recipe:
         if not isinstance(text, str):
             raise InputError(f"{key}={text!r}", "a text", "put it between quotes")
     seed = check_seed(values.get("seed", 0))
-    stages: list[Stage] = [
-        Stage(kind, kind, _table(kind, values[kind])) for kind in SOURCES if kind in values
-    ]
+    stages: list[Stage] = []
+    for kind in SOURCES:
+        stages += _sources(kind, values[kind]) if kind in values else []
     if not stages:
         sections = "[train], [sample], [sensitivity] or [logp]"
         raise InputError("a recipe without a source", sections, "add it")
@@ -150,9 +153,23 @@ def _not_a_study(values: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _sources(kind: str, given: Any) -> list[Stage]:
+    """The stage of a section that reads no other; of ``[[sample]]`` there may be several."""
+    if kind not in SEVERAL or not isinstance(given, list):
+        return [Stage(kind, kind, _table(kind, given))]
+    return [Stage(name, kind, config) for name, config in _named(kind, given)]
+
+
 def _derived(kind: str, given: Any, default: str, stages: list[Stage]) -> list[Stage]:
-    entries = given if isinstance(given, list) else [given]
-    out: list[Stage] = []
+    return [
+        Stage(name, kind, *_reading(config, default, stages))
+        for name, config in _named(kind, given if isinstance(given, list) else [given])
+    ]
+
+
+def _named(kind: str, entries: list[Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(name of the stage, its settings) of each section of a kind."""
+    out: dict[str, dict[str, Any]] = {}
     for entry in entries:
         config = dict(_table(kind, entry))
         label = config.pop("name", None)
@@ -161,10 +178,10 @@ def _derived(kind: str, given: Any, default: str, stages: list[Stage]) -> list[S
         if label is not None and not (isinstance(label, str) and _NAME.match(label)):
             raise InputError(f"name={label!r} in [[{kind}]]", "letters, digits, -", "rename it")
         name = kind if label is None else f"{kind}-{label}"
-        if any(stage.name == name for stage in out):
+        if name in out:
             raise InputError(f"stage {name}", "one of each name", "rename one of the two")
-        out.append(Stage(name, kind, *_reading(config, default, stages)))
-    return out
+        out[name] = config
+    return list(out.items())
 
 
 def _reading(

@@ -5,6 +5,7 @@ They are read from the run directories of every command that counts functions, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
+from simprior.boolean.sampling.complexity_sums import COLUMNS, ComplexitySums, Estimate
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.job import Job, symmetry_of
 from simprior.boolean.sampling.nonconstant import NonConstant
@@ -28,7 +30,7 @@ from simprior.boolean.sampling.rows import (
     write_rows,
 )
 from simprior.boolean.sampling.unseen import Unseen, good_turing, partial_table
-from simprior.boolean.truthtable import check_words, pack, parse_functions, to_hex, unpack
+from simprior.boolean.truthtable import check_words, n_words, pack, parse_functions, to_hex, unpack
 from simprior.checks import LEVEL, File, Maybe, Switch, Whole, checked, plain_array, shown, whole
 from simprior.display import Shown, estimate, short
 from simprior.errors import InputError, StoreError
@@ -41,16 +43,18 @@ from simprior.numerics.estimate import (
     korn_graubard,
     share_stderr,
 )
-from simprior.runs.directory import RunDir, RunInfo, load_run
+from simprior.runs.directory import RunDir, RunInfo, load_run, write_table
 from simprior.runs.manifest import MANIFEST
 from simprior.runs.reading import damaged, verification
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COUNTS, POOLED = "counts.parquet", "pooled.parquet"
+COUNTS, POOLED, COMPLEXITY = "counts.parquet", "pooled.parquet", "complexity.parquet"
 _BLOCK = 1 << 14
 """Rows made into a frame at a time."""
+_SUMS = ("nonconstant", "complexity")
+"""Sums over hidden draws that some runs keep."""
 
 
 def model_of(config: Mapping[str, Any]) -> Network | RandomDNF | Module | None:
@@ -110,12 +114,21 @@ def save_counts(
     totals: dict[str, Any],
     *,
     overwrite: bool = False,
+    complexity: pd.DataFrame | None = None,
 ) -> None:
-    """Write counts made elsewhere as a complete run directory."""
+    """Write counts made elsewhere as a complete run directory, with their table ``complexity``."""
     with RunDir.open(path, command, config, overwrite=overwrite) as store:
         write_rows(store.path / COUNTS, rows)
         store.add_file(COUNTS, rows=len(rows.count))
+        if complexity is not None:
+            write_complexity(store, complexity)
         store.finish(totals)
+
+
+def write_complexity(store: RunDir, frame: pd.DataFrame) -> None:
+    """Write the table of :meth:`FunctionCounts.complexity_frame` into a run directory."""
+    write_table(store.path / COMPLEXITY, {name: frame[name].to_numpy() for name in frame})
+    store.add_file(COMPLEXITY, rows=len(frame))
 
 
 def ones_totals(ones: np.ndarray) -> dict[str, Any]:
@@ -157,6 +170,8 @@ class FunctionCounts(Shown):
         Share of functions kept by their hash (1: all).
     nonconstant : NonConstant or None
         What hidden draws gave apart from the constants; kept by runs of torch modules.
+    complexity : ComplexitySums or None
+        What the functions of the first hidden draws are like, if that was asked for.
     orbit : (F,) float64 or None
         Class sizes of a pooled table, whose rows are canonical forms; "draws" are then tasks.
     """
@@ -174,6 +189,7 @@ class FunctionCounts(Shown):
     orbit: np.ndarray | None = None
     pooled: FunctionCounts | None = None
     nonconstant: NonConstant | None = None
+    complexity: ComplexitySums | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -480,13 +496,53 @@ class FunctionCounts(Shown):
         u = self.unseen
         unseen = {"mass": u.mass, "stderr": u.stderr, "low": u.low, "high": u.high}
         out |= {f"unseen_{name}": value for name, value in unseen.items()}
-        if self.nonconstant is None:
-            return out
-        names = ("p_constant", "lz76_nonconstant")
-        found = (self.constant_share(), self.nonconstant.lz76(self.m))
-        for name, (value, low, high) in zip(names, found, strict=True):
+        for name, (value, low, high) in self._nonconstant_summary().items():
             out |= {name: value, f"{name}_low": low, f"{name}_high": high}
         return out
+
+    def _nonconstant_summary(self) -> dict[str, Estimate]:
+        """P(constant), and what is known of the functions that are not, for :meth:`summary`."""
+        if self.nonconstant is None and self.complexity is None:
+            return {}
+        found = {"p_constant": Estimate(*self.constant_share())}
+        found["lz76_nonconstant"] = self._lz76_nonconstant()
+        if self.complexity is not None and self.complexity.n:
+            found["sensitivity"] = self.complexity.over_all("flips")
+            found["sensitivity_nonconstant"] = self.complexity.given("flips")
+            found["relevant_inputs_nonconstant"] = self.complexity.given("relevant")
+        return found
+
+    def _lz76_nonconstant(self, level: float = 0.95) -> Estimate:
+        """Mean LZ76 given that the function is not constant: of all hidden draws if that is known,
+        else of those that were measured."""
+        if self.nonconstant is not None:
+            return Estimate(*self.nonconstant.lz76(self.m, level))
+        assert self.complexity is not None
+        return self.complexity.given("words", level)
+
+    @checked(level=LEVEL)
+    def complexity_frame(self, level: float = 0.95) -> pd.DataFrame:
+        """Complexity of the functions of the first hidden draws, over all of them and given that
+        they are not constant: :meth:`ComplexitySums.to_frame
+        <simprior.boolean.sampling.complexity_sums.ComplexitySums.to_frame>`.
+
+        The first row, ``p_constant``, is P(constant) from all samples; the column ``draws`` says
+        how many hidden draws a row is of.
+        Raises :class:`InputError` for a run that did not measure its functions.
+        """
+        import pandas as pd
+
+        if self.complexity is None:
+            what, expected = "a run without complexity", "functions that were measured"
+            raise InputError(what, expected, "sample with complexity=2000 (--complexity 2000)")
+        frame = self.complexity.to_frame(level)
+        if self.nonconstant is not None:
+            for name, number in self._lz76_nonconstant(level)._asdict().items():
+                frame.loc[0, name] = math.nan if number is None else number
+            frame.loc[0, "draws"] = self.draws
+        nan = math.nan
+        first = ("p_constant", nan, *self.constant_share(level), nan, nan, nan, self.draws)
+        return pd.concat([pd.DataFrame([first], columns=list(COLUMNS)), frame], ignore_index=True)
 
     @checked(level=LEVEL)
     def constant_share(self, level: float = 0.95) -> tuple[float, float, float]:
@@ -494,7 +550,8 @@ class FunctionCounts(Shown):
         cluster.
 
         Runs of a :class:`~simprior.network.spec.Network` with shared layers keep the squares of
-        either constant only; their interval is then the widest that these allow.
+        either constant only; their interval is then the widest that these allow. If functions
+        were measured, the design effect is that of these hidden draws.
         """
         (k, q) = self.ones[[0, self.m]].astype(float).T
         count = np.array([k.sum()])
@@ -502,7 +559,9 @@ class FunctionCounts(Shown):
         if self.nonconstant is not None:
             squares = np.array([float(self.nonconstant.constant_squares)])
         effect = np.ones(1)
-        if not self.iid:
+        if not self.iid and self.nonconstant is None and self.complexity is not None:
+            effect = np.array([self.complexity.constant_effect(self.heads)])
+        elif not self.iid:
             effect = self._effects(count, effective_clusters(count, squares), squares)
         low, high = self.intervals_of(count, effect, level)
         return float(count[0]) / self.samples, float(low[0]), float(high[0])
@@ -522,8 +581,11 @@ class FunctionCounts(Shown):
         """Run totals for the manifest, from the tallies of all tasks."""
         ones = np.sum([t.ones for t in tallies], axis=0)
         weights = [t.samples for t in tallies]
-        found = [t.nonconstant for t in tallies if t.nonconstant is not None]
-        given = {"nonconstant": sum(found[1:], found[0]).to_dict()} if found else {}
+        given = {}
+        for name in _SUMS:
+            found = [getattr(t, name) for t in tallies if getattr(t, name) is not None]
+            if found:
+                given[name] = sum(found[1:], found[0]).to_dict()
         return given | {
             "m": job.model.m,
             "n": job.model.n if getattr(job.model, "inputs", None) is None else 0,
@@ -574,14 +636,23 @@ class FunctionCounts(Shown):
     ) -> None:
         """Write the table as a complete run directory. Raises :class:`StoreError`."""
         totals = self.run_totals()
-        save_counts(path, command, config or {}, self.rows, totals, overwrite=overwrite)
+        frame = None if self.complexity is None else self.complexity_frame()
+        options: dict[str, Any] = {"overwrite": overwrite, "complexity": frame}
+        save_counts(path, command, config or {}, self.rows, totals, **options)
 
     def run_totals(self) -> dict[str, Any]:
         """What a run directory's manifest says of the counts."""
         names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
         out = {name: getattr(self, name) for name in names} | {"ones": ones_totals(self.ones)}
-        given = {} if self.nonconstant is None else {"nonconstant": self.nonconstant.to_dict()}
-        return out | given
+        parts = ((name, getattr(self, name)) for name in _SUMS)
+        return out | {name: part.to_dict() for name, part in parts if part is not None}
+
+    @classmethod
+    def without_rows(cls, totals: dict[str, Any], profile: Profile) -> FunctionCounts:
+        """The counts with these totals and this profile, and no rows."""
+        none = np.zeros(0, np.int64)
+        rows = Rows(np.zeros((0, n_words(totals["m"])), np.uint64), none, none, none)
+        return cls._from_totals(totals, rows, profile, {})
 
     @classmethod
     def _from_totals(
@@ -594,6 +665,8 @@ class FunctionCounts(Shown):
         known = {name: totals[name] for name in names}
         if "nonconstant" in totals:
             known["nonconstant"] = NonConstant(**totals["nonconstant"])
+        if "complexity" in totals:
+            known["complexity"] = ComplexitySums.from_dict(totals["complexity"])
         return cls(rows=rows, profile=profile, ones=ones, info=info, **known)
 
     @classmethod
@@ -647,6 +720,7 @@ class FunctionCounts(Shown):
             orbit=orbit,
             ones=np.zeros((0, 2), np.int64),
             nonconstant=None,
+            complexity=None,
             profile=profile or Profile.of(rows.count, rows.clusters, rows.sumsq),
         )
         return replace(self, pooled=pooled)

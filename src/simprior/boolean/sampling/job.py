@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from simprior.boolean.sampling.complexity_sums import MOST_HEADS, ComplexitySums, Measuring
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.kernel import GROUP
 from simprior.boolean.sampling.tile import LANES, tile_width
@@ -41,6 +42,7 @@ class Job:
     keep_shift: int = 0
     pool: bool = False
     replicate: int = 0  # samples of a full task: pooled standard errors compare tasks
+    complexity: int = 0  # hidden draws, from the first on, whose functions are measured
 
     @property
     def iid(self) -> bool:
@@ -52,6 +54,15 @@ class Job:
     def replicates(self) -> float:
         """Full tasks among the samples (a part counts as that), at least one."""
         return max(1.0, self.samples / self.replicate)
+
+    def measuring(self) -> Measuring | None:
+        """What measures the functions of the first hidden draws; None if none are to be."""
+        if not self.complexity:
+            return None
+        model = self.model
+        bits = model.n if getattr(model, "inputs", None) is None else 0
+        heads = 1 if self.iid else min(self.heads, MOST_HEADS)
+        return Measuring(ComplexitySums(model.m, bits, heads), self.complexity, self.heads)
 
     @property
     def compiled(self) -> bool:

@@ -41,6 +41,8 @@ def count_modules(job: Job, first: int, stop: int, counter: Counter) -> None:
         at = (number - first) * (job.heads if job.iid else 1)
         count_words(wanted, job.heads, at, counter)
         found = found + NonConstant.of(wanted, job.model.m, job.heads)
+        if counter.measuring is not None:
+            counter.measuring.add(number, wanted)
     counter.nonconstant = found
 
 

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean.complexity import lz76_packed, ones_packed
-from simprior.numerics.estimate import effective_clusters, share_stderr, student_factor
+from simprior.numerics.estimate import Ratio
 from simprior.runs.files import whole_in
 
 _MOST = 2**62
-_ROUNDING = 1e-12  # of the sums of squares
 
 
 @dataclass(frozen=True)
@@ -73,24 +72,17 @@ class NonConstant:
     def lz76(self, m: int, level: float = 0.95) -> tuple[float | None, float | None, float | None]:
         """(mean, low, high) of ``lz76`` given that the function is not constant.
 
-        A ratio of sums over clusters; its variance by linearisation (Cochran 1977, section 6.4).
-        Hidden draws without such functions say nothing of it: Student's t has the effective number
-        of the others (``estimate.effective_clusters``) less 1 degrees of freedom. Where these all
-        agree the next may differ by a word, with the share of what was not met
-        (``estimate.share_stderr``). None where nothing is known; no interval from one hidden draw.
+        A ratio of sums over hidden draws (:class:`simprior.numerics.estimate.Ratio`). Where these
+        all agree the next may differ by a word. None where nothing is known; no interval from one
+        hidden draw.
         """
         if self.count == 0:
             return None, None, None
-        unit, mean = math.log2(m) / 2.0, self.words / self.count
-        clusters = float(effective_clusters(np.array(self.count), np.array(self.squares)))
-        if clusters < 2:
-            return unit * mean, None, None
-        spread = self.words_squares - 2.0 * mean * self.products + mean**2 * self.squares
-        if spread <= _ROUNDING * self.words_squares:
-            error = float(share_stderr(0.0, clusters))
-        else:
-            error = math.sqrt(spread * clusters / (clusters - 1.0)) / self.count
-        reach = student_factor(clusters, level) * error
+        sums = (self.words, self.words_squares, self.products, self.count, self.squares)
+        unit, ratio = math.log2(m) / 2.0, Ratio(*map(float, sums))
+        if ratio.clusters < 2:
+            return unit * ratio.mean, None, None
+        mean, reach = ratio.mean, ratio.reach(level)
         return unit * mean, unit * (mean - reach), unit * (mean + reach)
 
     def to_dict(self) -> dict[str, int]:

@@ -155,13 +155,35 @@ def make_job(
     dtype: str = "float32",
     pool: bool = False,
     keep: float = 1.0,
+    complexity: int | None = None,
     *,
     modules: bool = False,
 ) -> Job:
     """Checked :class:`Job`, its device and number of heads resolved (the pilot runs here).
 
-    ``modules``: whether torch modules are taken.
+    ``modules``: whether torch modules are taken. ``complexity``: hidden draws whose functions are
+    measured (of independent networks: networks).
     """
+    job = _plain_job(network, samples, seed, heads, device, dtype, pool, keep, modules)
+    if complexity is None:
+        return job
+    if not job.iid:
+        return replace(job, complexity=min(complexity, job.samples // job.heads))
+    return replace(job, complexity=-(-min(complexity, job.samples) // job.heads))
+
+
+def _plain_job(
+    network: Network | RandomDNF | Module,
+    samples: int | float,
+    seed: int,
+    heads: int | str,
+    device: str,
+    dtype: str,
+    pool: bool,
+    keep: float,
+    modules: bool,
+) -> Job:
+    """The job without measurements of its functions."""
     if not isinstance(network, Network | RandomDNF) and not (
         modules and isinstance(network, Module)
     ):
@@ -234,7 +256,8 @@ def _check_pool(model: Network | RandomDNF | Module, keep: float) -> None:
 def job_config(job: Job) -> dict[str, Any]:
     """What determines the result, for ``config.toml``; equal on resume."""
     kind = {RandomDNF: "dnf", Module: "modules"}.get(type(job.model), "network")
-    return {
+    measured = {"complexity": job.complexity} if job.complexity else {}
+    return measured | {
         "model": kind,
         kind: {k: v for k, v in job.model.to_dict().items() if v is not None},
         "samples": job.samples,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.sampling import kernel as _kernel
+from simprior.boolean.sampling.complexity_sums import ComplexitySums, Measuring
 from simprior.boolean.sampling.nonconstant import NonConstant
 from simprior.boolean.sampling.table import EXTRA, absorb, compact, export, grow, regrow, sort_ties
 from simprior.boolean.sampling.unseen import singleton_dispersion
@@ -51,7 +52,7 @@ class Tally:
     (rows 0 and m are the constants, kept out of the hash table). ``constants`` is (2,): number of
     hidden draws that gave constant 0 and constant 1. ``dispersion`` is the index of dispersion of
     the number of singletons a hidden draw (see ``unseen.singleton_dispersion``). ``nonconstant``
-    is kept where torch modules are sampled.
+    is kept where torch modules are sampled, ``complexity`` where functions are measured.
     """
 
     samples: int
@@ -59,11 +60,13 @@ class Tally:
     constants: np.ndarray
     dispersion: float = 1.0
     nonconstant: NonConstant | None = None
+    complexity: ComplexitySums | None = None
 
     def to_meta(self) -> dict[str, Any]:
         """Plain values for the shard's manifest entry."""
         used = np.flatnonzero(self.ones[:, 0])
-        given = {} if self.nonconstant is None else {"nonconstant": self.nonconstant.to_dict()}
+        parts = {"nonconstant": self.nonconstant, "complexity": self.complexity}
+        given = {name: part.to_dict() for name, part in parts.items() if part is not None}
         return given | {
             "samples": self.samples,
             "t": used.tolist(),
@@ -79,8 +82,9 @@ class Tally:
         ones = np.zeros((m + 1, 2), np.int64)
         ones[meta["t"], 0], ones[meta["t"], 1] = meta["count"], meta["sumsq"]
         given = NonConstant(**meta["nonconstant"]) if "nonconstant" in meta else None
+        sums = ComplexitySums.from_dict(meta["complexity"]) if "complexity" in meta else None
         constants = np.array(meta["constants"], np.int64)
-        return cls(meta["samples"], ones, constants, meta["dispersion"], given)
+        return cls(meta["samples"], ones, constants, meta["dispersion"], given, sums)
 
 
 @dataclass
@@ -94,6 +98,7 @@ class Counter:
     tally: np.ndarray = field(init=False)
     ones: np.ndarray = field(init=False)
     nonconstant: NonConstant | None = None
+    measuring: Measuring | None = None
 
     def __post_init__(self) -> None:
         self.table = np.zeros((_START_ENTRIES, n_words(self.m) + EXTRA), np.uint64)
@@ -129,7 +134,8 @@ class Counter:
             np.concatenate([self.tally[seen, 2], sumsq]),
         )
         constants = self.tally[:, 1].copy()
-        return rows, Tally(samples, ones, constants, dispersion, self.nonconstant)
+        sums = None if self.measuring is None else self.measuring.result()
+        return rows, Tally(samples, ones, constants, dispersion, self.nonconstant, sums)
 
 
 def count_words(words: np.ndarray, heads: int, first_draw: int, counter: Counter) -> None:
@@ -247,6 +253,9 @@ def _problems(results: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator
     given = results.get("nonconstant")
     if given is not None and not NonConstant.fits(given):
         yield f"nonconstant={given!r}, no sums over hidden draws,"
+    sums = results.get("complexity")
+    if sums is not None and not ComplexitySums.fits(sums, m):
+        yield "complexity, no sums over hidden draws,"
     pooled = results.get("pooled")
     if pooled is not None:
         good = isinstance(pooled, dict) and whole_in(pooled.get("classes"), 0, _MOST)

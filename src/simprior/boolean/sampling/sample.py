@@ -15,7 +15,13 @@ from typing import Any, Unpack, cast, overload
 
 import numpy as np
 
-from simprior.boolean.sampling.counts import COUNTS, POOLED, FunctionCounts
+from simprior.boolean.sampling.counts import (
+    COMPLEXITY,
+    COUNTS,
+    POOLED,
+    FunctionCounts,
+    write_complexity,
+)
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.job import Job, Task
 from simprior.boolean.sampling.prepare import (
@@ -31,7 +37,7 @@ from simprior.boolean.sampling.tasks import Counted, Counting
 from simprior.boolean.sampling.watch import WatchResult
 from simprior.boolean.sampling.watch import watch as watch_functions
 from simprior.boolean.truthtable import n_words
-from simprior.checks import RUN_OPTIONS, Switch, Text, checked
+from simprior.checks import RUN_OPTIONS, Maybe, Switch, Text, Whole, checked
 from simprior.errors import InputError
 from simprior.modules.spec import Module
 from simprior.network.spec import Network
@@ -57,6 +63,7 @@ class SampleKeywords(RunKeywords, total=False):
     pool: bool
     keep: float
     memory: int | None
+    complexity: int | None
 
 
 @overload
@@ -81,7 +88,9 @@ def sample(
 ) -> WatchResult: ...
 
 
-@checked(**RUN_OPTIONS, device=Text(), dtype=Text(), pool=Switch())  # type: ignore[misc]
+@checked(  # type: ignore[misc]
+    **RUN_OPTIONS, device=Text(), dtype=Text(), pool=Switch(), complexity=Maybe(Whole(1))
+)
 def sample(  # mypy does not see that this takes the keywords above
     network: Network | RandomDNF | Module,
     samples: int | float = 10**6,
@@ -97,6 +106,7 @@ def sample(  # mypy does not see that this takes the keywords above
     watch: Any = None,
     keep: float = 1.0,
     memory: int | None = None,
+    complexity: int | None = None,
     executor: str = "local",
     executor_options: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -135,6 +145,11 @@ def sample(  # mypy does not see that this takes the keywords above
     memory : int
         Bytes for tables and merging before work is spilled to disk (default 4 GiB). A resumed run
         may merge with another amount.
+    complexity : int, optional
+        Hidden draws (of independent networks: networks), from the first on, whose functions are
+        measured: LZ complexity, sensitivity, Fourier weight and relevant inputs, over all functions
+        and given that they are not constant (``FunctionCounts.complexity_frame``). Of a hidden draw
+        64 heads at most. More than there are: all.
 
     Returns
     -------
@@ -149,6 +164,11 @@ def sample(  # mypy does not see that this takes the keywords above
     """
     options = RunOptions.of(locals())
     if watch is not None:
+        if complexity is not None:
+            what = f"watch with complexity={complexity}"
+            raise InputError(
+                what, "one of the two", "leave complexity out, or sample without watch"
+            )
         if dtype != "float32" or keep_shift(keep) or resolve_device(device) != "cpu":
             raise InputError(
                 f"watch with dtype={dtype!r}, keep={keep!r}, device={device!r}",
@@ -170,7 +190,9 @@ def sample(  # mypy does not see that this takes the keywords above
             executor_options=executor_options,
             progress=progress,
         )
-    job = make_job(network, samples, seed, heads, device, dtype, pool, keep, modules=True)
+    job = make_job(
+        network, samples, seed, heads, device, dtype, pool, keep, complexity, modules=True
+    )
     memory = check_memory(memory)
     if out is None:
         return _in_memory(job, options, task_draws(job, memory))
@@ -180,9 +202,15 @@ def sample(  # mypy does not see that this takes the keywords above
     draws = draws or task_draws(job, memory)
     recorded = {"heads": heads, "memory": memory, "task_draws": draws}
     with open_run(options, "sample", job_config(job), **recorded) as store:
-        if store.finished(*(COUNTS, POOLED)[: 2 if job.pool else 1]):
+        if store.finished(*_tables_of(job)):
             return _load(store, job, memory)
         return _stored(job, options, draws, store, memory)
+
+
+def _tables_of(job: Job) -> list[str]:
+    """The tables that a run of ``job`` leaves."""
+    wanted = {COUNTS: True, POOLED: job.pool, COMPLEXITY: job.complexity > 0}
+    return [name for name, one in wanted.items() if one]
 
 
 def stored_task_draws(out: Path) -> int | None:
@@ -262,6 +290,9 @@ def _stored(
         classes = merge_shards(paths, store.path / "pooled.parquet", m, memory)
         store.add_file("pooled.parquet", rows=classes.functions)
         results["pooled"] = {"classes": classes.functions, "replicates": job.replicates}
+    if job.complexity:
+        counts = FunctionCounts.without_rows(results, merged)
+        write_complexity(store, counts.complexity_frame())
     store.finish(results)
     store.clear_shards()
     return _load(store, job, memory)

@@ -47,7 +47,7 @@ def _prepared(network: Network, heads: int, keep_shift: int) -> tuple[Plan, Any]
 
 def count_range(job: Job, first: int, stop: int) -> Counter:
     """Count the functions of the hidden draws ``first .. stop - 1`` (at most 2^32 - 2 of them)."""
-    counter = Counter(job.model.m, job.keep_shift)
+    counter = Counter(job.model.m, job.keep_shift, measuring=job.measuring())
     if isinstance(job.model, RandomDNF):
         _count_dnf(job, first, stop, counter)
     elif isinstance(job.model, Module):
@@ -87,8 +87,15 @@ def _count_compiled(job: Job, first: int, stop: int, counter: Counter) -> None:
             counter.ones,
         )
         if at >= stop:
-            return
+            break
         counter.grow()
+    if counter.measuring is not None and first < job.complexity:
+        from simprior.boolean.sampling.functions import compiled_functions
+
+        made = job.heads if job.iid else counter.measuring.sums.heads
+        for number, words in compiled_functions(job, first, min(stop, job.complexity), made):
+            wanted = words[: job.samples - number * job.heads] if job.iid else words
+            counter.measuring.add(number, wanted, made)
 
 
 def _count_dnf(job: Job, first: int, stop: int, counter: Counter) -> None:
@@ -97,6 +104,8 @@ def _count_dnf(job: Job, first: int, stop: int, counter: Counter) -> None:
     for start in range(first, stop, 1 << 16):
         words = sample_dnf_chunk(job.model, key, start, min(start + (1 << 16), stop))
         count_words(words, 1, start - first, counter)
+        if counter.measuring is not None:
+            counter.measuring.add(start, words)
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,8 @@ def count_with_torch(job: Job, first: int, stop: int, counter: Counter) -> None:
             wanted = job.samples - number * job.heads
             at = (number - first) * (job.heads if job.iid else 1)
             count_words(words[:wanted], heads, at, counter)
+            if counter.measuring is not None:
+                counter.measuring.add(number, words[:wanted])
 
 
 def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
