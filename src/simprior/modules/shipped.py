@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from simprior.checks import Choice, Integer, Switch, shown, unknown
 from simprior.errors import InputError
+from simprior.modules.spec import NORMS
 from simprior.network.activations import ACTIVATIONS
 from simprior.network.callables import import_activation
 
-NORMS = ("none", "layer", "rms")
 POSITIONS = ("learned", "sinusoidal", "none")
 POOLS = ("mean", "max", "flat")
 _COUNT = Integer(1, 2**20, "pass a positive whole number")

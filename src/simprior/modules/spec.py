@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 SHIPPED = ("mlp", "transformer", "lstm", "cnn", "cnn2d")
 """Architectures that come with simprior (:mod:`simprior.modules.shipped`)."""
 INITS = ("simprior", "own")
+NORMS = ("none", "layer", "rms")
 FLAGGED = ("hidden", "activation", "norm", "residual")
 """Options of the shipped mlp that are flags of their own on the command line."""
 _POSITIVE = Number(0, open=True, remedy="pass for example sigma_w=1.0")

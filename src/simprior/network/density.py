@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from simprior.checks import finite, shown
 from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Density = float | tuple[float, ...]
 DENSE = 1 << 32
@@ -26,6 +27,8 @@ def check_density(value: Any, layers: int) -> Density:
 
     Raises :class:`InputError`.
     """
+    import numpy as np
+
     listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
     values = tuple(value) if listed else (value,)
     if len(values) not in (1, layers):
@@ -49,6 +52,8 @@ def check_density(value: Any, layers: int) -> Density:
 
 def thresholds(densities: Sequence[float]) -> np.ndarray:
     """(layers,) uint64: a weight is kept where its random 32-bit word is below that."""
+    import numpy as np
+
     return np.array([max(1, round(one * DENSE)) for one in densities], np.uint64)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from simprior.checks import unknown
+from simprior.checks import Choice, unknown
 from simprior.errors import InputError
 from simprior.network.activations import ACTIVATIONS
 from simprior.network.density import refuse_dropout
@@ -313,7 +313,7 @@ def architecture_of(values: Mapping[str, Any]) -> Network | Module:
 
 def _module(kind: str, given: dict[str, Any]) -> Module:
     """The module of the settings ``given`` (used up), whose factory the setting ``kind`` names."""
-    from simprior.modules.spec import FLAGGED, SHIPPED, Module
+    from simprior.modules.spec import FLAGGED, NORMS, SHIPPED, Module
 
     path = given.pop(kind)
     if kind == "architecture" and path not in SHIPPED:
@@ -324,6 +324,8 @@ def _module(kind: str, given: dict[str, Any]) -> Module:
             what = f"{name}={text(given[name])} and option {name}={text(options[name])}"
             raise InputError(what, "one of the two", f"leave {name} out of option")
         options.setdefault(name, given.pop(name, _usual(name)))
+    if path == "mlp":
+        Choice(NORMS, "pass norm=layer")("norm", options["norm"])
     law = {name: given.pop(name) for name in _OF_BOTH if name in given}
     for name, value in given.items():
         what, remedy = f"{name}={text(value)} with {kind}={path}", f"pass --option {name}=..."
