@@ -140,7 +140,7 @@ def test_what_a_cell_describes() -> None:
         (('"tanh"]', '"tanh"]\ndensity_hidden = [0.5]'), "as many hidden layers"),
         (('"layer"]', '"leyer"]'), "norm"),
         (("[false, true]", "[0, 1]"), "residual"),
-        (('architecture = "mlp"', 'weight_dist = "gaussian"'), "norm=.* without a module"),
+        (('architecture = "mlp"', 'weight_dist = "gaussian"'), "residual=true without a module"),
         (("complexity = 60", "complexity = 0"), "complexity"),
         (("complexity = 60", "complexities = 6"), "complexities"),
         (('name = "parts"\narch', "arch"), "a name for each"),
