@@ -8,13 +8,15 @@ of the parameters still. Dropout is not: it draws units anew at each evaluation.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from simprior.checks import finite, shown
 from simprior.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Density = float | tuple[float, ...]
 DENSE = 1 << 32
@@ -26,8 +28,9 @@ def check_density(value: Any, layers: int) -> Density:
 
     Raises :class:`InputError`.
     """
-    listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
-    values = tuple(value) if listed else (value,)
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    listed = isinstance(plain, Sequence) and not isinstance(plain, str)
+    values = tuple(plain) if listed else (plain,)
     if len(values) not in (1, layers):
         raise InputError(
             f"density={shown(value)}",
@@ -35,7 +38,7 @@ def check_density(value: Any, layers: int) -> Density:
             "give a single density or one for each layer",
         )
     for one in values:
-        number = isinstance(one, int | float | np.floating | np.integer)
+        number = isinstance(one, numbers.Real)
         if isinstance(one, bool) or not number or not finite(one) or not 0 < one <= 1:
             raise InputError(
                 f"density={shown(one)}",
@@ -49,6 +52,8 @@ def check_density(value: Any, layers: int) -> Density:
 
 def thresholds(densities: Sequence[float]) -> np.ndarray:
     """(layers,) uint64: a weight is kept where its random 32-bit word is below that."""
+    import numpy as np
+
     return np.array([max(1, round(one * DENSE)) for one in densities], np.uint64)
 
 
