@@ -174,12 +174,11 @@ def test_a_network_is_an_architecture(hidden: tuple[int, ...]) -> None:
     x = torch.tensor(network.input_matrix(), dtype=torch.float32)
     h = network.input_matrix()[None]
     for layer, width in enumerate((*hidden, 1)):
-        w, b = (
-            np.stack([getattr(d, name)[layer] for d in drawn]) for name in ("weights", "biases")
-        )
-        z = (np.maximum(h, 0.0) if layer else h) @ w + b[:, None]
-        assert (h := z).shape == (4, 8, width)
-    assert np.allclose(network.apply(stacked, x), z[..., 0], atol=1e-5)
+        w = np.stack([one.weights[layer] for one in drawn])
+        b = np.stack([one.biases[layer] for one in drawn])
+        h = (np.maximum(h, 0.0) if layer else h) @ w + b[:, None]
+        assert h.shape == (4, 8, width)
+    assert np.allclose(network.apply(stacked, x), h[..., 0], atol=1e-5)
     last = network.last()
     features = network.features(stacked, x)
     assert features.shape == (4, 8, last.fan_in)
