@@ -13,7 +13,7 @@ import pytest
 import simprior as sp
 from simprior import finite, gp
 from simprior.analysis.flatness.ensemble import Ensemble
-from simprior.analysis.strings.networks import Spec
+from simprior.analysis.strings.networks import Source, Spec
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.sampling.job import Job
 from simprior.boolean.sampling.tasks import count_range
@@ -89,7 +89,6 @@ REFUSING: dict[str, Callable[[], object]] = {
         np.zeros((1, 39)), MASKED, input_matrix(MASKED), np.zeros(8), "ce"
     ),
     "networks from elsewhere": lambda: flat_parameters(draw_parameters(MASKED, 0, 0), MASKED),
-    "sensitivity": lambda: Spec(100, MASKED),
     "kernel of a perceptron": lambda: gp.nngp(sp.Network(n=3, hidden=(), density=0.5), np.eye(3)),
     "ntk of a perceptron": lambda: gp.ntk(sp.Network(n=3, hidden=(), density=0.5), np.eye(3)),
 }
@@ -166,6 +165,20 @@ def test_tasks_and_precision_change_no_network(heads: int) -> None:
         assert count == sum(p.count[(p.words == word).all(axis=1)].sum() for p in parts)
     double = count_range(replace(job, dtype="float64"), 0, 512).result(512 * heads, 512, job.iid)[0]
     assert np.array_equal(np.sort(double.words[:, 0]), np.sort(whole.words[:, 0]))
+
+
+def test_networks_on_long_strings_have_masks() -> None:
+    """Shares and mean squares within 5 standard errors: false alarms in 4e-6."""
+    network = sp.Network(hidden=(30,), density=(0.1, 0.5), sigma_w=2.0, sigma_b=0.5)
+    source = Source(Spec(50, network), 0)
+    for layer, fan_in in enumerate((50, 30)):
+        w = np.stack([np.array(source.draw(k).weights[layer]) for k in range(200)])
+        b = np.stack([np.array(source.draw(k).biases[layer]) for k in range(200)])
+        kept, density = w != 0, network.densities[layer]
+        assert (b != 0).all()
+        assert abs(kept.mean() - density) < 5 * math.sqrt(density * (1 - density) / kept.size)
+        for values, size in ((w[kept], 2.0 / math.sqrt(fan_in * density)), (b, 0.5)):
+            assert abs((values**2).mean() / size**2 - 1) < 5 * math.sqrt(2 / values.size)
 
 
 def test_watching_agrees_with_counting() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from simprior.checks import Integer, shown
 from simprior.errors import InputError, check_fits
-from simprior.network.spec import Network
+from simprior.network.spec import MASK_FIELDS, Network
 from simprior.numerics.random import check_seed
 from simprior.training.settings import Setting
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST = 10**12
 """Of any number of things asked for; beyond, no run ends."""
-LAW = ("hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist")
+LAW = ("hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", *MASK_FIELDS)
 """Settings that are the law of the networks."""
 SEARCH = ("beam", "candidates", "budget")
 """Settings of the search for the nearest string."""
@@ -56,6 +56,13 @@ class StringsSettings:
     weight_dist: Annotated[
         str, Setting(("gaussian", "uniform"), "law of weights and biases (same variance)")
     ] = "gaussian"
+    density: Annotated[
+        float | tuple[float, ...],
+        Setting("numbers", "share of weights that random masks keep, one or one a layer"),
+    ] = 1.0
+    rescale: Annotated[
+        bool, Setting("switch", "masks: weights kept times 1/sqrt(density); true or false")
+    ] = True
     classifier: Annotated[
         str,
         Setting(
@@ -128,8 +135,8 @@ class StringsSettings:
     def config(self) -> dict[str, Any]:
         """Plain values for the run directory; their names are those of the flags."""
         found = {name: getattr(self, name) for name in NAMES if name not in LAW}
-        network = self.network.to_dict()
-        return {"network": {name: network[name] for name in LAW}, **found, "n": list(self.n)}
+        network = {k: v for k, v in self.network.to_dict().items() if k in LAW}
+        return {"network": network, **found, "n": list(self.n)}
 
 
 NAMES = tuple(one.name for one in fields(StringsSettings))
