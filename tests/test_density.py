@@ -12,18 +12,21 @@ import pytest
 
 import simprior as sp
 from simprior import finite, gp
+from simprior.analysis.figures.style import model_label
 from simprior.analysis.flatness.ensemble import Ensemble
-from simprior.analysis.strings.networks import Spec
+from simprior.analysis.strings.networks import Source, Spec
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.sampling.job import Job
 from simprior.boolean.sampling.tasks import count_range
 from simprior.boolean.sampling.torch_engine import draw_parameters
 from simprior.boolean.symmetry import symmetries
-from simprior.boolean.truthtable import input_matrix, pack, to_hex
+from simprior.boolean.truthtable import input_matrix, pack, to_hex, unpack
 from simprior.cli import main
 from simprior.network.states import flat_parameters
 from simprior.numerics.random import generator
 from simprior.runs.directory import load_run
+from simprior.training.posterior import rejection_posterior
+from simprior.training.targets import teacher_target
 
 MASKED = sp.Network(n=3, hidden=(4, 3), density=(0.5, 0.8, 0.6))
 INDEX, LABELS = [0, 1, 5], [0, 1, 1]
@@ -89,7 +92,6 @@ REFUSING: dict[str, Callable[[], object]] = {
         np.zeros((1, 39)), MASKED, input_matrix(MASKED), np.zeros(8), "ce"
     ),
     "networks from elsewhere": lambda: flat_parameters(draw_parameters(MASKED, 0, 0), MASKED),
-    "sensitivity": lambda: Spec(100, MASKED),
     "kernel of a perceptron": lambda: gp.nngp(sp.Network(n=3, hidden=(), density=0.5), np.eye(3)),
     "ntk of a perceptron": lambda: gp.ntk(sp.Network(n=3, hidden=(), density=0.5), np.eye(3)),
 }
@@ -166,6 +168,20 @@ def test_tasks_and_precision_change_no_network(heads: int) -> None:
         assert count == sum(p.count[(p.words == word).all(axis=1)].sum() for p in parts)
     double = count_range(replace(job, dtype="float64"), 0, 512).result(512 * heads, 512, job.iid)[0]
     assert np.array_equal(np.sort(double.words[:, 0]), np.sort(whole.words[:, 0]))
+
+
+def test_networks_on_long_strings_have_masks() -> None:
+    """Shares and mean squares within 5 standard errors: false alarms in 4e-6."""
+    network = sp.Network(hidden=(30,), density=(0.1, 0.5), sigma_w=2.0, sigma_b=0.5)
+    source = Source(Spec(50, network), 0)
+    for layer, fan_in in enumerate((50, 30)):
+        w = np.stack([np.array(source.draw(k).weights[layer]) for k in range(200)])
+        b = np.stack([np.array(source.draw(k).biases[layer]) for k in range(200)])
+        kept, density = w != 0, network.densities[layer]
+        assert (b != 0).all()
+        assert abs(kept.mean() - density) < 5 * math.sqrt(density * (1 - density) / kept.size)
+        for values, size in ((w[kept], 2.0 / math.sqrt(fan_in * density)), (b, 0.5)):
+            assert abs((values**2).mean() / size**2 - 1) < 5 * math.sqrt(2 / values.size)
 
 
 def test_watching_agrees_with_counting() -> None:
@@ -254,3 +270,49 @@ def test_commands_refuse_bad_masks(
     assert main([*arguments, "--n", "3"]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error and "\n" not in error
+
+
+def test_rejection_keeps_masked_networks() -> None:
+    """The networks are those of ``sample`` with this seed: the same kept functions, one by one."""
+    counts = sp.sample(MASKED, 50_000, seed=2, heads=1)
+    kept = rejection_posterior(MASKED, INDEX, LABELS, 10**9, 2, max_draws=50_000, heads=1)
+    tables = unpack(counts.words, MASKED.m)
+    fits = (tables[:, INDEX] == LABELS).all(axis=1)
+    expected = dict(zip(counts.words[fits, 0].tolist(), counts.count[fits].tolist(), strict=True))
+    assert dict(zip(kept.words[:, 0].tolist(), kept.count.tolist(), strict=True)) == expected
+
+
+HONOURING: dict[str, Callable[[sp.Network], object]] = {
+    "sample": lambda net: sp.sample(net, 2000).to_frame()["count"].tolist(),
+    "sample, float64": lambda net: (
+        sp.sample(net, 500, dtype="float64").to_frame()["count"].tolist()
+    ),
+    "watch": lambda net: sp.watch(net, ["x1"], 2000).p.tolist(),
+    "train": lambda net: sp.train(net, "x1", train=4, runs=20).words.tolist(),
+    "train, torch": lambda net: sp.train(
+        net, "x1", train=4, runs=20, engine="torch"
+    ).words.tolist(),
+    "target": lambda net: teacher_target(net, 20, 1).tolist(),
+    "rejection": lambda net: sp.posterior(problem(net), "rejection", samples=50).words.tolist(),
+    "gp": lambda net: sp.posterior(problem(net), "gp", samples=200).words.tolist(),
+    "nngp": lambda net: gp.nngp(net, input_matrix(net)).tolist(),
+    "ntk": lambda net: gp.ntk(net, input_matrix(net)).tolist(),
+    "output kernel": lambda net: gp.kernels.output_kernel(
+        replace(net, rescale=False), np.eye(2), 1
+    ).tolist(),
+    "empirical nngp": lambda net: gp.empirical_nngp(net, np.eye(3), samples=5)[0].tolist(),
+    "empirical ntk": lambda net: gp.empirical_ntk(net, np.eye(3), samples=5)[0].tolist(),
+    "conditional": lambda net: (
+        finite.log_prior_by(net, ["const0"], "conditional", draws=20)[0].value
+    ),
+    "evidence": lambda net: sp.log_evidence(problem(net)).value,
+    "bound": lambda net: str(sp.bound(problem(net))),
+    "sensitivity": lambda net: Source(Spec(5, net), 0).draw(0).weights[0].tolist(),
+    "label": model_label,
+}
+
+
+@pytest.mark.parametrize("name", HONOURING)
+def test_what_takes_masks_uses_them(name: str) -> None:
+    network = replace(MASKED, hidden=(20, 10))
+    assert HONOURING[name](network) != HONOURING[name](replace(network, density=1.0))

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simprior.boolean.sampling.torch_engine import draw_parameters
 from simprior.errors import InputError
+from simprior.modules.architecture import Architecture
 from simprior.network.spec import ACTIVATIONS, Network, import_activation
 
 SIGMA_W = "a finite standard deviation > 0; pass for example sigma_w=1.0"
@@ -153,3 +155,37 @@ def test_activations() -> None:
     assert Network(activation="math:tanh").activation_callable() is math.tanh
     custom = Network(activation=math.tanh)
     assert custom.activation_callable() is math.tanh and custom.activation_name == "math:tanh"
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (6, 4)])
+def test_a_network_is_an_architecture(hidden: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    network = Network(n=3, hidden=hidden, sigma_w=1.5, sigma_b=0.5)
+    assert isinstance(network, Architecture)
+    drawn = [draw_parameters(network, 0, number) for number in range(4)]
+    stacked = {}
+    for layer in range(network.depth + 1):
+        stacked[f"{layer}.weight"] = torch.tensor(np.stack([d.weights[layer].T for d in drawn]))
+        stacked[f"{layer}.bias"] = torch.tensor(np.stack([d.biases[layer] for d in drawn]))
+    for tensor in network.tensors():
+        assert stacked[tensor.name].shape[1:] == tensor.shape
+    scales = [t.deviation for t in network.tensors() if t.law == "weight"]
+    assert scales == [1.5 / math.sqrt(fan_in) for fan_in in network.fan_ins]
+    x = torch.tensor(network.input_matrix(), dtype=torch.float32)
+    h = network.input_matrix()[None]
+    for layer, width in enumerate((*hidden, 1)):
+        w = np.stack([one.weights[layer] for one in drawn])
+        b = np.stack([one.biases[layer] for one in drawn])
+        h = (np.maximum(h, 0.0) if layer else h) @ w + b[:, None]
+        assert h.shape == (4, 8, width)
+    assert np.allclose(network.apply(stacked, x), h[..., 0], atol=1e-5)
+    last = network.last()
+    features = network.features(stacked, x)
+    assert features.shape == (4, 8, last.fan_in)
+    ends = features @ stacked[last.weight].transpose(1, 2) + stacked[last.bias][:, None]
+    assert torch.equal(ends[..., 0], network.apply(stacked, x))
+
+
+def test_masked_weights_are_not_drawn_tensor_by_tensor() -> None:
+    with pytest.raises(InputError, match="expected density 1 for parameters that are drawn"):
+        Network(n=3, hidden=(4,), density=0.5).tensors()

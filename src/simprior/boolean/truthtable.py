@@ -56,9 +56,7 @@ def input_matrix(network: Network | Module) -> np.ndarray:
 
     Explicit inputs are returned as given; otherwise :func:`bit_matrix` of (n, encoding).
     """
-    if network.inputs is not None:
-        return np.array(network.inputs, dtype=np.float64)
-    return bit_matrix(network.n, network.encoding)
+    return network.input_matrix()
 
 
 def check_index(train_index: Any, m: int, remedy: str) -> np.ndarray:

@@ -44,8 +44,8 @@ def masks_of(density: float, d: int, count: int, seed: int) -> Masks:
     ``count`` random ones by ``seed`` where there are too many for a sum over all.
     """
     if d <= MOST_EXACT:
-        every = (np.arange(1 << d)[:, None] >> np.arange(d)) & 1
-        ones = every.sum(axis=1)
-        return Masks(every.astype(float), density**ones * (1.0 - density) ** (d - ones), True)
-    kept = rng.generator(seed, "gp/masks").random((count, d)) < density
-    return Masks(kept.astype(float), np.full(count, 1.0 / count), False)
+        kept = (np.arange(1 << d)[:, None] >> np.arange(d)) & 1
+        ones = kept.sum(axis=1)
+        return Masks(kept.astype(float), density**ones * (1.0 - density) ** (d - ones), True)
+    drawn = rng.generator(seed, "gp/masks").random((count, d)) < density
+    return Masks(drawn.astype(float), np.full(count, 1.0 / count), False)

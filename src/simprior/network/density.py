@@ -8,6 +8,7 @@ of the parameters still. Dropout is not: it draws units anew at each evaluation.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,9 @@ def check_density(value: Any, layers: int) -> Density:
 
     Raises :class:`InputError`.
     """
-    import numpy as np
-
-    listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
-    values = tuple(value) if listed else (value,)
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    listed = isinstance(plain, Sequence) and not isinstance(plain, str)
+    values = tuple(plain) if listed else (plain,)
     if len(values) not in (1, layers):
         raise InputError(
             f"density={shown(value)}",
@@ -38,7 +38,7 @@ def check_density(value: Any, layers: int) -> Density:
             "give a single density or one for each layer",
         )
     for one in values:
-        number = isinstance(one, int | float | np.floating | np.integer)
+        number = isinstance(one, numbers.Real)
         if isinstance(one, bool) or not number or not finite(one) or not 0 < one <= 1:
             raise InputError(
                 f"density={shown(one)}",

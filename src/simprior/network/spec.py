@@ -12,15 +12,24 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simprior.checks import Choice, Integer, Switch, Table, finite, real_array, shown
 from simprior.errors import InputError, check_fits
 from simprior.network.activations import ACTIVATIONS
-from simprior.network.callables import check_importable, import_activation, name_of
-from simprior.network.density import Density, check_density, refuse_dropout
+from simprior.network.architecture import Last, ParameterTensor
+from simprior.network.callables import (
+    check_importable,
+    import_activation,
+    name_of,
+    tensor_function,
+)
+from simprior.network.density import Density, check_density, refuse_density, refuse_dropout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ENCODINGS = ("01", "pm1")
 WEIGHT_DISTS = ("gaussian", "uniform")
@@ -174,6 +183,47 @@ class Network:
         pairs = zip(self.sigma_ws, self.densities, strict=True)
         return tuple(s * math.sqrt(share) for s, share in pairs)
 
+    # -- the protocol Architecture (simprior.modules.architecture) ------------------------------
+
+    def input_matrix(self) -> np.ndarray:
+        """The (m, d) float64 inputs, a fresh array."""
+        if self.inputs is not None:
+            return np.array(self.inputs, dtype=np.float64)
+        return bit_matrix(self.n, self.encoding)
+
+    def tensors(self) -> tuple[ParameterTensor, ...]:
+        """The parameters layer by layer: ``l.weight`` (width, fan_in), ``l.bias`` (width,).
+
+        Raises :class:`InputError` for masked weights, whose law is none of entries alone.
+        """
+        refuse_density(self, "parameters that are drawn tensor by tensor")
+        uniform, found = self.weight_dist == "uniform", []
+        laws = zip(self.weight_scales, self.sigma_bs, strict=True)
+        widths = (*self.hidden, 1)
+        for layer, (scale, sigma_b) in enumerate(laws):
+            shape = (widths[layer], self.fan_ins[layer])
+            w = ParameterTensor(f"{layer}.weight", shape, "weight", 0.0, scale, uniform)
+            b = ParameterTensor(f"{layer}.bias", shape[:1], "bias", 0.0, sigma_b, uniform)
+            found += [w, b]
+        return tuple(found)
+
+    def last(self) -> Last:
+        """The output layer."""
+        return Last(f"{self.depth}.weight", f"{self.depth}.bias", self.fan_ins[-1])
+
+    def apply(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """(B, m) outputs of B networks with stacked ``parameters`` on inputs ``x`` (m, d)."""
+        h = self.features(parameters, x)
+        return _layer(parameters, self.depth, h)[..., 0]
+
+    def features(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """(B, m, k): what the output layer reads; its own parameters are not used."""
+        act, count = tensor_function(self), len(next(iter(parameters.values())))
+        h = x.expand(count, *x.shape)
+        for layer in range(self.depth):
+            h = act(_layer(parameters, layer, h))
+        return h
+
     @property
     def activation_name(self) -> str:
         """Name for manifests: the string itself, or ``module:qualname`` of a callable."""
@@ -250,6 +300,12 @@ class Network:
 
     def __hash__(self) -> int:
         return hash(self.digest())
+
+
+def _layer(parameters: Mapping[str, Tensor], number: int, h: Tensor) -> Tensor:
+    """(B, m, width) pre-activations of a layer of B networks."""
+    weight, bias = parameters[f"{number}.weight"], parameters[f"{number}.bias"]
+    return h @ weight.transpose(1, 2) + bias[:, None, :]
 
 
 def bit_matrix(n: int, encoding: str = "01") -> np.ndarray:

@@ -285,6 +285,8 @@ def _check_hope(problem: Problem, draws: float) -> None:
         evidence = log_evidence(problem, draws=1024)
     except SimpriorError:  # no kernel, or labels that only a finite network can give: just draw
         return
+    if isinstance(problem.network, Module) and not evidence.diagnostics["reliable"]:
+        return
     if evidence.value + math.log(draws) < _HOPELESS:
         raise NumericalError(
             f"rejection: ln P(C(S)) of the {problem.size} training labels is about "

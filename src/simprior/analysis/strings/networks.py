@@ -10,6 +10,7 @@ All arithmetic of networks is float32, in this order; the class of an output is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -20,9 +21,9 @@ from simprior.checks import Choice, Integer
 from simprior.modules.spec import Module
 from simprior.network.activations import entry_of
 from simprior.network.callables import array_function
-from simprior.network.density import refuse_density
+from simprior.network.density import thresholds
 from simprior.network.spec import Network
-from simprior.numerics.compiled import BLOCK, fill
+from simprior.numerics.compiled import BLOCK, fill, thin
 from simprior.numerics.random import generator, philox_key
 
 if TYPE_CHECKING:
@@ -77,7 +78,6 @@ class Spec:
     def __post_init__(self) -> None:
         expected = f"integers from 2 to {MOST_BITS}"
         Integer(2, MOST_BITS, "pass for example --n 100,200", expected)("n", self.n)
-        refuse_density(self.network, "sensitivity")
         remedy = "pass for example classifier='network'"
         Choice(CLASSIFIERS, remedy)("classifier", self.classifier)
 
@@ -132,10 +132,12 @@ class NetworkDraws:
         network = self._network
         weights, biases = [], []
         uniform = network.weight_dist == "uniform"
+        kept = thresholds(network.densities)
         sigmas = zip(network.sigma_ws, network.sigma_bs, self._fan_ins, strict=True)
         for layer, (sigma_w, sigma_b, fan_in) in enumerate(sigmas):
             out = self._memory[layer]
-            scale = np.float32(sigma_w / np.sqrt(fan_in))
+            root = math.sqrt(network.densities[layer]) if network.rescale else 1.0
+            scale = np.float32(sigma_w / np.sqrt(fan_in) / root)
             fill(
                 out,
                 len(out) // BLOCK,
@@ -150,9 +152,20 @@ class NetworkDraws:
             )
             width = network.hidden[layer] if layer < network.depth else 1
             size = fan_in * width
+            thin(
+                out,
+                size,
+                self._buffer,
+                self._words,
+                0,
+                layer,
+                np.uint64(index),
+                self._key,
+                kept[layer],
+            )
             weights.append(out[:size].reshape(fan_in, width))
             biases.append(
-                out[size : size + width] * np.float32(sigma_b * np.sqrt(fan_in) / sigma_w)
+                out[size : size + width] * np.float32(sigma_b * np.sqrt(fan_in) / sigma_w * root)
             )
         return RandomNetwork(
             tuple(weights), tuple(biases), self._activation, network.encoding == "pm1"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from simprior.checks import Integer, shown
 from simprior.errors import InputError, check_fits
 from simprior.modules.spec import Module
-from simprior.network.spec import Network
+from simprior.network.spec import MASK_FIELDS, Network
 from simprior.numerics.random import check_seed
 from simprior.training.settings import Setting
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST = 10**12
 """Of any number of things asked for; beyond, no run ends."""
-LAW = ("hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist")
+LAW = ("hidden", "activation", "sigma_w", "sigma_b", "encoding", "weight_dist", *MASK_FIELDS)
 """Settings that are the law of the networks."""
 SEARCH = ("beam", "candidates", "budget")
 """Settings of the search for the nearest string."""
@@ -59,6 +59,13 @@ class StringsSettings:
     weight_dist: Annotated[
         str, Setting(("gaussian", "uniform"), "law of weights and biases (same variance)")
     ] = "gaussian"
+    density: Annotated[
+        float | tuple[float, ...],
+        Setting("numbers", "share of weights that random masks keep, one or one a layer"),
+    ] = 1.0
+    rescale: Annotated[
+        bool, Setting("switch", "masks: weights kept times 1/sqrt(density); true or false")
+    ] = True
     classifier: Annotated[
         str,
         Setting(
@@ -150,7 +157,7 @@ class StringsSettings:
         found = {name: getattr(self, name) for name in NAMES if name not in LAW}
         law = self.network.to_dict()
         if self.module is None:
-            known = {"network": {name: law[name] for name in LAW}}
+            known = {"network": {name: law[name] for name in LAW if name in law}}
         else:
             known = {"modules": {k: v for k, v in law.items() if k not in ("n", "inputs")}}
         return {**known, **found, "n": list(self.n)}
