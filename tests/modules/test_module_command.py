@@ -133,3 +133,46 @@ def test_refused_in_one_line(folder: Path, capsys, flags: str, message: str) -> 
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and message in lines[0], lines
     assert not Path("run").exists()
+
+
+def test_train_and_posterior_of_a_module(folder: Path, capsys) -> None:
+    """A run of a user's factory, its posterior from the run directory, and both compared."""
+    task = "--n 3 --target x1 --train 4 --quiet --json"
+    module = f"--module {folder.name}.nets:make --option width=5"
+    options = "--runs 20 --lr 0.05 --max-epochs 100 --batch-size 2"
+    assert main(["train", *f"{task} {module} {options} --out trained".split()]) == 0
+    printed = json.loads(capsys.readouterr().out)["summary"]
+    found = sp.train(
+        sp.Module(f"{folder.name}.nets:make", n=3, options={"width": 5}),
+        "x1",
+        train=4,
+        runs=20,
+        lr=0.05,
+        max_epochs=100,
+        batch_size=2,
+    )
+    assert printed == pytest.approx(found.summary())
+    drawn = "posterior --from trained --method rejection --samples 50 --quiet --json --out drawn"
+    assert main(drawn.split()) == 0
+    assert json.loads(capsys.readouterr().out)["summary"]["converged"]
+    assert main(["compare", "trained", "drawn", "--quiet"]) == 0
+    assert "total_variation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train --engine compiled", "engine='compiled'"),
+        ("train --optimizer guess-and-check", "guess-and-check' with a torch module"),
+        ("train --activation step", "no gradient reaches the hidden layers"),
+        ("train --record log --record-logp", "record_logp of a torch module"),
+        ("posterior --method hmc", "with a torch module"),
+        ("posterior --method slice --init own", "normal parameters"),
+    ],
+)
+def test_train_and_posterior_refuse_in_one_line(capsys, command: str, message: str) -> None:
+    name, *flags = command.split()
+    task = "--architecture mlp --n 3 --target x1 --train 4 --quiet"
+    assert main([name, *task.split(), *flags]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and message in lines[0], lines

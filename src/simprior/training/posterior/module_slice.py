@@ -174,7 +174,8 @@ class Group:
         """Move every chain once along each block."""
         for mask in self.blocks():
             self._move(mask)
-            self.active |= self.right(self.P)
+            if not self.active.all():
+                self.active |= self.right(self.P)
 
     def _move(self, mask: np.ndarray) -> None:
         """A point of the ellipse through the present one and a draw from the prior, where all
