@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -39,7 +39,6 @@ from simprior.training.records import TrainResult
 from simprior.training.targets import Problem
 
 if TYPE_CHECKING:
-    from simprior.analysis.flatness.modules import ModulePasses
     from simprior.training.module_members import ModuleSource
     from simprior.training.spec import TrainSpec
 
@@ -115,14 +114,67 @@ class Point:
     bend: Tensor
 
 
+class AnyPasses(Protocol):
+    """What is asked of the passes of one architecture, for networks at the rows of (N, p) tensors.
+
+    A point is what its own :meth:`point` gives.
+    """
+
+    @property
+    def size(self) -> int:
+        """Number p of parameters."""
+
+    @property
+    def units(self) -> int:
+        """Numbers kept an example and network."""
+
+    def arranged(self, P: Tensor) -> Tensor:
+        """Rows of the layout of trained members as rows of this one."""
+
+    def layers(self, P: Tensor) -> list[Layer] | None:
+        """(N, fan_in, width) and (N, 1, width) of every layer; None if it has no such layers."""
+
+    def weights(self, P: Tensor) -> list[Tensor]:
+        """(N, ...) every tensor of weights, without biases."""
+
+    def outputs(self, P: Tensor, X: Tensor) -> Tensor:
+        """(N, m) outputs z of the inputs (m, d)."""
+
+    def outputs_on(self, P: Tensor, x: Tensor) -> Tensor:
+        """(N, m) outputs of networks on inputs of their own, (N, m, d)."""
+
+    def input_slopes(self, P: Tensor, x: Tensor) -> Tensor:
+        """(N, m, d) gradients of the outputs in the inputs (N, m, d)."""
+
+    def point(self, P: Tensor, X: Tensor, y: Tensor, loss: str) -> Any:
+        """The networks at P, ready for derivatives; ``y`` is (k,) or (N, k)."""
+
+    def take(self, p: Any, rows: Tensor, X: Tensor) -> Any:
+        """The point of some of its networks."""
+
+    def gradient(self, p: Any) -> Tensor:
+        """(N, p) gradients of the mean loss at a point."""
+
+    def tangent(self, p: Any, V: Tensor) -> Tensor:
+        """(N, k) directional derivatives of z along V (N, p)."""
+
+    def hvp(self, p: Any, V: Tensor) -> Tensor:
+        """(N, p) products of each network's Hessian of the mean loss with its row of V."""
+
+
 class Passes:
     """The passes of one architecture."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.shapes = shapes_of(network)
-        self.size = flat_size(self.shapes)
+        self._size = flat_size(self.shapes)
         self.activation = differentiable(network, NEED)
+
+    @property
+    def size(self) -> int:
+        """Number p of parameters."""
+        return self._size
 
     def arranged(self, P: Tensor) -> Tensor:
         """Rows of the layout of trained members, which is that of these passes."""
@@ -290,7 +342,7 @@ def _source_of(spec: TrainSpec) -> Source | ModuleSource:
     return ModuleSource(spec.network, spec.seed)
 
 
-def passes_of(network: Network | Module) -> Passes | ModulePasses:
+def passes_of(network: Network | Module) -> AnyPasses:
     """The passes of an architecture."""
     if isinstance(network, Network):
         return Passes(network)
@@ -433,7 +485,7 @@ class Ensemble:
         return len(self.X)
 
     @cached_property
-    def passes(self) -> Passes | ModulePasses:
+    def passes(self) -> AnyPasses:
         """The batched passes of the architecture."""
         return passes_of(self.network)
 

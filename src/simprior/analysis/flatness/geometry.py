@@ -29,11 +29,14 @@ import numpy as np
 import torch
 
 from simprior.analysis.flatness.ensemble import Ensemble, Point
+from simprior.analysis.flatness.modules import ModulePasses
 from simprior.analysis.flatness.volume import normals, signs
 from simprior.checks import Choice, Integer, Number, Whole
 from simprior.errors import InputError
 from simprior.modules.spec import Module
 from simprior.network.losses import threshold
+from simprior.network.parameters import shapes_of
+from simprior.network.spec import Network
 
 Tensor = torch.Tensor
 EXACT_SIZE, DRAWS = 5000, 64
@@ -64,8 +67,8 @@ def exact_trace(ensemble: Ensemble) -> dict[str, Tensor]:
     for part in ensemble.chunks(2 * ensemble.pass_numbers):
         each = ensemble.subset(part)
         p = each.passes.point(each.parameters, each.X, each.labels(), each.loss)
-        layered = isinstance(p, Point)
-        parts.append(_trace(each, p) if layered else each.passes.trace(p))
+        passes = each.passes
+        parts.append(passes.trace(p) if isinstance(passes, ModulePasses) else _trace(each, p))
     return {"trace": torch.cat(parts)}
 
 
@@ -81,6 +84,7 @@ def _trace(ensemble: Ensemble, p: Point) -> Tensor:
 
 def _examples(ensemble: Ensemble, p: Point) -> Iterator[slice]:
     """Examples at a time, so that the matrices S fit the memory."""
+    assert isinstance(ensemble.network, Network)
     widest = max(ensemble.network.hidden)
     step = ensemble.chunk(4 * len(p.z) * widest * widest)
     for at in range(0, p.z.shape[1], step):
@@ -358,7 +362,7 @@ def relative_flatness(ensemble: Ensemble, *, layer: int | None = None) -> np.nda
     depth = ensemble.network.depth
     affine = Integer(0, depth, "leave it out", f"an affine layer, 0 to {depth}")
     chosen = max(depth - 1, 0) if layer is None else affine("layer", layer)
-    width = ensemble.passes.shapes[chosen][1]
+    width = shapes_of(ensemble.network)[chosen][1]
     deep = 0 if chosen >= depth - 1 else 3 * ensemble.examples * width * width
     parts = []
     for part in ensemble.chunks(2 * ensemble.pass_numbers + deep):

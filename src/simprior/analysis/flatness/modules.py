@@ -96,8 +96,12 @@ class ModulePasses:
     def __init__(self, module: Module) -> None:
         self.module = module
         self.layout = Layout(module.tensors(), transposed=True)
-        self.size = self.layout.size
         self._built = module.built
+
+    @property
+    def size(self) -> int:
+        """Number p of parameters."""
+        return self.layout.size
 
     @property
     def units(self) -> int:

@@ -32,6 +32,7 @@ from simprior.analysis.measure.sources import Source, rebuilt
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
 from simprior.modules.spec import FLAGGED
+from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.files import sha256_file
 from simprior.training.records import TrainResult, unpack_hex
@@ -260,12 +261,14 @@ def _prior(
 
     given = key.source.given
     if given is not None:
-        problem = given.problem
-        return Prior(given.network, seed, threshold(given.loss), **dict(options)), problem
-    result = key.source.record()
-    problem = rebuilt(result, data, label)
-    spec = spec_of(result, problem)
-    return Prior(spec.network, seed, threshold(spec.loss), **dict(options)), problem
+        problem, network, loss = given.problem, given.network, given.loss
+    else:
+        result = key.source.record()
+        problem = rebuilt(result, data, label)
+        spec = spec_of(result, problem)
+        network, loss = spec.network, spec.loss
+    assert isinstance(network, Network)  # of others the groups are refused
+    return Prior(network, seed, threshold(loss), **dict(options)), problem
 
 
 def _problem_of(request: Request, source: Source, result: TrainResult) -> Problem:

@@ -31,6 +31,7 @@ from simprior.analysis.study.paper_tables import write_forms
 from simprior.analysis.study.recipe import Recipe, Stage, stage_frame, unknown_key
 from simprior.checks import unknown
 from simprior.errors import InputError
+from simprior.modules.spec import Module
 from simprior.runs.directory import RunDir
 from simprior.runs.files import translate_errors
 from simprior.runs.tasks import RunKeywords
@@ -375,7 +376,9 @@ def strings_settings(values: Mapping[str, Any], seed: int = 0) -> StringsSetting
     law = {key: values.pop(key) for key in (*LAW, *MODULE) if key in values}
     given = {"seed": seed, **values, "n": tuple(n) if isinstance(n, list) else (n,)}
     if law.keys() & {"module", "architecture"}:
-        return StringsSettings(module=settings(module_law(law)).network, **given)
+        module = settings(module_law(law)).network
+        assert isinstance(module, Module)
+        return StringsSettings(module=module, **given)
     network = settings(law).network
     return StringsSettings(**given, **{key: getattr(network, key) for key in law})
 
