@@ -284,13 +284,15 @@ def _from_run(spec: LogP) -> _Given:
 
 def _network_of(spec: LogP, model: Any) -> Network:
     """The network of the run ``--from``, on the inputs of its functions."""
+    from simprior.modules.spec import network_only
     from simprior.network.spec import Network
     from simprior.runs.directory import load_run
     from simprior.training.replay import problem_of_run
 
     assert spec.from_ is not None
     if load_run(spec.from_).command in ("train", "posterior"):
-        return problem_of_run(spec.from_, spec.data, spec.label).network
+        network = problem_of_run(spec.from_, spec.data, spec.label).network
+        return network_only(network, "ln P of functions")
     if not isinstance(model, Network):
         remedy = "imported counts and DNF networks have no kernel: pass --functions and the network"
         raise InputError(f"from={spec.from_}", "a run of simprior sample on networks", remedy)

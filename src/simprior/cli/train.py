@@ -92,6 +92,7 @@ def check_logp(spec: Train) -> None:
     from simprior.analysis.measure.prior import Prior
     from simprior.boolean.truthtable import n_words
     from simprior.errors import InputError
+    from simprior.modules.spec import network_only
     from simprior.network.losses import threshold
 
     if not spec.record:
@@ -102,7 +103,7 @@ def check_logp(spec: Train) -> None:
             what = f"record_logp with {name}={getattr(spec, name)}"
             remedy = "leave --record-logp out; simprior measure has ln P(f) of trained networks"
             raise InputError(what, "all bit strings as inputs", remedy)
-    network = spec.build_architecture()
+    network = network_only(spec.build_architecture(), "record_logp")
     prior = Prior(network, spec.seed, threshold(spec.loss), draws=1000)
     prior.log_p(np.zeros((1, n_words(network.m)), np.uint64))
 

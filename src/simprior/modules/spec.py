@@ -26,6 +26,7 @@ from simprior.network.spec import (
     DEFAULT_BITS,
     ENCODINGS,
     WEIGHT_DISTS,
+    Network,
     bit_matrix,
     check_bits,
     check_inputs,
@@ -241,6 +242,17 @@ class Module:
     def __getstate__(self) -> dict[str, Any]:
         """Without what was built, which every process makes for itself."""
         return {name: value for name, value in self.__dict__.items() if name != "built"}
+
+
+def network_only(model: Network | Module, purpose: str) -> Network:
+    """``model``, if it is a network.
+
+    Raises :class:`InputError`, which says what its ``purpose`` was, if it is a module.
+    """
+    if isinstance(model, Network):
+        return model
+    what = f"{purpose} of a torch module ({model.make_name})"
+    raise InputError(what, "a Network", "describe it by a Network, or leave this out")
 
 
 def _check_make(make: Any) -> None:

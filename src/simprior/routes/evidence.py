@@ -27,6 +27,7 @@ from simprior.checks import (
 from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.gp.posterior import Bound, marginal_likelihood_bound
+from simprior.modules.spec import network_only
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
 from simprior.training.targets import Problem, make_target
@@ -154,7 +155,8 @@ def log_evidence(
     is infinitely wide.
     """
     inputs = problem.train_inputs
-    network = replace(problem.network, n=inputs.shape[1], inputs=inputs)
+    network = network_only(problem.network, "ln P(C(S))")
+    network = replace(network, n=inputs.shape[1], inputs=inputs)
     return evidence_of(network, problem.labels, method, width, seed, **options)
 
 

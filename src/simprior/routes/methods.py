@@ -27,6 +27,8 @@ LIKELIHOODS: Mapping[str, tuple[str, ...]] = {
     "squared": ("gp", "features", "hmc", "nuts"),
 }
 """Likelihoods, and the methods that know them; the first that a method has is its default."""
+OF_MODULES = ("rejection", "slice")
+"""Methods that draw torch modules as well as networks."""
 DEFAULTS: Mapping[str, Any] = {"max_draws": 10**9, "thin": 1, "beta": 10.0, "noise": 0.1}
 """Defaults that the record of a run names."""
 

@@ -40,9 +40,10 @@ from simprior.checks import (
     checked,
 )
 from simprior.errors import NumericalError, SimpriorError
+from simprior.modules.spec import Module, network_only
 from simprior.network.spec import Network
 from simprior.routes.evidence import SEED, kernel_of, log_evidence
-from simprior.routes.methods import DEFAULTS, OPTIONS, check_method
+from simprior.routes.methods import DEFAULTS, OF_MODULES, OPTIONS, check_method
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
 from simprior.training.targets import Problem
@@ -107,6 +108,11 @@ def posterior(
         Among others for an option that the method does not have.
     """
     likelihood = check_method(method, likelihood, noise, options)
+    if isinstance(problem.network, Module):
+        remedy = "use one of these, or describe the network by a Network"
+        Choice(OF_MODULES, remedy, f"{' or '.join(OF_MODULES)} with a torch module")(
+            "method", method
+        )
     own = {name: DEFAULTS.get(name) for name in OPTIONS[method]} | options
     if likelihood == "squared":
         own.pop("beta", None)
@@ -188,7 +194,7 @@ def posterior_config(
     if problem.settings or problem.source:
         del law["inputs"]
         return {"architecture": law, "problem": problem.describe(), **chosen}
-    config: dict[str, Any] = {"network": law}
+    config: dict[str, Any] = {"modules" if isinstance(network, Module) else "network": law}
     config["target"] = problem.target_text if problem.name == "given" else problem.name
     config["train"] = len(problem.train_index)
     if not _is_drawn(problem):
@@ -235,7 +241,8 @@ def _draw(
     """Counts by the chosen method; ``how``: its options, workers, progress, store."""
     index, labels, target = problem.fitted_index, problem.labels, problem.target
     if method in ("gp", "ep", "features"):
-        K = kernel_of(problem.network) if method != "features" else features(problem.network, seed)
+        network = network_only(problem.network, f"posterior by {method}")
+        K = kernel_of(network) if method != "features" else features(network, seed)
         return _gaussian(problem, K, method, likelihood, samples, seed, how)
     from simprior import finite
     from simprior.training import posterior as chains
@@ -243,7 +250,10 @@ def _draw(
     if method == "rejection":
         _check_hope(problem, float(how["max_draws"]))
     home = finite if method == "smc" else chains
-    function: Callable[..., FunctionCounts] = getattr(home, f"{method}_posterior")
+    name = f"{method}_posterior"
+    if method == "slice" and isinstance(problem.network, Module):
+        name = f"module_{name}"
+    function: Callable[..., FunctionCounts] = getattr(home, name)
     return function(problem.network, index, labels, samples, seed, target=target, **how)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from simprior.boolean.sampling.job import aligned
 from simprior.boolean.truthtable import n_words
+from simprior.modules.spec import network_only
 from simprior.network.activations import code_of
 from simprior.network.losses import LOSSES
 from simprior.network.parameters import Parameters
@@ -90,7 +91,7 @@ def padded_inputs(x: np.ndarray) -> np.ndarray:
 
 def make_plan(spec: TrainSpec, problem: Problem) -> Plan:
     """Everything the kernel needs except scratch."""
-    network = spec.network
+    network = network_only(spec.network, "compiled training")
     net, length = geometry(network)
     scales = np.array(
         [s / math.sqrt(f) for s, f in zip(network.sigma_ws, network.fan_ins, strict=True)],

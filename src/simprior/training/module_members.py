@@ -13,6 +13,8 @@ beside it, and it can be trained again in other company.
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,9 @@ from simprior.modules.spec import Module
 from simprior.numerics.compiled import BLOCK
 from simprior.training.draws import Choices
 from simprior.training.updates import draw_noise
+
+_LOG = logging.getLogger("simprior")
+_announced: set[str] = set()
 
 
 class Flat(NamedTuple):
@@ -63,14 +68,17 @@ class ModuleSource(Choices):
 class ModuleBatch:
     """Forward pass of E modules whose parameters are the rows of an (E, p) tensor.
 
-    Raises :class:`simprior.errors.InputError` if the module cannot be trained.
+    Raises :class:`simprior.errors.InputError` if they are to be ``trained`` and cannot be.
     """
 
-    def __init__(self, module: Module, batch: int, device: str) -> None:
-        self.built = trainable(module.built, module.make_name, module.input_matrix())
+    def __init__(self, module: Module, batch: int, device: str, trained: bool = True) -> None:
+        self.built = module.built
+        if trained:
+            self.built = trainable(self.built, module.make_name, module.input_matrix())
         self.name, self.layout = module.make_name, Layout(module.tensors())
         self.size, self._sizes = self.layout.size, Sizes.of(module, batch, device)
         self.at_once, self.together = self._sizes.most, self._sizes.together
+        self._began: float | None = None
 
     def __call__(self, P: Tensor, x: Tensor, used: np.ndarray) -> Tensor:
         """Outputs (E, B) on inputs (E, B, d) or (1, B, d); those of members that are not ``used``
@@ -89,9 +97,23 @@ class ModuleBatch:
         return torch.cat(rows)
 
     def _one_by_one(self, P: Tensor, x: Tensor, used: np.ndarray) -> Tensor:
+        if torch.is_grad_enabled():
+            self._say_rate(int(used.sum()))
         rows = torch.from_numpy(np.flatnonzero(used)).to(P.device)
         z = torch.zeros((len(P), x.shape[1]), device=P.device)
         return z.index_put((rows,), self._together(P[rows], x if len(x) == 1 else x[rows]))
+
+    def _say_rate(self, members: int) -> None:
+        """Say once how fast members are trained one by one: from a step to the next one."""
+        now = time.perf_counter()
+        if self._began is not None and self.name not in _announced:
+            _announced.add(self.name)
+            _LOG.info(
+                "%s: about %.0f steps of members a second",
+                self.name,
+                members / (now - self._began),
+            )
+        self._began = now
 
     def _together(self, P: Tensor, x: Tensor) -> Tensor:
         with users_code(self.name, x[0]):

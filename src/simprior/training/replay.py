@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simprior.errors import InputError, NumericalError, StoreError
-from simprior.modules.spec import Module
+from simprior.modules.spec import Module, network_only
 from simprior.network.parameters import Parameters
 from simprior.network.spec import Network
 from simprior.runs.directory import load_run
@@ -34,9 +34,14 @@ _TORCH_CHUNK = 256
 
 
 def trained_parameters(spec: TrainSpec, problem: Problem, member: int, steps: int) -> Parameters:
-    """Parameters of ``member`` after exactly ``steps`` steps (pre-training comes before them)."""
+    """Parameters of ``member`` after exactly ``steps`` steps (pre-training comes before them).
+
+    Of a network, layer by layer; :func:`retrain_members` gives those of modules. Raises
+    :class:`InputError`.
+    """
+    network = network_only(spec.network, "parameters layer by layer")
     found = retrain_members(spec, problem, [member], [steps]).parameters[0]
-    return Parameters.from_flat(found, spec.network)
+    return Parameters.from_flat(found, network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +128,8 @@ def _retrain_compiled(
     spec = replace(spec, stop=Stop("steps", max(int(steps.max()), 1)), record=(), record_runs=0)
     plan = make_plan(spec, problem)
     P, scratch = make_scratch(plan)
-    index = np.concatenate([part.ravel() for part in slices(spec.network)])
+    network = network_only(spec.network, "compiled training")
+    index = np.concatenate([part.ravel() for part in slices(network)])
     count = len(members)
     parameters = np.zeros((count, len(index)), np.float32)
     words, errors = np.zeros((count, plan.words), np.uint64), np.zeros(count, np.int64)

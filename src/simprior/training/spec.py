@@ -254,16 +254,19 @@ class TrainSpec:
         object.__setattr__(self, "seed", check_seed(self.seed))
         for name, low in (("batch_size", 1), ("max_epochs", 1), ("check", 0), ("pretrain", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), low))
-        known = isinstance(self.network, Network)  # modules are tried out before they are trained
-        if known and not has_gradient(self.network) and self.optimizer.rule != "guess":
-            what = f"activation={self.network.activation_name!r}"
-            remedy = "train with guess-and-check, or another activation"
-            raise InputError(what, "an activation with a gradient", remedy)
+        if isinstance(self.network, Network):  # modules are tried out before they are trained
+            self._check_gradient(self.network)
         object.__setattr__(self, "record_runs", whole("record_runs", self.record_runs, 0))
         steps = check_steps(self.record)
         if list(steps) != sorted(set(steps)):
             what = f"record={shown(self.record)}"
             raise InputError(what, "increasing steps >= 0", "write for example 0,10,100")
+
+    def _check_gradient(self, network: Network) -> None:
+        if not has_gradient(network) and self.optimizer.rule != "guess":
+            what = f"activation={network.activation_name!r}"
+            remedy = "train with guess-and-check, or another activation"
+            raise InputError(what, "an activation with a gradient", remedy)
 
     @property
     def compiled(self) -> bool:

@@ -90,7 +90,7 @@ class Rule:
             v = torch.maximum(self.state[2], v, out=self.state[2])
         step = (self.lr / (1 - b1**self.t)).float()[:, None]
         inverse = (1 / torch.sqrt(1 - b2**self.t)).float()[:, None]
-        P -= step * m / (v.sqrt() * inverse + eps)
+        P -= (step * m).div_(v.sqrt().mul_(inverse).add_(eps))
 
     _adamw = _adam
 

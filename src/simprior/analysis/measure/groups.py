@@ -31,8 +31,7 @@ from simprior.analysis.measure.settings import Request
 from simprior.analysis.measure.sources import Source, rebuilt
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
-from simprior.modules.spec import FLAGGED
-from simprior.network.spec import Network
+from simprior.modules.spec import FLAGGED, network_only
 from simprior.numerics import random as rng
 from simprior.runs.files import sha256_file
 from simprior.training.records import TrainResult, unpack_hex
@@ -267,8 +266,8 @@ def _prior(
         problem = rebuilt(result, data, label)
         spec = spec_of(result, problem)
         network, loss = spec.network, spec.loss
-    assert isinstance(network, Network)  # of others the groups are refused
-    return Prior(network, seed, threshold(loss), **dict(options)), problem
+    known = network_only(network, "ln P(f)")
+    return Prior(known, seed, threshold(loss), **dict(options)), problem
 
 
 def _problem_of(request: Request, source: Source, result: TrainResult) -> Problem:

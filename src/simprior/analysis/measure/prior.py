@@ -18,12 +18,13 @@ from simprior.gp.covariance import check_memory
 from simprior.gp.kernels import nngp
 from simprior.gp.orthant import log_prior
 from simprior.gp.posterior import marginal_likelihood_bound
+from simprior.modules.spec import network_only
 from simprior.network.losses import threshold
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
 from simprior.runs.tasks import one_thread
 from simprior.training.records import TrainResult
-from simprior.training.targets import Problem
+from simprior.training.targets import Problem, recorded_network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ class Prior:
 
 def prior_of(result: TrainResult, seed: int = 0, **options: Any) -> Prior:
     """The prior of a training run on bit strings, with the threshold that its loss gives."""
-    network = Network.from_dict(result.config["network"])
+    network = network_only(recorded_network(result.config), "ln P(f)")
     return Prior(network, seed, threshold(result.config["loss"]), **options)
 
 

@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING
 from simprior._attach import attach
 
 if TYPE_CHECKING:
+    from simprior.training.posterior.module_slice import (
+        module_slice_posterior as module_slice_posterior,
+    )
     from simprior.training.posterior.nuts import nuts_posterior as nuts_posterior
     from simprior.training.posterior.rejection import rejection_posterior as rejection_posterior
     from simprior.training.posterior.slice import slice_posterior as slice_posterior

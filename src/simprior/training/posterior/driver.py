@@ -19,6 +19,7 @@ from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import n_words
 from simprior.checks import Integer, Maybe
 from simprior.errors import check_fits
+from simprior.modules.spec import Module
 from simprior.network.spec import Network, check_size
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
@@ -45,7 +46,7 @@ class Length:
 
 
 def length_of(
-    network: Network,
+    network: Network | Module,
     samples: int,
     chains: int,
     thin: int,
@@ -64,7 +65,8 @@ def length_of(
     numbers = [("chains", chains, 1), ("thin", thin, 1), ("burn_in", burn_in, 0)]
     for name, value, low in [*numbers, *((name, value, 1) for name, value in own.items())]:
         check_at_least(name, value, low)
-    check_size(network, together)
+    if isinstance(network, Network):
+        check_size(network, together)
     check_fits(f"samples={samples}", 8.0 * samples * n_words(network.m), "draw fewer --samples")
     draws = -(-samples // chains)
     if burn_in is None:
@@ -74,7 +76,7 @@ def length_of(
 
 def draw_chains(
     advance: Advance,
-    network: Network,
+    network: Network | Module,
     given: TrainingSet,
     length: Length,
     describe: Callable[[list[State]], dict[str, Any]],

@@ -28,6 +28,7 @@ from simprior.boolean.sampling.rows import Merger, Rows
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import Updates, Whole, checked
 from simprior.errors import NumericalError
+from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.numerics.estimate import korn_graubard, share_stderr
 from simprior.numerics.random import philox_key
@@ -47,6 +48,7 @@ from simprior.training.posterior.kernels import accept_draws
 
 _FIRST_TASK = 1 << 16  # prior draws of the first task; each task doubles ...
 _TASK_WORK = 1e11  # ... up to so many multiply-adds
+_SLOWER = 8.0  # multiply-adds of modules than those of the compiled kernel
 _BUFFER = 1 << 15
 _CHUNK = 1 << 16
 
@@ -71,7 +73,7 @@ class _Task:
 
 @checked(workers=Whole(1), progress=Updates())
 def rejection_posterior(
-    network: Network | RandomDNF,
+    network: Network | RandomDNF | Module,
     train_index: Sequence[int] | np.ndarray,
     labels: Any = None,
     samples: int | float = 10**4,
@@ -88,7 +90,7 @@ def rejection_posterior(
 
     Parameters
     ----------
-    network : Network or RandomDNF
+    network : Network, RandomDNF or Module
         The prior, of finite width, with any law of weights.
     train_index, labels, target
         See :func:`simprior.training.posterior.chains.make_training_set`.
@@ -126,7 +128,7 @@ def rejection_posterior(
         None of ``max_draws`` networks agrees with S.
     """
     samples, budget = check_samples(samples), check_samples(max_draws)
-    job = make_job(network, budget, seed, heads)
+    job = make_job(network, budget, seed, heads, modules=True)
     given = make_training_set(network.m, train_index, labels, target)
     total = _Total(given, samples)
     size = min(_task_draws(job), -(-_FIRST_TASK // job.heads))
@@ -253,7 +255,11 @@ def _task_draws(job: Job) -> int:
     model = job.model
     if isinstance(model, RandomDNF):
         return int(_TASK_WORK // (1000 * model.width))
-    assert isinstance(model, Network)
+    if isinstance(model, Module):
+        cost, last = model.built.cost, model.last()
+        fan_in = 0 if last is None else last.fan_in
+        work = cost.products + cost.elements + job.heads * model.m * (fan_in + 8)
+        return max(64, int(_TASK_WORK / _SLOWER / work))
     layers = list(zip(model.fan_ins, (*model.hidden, job.heads), strict=True))
     work = sum((f + 1) * w * (model.m + 8) for f, w in layers) + 1000
     return max(64, int(_TASK_WORK / work))
@@ -291,6 +297,8 @@ def _kept(job: Job, given: TrainingSet, task: _Task) -> Iterator[tuple[np.ndarra
             words = sample_dnf_chunk(job.model, key, at, min(at + _CHUNK, task.stop))
             kept = ((words & mask) == want).all(axis=1)
             yield words[kept], at + np.flatnonzero(kept)
+    elif isinstance(job.model, Module):
+        yield from _kept_modules(job, task, mask, want)
     elif job.compiled:
         yield from _kept_compiled(job, task, _lane_order(mask), _lane_order(want))
     else:
@@ -339,6 +347,17 @@ def _kept_compiled(
         if job.iid and job.heads > 1:  # heads of a perceptron are independent networks
             group = np.arange(filled)
         yield found[:filled], group
+
+
+def _kept_modules(
+    job: Job, task: _Task, mask: np.ndarray, want: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    from simprior.boolean.sampling.module_engine import functions_of
+
+    for draw, words in functions_of(job, task.first, task.stop):
+        drawn = words[: job.samples - draw * job.heads]
+        kept = np.flatnonzero(((drawn & mask) == want).all(axis=1))
+        yield drawn[kept], draw + kept // job.heads
 
 
 def _kept_torch(
