@@ -19,12 +19,14 @@ from simprior.analysis.flatness.geometry import fisher_rao, hessian_top, hessian
 from simprior.analysis.flatness.modules import ModulePasses
 from simprior.analysis.measure.registry import measure_weights
 from simprior.analysis.strings.search import critical_points
+from simprior.cli import main
 from simprior.errors import InputError
 from simprior.modules.chain import chain_of
 from simprior.modules.flat import Layout
 from simprior.network.losses import LOSSES
 from simprior.network.parameters import flat_size, shapes_of
 from simprior.runs.tasks import one_torch_thread
+from simprior.training.replay import retrain
 
 OF_ALL = ["sharpness", "hessian", "fisher", "sigma", "norms", "margin", "volume"]
 SMALL = {
@@ -312,5 +314,14 @@ def test_runs_of_modules_are_measured(data: bool, tmp_path: Path) -> None:
     assert (table["distance_norm"] > 0).all() and (table["hessian_trace"] > 0).all()
     assert (table["architecture"] == "mlp hidden=8x6,norm=layer").all()
     assert set(table["optimizer"]) == {"adam"} and ("box_csr" in table) == data
-    some = sp.measure(tmp_path / "run", groups, networks=2, seed=2)
-    pd.testing.assert_frame_equal(some, table[: len(some)])
+    spec, _, found = retrain(result, fitted)
+    parts = Layout(spec.network.tensors()).stacked(torch.from_numpy(found.parameters))
+    torch.save({name: t.clone() for name, t in parts.items()}, tmp_path / "mine.pt")
+    line = ["measure", "--networks", str(tmp_path / "mine.pt"), "--like", str(tmp_path / "run")]
+    more = ["--measures", groups, "--seed", "2", "--out", str(tmp_path / "m"), "--quiet"]
+    assert main([*line, *more, "--workers", "1"]) == 0
+    again = sp.load(tmp_path / "m")
+    for name in ("fisher_rao", "frobenius_norm", "margin", "lz76", "test_error", "hessian_top"):
+        assert again[name].to_numpy() == pytest.approx(table[name].to_numpy(), rel=1e-6), name
+    assert again["architecture"].tolist() == table["architecture"].tolist()
+    assert main(["measure", str(tmp_path / "run"), "--measures", "prior", "--quiet"]) == 2
