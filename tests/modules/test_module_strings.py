@@ -73,7 +73,8 @@ def test_outputs_are_those_of_the_stacked_module() -> None:
     law, n = module("transformer"), 40
     draws = ModuleDraws(law, n, 3)
     x = np.random.default_rng(0).integers(0, 2, (20, n)).astype(np.int8)
-    block = {name: t[:5] for name, t in draws._parameters(0).items()}
+    networks = [draws.draw(k)._parameters for k in range(5)]
+    block = {name: torch.stack([one[name] for one in networks]) for name in networks[0]}
     with evaluation():
         together = draws.module.apply(block, torch.from_numpy(x.astype(np.float32))).numpy()
     alone = np.stack([draws.draw(k).outputs(x) for k in range(5)])

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """Places of the tensors of a module (:meth:`Architecture.tensors`) in a vector of length p."""
+    """Places of the tensors of a module (:meth:`Architecture.tensors`) in a vector of length p.
+
+    ``transposed``: matrices column by column, which is the layout of
+    :mod:`simprior.network.parameters` for linear layers.
+    """
 
     tensors: tuple[ParameterTensor, ...]
+    transposed: bool = False
 
     @property
     def size(self) -> int:
@@ -31,11 +36,20 @@ class Layout:
         """The rows of ``P`` (N, p) as named tensors with a first axis of length N, views of it."""
         parts = P.split([t.size for t in self.tensors], dim=1)
         pairs = zip(self.tensors, parts, strict=True)
-        return {t.name: part.reshape(len(P), *t.shape) for t, part in pairs}
+        return {t.name: self._shaped(part, t) for t, part in pairs}
+
+    def _shaped(self, part: Tensor, t: ParameterTensor) -> Tensor:
+        if self.transposed and len(t.shape) == 2:
+            return part.reshape(len(part), *t.shape[::-1]).mT
+        return part.reshape(len(part), *t.shape)
 
     def flat(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Inverse of :meth:`stacked`: (N, p)."""
         import torch
 
-        parts = [parameters[t.name].reshape(-1, t.size) for t in self.tensors]
+        turned = [
+            parameters[t.name].mT if self.transposed and len(t.shape) == 2 else parameters[t.name]
+            for t in self.tensors
+        ]
+        parts = [part.reshape(-1, t.size) for part, t in zip(turned, self.tensors, strict=True)]
         return torch.cat(parts, dim=1)

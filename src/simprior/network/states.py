@@ -258,7 +258,7 @@ def _layers(state: State, where: str) -> list[_Layer]:
                 "names NAME.weight and NAME.bias of affine layers",
                 "pass plain networks of Linear layers",
             )
-        found.setdefault(layer, {})[kind] = _array(value, f"{name} of {where}")
+        found.setdefault(layer, {})[kind] = float_array(value, f"{name} of {where}")
     out = []
     for layer, parts in found.items():
         for kind in ("weight", "bias"):
@@ -294,7 +294,7 @@ def _ordered(layers: list[_Layer], network: Network) -> list[_Layer]:
     return layers if left else out
 
 
-def _array(value: Any, what: str) -> np.ndarray:
+def float_array(value: Any, what: str) -> np.ndarray:
     """A tensor or an array as float64. Raises :class:`InputError`."""
     if callable(getattr(value, "detach", None)):
         value = value.detach().cpu()

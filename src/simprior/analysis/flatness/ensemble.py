@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from simprior.checks import Number
 from simprior.errors import InputError
-from simprior.modules.spec import network_only
+from simprior.modules.spec import Module
 from simprior.network.activations import has_gradient
 from simprior.network.callables import differentiable, tensor_derivatives
 from simprior.network.density import refuse_density
@@ -39,8 +39,14 @@ from simprior.training.draws import Source
 from simprior.training.records import TrainResult
 from simprior.training.targets import Problem
 
+if TYPE_CHECKING:
+    from simprior.training.module_members import ModuleSource
+    from simprior.training.spec import TrainSpec
 
-def rescale(parameters: torch.Tensor, network: Network, alpha: Any, layer: int = 0) -> torch.Tensor:
+
+def rescale(
+    parameters: torch.Tensor, network: Network | Module, alpha: Any, layer: int = 0
+) -> torch.Tensor:
     """(N, P) parameters with hidden layer ``layer`` times alpha and the next weights over alpha.
 
     W_l, b_l -> alpha W_l, alpha b_l and W_(l+1) -> W_(l+1) / alpha, other parameters as they are.
@@ -50,8 +56,12 @@ def rescale(parameters: torch.Tensor, network: Network, alpha: Any, layer: int =
     Raises
     ------
     InputError
-        The activation is not relu, alpha is not a finite number > 0, or there is no such layer.
+        The activation is not relu, alpha is not a finite number > 0, there is no such layer, or
+        the network is a torch module.
     """
+    if not isinstance(network, Network):
+        what = f"rescaling layers of make={network.make_name}"
+        raise InputError(what, "a Network with relu layers", "leave alpha out")
     if network.activation != "relu":
         raise InputError(
             f"rescaling with activation={network.activation_name}",
@@ -105,14 +115,71 @@ class Point:
     bend: Tensor
 
 
+class AnyPasses(Protocol):
+    """What is asked of the passes of one architecture, for networks at the rows of (N, p) tensors.
+
+    A point is what its own :meth:`point` gives.
+    """
+
+    @property
+    def size(self) -> int:
+        """Number p of parameters."""
+
+    @property
+    def units(self) -> int:
+        """Numbers kept an example and network."""
+
+    def arranged(self, P: Tensor) -> Tensor:
+        """Rows of the layout of trained members as rows of this one."""
+
+    def layers(self, P: Tensor) -> list[Layer] | None:
+        """(N, fan_in, width) and (N, 1, width) of every layer; None if it has no such layers."""
+
+    def weights(self, P: Tensor) -> list[Tensor]:
+        """(N, ...) every tensor of weights, without biases."""
+
+    def outputs(self, P: Tensor, X: Tensor) -> Tensor:
+        """(N, m) outputs z of the inputs (m, d)."""
+
+    def outputs_on(self, P: Tensor, x: Tensor) -> Tensor:
+        """(N, m) outputs of networks on inputs of their own, (N, m, d)."""
+
+    def input_slopes(self, P: Tensor, x: Tensor) -> Tensor:
+        """(N, m, d) gradients of the outputs in the inputs (N, m, d)."""
+
+    def point(self, P: Tensor, X: Tensor, y: Tensor, loss: str) -> Any:
+        """The networks at P, ready for derivatives; ``y`` is (k,) or (N, k)."""
+
+    def take(self, p: Any, rows: Tensor, X: Tensor) -> Any:
+        """The point of some of its networks."""
+
+    def gradient(self, p: Any) -> Tensor:
+        """(N, p) gradients of the mean loss at a point."""
+
+    def tangent(self, p: Any, V: Tensor) -> Tensor:
+        """(N, k) directional derivatives of z along V (N, p)."""
+
+    def hvp(self, p: Any, V: Tensor) -> Tensor:
+        """(N, p) products of each network's Hessian of the mean loss with its row of V."""
+
+
 class Passes:
     """The passes of one architecture."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.shapes = shapes_of(network)
-        self.size = flat_size(self.shapes)
+        self._size = flat_size(self.shapes)
         self.activation = differentiable(network, NEED)
+
+    @property
+    def size(self) -> int:
+        """Number p of parameters."""
+        return self._size
+
+    def arranged(self, P: Tensor) -> Tensor:
+        """Rows of the layout of trained members, which is that of these passes."""
+        return P
 
     @property
     def units(self) -> int:
@@ -139,6 +206,33 @@ class Passes:
     def outputs(self, P: Tensor, X: Tensor) -> Tensor:
         """(N, m) outputs z of the inputs (m, d)."""
         return forward(X.expand(len(P), -1, -1), self.layers(P), self.activation)[:, :, 0]
+
+    def _on(self, P: Tensor, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """(N, m) outputs on inputs (N, m, d), and (u, phi(u)) of the hidden layers."""
+        layers = self.layers(P)
+        hidden, h = [], x
+        for i, (w, b) in enumerate(layers):
+            h = b + h @ w
+            if i < len(layers) - 1:
+                u, h = h, self.activation(h)
+                hidden.append((u, h))
+        return h[:, :, 0], hidden
+
+    def outputs_on(self, P: Tensor, x: Tensor) -> Tensor:
+        """(N, m) outputs of networks on inputs of their own, (N, m, d)."""
+        return self._on(P, x)[0]
+
+    def input_slopes(self, P: Tensor, x: Tensor) -> Tensor:
+        """(N, m, d) gradients of the outputs in the inputs (N, m, d).
+
+        Raises :class:`InputError` for an activation without gradient.
+        """
+        derive, layers = self.derivatives(), self.layers(P)
+        _, hidden = self._on(P, x)
+        back = layers[-1][0].mT.expand(-1, x.shape[1], -1)
+        for (w, _), (u, h) in zip(layers[-2::-1], hidden[::-1], strict=True):
+            back = (derive(u, h)[0] * back) @ w.mT
+        return back
 
     def point(self, P: Tensor, X: Tensor, y: Tensor, loss: str) -> Point:
         """Forward and backward pass at P; ``y`` is (k,) or (N, k)."""
@@ -174,7 +268,11 @@ class Passes:
             b.copy_(scaled.sum(1, keepdim=True))
         return out
 
-    def tangent(self, p: Point, V: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def tangent(self, p: Point, V: Tensor) -> Tensor:
+        """(N, k) directional derivatives of z along V (N, P)."""
+        return self._tangents(p, V)[0]
+
+    def _tangents(self, p: Point, V: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Directional derivatives along V (N, P): of z (N, k), of each u, of each layer's input."""
         dots: list[Tensor] = []
         inputs: list[Tensor] = []
@@ -189,10 +287,25 @@ class Passes:
                 h_dot = p.first[i] * u_dot
         return dots[-1][:, :, 0], dots, inputs
 
+    def take(self, p: Point, rows: Tensor, X: Tensor) -> Point:
+        """The point of some of its networks."""
+
+        def each(items: list[Tensor]) -> list[Tensor]:
+            return [t[rows] for t in items]
+
+        layers = [(w[rows], b[rows]) for w, b in p.layers]
+        second = [None if t is None else t[rows] for t in p.second]
+        parts = (each(p.inputs), each(p.first), second, each(p.deltas), each(p.behind))
+        return Point(layers, *parts, p.z[rows], p.slope[rows], p.bend[rows])
+
+    def weights(self, P: Tensor) -> list[Tensor]:
+        """(N, fan_in, width) weights of every layer."""
+        return [w for w, _ in self.layers(P)]
+
     def hvp(self, p: Point, V: Tensor) -> Tensor:
         """(N, P) products of each network's Hessian of the mean loss with its row of V."""
         k = p.z.shape[1]
-        z_dot, u_dots, h_dots = self.tangent(p, V)
+        z_dot, u_dots, h_dots = self._tangents(p, V)
         scale = (p.slope / k).unsqueeze(2)
         delta_dot = (p.bend * z_dot / k).unsqueeze(2)
         out = torch.empty_like(V)
@@ -221,6 +334,24 @@ class Passes:
         return out
 
 
+def _source_of(spec: TrainSpec) -> Source | ModuleSource:
+    """The random choices of the members of a run."""
+    if isinstance(spec.network, Network):
+        return Source(spec.network, spec.seed)
+    from simprior.training.module_members import ModuleSource
+
+    return ModuleSource(spec.network, spec.seed)
+
+
+def passes_of(network: Network | Module) -> AnyPasses:
+    """The passes of an architecture."""
+    if isinstance(network, Network):
+        return Passes(network)
+    from simprior.analysis.flatness.modules import ModulePasses
+
+    return ModulePasses(network)
+
+
 MEMORY = 1 << 24
 """Bytes of temporary numbers at once: about what caches hold; more is slower on CPUs."""
 _BLOCK = 16
@@ -230,7 +361,8 @@ _BLOCK = 16
 class Ensemble:
     """N networks and the examples they were fitted to.
 
-    ``parameters`` (N, P) float64 in the order of ``Parameters.flat``; ``X`` (k, d) float64 and
+    ``network`` is a :class:`Network` or a :class:`Module`; ``parameters`` (N, P) float64 in the
+    order of ``Parameters.flat``, or of :class:`ModulePasses`; ``X`` (k, d) float64 and
     ``y`` (k,) or (N, k) labels 0/1: everything fitted, attack points included; ``loss`` a name of
     ``training.losses``; ``ids`` (N,) integers that own each network's random directions (member
     numbers), together with the text ``stream`` (the seeds of their run); ``initial`` (N, P)
@@ -238,7 +370,7 @@ class Ensemble:
     """
 
     parameters: Tensor
-    network: Network
+    network: Network | Module
     X: Tensor
     y: Tensor
     loss: str
@@ -289,18 +421,18 @@ class Ensemble:
                 "train longer (--max-epochs, --lr)",
             )
         spec, problem, found = retrain(result, chosen, problem=problem, workers=workers)
-        network = network_only(spec.network, "measures of weights")
-        source = Source(network, spec.seed)
-        start = np.stack([source.parameters(int(i)).flat() for i in chosen]).astype(np.float64)
+        source = _source_of(spec)
+        start = np.stack([source.parameters(int(i)).flat() for i in chosen])
+        arranged = passes_of(spec.network).arranged
         return cls(
-            _tensor(found.parameters),
-            network,
+            arranged(_tensor(found.parameters)),
+            spec.network,
             _tensor(problem.train_inputs.astype(np.float32)),
             _tensor(problem.labels),
             spec.loss,
             device,
             chosen,
-            None if spec.optimizer.rule == "guess" else _tensor(start, device),
+            None if spec.optimizer.rule == "guess" else arranged(_tensor(start)).to(device),
             stream=f"{spec.seed}/{result.problem['seed']}/",
         )
 
@@ -308,7 +440,7 @@ class Ensemble:
     def of_given(
         cls,
         parameters: np.ndarray,
-        network: Network,
+        network: Network | Module,
         problem: Problem,
         loss: str,
         device: str = "cpu",
@@ -354,9 +486,9 @@ class Ensemble:
         return len(self.X)
 
     @cached_property
-    def passes(self) -> Passes:
+    def passes(self) -> AnyPasses:
         """The batched passes of the architecture."""
-        return Passes(self.network)
+        return passes_of(self.network)
 
     def subset(self, rows: Any) -> Ensemble:
         """The networks in ``rows`` (indices, a slice, or a mask)."""

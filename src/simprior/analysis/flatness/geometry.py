@@ -21,6 +21,7 @@ kept per example, so that nothing is approximated. Piecewise linear activations 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,18 +29,26 @@ import numpy as np
 import torch
 
 from simprior.analysis.flatness.ensemble import Ensemble, Point
+from simprior.analysis.flatness.modules import ModulePasses
 from simprior.analysis.flatness.volume import normals, signs
 from simprior.checks import Choice, Integer, Number, Whole
+from simprior.errors import InputError
+from simprior.modules.spec import Module
 from simprior.network.losses import threshold
+from simprior.network.parameters import shapes_of
+from simprior.network.spec import Network
 
 Tensor = torch.Tensor
 EXACT_SIZE, DRAWS = 5000, 64
+_DEARER = 4.0  # times the cost of an estimate that an exact trace of modules may have
 METHODS = ("auto", "exact", "hutchinson")
 
 
 def exact_cost(ensemble: Ensemble) -> float:
     """Multiplications of the exact trace of one network (those that grow faster than a pass)."""
     network = ensemble.network
+    if isinstance(network, Module):  # a product with the Hessian for each parameter
+        return 12.0 * ensemble.size * ensemble.examples * ensemble.size
     if network.activation in ("relu", "linear") or network.depth < 3:
         return 0.0
     return (
@@ -58,7 +67,8 @@ def exact_trace(ensemble: Ensemble) -> dict[str, Tensor]:
     for part in ensemble.chunks(2 * ensemble.pass_numbers):
         each = ensemble.subset(part)
         p = each.passes.point(each.parameters, each.X, each.labels(), each.loss)
-        parts.append(_trace(each, p))
+        passes = each.passes
+        parts.append(passes.trace(p) if isinstance(passes, ModulePasses) else _trace(each, p))
     return {"trace": torch.cat(parts)}
 
 
@@ -74,6 +84,7 @@ def _trace(ensemble: Ensemble, p: Point) -> Tensor:
 
 def _examples(ensemble: Ensemble, p: Point) -> Iterator[slice]:
     """Examples at a time, so that the matrices S fit the memory."""
+    assert isinstance(ensemble.network, Network)
     widest = max(ensemble.network.hidden)
     step = ensemble.chunk(4 * len(p.z) * widest * widest)
     for at in range(0, p.z.shape[1], step):
@@ -165,7 +176,7 @@ class _Run:
     """The Krylov spaces of a chunk of networks; ``rows`` are those not yet done."""
 
     def __init__(self, ensemble: Ensemble, start: Tensor) -> None:
-        self.passes = ensemble.passes
+        self.passes, self.inputs = ensemble.passes, ensemble.X
         self.point = self.passes.point(
             ensemble.parameters, ensemble.X, ensemble.labels(), ensemble.loss
         )
@@ -227,25 +238,8 @@ class _Run:
             return
         self.rows = self.rows[rows]
         self.basis, self.alpha, self.beta = self.basis[rows], self.alpha[rows], self.beta[rows]
-        self.point = take(self.point, rows)
-
-
-def take(p: Point, rows: Tensor) -> Point:
-    """The point of some of its networks."""
-    each = lambda items: [t[rows] for t in items]  # noqa: E731
-    layers = [(w[rows], b[rows]) for w, b in p.layers]
-    second = [None if t is None else t[rows] for t in p.second]
-    return Point(
-        layers,
-        each(p.inputs),
-        each(p.first),
-        second,
-        each(p.deltas),
-        each(p.behind),
-        p.z[rows],
-        p.slope[rows],
-        p.bend[rows],
-    )
+        if len(self.rows):
+            self.point = self.passes.take(self.point, rows, self.inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,10 +293,12 @@ def hessian_trace(
     ensemble, seed
         Networks; seed of the random vectors.
     method : str
-        ``exact``: second-order back-propagation (``_curvature``), any activation and size.
+        ``exact``: second-order back-propagation (see the module), any activation and size; of
+        torch modules a product with the Hessian for each parameter.
         ``hutchinson``: mean of v.Hv over ``draws`` random sign vectors (Hutchinson 1989) with the
         standard error of that mean. ``auto``: exact for P <= 5,000 and wherever it costs no more
-        than Hutchinson's estimate (always for relu and with one or two hidden layers).
+        than Hutchinson's estimate (always for relu and with one or two hidden layers); of torch
+        modules only if it costs no more than four times as much.
 
     Raises
     ------
@@ -312,7 +308,10 @@ def hessian_trace(
     Choice(METHODS, "pass auto")("method", method)
     if method == "auto":
         sampled = 12.0 * draws * ensemble.examples * ensemble.size
-        small = ensemble.size <= EXACT_SIZE or exact_cost(ensemble) <= sampled
+        if isinstance(ensemble.network, Module):
+            small = exact_cost(ensemble) <= _DEARER * sampled
+        else:
+            small = ensemble.size <= EXACT_SIZE or exact_cost(ensemble) <= sampled
         method = "exact" if small else "hutchinson"
     if method == "exact":
         found = ensemble.per_chunk(exact_trace, 2 * ensemble.pass_numbers)
@@ -343,7 +342,7 @@ def fisher_rao(ensemble: Ensemble) -> np.ndarray:
     for part in ensemble.chunks(2 * ensemble.pass_numbers):
         each = ensemble.subset(part)
         p = each.passes.point(each.parameters, each.X, each.labels(), each.loss)
-        z_dot, *_ = each.passes.tangent(p, each.parameters)
+        z_dot = each.passes.tangent(p, each.parameters)
         parts.append((p.slope * z_dot).square().mean(1).sqrt())
     return np.asarray(torch.cat(parts).cpu().numpy())
 
@@ -357,10 +356,13 @@ def relative_flatness(ensemble: Ensemble, *, layer: int | None = None) -> np.nda
     0; default the one into the last hidden layer (the penultimate, as in the paper). Unchanged by
     alpha-rescaling. Raises :class:`InputError` if there is no such layer.
     """
+    if isinstance(ensemble.network, Module):
+        what = f"relative flatness of make={ensemble.network.make_name}"
+        raise InputError(what, "a Network, whose layers are known", "leave the group relative out")
     depth = ensemble.network.depth
     affine = Integer(0, depth, "leave it out", f"an affine layer, 0 to {depth}")
     chosen = max(depth - 1, 0) if layer is None else affine("layer", layer)
-    width = ensemble.passes.shapes[chosen][1]
+    width = shapes_of(ensemble.network)[chosen][1]
     deep = 0 if chosen >= depth - 1 else 3 * ensemble.examples * width * width
     parts = []
     for part in ensemble.chunks(2 * ensemble.pass_numbers + deep):
@@ -386,16 +388,23 @@ QUANTILE = 0.1
 def frobenius_norm(ensemble: Ensemble) -> np.ndarray:
     """(N,) sqrt(sum over layers of |W_l|_F^2): Euclidean length of all weights, biases left out.
 
+    Embeddings of torch modules are weights; gains and shifts of normalisations are none.
     The parameter norm of Jiang et al. (ICLR 2020), appendix C, as a length. Changes under
     alpha-rescaling.
     """
-    squares = [w.square().sum((1, 2)) for w, _ in ensemble.passes.layers(ensemble.parameters)]
+    weights = ensemble.passes.weights(ensemble.parameters)
+    squares = [w.square().flatten(1).sum(1) for w in weights]
     return _array(torch.stack(squares).sum(0).sqrt())
 
 
 def log_frobenius_product(ensemble: Ensemble) -> np.ndarray:
-    """(N,) ln prod |W_l|_F (Neyshabur, Tomioka & Srebro, COLT 2015): unchanged by rescaling."""
+    """(N,) ln prod |W_l|_F (Neyshabur, Tomioka & Srebro, COLT 2015): unchanged by rescaling.
+
+    NaN for torch modules that are no chain of linear layers, as :func:`path_norm` is.
+    """
     layers = ensemble.passes.layers(ensemble.parameters)
+    if layers is None:
+        return _undefined(ensemble)
     return _array(torch.stack([w.square().sum((1, 2)) for w, _ in layers]).log().sum(0) / 2)
 
 
@@ -403,9 +412,11 @@ def spectral_norm(ensemble: Ensemble) -> np.ndarray:
     """(N,) ln prod |W_l|_2, the log of the product of the layers' largest singular values.
 
     The first factor of eq. (1.2) of Bartlett, Foster & Telgarsky (NeurIPS 2017); biases left out.
-    Unchanged by alpha-rescaling.
+    Unchanged by alpha-rescaling. NaN for torch modules that are no chain of linear layers.
     """
     layers = ensemble.passes.layers(ensemble.parameters)
+    if layers is None:
+        return _undefined(ensemble)
     return _array(torch.stack([_largest_singular(w) for w, _ in layers]).log().sum(0))
 
 
@@ -414,10 +425,14 @@ def path_norm(ensemble: Ensemble) -> np.ndarray:
 
     Neyshabur, Tomioka & Srebro (COLT 2015), p = 2. Paths start at an input or at a bias
     (a unit that is always 1), as in Jiang et al. (2020), appendix C: it is the output of the
-    linear network of squared parameters on the all-ones input. Unchanged by alpha-rescaling.
+    linear network of squared parameters on the all-ones input. Unchanged by alpha-rescaling. NaN
+    for torch modules that are no chain of linear layers.
     """
+    layers = ensemble.passes.layers(ensemble.parameters)
+    if layers is None:
+        return _undefined(ensemble)
     h: Tensor | None = None
-    for w, b in ensemble.passes.layers(ensemble.parameters):
+    for w, b in layers:
         into = w.square()
         reached = into.sum(1, keepdim=True) if h is None else torch.bmm(h, into)
         h = reached + b.square()
@@ -451,6 +466,23 @@ def margin(
     signed = (2 * ensemble.labels() - 1) * (ensemble.outputs() - threshold(ensemble.loss))
     found = _array(torch.quantile(signed, float(quantile), dim=1))
     return found / np.exp(spectral_norm(ensemble)) if normalise else found
+
+
+_said: set[str] = set()
+
+
+def _undefined(ensemble: Ensemble) -> np.ndarray:
+    """NaN for every network of a module without layers in a chain; the reason is said once."""
+    assert isinstance(ensemble.network, Module)
+    name = ensemble.network.make_name
+    if name not in _said:
+        _said.add(name)
+        logging.getLogger("simprior").info(
+            "path and spectral norms of %s are left empty: they are defined for linear layers one "
+            "after the other with activations between",
+            name,
+        )
+    return np.full(len(ensemble), np.nan)
 
 
 def _largest_singular(w: Tensor) -> Tensor:

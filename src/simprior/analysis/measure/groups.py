@@ -31,12 +31,11 @@ from simprior.analysis.measure.settings import Request
 from simprior.analysis.measure.sources import Source, rebuilt
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
-from simprior.modules.spec import network_only
+from simprior.modules.spec import FLAGGED, network_only
 from simprior.numerics import random as rng
 from simprior.runs.files import sha256_file
 from simprior.training.records import TrainResult, unpack_hex
 from simprior.training.spec import Optimizer
-from simprior.training.targets import recorded_network
 
 if TYPE_CHECKING:
     from simprior.analysis.flatness.ensemble import Ensemble
@@ -75,19 +74,34 @@ def check_groups(
 
 @dataclass(frozen=True)
 class _Kind:
-    """What decides which groups a source allows; ``n`` = 0 for inputs that are data."""
+    """What decides which groups a source allows; ``n`` = 0 for inputs that are data; ``module``:
+    the networks are torch modules."""
 
     networks: bool
     n: int
     activation: str
+    module: bool = False
 
 
 def _kind(source: Source) -> _Kind:
     if source.kind == "functions":
         return _Kind(False, source.bits(), "")
     result = source.record()
-    network = network_only(recorded_network(result.config), "measures")
-    return _Kind(True, int(result.problem["n"]), network.activation_name)
+    n, network = int(result.problem["n"]), _law_of(result)
+    return _Kind(True, n, str(network.get("activation", "")), is_module(network))
+
+
+def _law_of(result: TrainResult) -> Mapping[str, Any]:
+    """The network or module of a run, as it is recorded."""
+    names = ("network", "modules", "architecture")
+    found = next(result.config[name] for name in names if result.config.get(name))
+    assert isinstance(found, Mapping)
+    return found
+
+
+def is_module(network: Mapping[str, Any]) -> bool:
+    """Whether a record is that of a torch module."""
+    return "module" in network or "architecture" in network
 
 
 def _problem(group: Group, kind: _Kind) -> str:
@@ -97,6 +111,8 @@ def _problem(group: Group, kind: _Kind) -> str:
             return f"a run of train or sweep: a {group.name} needs a training set"
         if group.of == WEIGHTS:
             return "a run of train or sweep: it needs weights, a table of functions has none"
+    if kind.module and (group.layered or group.of == PRIOR):
+        return f"fully connected networks: {group.name} is not known for torch modules"
     if kind.activation == "step" and group.gradients:
         return "an activation with a gradient, not step"
     on_data = kind.networks and group.on_data is not None
@@ -244,13 +260,14 @@ def _prior(
 
     given = key.source.given
     if given is not None:
-        problem = given.problem
-        return Prior(given.network, seed, threshold(given.loss), **dict(options)), problem
-    result = key.source.record()
-    problem = rebuilt(result, data, label)
-    spec = spec_of(result, problem)
-    network = network_only(spec.network, "measures")
-    return Prior(network, seed, threshold(spec.loss), **dict(options)), problem
+        problem, network, loss = given.problem, given.network, given.loss
+    else:
+        result = key.source.record()
+        problem = rebuilt(result, data, label)
+        spec = spec_of(result, problem)
+        network, loss = spec.network, spec.loss
+    known = network_only(network, "ln P(f)")
+    return Prior(known, seed, threshold(loss), **dict(options)), problem
 
 
 def _problem_of(request: Request, source: Source, result: TrainResult) -> Problem:
@@ -314,18 +331,14 @@ def settings_of(result: TrainResult) -> dict[str, Any]:
     How networks from elsewhere were trained is not known: they have no such settings.
     """
     config, problem = result.config, result.problem
-    network = config.get("network") or config["architecture"]
-    hidden = [int(w) for w in network["hidden"]]
+    network = _law_of(result)
     found: dict[str, Any] = {
         "loss": config["loss"],
         "train_size": len(problem["train_index"]),
         "attack": len(problem["attack_index"]),
         "corrupt": float(problem["corrupt"]),
         "data_seed": int(problem["seed"]),
-        "hidden": ",".join(map(str, hidden)),
-        "depth": len(hidden),
-        "width": max(hidden, default=0),
-        "activation": str(network["activation"]),
+        **_shape(network),
         "sigma_w": _number(network["sigma_w"]),
         "sigma_b": _number(network["sigma_b"]),
         "encoding": network["encoding"],
@@ -348,6 +361,30 @@ def settings_of(result: TrainResult) -> dict[str, Any]:
             "pretrain": int(config["pretrain"]),
         }
     return {name: found[name] for name in SETTINGS if name in found}
+
+
+def _shape(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Widths and activation of a network; of a torch module what makes it, with its options."""
+    found: dict[str, Any] = {}
+    if is_module(network):
+        name = network.get("module") or network["architecture"]
+        options = {k: network[k] for k in FLAGGED if k in network} | (network.get("option") or {})
+        chosen = ",".join(f"{k}={_short(v)}" for k, v in options.items())
+        found["architecture"] = f"{name} {chosen}".strip()
+    if "hidden" in network:
+        hidden = [int(w) for w in network["hidden"]]
+        found |= {
+            "hidden": ",".join(map(str, hidden)),
+            "depth": len(hidden),
+            "width": max(hidden, default=0),
+        }
+    if "activation" in network:
+        found["activation"] = str(network["activation"])
+    return found
+
+
+def _short(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _trained_here(result: TrainResult) -> bool:

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
 IDENTITY = ("run", "member", "function")
 SETTINGS = (
     *("optimizer", "lr", "batch_size", "loss", "train_size", "attack", "corrupt", "data_seed"),
-    *("seed", "hidden", "depth", "width", "activation", "sigma_w", "sigma_b", "encoding"),
+    *(
+        "seed",
+        "architecture",
+        "hidden",
+        "depth",
+        "width",
+        "activation",
+        "sigma_w",
+        "sigma_b",
+        "encoding",
+    ),
     *("weight_dist", "options", "stop", "max_epochs", "check", "pretrain", "n", "m", "target"),
     "alpha",
 )
@@ -93,8 +103,9 @@ class Group:
     ``on_table``: ``(request, counts, rows, words)``, the same for rows of a table of functions.
     ``settings``: settings of a request that ``compute`` takes, and their names there.
     ``needs_bits``: the inputs must be all bit strings. ``gradients``: the activation must have a
-    gradient. ``default``: measured if no groups are named. ``all_bits``: ``all`` includes it for at
-    most so many bits (None: always). ``text``: its line in the documentation.
+    gradient. ``layered``: the networks must be fully connected, no torch modules. ``default``:
+    measured if no groups are named. ``all_bits``: ``all`` includes it for at most so many bits
+    (None: always). ``text``: its line in the documentation.
     """
 
     name: str
@@ -106,6 +117,7 @@ class Group:
     settings: Mapping[str, str] = field(default_factory=dict)
     needs_bits: bool = False
     gradients: bool = False
+    layered: bool = False
     default: bool = False
     all_bits: int | None = None
     text: str = ""
@@ -639,6 +651,7 @@ def _margin(
         )
     },
     gradients=True,
+    layered=True,
     text=f"curvature times size of the weights of one layer {_FLATNESS}",
 )
 def _relative(ensemble: Ensemble, seed: int = 0, *, layer: int | None = None) -> Columns:

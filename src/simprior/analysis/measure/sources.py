@@ -26,7 +26,7 @@ from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
 from simprior.boolean.truthtable import pack
 from simprior.checks import shown
 from simprior.errors import InputError, StoreError
-from simprior.modules.spec import network_only
+from simprior.modules.spec import Module
 from simprior.network.losses import check_loss
 from simprior.network.spec import Network
 from simprior.network.states import flat_parameters
@@ -44,12 +44,13 @@ CELLS = "cells"
 class Given:
     """Networks from elsewhere: their weights, and the problem and loss that they are measured on.
 
-    ``parameters`` (N, p) float64 in the flat layout of ``network``, which has the inputs of
-    ``problem``; ``first`` is the number of the first of them in their source.
+    ``parameters`` (N, p) float64 in the flat layout of ``network`` (of a module: that of
+    ``analysis.flatness.modules``), which has the inputs of ``problem``; ``first`` is the number of
+    the first of them in their source.
     """
 
     parameters: np.ndarray
-    network: Network
+    network: Network | Module
     problem: Problem
     loss: str
     first: int = 0
@@ -191,16 +192,20 @@ def given_sources(
     loss: str | None = None,
     data: str | None = None,
     label: str | None = None,
+    architecture: Module | None = None,
 ) -> list[Source]:
     """A source for every file of ``networks``, or one for all networks in memory.
 
     ``networks`` is a file, a module, a state dict or parameters, or a list of these
     (:func:`simprior.network.states.flat_parameters`); ``like`` is the run, result or problem with
-    the network, the inputs and the labels; ``loss`` is by default that of the run, or ``ce``.
+    the network, the inputs and the labels; ``loss`` is by default that of the run, or ``ce``;
+    ``architecture`` makes the networks, where it is not the one of ``like``.
 
     Raises :class:`InputError` for networks that do not fit.
     """
     network, problem, loss = _setting(like, loss, data, label)
+    if architecture is not None:
+        network = _on_inputs(architecture, problem)
     many = list(networks) if isinstance(networks, list | tuple) else [networks]
     parts: list[tuple[str, Path | None, Any]]
     if many and all(isinstance(one, str | Path) for one in many):
@@ -210,20 +215,38 @@ def given_sources(
         parts = [("networks", None, networks)]
     sources = []
     for name, path, part in parts:
-        given = Given(flat_parameters(part, network), network, problem, loss)
+        given = Given(_parameters(part, network), network, problem, loss)
         result = record_of(given)
         digest = digest_of(result, given.parameters)
         sources.append(Source(name, "networks", digest, path, result, given))
     return with_own_names(sources)
 
 
+def _on_inputs(module: Any, problem: Problem) -> Module:
+    """A module on the inputs of a problem. Raises :class:`InputError` for what is none."""
+    if not isinstance(module, Module):
+        what = f"architecture={shown(module)}"
+        raise InputError(what, "an sp.Module", "pass for example sp.Module(make)")
+    if problem.n:
+        return replace(module, n=problem.n, inputs=None)
+    return replace(module, n=problem.inputs.shape[1], inputs=problem.inputs)
+
+
+def _parameters(part: Any, network: Network | Module) -> np.ndarray:
+    if isinstance(network, Network):
+        return flat_parameters(part, network)
+    from simprior.modules.states import module_parameters
+
+    return module_parameters(part, network)
+
+
 def _setting(
     like: Like, loss: str | None, data: str | None, label: str | None
-) -> tuple[Network, Problem, str]:
+) -> tuple[Network | Module, Problem, str]:
     """The network, the problem and the loss that networks are measured with."""
     if isinstance(like, Problem):
         network = getattr(like, "network", None)
-        if not isinstance(network, Network):
+        if not isinstance(network, Network | Module):
             raise InputError(
                 f"a problem {like.name!r} without a network",
                 "one with it",
@@ -239,8 +262,7 @@ def _setting(
     result = load_result(like)
     problem = rebuilt(result, data, label)
     spec = spec_of(result, problem)
-    network = network_only(spec.network, "measures")
-    return network, problem, spec.loss if loss is None else check_loss(loss)
+    return spec.network, problem, spec.loss if loss is None else check_loss(loss)
 
 
 def record_of(given: Given) -> TrainResult:
@@ -263,7 +285,8 @@ def record_of(given: Given) -> TrainResult:
         errors = np.rint(ensemble.errors().numpy() * problem.size).astype(np.int64)
         loss = ensemble.losses().numpy()
     none = np.full(len(words), -1, np.int64)
-    key = "network" if problem.n else "architecture"
+    kind = "network" if isinstance(given.network, Network) else "modules"
+    key = kind if problem.n else "architecture"
     config = {key: given.network.to_dict(), "loss": given.loss}
     return TrainResult(words, none, none, errors, loss, problem.describe(), config)
 

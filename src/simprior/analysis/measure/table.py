@@ -34,6 +34,7 @@ from simprior.analysis.measure.sources import (
 from simprior.analysis.table_files import read_file, read_run_table
 from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, shown
 from simprior.errors import InputError, StoreError
+from simprior.modules.spec import Module
 from simprior.runs.directory import RunDir, load_run, write_table
 from simprior.runs.sharded import Shard, Work, open_run, run_sharded
 from simprior.runs.tasks import Progress, RunOptions, progress_bar
@@ -70,6 +71,7 @@ def measure(
     data: str | None = None,
     label: str | None = None,
     loss: str | None = None,
+    architecture: Module | None = None,
     seed: int = 0,
     device: str = "cpu",
     out: Path | str | None = None,
@@ -122,6 +124,9 @@ def measure(
         For runs on a local data file, which must be read again: its path and its class column.
     loss : str, optional
         Loss of networks from elsewhere; default: that of the run, or ``ce``.
+    architecture : Module, optional
+        What makes networks from elsewhere, if it is not the network of ``source``: any torch
+        module, on the inputs of ``source``.
     device : str
         Where measures of weights are computed: ``cpu`` (also for ``auto``) or ``cuda``; training
         again, ln P and truth tables are for the CPU.
@@ -155,7 +160,8 @@ def measure(
     if not counted:
         del given["networks"]
     settings = MeasureSettings.of(given)
-    sources = _sources(source, None if counted else networks, loss, data, label)
+    like = {"loss": loss, "architecture": architecture}
+    sources = _sources(source, None if counted else networks, like, data, label)
     groups = check_groups(settings.measures, sources)
     request = Request(**{**vars(settings), "groups": groups})
     check_files(request, sources)
@@ -179,9 +185,16 @@ def measure(
 
 
 def _sources(
-    source: Any, networks: Any, loss: str | None, data: str | None, label: str | None
+    source: Any,
+    networks: Any,
+    like: Mapping[str, Any],
+    data: str | None,
+    label: str | None,
 ) -> list[Source]:
-    """What the arguments of :func:`measure` name. Raises :class:`InputError`."""
+    """What the arguments of :func:`measure` name; ``like`` are those of networks from elsewhere.
+
+    Raises :class:`InputError`.
+    """
     many = list(source) if isinstance(source, list | tuple) else [source]
     if not all(isinstance(one, str | Path | TrainResult | Problem) for one in many):
         raise InputError(
@@ -194,13 +207,14 @@ def _sources(
                 "one run, which has their inputs and labels",
                 "pass one (--like)",
             )
-        return given_sources(networks, many[0], loss=loss, data=data, label=label)
+        return given_sources(networks, many[0], data=data, label=label, **like)
     if any(isinstance(one, Problem) for one in many):
         raise InputError("a problem without networks", "networks=[...]", "pass the networks")
-    if loss is not None:
-        raise InputError(
-            f"loss={loss} without networks from elsewhere", "nothing", "runs know theirs"
-        )
+    for name, value in like.items():
+        if value is not None:
+            text = value if isinstance(value, str) else shown(value)
+            what = f"{name}={text} without networks from elsewhere"
+            raise InputError(what, "nothing", "runs know theirs")
     return find_sources(many)
 
 

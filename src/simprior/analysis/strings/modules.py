@@ -18,7 +18,7 @@ from simprior.errors import NumericalError
 from simprior.modules.build import evaluation, users_code
 from simprior.modules.draws import Draws
 from simprior.modules.spec import Module
-from simprior.numerics.random import derive, generator
+from simprior.numerics.random import generator
 
 PROBES = 64
 """Random strings on which a module is built and tested; all 2^n strings are too many."""
@@ -35,34 +35,19 @@ def on_strings(module: Module, n: int) -> Module:
 class ModuleDraws:
     """Random networks of a module on strings of ``n`` bits, by their numbers.
 
-    Network k is a function of (seed, n, k); neighbours are drawn together.
+    Network k is a function of (seed, n, k).
     """
 
     def __init__(self, module: Module, n: int, seed: int) -> None:
         self.module = on_strings(module, n)
-        own = int.from_bytes(derive(seed, f"sensitivity/{n}/modules")[:7], "little")
-        with evaluation():
-            self._draws = Draws(self.module.built, 1, own, "cpu", "float32")
-        self._first, self._block = -1, {}  # type: tuple[int, dict[str, Tensor]]
+        stream = f"sensitivity/{n}/modules"
+        self._draws = Draws(self.module.built, 1, seed, "cpu", "float32", stream)
 
     def draw(self, index: int) -> RandomModule:
         """Network ``index``."""
-        size = self._draws.at_once
-        first = index - index % size
-        if first != self._first:
-            with evaluation():
-                self._first, self._block = first, self._parameters(first)
-        return RandomModule(self.module, {k: t[index - first] for k, t in self._block.items()})
-
-    def _parameters(self, first: int) -> dict[str, Tensor]:
-        """All parameters of a block of networks, those of the last linear layer among them."""
-        found, built = self._draws.body(first), self.module.built
-        if built.last is not None and not built.drawn_whole:
-            head = self._draws.heads(first)
-            found[built.last.weight] = head.weights
-            if built.last.bias is not None:
-                found[built.last.bias] = head.biases[:, 0]
-        return found
+        with evaluation():
+            stacked = self._draws.network(index)
+        return RandomModule(self.module, {name: t[0] for name, t in stacked.items()})
 
 
 class RandomModule:

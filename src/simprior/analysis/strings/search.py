@@ -357,13 +357,14 @@ class _Search:
         from simprior.network.losses import threshold
 
         self.passes, self.points = ensemble.passes, points
-        self.layers = ensemble.passes.layers(ensemble.parameters)
-        self.derive = ensemble.passes.derivatives()
+        self.parameters = ensemble.parameters
         self.level = threshold(ensemble.loss)
         self.radius, self.steps = radius, steps
         self.rngs = [generator(seed, "box-csr", int(i)) for i in ensemble.ids]
         start = points.expand(len(ensemble), -1, -1)
-        self.high = self._outputs(start)[0] > self.level  # the class of the point itself
+        self.high = (
+            self.passes.outputs_on(self.parameters, start) > self.level
+        )  # the class of the point itself
         self.found = self.high.new_zeros(self.high.shape)
 
     def run(self, restarts: int) -> np.ndarray:
@@ -380,35 +381,16 @@ class _Search:
         low, high = self.points - self.radius, self.points + self.radius
         sign = (2.0 * self.high - 1.0).unsqueeze(2)
         for step in range(self.steps):
-            slope = self._slopes(x)
+            slope = self.passes.input_slopes(self.parameters, x)
             size = 2 * self.radius / (1 + step)
             x = x - size * (sign * slope).sign()
             if step:
                 x = x + NOISE * self.radius * self._random(uniform=False)
             x = x.clamp(low, high)
-            self.found |= (self._outputs(x)[0] > self.level) != self.high
+            z = self.passes.outputs_on(self.parameters, x)
+            self.found |= (z > self.level) != self.high
             if bool(self.found.all()):
                 return
-
-    def _outputs(
-        self, x: torch.Tensor
-    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-        """(N, m) outputs on (N, m, d) inputs, and (u, phi(u)) of the hidden layers."""
-        hidden, h = [], x
-        for i, (w, b) in enumerate(self.layers):
-            h = b + h @ w
-            if i < len(self.layers) - 1:
-                u, h = h, self.passes.activation(h)
-                hidden.append((u, h))
-        return h[:, :, 0], hidden
-
-    def _slopes(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, m, d) gradients of the outputs in the inputs."""
-        _, hidden = self._outputs(x)
-        back = self.layers[-1][0].mT.expand(-1, x.shape[1], -1)
-        for (w, _), (u, h) in zip(self.layers[-2::-1], hidden[::-1], strict=True):
-            back = (self.derive(u, h)[0] * back) @ w.mT
-        return back
 
     def _random(self, uniform: bool) -> torch.Tensor:
         import torch
