@@ -160,18 +160,20 @@ def _finite_table(spec: LogP) -> pd.DataFrame:
     """The table with the finite network in it."""
     from simprior.finite.methods import amount, check_methods
     from simprior.finite.table import FiniteRequest, finite_table
+    from simprior.network.spec import Network
     from simprior.routes.evidence import check_finite
     from simprior.runs.tasks import RunOptions as Computing
     from simprior.runs.tasks import progress_bar
 
     methods = _finite_methods(spec)
     given, effort, options = _given(spec), _effort(spec), _estimator_options(spec)
-    network = check_finite(given.network, spec.kernel_draws)
-    check_methods(methods, network)
+    check_finite(given.network, spec.kernel_draws)
+    assert isinstance(given.network, Network)
+    check_methods(methods, given.network)
     _check_own(spec, methods)
     widths = tuple(spec.width or ())
     request = FiniteRequest(
-        network,
+        given.network,
         given.tables,
         effort,
         seed=spec.seed,

@@ -82,13 +82,9 @@ class Grid:
         edges = [(0, 0)] * (values.ndim - 2) + ends
         padded = np.pad(values, edges, mode="wrap" if self.circular else "constant")
         height, width = values.shape[-2:]
-        rows = np.zeros((*padded.shape[:-2], height, padded.shape[-1]))
-        for i in range(self.window[0]):
-            rows += padded[..., i : i + height, :]
-        total = np.zeros(values.shape)
-        for j in range(self.window[1]):
-            total += rows[..., j : j + width]
-        return total
+        rows = sum(padded[..., i : i + height, :] for i in range(self.window[0]))
+        total = sum(rows[..., j : j + width] for j in range(self.window[1]))  # type: ignore[index]
+        return np.asarray(total)
 
 
 def _steps(grid: Grid, offset: tuple[int, int]) -> zip[tuple[int, int]]:

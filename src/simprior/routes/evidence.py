@@ -58,8 +58,8 @@ def kernel_of(
     return kernel(network, draws=kernel_draws, seed=seed)
 
 
-def check_finite(network: Network | Module, kernel_draws: int | None = None) -> Network:
-    """The network, if ``width="finite"`` knows what is asked. Raises :class:`InputError`."""
+def check_finite(network: Network | Module, kernel_draws: int | None = None) -> None:
+    """Raise :class:`InputError` for what ``width="finite"`` does not know."""
     if not isinstance(network, Network):
         what = f"width=finite with the module {network.make_name}"
         remedy = "leave width out; simprior sample counts the functions of modules as they are"
@@ -67,7 +67,6 @@ def check_finite(network: Network | Module, kernel_draws: int | None = None) -> 
     if kernel_draws is not None:
         what = f"kernel_draws={kernel_draws} with width=finite"
         raise InputError(what, "a kernel", "leave it out")
-    return network
 
 
 WIDTHS = ("infinite", "finite")
@@ -134,7 +133,7 @@ def log_prior(
     if width == "finite":
         from simprior.finite.methods import DEFAULT, log_prior_by
 
-        network = check_finite(network, kernel_draws)
+        check_finite(network, kernel_draws)
         chosen = DEFAULT if method is None else method
         found = log_prior_by(network, tables, chosen, seed=seed, **options)
         return found[0] if one else found
@@ -201,7 +200,7 @@ def evidence_of(
 ) -> LogProb:
     """ln P that the labels (s,) of all inputs of a network are those it gives, in nats."""
     if width == "finite":
-        network = check_finite(network, kernel_draws)
+        check_finite(network, kernel_draws)
         from simprior.finite.methods import log_prior_by
 
         if method is not None:
