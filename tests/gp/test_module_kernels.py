@@ -303,6 +303,34 @@ def test_modules_without_a_last_linear_layer_are_sampled_by_their_outputs() -> N
     assert sampled_kernel(curved, 24).features == 1
 
 
+def test_modules_that_insist_on_float32_are_sampled_in_it() -> None:
+    import torch
+
+    class Single(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.dtype is torch.float32
+            return super().forward(x)
+
+    def make(n: int) -> torch.nn.Module:
+        return torch.nn.Sequential(Single(n, 4), torch.nn.Linear(4, 1))
+
+    found = sampled_kernel(sp.Module(make, n=3), 240, seed=0)
+    x = sp.Module(make, n=3).input_matrix()
+    z = (found.K - (1 + 1 + x @ x.T / 3)) / found.stderr
+    assert np.abs(z[np.triu_indices(8)]).max() < 5  # 36 entries: 2e-5
+
+
+def test_estimators_without_an_error_for_the_kernel_refuse_a_sampled_one() -> None:
+    found = sampled_kernel(sp.Module("mlp", n=3), 24)
+    for call in (
+        lambda: sp.gp.sample_posterior(found, [0, 1], [0, 1], 10),  # type: ignore[arg-type]
+        lambda: sp.gp.log_posterior("x1", found, [0, 1], [0, 1]),  # type: ignore[arg-type]
+        lambda: sp.gp.check_psd(found),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match="K="):
+            call()
+
+
 FUNCTIONS = ["0110100110010110", "0101010101010101", "0000000000000001", "0010111011001011"]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from nets import Attention, Recurrent, Wrong, broken, perceptron, relu_net
@@ -138,6 +140,8 @@ def test_bad_fields(fields: dict, message: str) -> None:
         ("lstm", {"width": 5, "layers": 2, "pool": "mean"}),
         ("cnn", {"channels": "4x4", "pool": "flat"}),
         ("cnn", {"channels": 4, "pool": "max"}),
+        ("cnn2d", {"channels": "4x3", "pool": "flat", "window": 2}),
+        ("cnn2d", {"channels": 4, "pool": "max", "shape": "1x4", "window": "1x3"}),
         (relu_net, {}),
         (Attention, {}),
         (Recurrent, {}),
@@ -164,6 +168,29 @@ def test_stacked_networks_and_heads_are_those_of_single_modules(make, options: d
                 stacked = {name: t[None] for name, t in one.items()}
                 assert torch.allclose(module.apply(stacked, x)[0], together[i, r], atol=1e-10)
     assert built.stacked is (make is not Recurrent)
+
+
+@pytest.mark.parametrize("window", [(3, 3), (2, 3), (1, 4)])
+@pytest.mark.parametrize("pool", ["flat", "mean", "max"])
+def test_images_are_convolved_as_by_torch(window: tuple[int, int], pool: str) -> None:
+    """``cnn2d`` against Conv2d with padding ``same`` and the same weights, in float64."""
+    options = {"channels": "3x2", "window": window, "shape": "4x5", "pool": pool}
+    module = Module("cnn2d", inputs=np.random.default_rng(0).random((5, 20)), options=options)
+    net = module.built.make().double()
+    h = torch.from_numpy(module.input_matrix()).reshape(5, 1, 4, 5)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch copies for even windows, and says so
+        for layer in net.layers:
+            channels = h.shape[1]
+            conv = nn.Conv2d(channels, layer.out_features, window, padding="same").double()
+            weights = layer.weight.reshape(-1, *window, channels)
+            conv.weight.copy_(weights.permute(0, 3, 1, 2))
+            conv.bias.copy_(layer.bias)
+            h = conv(h).relu()
+        flat = h.permute(0, 2, 3, 1).flatten(1, 2)
+        pooled = {"flat": flat.flatten(1), "mean": flat.mean(1), "max": flat.amax(1)}[pool]
+        got = net(torch.from_numpy(module.input_matrix()))
+        assert torch.allclose(got, net.head(pooled), atol=1e-12)
 
 
 def test_which_modules_have_heads() -> None:

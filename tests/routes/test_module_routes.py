@@ -87,6 +87,12 @@ def test_the_posterior_of_a_sampled_kernel_holds_its_error() -> None:
         for name in ("error", "log_evidence"):
             stderr = np.hypot(report[f"{name}_stderr"], exact[f"{name}_stderr"])
             assert abs(report[name] - exact[name]) < 4.5 * stderr
+        wide = 1.9 * report["target_p_kernel_stderr"]
+        assert report["target_p_low"] <= max(0.0, report["target_p"] - wide)
+        assert report["target_p_high"] >= min(1.0, report["target_p"] + wide)
+        assert abs(report["target_p"] - exact["target_p"]) < 3 * (
+            report["target_p_high"] - report["target_p_low"]
+        )
     alone = sp.posterior(problem(LIMIT, LIMIT, 6), samples=2000).info["posterior"]
     assert runs[0]["log_evidence_stderr"] > 2 * alone["log_evidence_stderr"]
     values = [report["log_evidence"] for report in runs]
@@ -99,7 +105,7 @@ def test_what_modules_cannot_do_is_refused() -> None:
     with pytest.raises(InputError, match="kernel_draws"):
         sp.log_prior(sp.Network(n=4), "x1", width="finite", kernel_draws=100)
     with pytest.raises(InputError, match="gp or ep"):
-        sp.posterior(problem(sp.Network(n=5), CLOSED, 12), "slice", samples=10)
+        sp.posterior(problem(sp.Network(n=5), CLOSED, 12), "hmc", samples=10)
 
 
 def test_logp_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:

@@ -21,6 +21,7 @@ Errors of f itself (importance sampling) are amplified by both, and counted so.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -177,8 +178,10 @@ class _Source:
         built = module.built
         number = int.from_bytes(rng.derive(seed, "kernel", 0)[:7], "little")
         self._built, self._name = built, module.make_name
-        self._draws = Draws(built, 1, number, "cpu", "float64")
-        self.x = torch.from_numpy(module.input_matrix())
+        x = torch.from_numpy(module.input_matrix())
+        dtype = "float64" if _is_double(built.skeleton, x) else "float32"
+        self._draws = Draws(built, 1, number, "cpu", dtype)
+        self.x = x.to(self._draws.dtype)
         last = None if built.drawn_whole else built.last
         laws = {t.name: t.deviation or 0.0 for t in built.tensors}
         self._last = last
@@ -195,7 +198,7 @@ class _Source:
                 found = self._built.apply(parameters, self.x).unsqueeze(-1)
             else:
                 found = self._built.features(parameters, self.x)
-            values = found.numpy()
+            values = found.double().numpy()
             if not np.isfinite(values).all():
                 raise NumericalError(
                     f"{self._name} gave NaN or infinity: expected finite values; lower sigma_w "
@@ -204,6 +207,15 @@ class _Source:
             for i in range(min(size, draws - start)):
                 gram = self._gain * (values[i] @ values[i].T) + self._shift
                 yield start + i, 0.5 * (gram + gram.T)
+
+
+def _is_double(skeleton: Any, x: Any) -> bool:
+    """Whether a torch module can be evaluated in float64."""
+    try:
+        copy.deepcopy(skeleton).double()(x[:1])
+    except Exception:  # of a user's module; what is wrong in float32 too is said there
+        return False
+    return True
 
 
 def _say(module: Module, found: SampledKernel) -> None:

@@ -225,6 +225,9 @@ def _is_drawn(problem: Problem) -> bool:
 def _about(problem: Problem, counts: FunctionCounts) -> dict[str, Any]:
     """What the report says of the target and the training set."""
     p, low, high = counts.share(problem.target)
+    if kernel := 1.96 * counts.info["posterior"].get("target_p_kernel_stderr", 0.0):
+        low = max(0.0, p - math.hypot(p - low, kernel))
+        high = min(1.0, p + math.hypot(high - p, kernel))
     fitted = problem.fitted_index
     truth = problem.target[fitted]
     found: dict[str, Any] = {"target": problem.target_text, "train": len(problem.train_index)}
@@ -360,8 +363,8 @@ def _of_sampled(
     if kernel.singular:
         report["reliable"] = False
     logging.getLogger("simprior").warning(
-        "the kernel is sampled: error_stderr and log_evidence_stderr hold its error, the intervals "
-        "of P(f|S) of single functions do not (of the target's it is %.2g)",
+        "the kernel is sampled: error_stderr, log_evidence_stderr and the interval of the target "
+        "hold its error, those of other functions do not (of the target's P it is %.2g)",
         target,
     )
     return counts
