@@ -39,15 +39,22 @@ def prior_of_cell(cell: Mapping[str, Any]) -> Network | Module:
     Raises :class:`InputError` for a setting that is out of range, or means nothing here.
     """
     values = _sized(dict(cell))
+    Choice(tuple(_NORMS), "write norm = 'layer'")("norm", values.get("norm", "none"))
+    Switch()("residual", values.get("residual", False))
+    masks = {name: values.pop(name) for name in MASKS if name in values}
+    model = _model(values)
+    return _masked(model, **masks) if masks else model
+
+
+def _model(values: dict[str, Any]) -> Network | Module:
+    """The network or module of settings without sizes and masks."""
     given = [name for name in ("module", "architecture") if name in values]
     if not given:
         for name in MODULE:
             if name in values:
                 what = f"{name} of [sample] without a module"
                 raise InputError(what, "architecture or module", f"leave {name} out, or add one")
-        masks = {name: values.pop(name) for name in MASKS if name in values}
-        network = settings(values).network
-        return _masked(network, **masks) if masks else network
+        return settings(values).network
     if len(given) == 2:
         raise InputError("module and architecture in [sample]", "one of the two", "leave one out")
     return _module(given[0], values)
@@ -70,15 +77,20 @@ def _sized(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "hidden": [width] * depth}
 
 
-def _masked(network: Network, density_first: Any = 1.0, density_hidden: Any = 1.0) -> Network:
-    """``network`` with these densities of its first layer, and of those between hidden layers."""
-    depth = network.depth
-    if network.masked or depth == 0 or (depth == 1 and density_hidden != 1):
-        what = f"density_first={density_first!r}, density_hidden={density_hidden!r} in [sample]"
+def _masked(
+    model: Network | Module, density_first: Any = 1.0, density_hidden: Any = 1.0
+) -> Network:
+    """``model`` with these densities of its first layer, and of those between hidden layers."""
+    what = f"density_first={density_first!r}, density_hidden={density_hidden!r} in [sample]"
+    if isinstance(model, Module):
+        name = model.make_name
+        raise InputError(f"{what} with {name}", "a network without a module", "leave them out")
+    depth = model.depth
+    if model.masked or depth == 0 or (depth == 1 and density_hidden != 1):
         expected = "as many hidden layers (1 and 2 at least), and no density beside them"
         raise InputError(what, expected, "leave them out, or give density a number a layer")
     between = (density_hidden,) * (depth - 1)
-    return replace(network, density=(density_first, *between, 1.0))
+    return replace(model, density=(density_first, *between, 1.0))
 
 
 def _module(kind: str, values: dict[str, Any]) -> Module:
@@ -91,8 +103,6 @@ def _module(kind: str, values: dict[str, Any]) -> Module:
         raise InputError(f"option={options!r}", "a table", "write option = {d_model = 32}")
     options = dict(options)
     if path == "mlp":
-        Choice(tuple(_NORMS), "write norm = 'layer'")("norm", values.get("norm", "none"))
-        Switch()("residual", values.get("residual", False))
         options |= {name: values.pop(name) for name in FLAGGED if name in values}
     law = {name: values.pop(name) for name in (*_LAW, "init") if name in values}
     for name in values:
