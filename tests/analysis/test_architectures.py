@@ -135,7 +135,7 @@ def test_what_a_cell_describes() -> None:
         (('"mlp"', '"transformer"'), "depth alone"),
         (('"mlp"', '"mpl"'), "mlp"),
         (('architecture = "mlp"', "densities = 3"), "densities"),
-        (("depth = 2", "depth = 2\ndensity_first = 0.5"), "density_first of a torch module"),
+        (("depth = 2", "depth = 2\ndensity_first = 0.5"), "density_first=0.5.* with mlp"),
         (('"tanh"]', '"tanh"]\ndensity_first = [0.0]'), "density"),
         (('"tanh"]', '"tanh"]\ndensity_hidden = [0.5]'), "as many hidden layers"),
         (('"layer"]', '"leyer"]'), "norm"),

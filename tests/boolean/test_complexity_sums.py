@@ -152,6 +152,12 @@ def test_what_was_not_met_is_not_excluded() -> None:
     assert few.value == few.low == 0.0 and 0.01 < few.high < 0.03
     relevant = found.given("relevant")
     assert relevant.low < 3.0
+    # a probability that was met tells how one that was not would cluster: here not at all
+    both = np.concatenate([words[:2], pack(np.array([[0, 0, 1, 1, 1, 1, 0, 0]], np.uint8))])
+    mixed = both[np.random.default_rng(0).integers(0, 3, 2000)]
+    two = ComplexitySums(8, 3, 10).measured(mixed)
+    assert 0.4 < two.given("atmost:2").value < 0.6 and two.given("atmost:1").value == 0
+    assert 0.98 < two.given("atmost:1").high / (3.69 / two.count) < 1.5
     one = ComplexitySums(8, 3, 10).measured(words[:10])
     assert one.given("flips") == (3.0, None, None)
     none = ComplexitySums(8, 3, 10).measured(words[1:10].repeat(10, axis=0))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from simprior.checks import Whole
 from simprior.errors import InputError
-from simprior.modules.spec import Module, network_only
+from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.training.settings import MODULE, NETWORK, settings
 
@@ -38,10 +38,8 @@ def prior_of_cell(cell: Mapping[str, Any]) -> Network | Module:
     """
     values = _sized(dict(cell))
     masks = {name: values.pop(name) for name in MASKS if name in values}
-    network = settings(values).network
-    if not masks:
-        return network
-    return _masked(network_only(network, " and ".join(masks)), **masks)
+    model = settings(values).network
+    return _masked(model, **masks) if masks else model
 
 
 def _sized(values: dict[str, Any]) -> dict[str, Any]:
@@ -61,15 +59,20 @@ def _sized(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "hidden": [width] * depth}
 
 
-def _masked(network: Network, density_first: Any = 1.0, density_hidden: Any = 1.0) -> Network:
-    """``network`` with these densities of its first layer, and of those between hidden layers."""
-    depth = network.depth
-    if network.masked or depth == 0 or (depth == 1 and density_hidden != 1):
-        what = f"density_first={density_first!r}, density_hidden={density_hidden!r} in [sample]"
+def _masked(
+    model: Network | Module, density_first: Any = 1.0, density_hidden: Any = 1.0
+) -> Network:
+    """``model`` with these densities of its first layer, and of those between hidden layers."""
+    what = f"density_first={density_first!r}, density_hidden={density_hidden!r} in [sample]"
+    if isinstance(model, Module):
+        name = model.make_name
+        raise InputError(f"{what} with {name}", "a network without a module", "leave them out")
+    depth = model.depth
+    if model.masked or depth == 0 or (depth == 1 and density_hidden != 1):
         expected = "as many hidden layers (1 and 2 at least), and no density beside them"
         raise InputError(what, expected, "leave them out, or give density a number a layer")
     between = (density_hidden,) * (depth - 1)
-    return replace(network, density=(density_first, *between, 1.0))
+    return replace(model, density=(density_first, *between, 1.0))
 
 
 def component_of(model: Network | Module) -> str:

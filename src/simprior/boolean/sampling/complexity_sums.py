@@ -154,7 +154,9 @@ class ComplexitySums:
         if ratio.clusters < 2:
             return Estimate(mean, None, None)
         if kind.share:
-            effect = max(ratio.design_effect, self._pooled(key))
+            effect = self._pooled(key)
+            if effect == 0 or 0.0 < ratio.mean < 1.0:
+                effect = max(ratio.design_effect, effect)
             count = np.array([ratio.total])
             lows, highs = korn_graubard(count, ratio.count, effect, level, clusters=ratio.clusters)
             return Estimate(mean, float(lows[0]), float(highs[0]))
@@ -165,7 +167,8 @@ class ComplexitySums:
     def _pooled(self, key: str) -> float:
         """Design effect of all the probabilities of a distribution together, given not constant.
 
-        One that was met in few hidden draws, or in none, cannot show how it clusters.
+        One that was met in few hidden draws, or in none, cannot show how it clusters. 0 where none
+        was met.
         """
         stem = key.partition(":")[0]
         ratios = [
@@ -175,7 +178,7 @@ class ComplexitySums:
         ]
         between = math.fsum(r.stderr**2 for r in ratios)
         binomial = math.fsum(r.mean * (1 - r.mean) / r.count for r in ratios)
-        return between / binomial if binomial > 0 else 1.0
+        return between / binomial if binomial > 0 else 0.0
 
     def _sums(self, key: str) -> tuple[int, int, int]:
         return self.sums.get(key, (0, 0, 0))
