@@ -164,6 +164,11 @@ def test_refusals(options: dict[str, object], message: str) -> None:
 
 
 def test_refusals_of_what_is_not_known(tmp_path: Path) -> None:
+    for wrong in ({"network": 3}, {"workers": 0}, {"n": None}, {"networks": 2.5}, {"out": 3}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            sp.sensitivity(sp.Module("lstm"), **wrong)
+    with pytest.raises(InputError, match="an sp"):
+        sp.sensitivity(3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="with a network"):
         sp.sensitivity(sp.Module("lstm"), hidden=(3,))
     with pytest.raises(InputError, match="Gaussian process is known"):

@@ -35,7 +35,7 @@ from simprior.boolean.complexity import entropy_packed, lz76_packed, ones_packed
 from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
 from simprior.boolean.sampling.sample import sample
 from simprior.boolean.truthtable import from_hex
-from simprior.checks import Maybe, Whole, unknown
+from simprior.checks import RUN_OPTIONS, Maybe, Whole, shown, unknown
 from simprior.errors import InputError, StoreError
 from simprior.modules.spec import Module
 from simprior.network.losses import threshold
@@ -178,10 +178,14 @@ def sensitivity(
     Raises :class:`InputError`, :class:`StoreError`, or :class:`Interrupted` (resumable).
     """
     from simprior.analysis.strings.run import run_networks
-    from simprior.analysis.strings.settings import StringsSettings, settings_for
+    from simprior.analysis.strings.settings import NAMES, StringsSettings, settings_for
 
     if not isinstance(study, StringsSettings):
         study, options = settings_for(study, options)
+    for name, value in options.items():
+        if name not in RUN_OPTIONS:
+            raise unknown(f"{name}={shown(value)}", name, (*RUN_OPTIONS, *NAMES), "leave it out")
+        RUN_OPTIONS[name](name, value)
     save = partial(_save_sensitivity, command=command)
     return run_networks(study, save, RunOptions(**options))
 

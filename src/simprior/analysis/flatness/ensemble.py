@@ -496,9 +496,11 @@ class Ensemble:
         keep = torch.from_numpy(rows).to(self.device)
         y = self.y[keep] if self.y.ndim == 2 else self.y
         start = None if self.initial is None else self.initial[keep]
-        return replace(
+        part = replace(
             self, parameters=self.parameters[keep], y=y, ids=self.ids[rows], initial=start
         )
+        part.__dict__["passes"] = self.passes  # those of modules were tested, once
+        return part
 
     def labels(self, rows: Tensor | slice | None = None) -> Tensor:
         """Labels (1 or N, k) of the networks in ``rows``."""

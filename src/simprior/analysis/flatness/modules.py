@@ -36,9 +36,9 @@ Layer = tuple[Tensor, Tensor]
 class ModulePoint:
     """N networks at their parameters, ready for derivatives.
 
-    ``leaf`` (N, p) are the parameters and ``graph`` (N, k) the outputs, with their history; ``z``,
-    ``slope`` and ``bend`` (N, k) are the outputs and the loss' two derivatives there; ``y`` the
-    labels (1 or N, k).
+    ``leaf`` (N, p) are the parameters and ``graph`` (N, k) the outputs, with their history; ``z``
+    and ``slope`` (N, k) are the outputs and the derivative of the loss there; ``y`` the labels
+    (1 or N, k).
     """
 
     leaf: Tensor
@@ -52,18 +52,9 @@ class ModulePoint:
         return self.graph.detach()
 
     @cached_property
-    def _derivatives(self) -> tuple[Tensor, Tensor]:
-        return LOSSES[self.loss].derivatives(self.z, self.y)
-
-    @property
     def slope(self) -> Tensor:
-        """First derivative of the loss."""
-        return self._derivatives[0].expand_as(self.z)
-
-    @property
-    def bend(self) -> Tensor:
-        """Second derivative of the loss."""
-        return self._derivatives[1].expand_as(self.z)
+        """Derivative of the loss at each output."""
+        return LOSSES[self.loss].derivatives(self.z, self.y)[0].expand_as(self.z)
 
     @cached_property
     def pulled(self) -> tuple[Tensor, Tensor]:
@@ -73,8 +64,8 @@ class ModulePoint:
             return u, _gradient(self.graph, self.leaf, u, create_graph=True)
 
     @cached_property
-    def slope_of_parameters(self) -> Tensor:
-        """(N, p) gradient of the mean loss, with its history."""
+    def gradient_graph(self) -> Tensor:
+        """(N, p) gradients of the mean loss, with their history."""
         with torch.enable_grad():
             values = LOSSES[self.loss].derivatives(self.graph, self.y)[0] / self.graph.shape[1]
             weights = values.expand_as(self.graph)
@@ -91,7 +82,7 @@ def _gradient(of: Tensor, leaf: Tensor, weights: Tensor, create_graph: bool = Fa
 
 
 class ModulePasses:
-    """The passes of one module; of what is asked for in float64."""
+    """The passes of one module (``AnyPasses`` of :mod:`.ensemble`)."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -186,7 +177,7 @@ class ModulePasses:
 
     def hvp(self, p: ModulePoint, V: Tensor) -> Tensor:
         """(N, p) products of each network's Hessian of the mean loss with its row of V."""
-        return _gradient(p.slope_of_parameters, p.leaf, V).detach()
+        return _gradient(p.gradient_graph, p.leaf, V).detach()
 
     def trace(self, p: ModulePoint) -> Tensor:
         """(N,) traces of the Hessians, a product with it for each parameter."""

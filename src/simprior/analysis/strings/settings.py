@@ -187,10 +187,9 @@ def settings_for(
     """
     given = {name: value for name, value in options.items() if name in NAMES}
     rest = {name: value for name, value in options.items() if name not in NAMES}
-    if "n" in given and not isinstance(given["n"], list | tuple):
-        given["n"] = (given["n"],)
-    elif "n" in given:
-        given["n"] = tuple(given["n"])
+    if "n" in given:
+        many = isinstance(given["n"], list | tuple)
+        given["n"] = tuple(given["n"]) if many else (given["n"],)
     own = [name for name in given if name in LAW]
     if own:
         what = f"{own[0]}={shown(given[own[0]])} with a network"
