@@ -14,11 +14,10 @@ import numpy as np
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.truthtable import from_hex, to_hex, unpack
 from simprior.errors import InputError
-from simprior.gp.architectures import kernel
+from simprior.gp.architectures import SampledKernel, kernel
 from simprior.gp.covariance import check_memory
 from simprior.gp.orthant import log_prior
 from simprior.gp.posterior import marginal_likelihood_bound
-from simprior.gp.sampled import SampledKernel
 from simprior.network.losses import threshold
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
