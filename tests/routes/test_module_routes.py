@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import simprior as sp
+from simprior.analysis.measure.prior import Prior
+from simprior.boolean.truthtable import named, pack
 from simprior.cli import main
 from simprior.errors import InputError
 from simprior.gp.closed import closed_kernel
@@ -97,6 +99,17 @@ def test_the_posterior_of_a_sampled_kernel_holds_its_error() -> None:
     assert runs[0]["log_evidence_stderr"] > 2 * alone["log_evidence_stderr"]
     values = [report["log_evidence"] for report in runs]
     assert np.std(values) > 2 * alone["log_evidence_stderr"]
+
+
+@pytest.mark.parametrize("module", [CLOSED, sp.Module("lstm", n=5, options={"width": 8})])
+def test_the_prior_of_measures_knows_modules(module: sp.Module) -> None:
+    tables = np.stack([named("x1", 5), named("parity", 5)]).astype(np.uint8)
+    found = Prior(module, seed=4, draws=128).log_p(pack(tables))
+    wanted = sp.log_prior(module, tables, draws=128, seed=4)
+    assert found["log_p"].tolist() == [p.value for p in wanted]
+    assert found["log_p_stderr"].tolist() == [p.stderr for p in wanted]
+    some = Prior(module, seed=4, draws=128).evidence(np.arange(6), tables[0, :6])
+    assert -20.0 < some.value < 0.0 and some.stderr > 0.0
 
 
 def test_what_modules_cannot_do_is_refused() -> None:

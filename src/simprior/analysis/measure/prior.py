@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.sampling.counts import FunctionCounts
-from simprior.boolean.truthtable import from_hex, input_matrix, to_hex, unpack
+from simprior.boolean.truthtable import from_hex, to_hex, unpack
 from simprior.errors import InputError
+from simprior.gp.architectures import SampledKernel, kernel
 from simprior.gp.covariance import check_memory
-from simprior.gp.kernels import nngp
 from simprior.gp.orthant import log_prior
 from simprior.gp.posterior import marginal_likelihood_bound
 from simprior.modules.spec import network_only
@@ -29,23 +29,26 @@ from simprior.training.targets import Problem, recorded_network
 if TYPE_CHECKING:
     import pandas as pd
 
+    from simprior.modules.spec import Module
+
 Columns = dict[str, np.ndarray]
 
 
 class Prior:
     """The infinite-width prior of one architecture on its inputs: ln P of any labels, with errors.
 
-    ``network`` with its inputs; ``level``: the class is 1 iff the output is above it (1/2 for the
-    loss ``mse01``), which shifts the mean of the process; ``options`` (draws, tol) of
-    :func:`simprior.gp.orthant.log_prior`. Randomness is a function of (seed, labels), so that
-    equal functions have equal values wherever they are met.
+    ``network`` (or module, whose kernel may be sampled) with its inputs; ``level``: the class is 1
+    iff the output is above it (1/2 for the loss ``mse01``), which shifts the mean of the process;
+    ``options`` (draws, tol) of :func:`simprior.gp.orthant.log_prior`. Randomness is a function of
+    (seed, labels), so that equal functions have equal values wherever they are met.
     """
 
-    def __init__(self, network: Network, seed: int = 0, level: float = 0.0, **options: Any) -> None:
-        inputs = input_matrix(network)
-        check_memory(len(inputs))
-        self.m, self.seed, self.level, self.options = len(inputs), seed, level, options
-        self.K = nngp(network, inputs)
+    def __init__(
+        self, network: Network | Module, seed: int = 0, level: float = 0.0, **options: Any
+    ) -> None:
+        check_memory(network.m)
+        self.m, self.seed, self.level, self.options = network.m, seed, level, options
+        self.K = kernel(network, seed=seed)
 
     def log_p(self, words: np.ndarray, index: np.ndarray | None = None) -> Columns:
         """``log_p`` and ``log_p_stderr`` (F,), nats, of packed (F, W) functions.
@@ -65,10 +68,10 @@ class Prior:
 
     def _of(self, tables: np.ndarray, index: np.ndarray) -> list[LogProb]:
         mean = None if self.level == 0 else np.full(len(index), -self.level)
+        whole = self.K
+        K = whole.on(index) if isinstance(whole, SampledKernel) else whole[np.ix_(index, index)]
         with one_thread():
-            return log_prior(
-                tables, self.K[np.ix_(index, index)], mean=mean, seed=self.seed, **self.options
-            )
+            return log_prior(tables, K, mean=mean, seed=self.seed, **self.options)
 
 
 def prior_of(result: TrainResult, seed: int = 0, **options: Any) -> Prior:
