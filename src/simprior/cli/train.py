@@ -92,7 +92,6 @@ def check_logp(spec: Train) -> None:
     from simprior.analysis.measure.prior import Prior
     from simprior.boolean.truthtable import n_words
     from simprior.errors import InputError
-    from simprior.modules.spec import network_only
     from simprior.network.losses import threshold
 
     if not spec.record:
@@ -103,7 +102,7 @@ def check_logp(spec: Train) -> None:
             what = f"record_logp with {name}={getattr(spec, name)}"
             remedy = "leave --record-logp out; simprior measure has ln P(f) of trained networks"
             raise InputError(what, "all bit strings as inputs", remedy)
-    network = network_only(spec.build_architecture(), "record_logp")
+    network = spec.build_architecture()
     prior = Prior(network, spec.seed, threshold(spec.loss), draws=1000)
     prior.log_p(np.zeros((1, n_words(network.m)), np.uint64))
 
@@ -111,11 +110,7 @@ def check_logp(spec: Train) -> None:
 def logp_table(result: TrainResult, spec: Train) -> pd.DataFrame:
     """The trajectories with ln P(f) of every recorded function."""
     from simprior.analysis.measure.prior import with_log_p
-    from simprior.errors import InputError
 
-    if not spec.record or "network" not in result.config:
-        expected = "Boolean inputs and steps to record"
-        raise InputError("record_logp", expected, "pass for example --record log")
     return with_log_p(result, spec.seed)
 
 

@@ -31,7 +31,7 @@ from simprior.analysis.measure.settings import Request
 from simprior.analysis.measure.sources import Source, rebuilt
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
-from simprior.modules.spec import FLAGGED, network_only
+from simprior.modules.spec import FLAGGED
 from simprior.numerics import random as rng
 from simprior.runs.files import sha256_file
 from simprior.training.records import TrainResult, unpack_hex
@@ -266,8 +266,7 @@ def _prior(
         problem = rebuilt(result, data, label)
         spec = spec_of(result, problem)
         network, loss = spec.network, spec.loss
-    known = network_only(network, "ln P(f)")
-    return Prior(known, seed, threshold(loss), **dict(options)), problem
+    return Prior(network, seed, threshold(loss), **dict(options)), problem
 
 
 def _problem_of(request: Request, source: Source, result: TrainResult) -> Problem:

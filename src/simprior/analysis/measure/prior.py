@@ -18,7 +18,6 @@ from simprior.gp.architectures import SampledKernel, kernel
 from simprior.gp.covariance import check_memory
 from simprior.gp.orthant import log_prior
 from simprior.gp.posterior import marginal_likelihood_bound
-from simprior.modules.spec import network_only
 from simprior.network.losses import threshold
 from simprior.network.spec import Network
 from simprior.numerics.estimate import LogProb
@@ -76,7 +75,7 @@ class Prior:
 
 def prior_of(result: TrainResult, seed: int = 0, **options: Any) -> Prior:
     """The prior of a training run on bit strings, with the threshold that its loss gives."""
-    network = network_only(recorded_network(result.config), "ln P(f)")
+    network = recorded_network(result.config)
     return Prior(network, seed, threshold(result.config["loss"]), **options)
 
 
