@@ -83,6 +83,7 @@ REFUSING: dict[str, Callable[[], object]] = {
     "conditional without biases": lambda: finite.log_prior_by(
         replace(MASKED, sigma_b=0.0), ["x1"], "conditional"
     ),
+    "evidence at finite width": lambda: sp.log_evidence(problem(), width="finite"),
     "smc posterior": lambda: finite.smc_posterior(MASKED, INDEX, LABELS, 10),
     "slice": lambda: sp.posterior(problem(), "slice", samples=10),
     "hmc": lambda: sp.posterior(problem(), "hmc", samples=100),

@@ -82,7 +82,8 @@ def check_methods(methods: tuple[str, ...], network: Network) -> tuple[str, ...]
         raise InputError(found, "each method once, at least one", "pass for example --method auto")
     for method in methods:
         if method != "conditional":
-            refuse_density(network, f"method {method} at finite width")
+            remedy = "use method conditional, or count (sample, watch)"
+            refuse_density(network, f"method {method} at finite width", remedy)
         if not any(network.sigma_bs):
             refuse_density(network, "networks without biases, at finite width")
         if method not in LIMITS:
