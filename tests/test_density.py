@@ -247,7 +247,11 @@ def test_commands_take_masks_and_their_files_name_them(tmp_path: Path) -> None:
         (("sample", "--density", "0"), "above 0 and at most 1"),
         (("sample", "--density", "0.1,1"), "one number or 3"),
         (("sample", "--rescale", "perhaps"), "true or false"),
-        (("sample", "--architecture", "mlp", "--norm", "layer", "--density", "0.5"), "a Network"),
+        (
+            ("sample", "--architecture", "mlp", "--density", "0.5,1"),
+            "one number, or 3: one a tensor",
+        ),
+        (("sample", "--architecture", "lstm", "--init", "own", "--density", "0.5"), "init=own"),
         (
             (
                 "posterior",

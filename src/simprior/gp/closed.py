@@ -47,6 +47,8 @@ def why_sampled(module: Module) -> str:
         return "its parameters are drawn by its own initialiser"
     if module.weight_dist != "gaussian":
         return "its weights are not Gaussian"
+    if module.masked:
+        return "its weights are masked"
     if module.laws:
         return "laws of its parameters are given"
     options = settings_of(module)

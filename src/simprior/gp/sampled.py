@@ -183,7 +183,7 @@ class _Source:
         self._draws = Draws(built, 1, number, "cpu", dtype)
         self.x = x.to(self._draws.dtype)
         last = None if built.drawn_whole else built.last
-        laws = {t.name: t.deviation or 0.0 for t in built.tensors}
+        laws = {t.name: (t.deviation or 0.0) * math.sqrt(t.density) for t in built.tensors}
         self._last = last
         self._gain = 1.0 if last is None else laws[last.weight] ** 2
         self._shift = 0.0 if last is None or last.bias is None else laws[last.bias] ** 2

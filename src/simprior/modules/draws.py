@@ -7,7 +7,7 @@ a time, seeded by (seed, block): the same law, other numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch import Tensor
 from simprior.modules.architecture import ParameterTensor
 from simprior.modules.build import Built
 from simprior.modules.own import seeded
-from simprior.numerics.compiled import BLOCK, fill
+from simprior.network.density import DENSE, thresholds
+from simprior.numerics.compiled import BLOCK, MASKS, fill, words_block
 from simprior.numerics.random import derive, philox_key
 
 STREAM = "modules"
@@ -34,6 +35,20 @@ def _fill_rows(out, first, c1, key, uniform):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         number = np.uint64(first + i)
         fill(out[i], out.shape[1] // 64, buf, words, 0, c1, number, key, np.float32(1.0), uniform)
+
+
+@njit(nogil=True, cache=True)
+def _thin_rows(out, first, c1, key, kept):  # type: ignore[no-untyped-def]
+    """Set to 0 what is not kept of numbers of :func:`_fill_rows`; ``kept`` is the threshold of each
+    position (uint64)."""
+    buf = np.zeros(32, np.uint64)
+    words = buf.view(np.uint32)
+    for i in range(out.shape[0]):
+        for at in range(kept.shape[0]):
+            if at % 64 == 0:
+                words_block(buf, at // 64, np.uint64(c1) + MASKS, np.uint64(first + i), key)
+            if words[at % 64] >= kept[at]:
+                out[i, at] = np.float32(0.0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ class Draws:
         self._built, self._heads, self._seed, self._stream = built, heads, seed, stream
         self._device, self.dtype = torch.device(device), getattr(torch, dtype)
         self._key = np.uint64(philox_key(seed, stream))
-        self.at_once = built.at_once(heads)
+        self.at_once, self._ones = built.at_once(heads), False
         own = () if built.last is None else (built.last.weight, built.last.bias)
         self._last = {t.name: t for t in built.tensors if t.name in own}
         self._body = [t for t in built.tensors if t.name not in own]
@@ -79,6 +94,16 @@ class Draws:
             parameters[last.bias] = heads.biases[:, 0]
         return parameters
 
+    def mask(self, number: int) -> dict[str, Tensor]:
+        """1 for the parameters of :meth:`network` that are kept, 0 for masked weights (CPU)."""
+        unit = Draws(self._built, self._heads, self._seed, "cpu", "float32", self._stream)
+        unit._ones = True
+        drawn = unit.network(number)
+        return {
+            t.name: (drawn[t.name] != 0).float() if t.density < 1 else torch.ones(1, *t.shape)
+            for t in self._built.tensors
+        }
+
     def body(self, first: int, count: int | None = None) -> dict[str, Tensor]:
         """Parameters but those of the last linear layer, of ``count`` (``at_once``) hidden draws
         from ``first``; all parameters where only the module can draw them or there is no such
@@ -91,7 +116,7 @@ class Draws:
         parts: dict[str, Tensor] = {}
         for uniform, stream in ((False, _BODY), (True, _BODY_UNIFORM)):
             chosen = [t for t in self._body if t.deviation and t.uniform is uniform]
-            numbers = self._numbers(first, count, sum(t.size for t in chosen), stream, uniform)
+            numbers = self._numbers(first, count, stream, uniform, _kept(chosen))
             at = 0
             for t in chosen:
                 part = numbers[:, at : at + t.size].reshape(count, *t.shape)
@@ -109,18 +134,29 @@ class Draws:
         assert last is not None
         weight = self._last[last.weight]
         k, each = last.fan_in, last.fan_in + 1
-        numbers = self._numbers(first, count, self._heads * each, _HEADS, weight.uniform)
+        kept = np.full((self._heads, each), np.uint64(DENSE))
+        kept[:, :k] = thresholds([weight.density])
+        numbers = self._numbers(first, count, _HEADS, weight.uniform, kept.reshape(-1))
         numbers = numbers.reshape(count, self._heads, each)
         weights = _scaled(numbers[..., :k], weight)
         biases = numbers[..., k:]
         bias = None if last.bias is None else self._last[last.bias]
         return Heads(weights, torch.zeros_like(biases) if bias is None else _scaled(biases, bias))
 
-    def _numbers(self, first: int, count: int, size: int, stream: int, uniform: bool) -> Tensor:
-        """(count, size) independent numbers of mean 0 and variance 1."""
+    def _numbers(
+        self, first: int, count: int, stream: int, uniform: bool, kept: np.ndarray
+    ) -> Tensor:
+        """(count, size) independent numbers of mean 0 and variance 1, those masked 0; ``kept``
+        (size,) are the thresholds of their masks."""
+        size, masked = len(kept), bool((kept < DENSE).any())
         if self._device.type == "cpu":
             out = np.empty((count, -(-size // BLOCK) * BLOCK), np.float32)
-            _fill_rows(out, first, stream, self._key, uniform)
+            if self._ones:
+                out[:] = 1.0
+            else:
+                _fill_rows(out, first, stream, self._key, uniform)
+            if masked:
+                _thin_rows(out, first, stream, self._key, kept)
             return torch.from_numpy(out[:, :size]).to(self.dtype)
         generator = torch.Generator(self._device)
         block = 4 * (first // count) + stream
@@ -128,14 +164,26 @@ class Draws:
         options: dict[str, Any] = {"device": self._device, "dtype": self.dtype}
         if uniform:
             numbers = torch.rand((count, size), generator=generator, **options)
-            return (2.0 * numbers - 1.0) * 3.0**0.5
-        return torch.randn((count, size), generator=generator, **options)
+            numbers = (2.0 * numbers - 1.0) * 3.0**0.5
+        else:
+            numbers = torch.randn((count, size), generator=generator, **options)
+        if masked:
+            shares = torch.as_tensor(kept.astype(np.float64) / DENSE, device=self._device)
+            draws = torch.rand((count, size), generator=generator, device=self._device)
+            numbers = numbers * (draws < shares)
+        return numbers
 
     def _module(self, number: int) -> Mapping[str, Tensor]:
         """The parameters of a module of its own, made under the seed of hidden draw ``number``."""
         seed = int.from_bytes(derive(self._seed, self._stream, number)[:7], "little")
         module = seeded(self._built.make, seed)
         return {name: t.to(self._device, self.dtype) for name, t in module.named_parameters()}
+
+
+def _kept(tensors: Sequence[ParameterTensor]) -> np.ndarray:
+    """The threshold of the mask of every entry of some tensors."""
+    sizes = [t.size for t in tensors]
+    return np.repeat(thresholds([t.density for t in tensors]), sizes)
 
 
 def _scaled(numbers: Tensor, tensor: ParameterTensor) -> Tensor:

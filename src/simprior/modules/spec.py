@@ -12,19 +12,21 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simprior.checks import Choice, Number, Table, shown, unknown
+from simprior.checks import Choice, Number, Switch, Table, shown, unknown
 from simprior.errors import InputError
 from simprior.modules.architecture import Last, ParameterTensor
 from simprior.network.callables import check_importable, import_callable, name_of
+from simprior.network.density import Density, check_density, masked_tensors
 from simprior.network.spec import (
     DEFAULT_BITS,
     ENCODINGS,
+    MASK_FIELDS,
     WEIGHT_DISTS,
     Network,
     bit_matrix,
@@ -79,6 +81,9 @@ class Module:
     init : str
         ``"simprior"``: the law above. ``"own"``: what ``make`` itself draws; ``sigma_w``,
         ``sigma_b`` and ``weight_dist`` then mean nothing.
+    density, rescale
+        As those of :class:`simprior.Network`; several densities are those of the tensors of weights
+        in the order of :meth:`tensors` (of the shipped mlp: its layers).
     laws : mapping, optional
         Laws of parameters whose layer does not tell it: {name or pattern: ``weight``, ``bias``,
         ``embedding``, ``one``, ``zero`` or ``constant``}.
@@ -100,6 +105,8 @@ class Module:
     inputs: np.ndarray | None = None
     init: str = "simprior"
     laws: Mapping[str, str] | None = None
+    density: Density = 1.0
+    rescale: bool = True
 
     def __post_init__(self) -> None:
         _check_make(self.make)
@@ -114,6 +121,13 @@ class Module:
         words = {"encoding": ENCODINGS, "weight_dist": WEIGHT_DISTS, "init": INITS}
         for name, known in words.items():
             Choice(known, remedy=f"pass {name}={known[0]!r}")(name, getattr(self, name))
+        layers = len(self.density) if isinstance(self.density, tuple | list) else 1
+        object.__setattr__(self, "density", check_density(self.density, layers))
+        rescale = Switch()("rescale", self.rescale)
+        object.__setattr__(self, "rescale", rescale or not self.masked)
+        if self.masked and self.init == "own":
+            what, remedy = f"density={shown(self.density)} with init=own", "leave one of them out"
+            raise InputError(what, "init=simprior with it", remedy)
 
     @property
     def m(self) -> int:
@@ -133,8 +147,8 @@ class Module:
 
     @property
     def masked(self) -> bool:
-        """Whether some weights are masked: never in a module."""
-        return False
+        """Whether some weights are masked: a density below 1."""
+        return self.density != 1.0
 
     @property
     def make_name(self) -> str:
@@ -166,7 +180,11 @@ class Module:
         options = dict(self.options or {})
         uniform = self.weight_dist == "uniform"
         law = (self.sigma_w, self.sigma_b, self.laws or {}, uniform)
-        return build(self.factory(), self.make_name, options, self.input_matrix(), law, self.init)
+        found = build(self.factory(), self.make_name, options, self.input_matrix(), law, self.init)
+        if not self.masked:
+            return found
+        tensors = masked_tensors(found.tensors, self.density, self.rescale)
+        return replace(found, tensors=tensors)
 
     def tensors(self) -> tuple[ParameterTensor, ...]:
         """The parameters in the order of their layout. Raises :class:`InputError`."""
@@ -206,6 +224,7 @@ class Module:
         if shipped:
             out |= {name: options.pop(name) for name in FLAGGED if name in options}
         names = "n sigma_w sigma_b encoding weight_dist init".split()
+        names += MASK_FIELDS if self.masked else ()
         out |= {name: getattr(self, name) for name in names}
         out["option"] = {name: v if _plain(v) else repr(v) for name, v in options.items()} or None
         out["laws"] = dict(self.laws or {}) or None
@@ -226,7 +245,9 @@ class Module:
         options |= {name: values.pop(name) for name in FLAGGED if name in values}
         path = values.pop("module", None)
         make = values.pop("architecture", None) if path is None else NamedFactory(path)
-        known = "n sigma_w sigma_b encoding weight_dist init laws inputs".split()
+        known = "n sigma_w sigma_b encoding weight_dist init laws inputs density rescale".split()
+        if isinstance(values.get("density"), list):
+            values["density"] = tuple(values["density"])
         for key, value in values.items():
             if key not in known:
                 raise unknown(f"modules.{key}={shown(value)}", key, known, "remove it")

@@ -14,7 +14,8 @@ class ParameterTensor:
     Entries are independent with mean ``centre`` and standard deviation ``deviation``, normal or
     (``uniform``) from an interval. ``law`` says in a word why: ``weight``, ``bias``,
     ``embedding``, ``constant`` (deviation 0), or ``own`` where the module's initialiser decides;
-    a ``deviation`` of None means that only the module itself can draw it.
+    a ``deviation`` of None means that only the module itself can draw it. Entries are kept with
+    probability ``density``, and exactly 0 else; ``deviation`` is that of those kept.
     """
 
     name: str
@@ -23,6 +24,7 @@ class ParameterTensor:
     centre: float
     deviation: float | None
     uniform: bool = False
+    density: float = 1.0
 
     @property
     def size(self) -> int:

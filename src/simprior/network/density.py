@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from simprior.checks import finite, shown
 from simprior.errors import InputError
+from simprior.network.architecture import ParameterTensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +50,35 @@ def check_density(value: Any, layers: int) -> Density:
     if all(one == 1 for one in values):
         return 1.0
     return float(values[0]) if len(values) == 1 else tuple(float(one) for one in values)
+
+
+def masked_tensors(
+    tensors: Sequence[ParameterTensor], density: Density, rescale: bool
+) -> tuple[ParameterTensor, ...]:
+    """``tensors`` with masks on their weights: ``density`` is one number, or one a tensor of
+    weights in the order of ``tensors``.
+
+    Raises :class:`InputError` for another number of densities.
+    """
+    weights = [t.name for t in tensors if t.law == "weight"]
+    if isinstance(density, tuple) and len(density) != len(weights):
+        listed = ", ".join(weights) or "none"
+        raise InputError(
+            f"density={shown(density)}",
+            f"one number, or {len(weights)}: one a tensor of weights ({listed})",
+            "give a single density or one for each",
+        )
+    each = density if isinstance(density, tuple) else (density,) * len(weights)
+    shares = dict(zip(weights, each, strict=True))
+
+    def masked(t: ParameterTensor) -> ParameterTensor:
+        share = shares.get(t.name, 1.0)
+        if share == 1.0 or t.deviation is None:
+            return t
+        gain = math.sqrt(share) if rescale else 1.0
+        return replace(t, density=share, deviation=t.deviation / gain)
+
+    return tuple(masked(t) for t in tensors)
 
 
 def thresholds(densities: Sequence[float]) -> np.ndarray:

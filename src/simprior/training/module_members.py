@@ -57,6 +57,10 @@ class ModuleSource(Choices):
         """Initial parameters of ``member``, by the law of the module."""
         return Flat(self._layout.flat(self._draws.network(member))[0].numpy())
 
+    def mask(self, member: int) -> Flat:
+        """1 for the parameters of ``member`` that training moves, 0 for its masked weights."""
+        return Flat(self._layout.flat(self._draws.mask(member))[0].numpy())
+
     def noise(self, member: int, step: int) -> Flat:
         """Standard normals added at step ``step`` (from 1) by SGLD and Entropy-SGD."""
         size = self._layout.size

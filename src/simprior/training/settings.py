@@ -314,7 +314,6 @@ def architecture_of(values: Mapping[str, Any]) -> Network | Module:
 def _module(kind: str, given: dict[str, Any]) -> Module:
     """The module of the settings ``given`` (used up), whose factory the setting ``kind`` names."""
     from simprior.modules.spec import FLAGGED, NORMS, SHIPPED, Module
-    from simprior.network.spec import MASK_FIELDS
 
     path = given.pop(kind)
     if kind == "architecture" and path not in SHIPPED:
@@ -330,9 +329,6 @@ def _module(kind: str, given: dict[str, Any]) -> Module:
     law = {name: given.pop(name) for name in _OF_BOTH if name in given}
     for name, value in given.items():
         what, remedy = f"{name}={text(value)} with {kind}={path}", f"pass --option {name}=..."
-        if name in MASK_FIELDS:
-            remedy = f"leave {name} or {kind} out"
-            raise InputError(what, "a Network, whose weights can be masked", remedy)
         raise InputError(what, "flags that the module takes", f"{remedy} if it has such an option")
     for name in ("sigma_w", "sigma_b", "weight_dist"):
         if isinstance(law.get(name), tuple):
@@ -345,7 +341,7 @@ def _module(kind: str, given: dict[str, Any]) -> Module:
     return Module(path, options=options, **law)
 
 
-_OF_BOTH = ("n", "sigma_w", "sigma_b", "encoding", "weight_dist", "inputs", "init")
+_OF_BOTH = tuple("n sigma_w sigma_b encoding weight_dist inputs init density rescale".split())
 
 
 def _usual(name: str) -> Any:

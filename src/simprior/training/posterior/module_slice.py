@@ -34,6 +34,7 @@ from simprior.checks import Choice, Kind, Updates, Whole, checked
 from simprior.errors import InputError, NumericalError
 from simprior.modules.build import evaluation
 from simprior.modules.spec import Module
+from simprior.network.density import refuse_density
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
@@ -117,6 +118,7 @@ def module_slice_posterior(
 
 
 def _check_law(module: Module) -> None:
+    refuse_density(module, "slice sampling")
     for tensor in module.tensors():
         if tensor.deviation is None or (tensor.uniform and tensor.deviation):
             raise InputError(
