@@ -194,6 +194,26 @@ def test_summary_of_a_table_by_hand() -> None:
     assert row["asymptote"] == pytest.approx(math.sqrt(10 / (2 * math.pi * math.log(10))))
 
 
+def test_sensitivity_given_two_classes_is_that_of_networks() -> None:
+    """A string far from the other class counts, where another string of its network shows one."""
+    table = pd.DataFrame(
+        {
+            "n": 10,
+            "network": [0, 0, 1, 1, 2, 2],
+            "distance": [1, 0, 1, 2, 0, 0],
+            "search": 0,
+            "certified": False,
+            "flips": 1.0,
+            "unchanged": 0.0,
+            "sensitivity": [4, 0, 1, 0, 0, 0],
+        }
+    )
+    row = scaling.summarise(table).iloc[0]
+    assert row["sensitivity"] == pytest.approx((2.0 + 0.5) / 3)
+    assert row["sensitivity_nonconstant"] == pytest.approx((2.0 + 0.5) / 2)
+    assert row["sensitivity_nonconstant_stderr"] == pytest.approx((2.0 - 0.5) / 2)
+
+
 def test_command_tables_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     flags = ["--n", "16,32,64", "--hidden", "40,40", "--networks", "30", "--gp-draws", "400",

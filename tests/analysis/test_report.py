@@ -194,6 +194,15 @@ def test_summaries_come_first_and_raw_rows_last_and_folded(tmp_path: Path) -> No
         "networks.parquet", "tables/rows.parquet"]  # fmt: skip
 
 
+def test_a_table_without_rows_is_left_out(tmp_path: Path) -> None:
+    """Without draws, as of any torch module, the table of predicted flips is empty."""
+    line = ["sensitivity", "--n", "8,9", "--hidden", "4", "--networks", "3", "--gp-draws", "0"]
+    assert main([*line, "--workers", "1", "--quiet", "--out", str(tmp_path / "s")]) == 0
+    text = build_report(tmp_path / "s")
+    read(text)
+    assert "a row a length n." in text and "sensitivity-gp.parquet</summary>" not in text
+
+
 def test_notes_and_empty_parts() -> None:
     assert report.notes([]) == "" and report.definitions({}) == ""
     assert report.notes(["a<b"]).count("<li>a&lt;b</li>") == 1

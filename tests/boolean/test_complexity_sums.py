@@ -10,13 +10,15 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from scipy.stats import t as student
 
 import simprior as sp
-from simprior.boolean.complexity import lz76
+from simprior.boolean.complexity import lz76, lz76_packed, most_words
 from simprior.boolean.sampling.complexity_sums import ComplexitySums, _dot
 from simprior.boolean.sampling.counts import COMPLEXITY, FunctionCounts
 from simprior.boolean.sampling.functions import compiled_functions
+from simprior.boolean.sampling.nonconstant import NonConstant
 from simprior.boolean.sampling.prepare import make_job
 from simprior.boolean.sampling.sample import sample, split
 from simprior.boolean.sampling.tasks import Counting
@@ -148,7 +150,7 @@ def test_what_was_not_met_is_not_excluded() -> None:
     words[::10] = parity
     found = ComplexitySums(8, 3, 10).measured(words)
     flips, few = found.given("flips"), found.given("atmost:1")
-    assert flips.value == flips.high == 3.0 and flips.low == pytest.approx(3.0 - 1.972 / 202, 1e-4)
+    assert flips.value == flips.high == 3.0 and flips.low == pytest.approx(3.0 * 0.025 ** (1 / 200))
     assert few.value == few.low == 0.0 and 0.01 < few.high < 0.03
     relevant = found.given("relevant")
     assert relevant.low < 3.0
@@ -164,6 +166,35 @@ def test_what_was_not_met_is_not_excluded() -> None:
     assert none.given("flips") == (None, None, None)
     everywhere = none.over_all("flips")
     assert everywhere.value == 0.0 and everywhere.high > 0.0
+
+
+@pytest.mark.parametrize("common", [0x00, 0x0F])
+def test_functions_that_few_draws_have_are_not_excluded(common: int) -> None:
+    """Each of 100 hidden draws is a parity with probability p, else constant or x1: the chance of
+    an interval that holds the truth is a sum over the binomial law of their number."""
+    table = np.array([[common >> (7 - i) & 1 for i in range(8)], [0, 1, 1, 0, 1, 0, 0, 1]])
+    words, k, p = pack(table.astype(np.uint8)), np.arange(15), 0.02
+    found = [ComplexitySums(8, 3, 1).measured(words[(np.arange(100) < i).astype(int)]) for i in k]
+    ends = [ComplexitySums(8, 3, 1).measured(words[[i, i]]) for i in (0, 1)]
+    for key in ("words", "flips", "relevant"):
+        low, high = (one.over_all(key).value for one in ends)
+        truth = (1 - p) * low + p * high
+        limits = [one.over_all(key) for one in found]
+        holds = np.array([one.low <= truth <= one.high for one in limits])
+        assert binom.pmf(k, 100, p)[holds].sum() > 0.95, key
+    if common:
+        inner = [NonConstant.of(words[(np.arange(100) < i).astype(int)], 8, 1) for i in k]
+        low, high = (one.over_all("words").value for one in ends)
+        limits = [one.lz76(8) for one in inner]
+        holds = np.array([a <= (1 - p) * low + p * high <= b for _, a, b in limits])
+        assert binom.pmf(k, 100, p)[holds].sum() > 0.95
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 5, 8, 13, 16])
+def test_no_parse_has_more_words_than_the_bound(m: int) -> None:
+    tables = (np.arange(1 << m)[:, None] >> np.arange(m) & 1).astype(np.uint8)
+    bits = max(math.log2(m), 1e-9)
+    assert lz76_packed(pack(tables), m).max() <= bits * most_words(m)
 
 
 def test_sums_of_large_numbers_are_exact() -> None:

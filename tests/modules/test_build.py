@@ -41,6 +41,22 @@ def random_buffer() -> nn.Module:
     return net
 
 
+def empty_layer() -> nn.Module:
+    net = nn.Linear(3, 1)
+    net.more_weight = nn.Parameter(torch.zeros(0, 3))
+    return net
+
+
+def turning(z: torch.Tensor, _: nn.Module) -> torch.Tensor:
+    """All outputs turn over where their sum is positive: a branch on the whole batch."""
+    return -z if z.sum() > 0 else z
+
+
+def turning_now_and_then(z: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """The same, for one in two networks."""
+    return turning(z, module) if module.linear.bias > 0 else z
+
+
 sizes = iter(range(1, 1000))
 
 
@@ -65,6 +81,9 @@ sizes = iter(range(1, 1000))
         (lambda: Wrong(3, lambda z, _: sys.exit(3)), "it raised SystemExit: 3"),
         (lambda: nn.LazyLinear(1), "whose parameter 'weight' has no shape yet"),
         (nn.Identity, "a module with parameters"),
+        (empty_layer, "whose parameter 'more_weight' is empty: expected at least one unit"),
+        (lambda: Wrong(3, turning), "depends on the other inputs of a batch"),
+        (lambda: Wrong(3, turning_now_and_then), "depends on the other inputs of a batch"),
         (lambda: "a net", "which returned 'a net': expected a torch.nn.Module"),
         (broken, r"it raised RuntimeError: no such file"),
     ],

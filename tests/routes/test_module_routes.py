@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,22 @@ def test_ln_p_of_a_sampled_kernel_is_that_of_the_limit_within_its_error() -> Non
     for one, want in zip(found, exact, strict=True):
         assert one.diagnostics["kernel_draws"] == 240
         assert abs(one.value - want.value) < 4 * one.stderr
+
+
+def test_posteriors_without_spread_or_with_much_bias_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No kernel's posterior met the target: that is no error of 0. And the second-order bias of
+    the evidence is judged as that of ln P."""
+    module = sp.Module("lstm", n=3, options={"width": 1}, sigma_b=0.5)
+    made = sp.Problem(module, "0x96", train=[0, 1, 3, 5, 6, 7])
+    report = sp.posterior(made, samples=300, kernel_draws=24).info["posterior"]
+    assert report["target_p"] == 0.0
+    assert report["target_p_kernel_stderr"] == pytest.approx(1 / 302)
+    made = sp.Problem(module, "x1", train=[0, 1, 5, 6])
+    assert sp.posterior(made, samples=300, kernel_draws=240).info["posterior"]["reliable"]
+    monkeypatch.setattr(sys.modules["simprior.routes.posterior"], "MOST_SECOND", 1e-9)
+    assert not sp.posterior(made, samples=300, kernel_draws=240).info["posterior"]["reliable"]
 
 
 def test_the_posterior_of_a_sampled_kernel_holds_its_error() -> None:

@@ -32,13 +32,18 @@ MAIN_TABLES = (
 """The tables that runs are read from, the first that a run has."""
 
 
+class NoRows(InputError):
+    """A table that is there and can be read, but has no rows."""
+
+
 def read_file(path: Path) -> pd.DataFrame:
     """The table in a Parquet or CSV file.
 
     Lines at the top of a CSV file that start with # are comments; a # further down belongs to a
     value. A first column without a name (row names of ``DataFrame.to_csv``) is dropped and logged.
 
-    Raises :class:`InputError` for another file, an unreadable or an empty one.
+    Raises :class:`InputError` for another file or an unreadable one, :class:`NoRows` for an empty
+    one.
     """
     if path.suffix not in FORMS:
         raise InputError(
@@ -56,7 +61,7 @@ def read_file(path: Path) -> pd.DataFrame:
         why = "".join(c if c.isprintable() else "?" for c in lines[0])[:200]
         raise InputError(f"{path}", "a readable table", why) from None
     if not len(frame):
-        raise InputError(f"{path}, which has no rows", "a row a network", "name another table")
+        raise NoRows(f"{path}, which has no rows", "a row a network", "name another table")
     return frame
 
 

@@ -97,6 +97,19 @@ def entropy_packed(words: np.ndarray, m: int) -> np.ndarray:
     return table[ones]
 
 
+def most_words(m: int) -> int:
+    """A bound on N(x), the number of words of the parse of a string of ``m`` bits.
+
+    All words but the last are different. No more of them fit than the shortest: 2 of one bit, 4 of
+    two bits, and so on.
+    """
+    words, left, size = 0, m, 1
+    while left >= size:
+        fit = min(1 << size, left // size)
+        words, left, size = words + fit, left - fit * size, size + 1
+    return words + 1
+
+
 COMPLEXITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "lz76": lz76,
     "lz76-truncated": lz76_truncated,

@@ -35,6 +35,7 @@ from simprior.modules.own import own_tensors
 
 _ELEMENTS = 1 << 22  # of the largest tensor of a block of networks
 MOST_AT_ONCE = 64
+_TRIED, _TOGETHER, _ALONE = 8, 32, 4  # networks, inputs together and alone, of _check_alone
 _LOG = logging.getLogger("simprior")
 Factory = Callable[..., Any]
 _Law = tuple[float, float, Mapping[str, str], bool]
@@ -200,6 +201,7 @@ def build(
         x = torch.from_numpy(inputs).to(torch.float32)
         with users_code(name, x):
             _check_function(module, inputs, name)
+            _check_alone(module, tensors, inputs, name)
             last = _last_of(module, tensors, x)
             body = _without_last(module, last) if last is not None else None
             stacked = _can_stack(module, tensors, x, name)
@@ -291,6 +293,10 @@ def _maker(factory: Factory, name: str, options: Mapping[str, Any], d: int) -> F
             what = f"make={name}, whose parameter {lazy[0]!r} has no shape yet"
             expected = "a module whose layers know their sizes"
             raise InputError(what, expected, "name the sizes, or call it once in the factory")
+        empty = [key for key, p in module.named_parameters() if not p.numel()]
+        if empty:
+            what = f"make={name}, whose parameter {empty[0]!r} is empty"
+            raise InputError(what, "at least one unit in every layer", "make the layer wider")
         return module.requires_grad_(False)
 
     return make
@@ -355,11 +361,33 @@ def _check_function(module: nn.Module, inputs: np.ndarray, name: str) -> None:
     for part in parts:
         gap = (_output(module, x[part], name) - z[part]).abs().max()
         if not float(gap) <= tolerance * scale:
-            raise InputError(
-                f"make={name}, whose f(x) depends on the other inputs of a batch",
-                "a function of one input",
-                "take out what mixes the rows of x (normalisation over the batch, say)",
-            )
+            raise _mixed(name)
+
+
+def _check_alone(
+    module: nn.Module, tensors: tuple[ParameterTensor, ...], inputs: np.ndarray, name: str
+) -> None:
+    """Refuse modules whose f(x) depends on other inputs with some parameters only, as that of
+    ``if h.sum() > 0`` does: inputs alone, of several networks, must give what they give together.
+    """
+    module, x, tolerance = _precise(module, inputs)
+    x = x[:: -(-len(x) // _TOGETHER)]
+    every = -(-len(x) // _ALONE)
+    for values in zip(*some_parameters(tensors, _TRIED).values(), strict=True):
+        one = {t.name: value.to(x.dtype) for t, value in zip(tensors, values, strict=True)}
+        z = _call(module, one, x).reshape(-1)
+        alone = torch.cat([_call(module, one, row[None]).reshape(-1) for row in x[::every]])
+        scale = float(z.abs().max()) or 1.0
+        if not torch.allclose(alone, z[::every], 0.0, tolerance * scale, equal_nan=True):
+            raise _mixed(name)
+
+
+def _mixed(name: str) -> InputError:
+    return InputError(
+        f"make={name}, whose f(x) depends on the other inputs of a batch",
+        "a function of one input",
+        "take out what mixes the rows of x (normalisation over the batch, say)",
+    )
 
 
 def _precise(module: nn.Module, inputs: np.ndarray) -> tuple[nn.Module, Tensor, float]:

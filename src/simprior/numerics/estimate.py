@@ -336,18 +336,19 @@ class Ratio:
             return self.count / max(self.clusters, 1.0)
         return self.stderr**2 / binomial
 
-    def reach(self, level: float, step: float = 1.0) -> float:
+    def reach(self, level: float, span: float) -> float:
         """Half the width of the interval of Student's t, on the effective clusters less 1.
 
-        Where the clusters agree the next may differ by ``step``, with the share of what was not met
-        (:func:`share_stderr`). Infinite for fewer than two clusters.
+        Values lie in a range of width ``span``. Where the clusters agree, as many as the exact
+        binomial limit allows may differ, by as much. Infinite for fewer than two clusters.
         """
         clusters = self.clusters
         if clusters < 2:
             return math.inf
         error = self.stderr
         if error == 0:
-            error = step * float(share_stderr(0.0, clusters))
+            none = np.zeros(1)
+            return span * float(clopper_pearson(none, clusters, level)[1][0])
         return student_factor(clusters, level) * error
 
 

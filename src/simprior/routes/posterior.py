@@ -41,10 +41,11 @@ from simprior.checks import (
     checked,
 )
 from simprior.errors import NumericalError, SimpriorError
-from simprior.gp.sampled import Jackknife, SampledKernel, over_groups
+from simprior.gp.sampled import MOST_SECOND, Jackknife, SampledKernel, over_groups
 from simprior.modules.spec import Module, network_only
 from simprior.network.density import refuse_density
 from simprior.network.spec import Network
+from simprior.numerics.estimate import share_stderr
 from simprior.routes.evidence import SEED, kernel_of, log_evidence
 from simprior.routes.methods import DEFAULTS, OF_MODULES, OPTIONS, check_method
 from simprior.runs.directory import RunDir
@@ -343,7 +344,8 @@ def _of_sampled(
     mean test error, of ln P(C(S)) and of P(target|S). The functions counted have the bias, so that
     it is not taken off, but counts as an error. It is added to ``error_stderr`` and
     ``log_evidence_stderr``; ``target_p_kernel_stderr`` has it, since the intervals of single
-    functions are those of the draws alone.
+    functions are those of the draws alone. As ln P, it is not reliable beyond half a nat of
+    second-order bias.
     """
     few = min(int(samples), _FEW)
     quiet = {name: value for name, value in how.items() if name not in ("store", "progress")}
@@ -357,10 +359,11 @@ def _of_sampled(
     report = counts.info["posterior"]
     found = [Jackknife.of(*column) for column in over_groups(kernel, of)]
     error, evidence, target = (math.hypot(j.noise, j.bias, j.second) for j in found)
+    target = target or float(share_stderr(0.0, few))  # no kernel gave it, or all always did
     report["error_stderr"] = math.hypot(report["error_stderr"], error)
     report["log_evidence_stderr"] = math.hypot(report["log_evidence_stderr"], evidence)
     report |= {"kernel_draws": kernel.draws, "target_p_kernel_stderr": target}
-    if kernel.singular:
+    if kernel.singular or abs(found[1].second) > MOST_SECOND:
         report["reliable"] = False
     logging.getLogger("simprior").warning(
         "the kernel is sampled: error_stderr, log_evidence_stderr and the interval of the target "

@@ -29,7 +29,7 @@ from simprior.analysis.study.paper_tables import (
     named,
     words,
 )
-from simprior.analysis.table_files import MAIN_TABLES, read_registered
+from simprior.analysis.table_files import MAIN_TABLES, NoRows, read_registered
 from simprior.analysis.text.html import table, templates
 from simprior.errors import InputError
 from simprior.runs.directory import RunDir, RunInfo, load_run
@@ -142,7 +142,10 @@ def _table(path: Path, file: str, caption: str, folded: bool = False) -> Markup:
     run = (path / MANIFEST).is_file()
     if not (file in load_run(path).files if run else (path / file).is_file()):
         return Markup()
-    frame = named(read_registered(path, file))
+    try:
+        frame = named(read_registered(path, file))
+    except NoRows:  # the predicted flips of modules, say, of which there are none
+        return Markup()
     for column in NAMED:
         if column in frame and frame[column].dtype.kind not in "fiu":
             frame[column] = [words(str(value)) for value in frame[column]]

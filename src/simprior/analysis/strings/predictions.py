@@ -230,7 +230,7 @@ def summarise(rows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     sqrt(n / ln n) and ratio_stderr; asymptote; flips with _stderr _low _high, flips_share =
     flips / n, unchanged. Of rows with a sensitivity: its mean with _stderr _low _high,
     sensitivity_share = sensitivity / n, and sensitivity_nonconstant with _stderr, the mean over the
-    rows for which another class was found.
+    networks for which another class was found, from one of their strings at least.
     """
     return pd.DataFrame([_summary(n, part, level) for n, part in _lengths(rows)])
 
@@ -247,7 +247,8 @@ def _summary(n: int, part: pd.DataFrame, level: float) -> dict[str, Any]:
     sure = found[found["certified"] & (found["search"] > 0)]
     bias = _interval(_means(sure.assign(bias=sure["search"] - sure["distance"]), "bias"), level)
     scale = math.sqrt(n / math.log(n))
-    more = _sensitivity(n, part, found, level) if "sensitivity" in part else {}
+    varied = part[part["network"].isin(found["network"])]
+    more = _sensitivity(n, part, varied, level) if "sensitivity" in part else {}
     return {
         "n": n,
         "networks": int(part["network"].nunique()),
@@ -273,10 +274,12 @@ def _summary(n: int, part: pd.DataFrame, level: float) -> dict[str, Any]:
     }
 
 
-def _sensitivity(n: int, part: pd.DataFrame, found: pd.DataFrame, level: float) -> dict[str, float]:
-    """Columns of the sensitivity, of all rows and of those with another class (``found``)."""
+def _sensitivity(
+    n: int, part: pd.DataFrame, varied: pd.DataFrame, level: float
+) -> dict[str, float]:
+    """Columns of the sensitivity, of all rows and of networks with two classes (``varied``)."""
     mean, error, low, high = _interval(_means(part, "sensitivity"), level)
-    given = _interval(_means(found, "sensitivity"), level)
+    given = _interval(_means(varied, "sensitivity"), level)
     return {
         "sensitivity": mean,
         "sensitivity_stderr": error,

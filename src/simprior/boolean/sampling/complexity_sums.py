@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.boolean.complexity import lz76_packed, most_words, ones_packed
 from simprior.boolean.sensitivity import flips_packed, weights_packed
 from simprior.numerics.estimate import Ratio, korn_graubard
 from simprior.runs.files import whole_in
@@ -160,7 +160,7 @@ class ComplexitySums:
             count = np.array([ratio.total])
             lows, highs = korn_graubard(count, ratio.count, effect, level, clusters=ratio.clusters)
             return Estimate(mean, float(lows[0]), float(highs[0]))
-        reach = unit * ratio.reach(level, step=1.0 if key == "words" else 1.0 / unit)
+        reach = unit * ratio.reach(level, (kind.high - kind.low) / unit)
         low, high = max(mean - reach, kind.low), min(mean + reach, kind.high)
         return Estimate(mean, low, high)
 
@@ -188,7 +188,7 @@ class ComplexitySums:
         bits = math.log2(self.m)
         n, stem = float(self.n), key.partition(":")[0]
         known = {
-            "words": (_Kind("lz76", bits, bits, math.inf), bits / 2.0),
+            "words": (_Kind("lz76", bits, bits, bits * most_words(self.m)), bits / 2.0),
             "flips": (_Kind("sensitivity", 0.0, 0.0, n), 1.0 / self.m),
             "relevant": (_Kind("relevant_inputs", 0.0, 0.0, n), 1.0),
             "weight": (_Kind("fourier_weight", 0.0, 0.0, 1.0), 1.0 / self.m**2),

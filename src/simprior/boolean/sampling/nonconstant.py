@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simprior.boolean.complexity import lz76_packed, ones_packed
+from simprior.boolean.complexity import lz76_packed, most_words, ones_packed
 from simprior.numerics.estimate import Ratio
 from simprior.runs.files import whole_in
 
@@ -73,8 +73,8 @@ class NonConstant:
         """(mean, low, high) of ``lz76`` given that the function is not constant.
 
         A ratio of sums over hidden draws (:class:`simprior.numerics.estimate.Ratio`). Where these
-        all agree the next may differ by a word. None where nothing is known; no interval from one
-        hidden draw.
+        all agree the next may have any complexity. None where nothing is known; no interval from
+        one hidden draw.
         """
         if self.count == 0:
             return None, None, None
@@ -82,8 +82,9 @@ class NonConstant:
         unit, ratio = math.log2(m) / 2.0, Ratio(*map(float, sums))
         if ratio.clusters < 2:
             return unit * ratio.mean, None, None
-        mean, reach = ratio.mean, ratio.reach(level)
-        return unit * mean, unit * (mean - reach), unit * (mean + reach)
+        least, most = 2, 2 * most_words(m)
+        mean, reach = ratio.mean, ratio.reach(level, most - least)
+        return unit * mean, unit * max(mean - reach, least), unit * min(mean + reach, most)
 
     def to_dict(self) -> dict[str, int]:
         """Plain values for manifests."""
