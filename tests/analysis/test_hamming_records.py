@@ -214,6 +214,21 @@ def test_sensitivity_given_two_classes_is_that_of_networks() -> None:
     assert row["sensitivity_nonconstant_stderr"] == pytest.approx((2.0 - 0.5) / 2)
 
 
+def test_flips_of_constant_networks_alone_do_not_exclude_others() -> None:
+    """With probability .02 a network has two classes, and flips half of 40 bits, not all. Of 20
+    networks none has with probability .67: the interval holds the mean then."""
+    table = pd.DataFrame(
+        {
+            **{"n": 40, "network": range(20), "distance": 0, "search": 0, "certified": False},
+            **{"flips": 40.0, "unchanged": 1.0, "sensitivity": 0},
+        }
+    )
+    row = scaling.summarise(table).iloc[0]
+    assert row["flips_low"] < 0.98 * 40 + 0.02 * 20 < row["flips_high"]
+    assert row["flips_stderr"] == pytest.approx(39 / 22)
+    assert row["sensitivity_stderr"] == pytest.approx(40 / 22)
+
+
 def test_command_tables_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     flags = ["--n", "16,32,64", "--hidden", "40,40", "--networks", "30", "--gp-draws", "400",

@@ -43,6 +43,24 @@ def test_right_with_a_mean(method: str) -> None:
     assert abs(result.value - exact) < SIGMAS * result.stderr
 
 
+@pytest.mark.parametrize("method", [*SAMPLERS, "ep"])
+@pytest.mark.parametrize("power", [-900, 900])
+def test_no_unit_of_the_outputs_is_too_large_or_small(method: str, power: int) -> None:
+    """At variances of 2^+-900 products of two of them over- or underflow."""
+    K, mean, bits = equicorrelated(4, 0.3), np.array([0.5, -0.2, 0.1, 0.3]), np.array([1, 0, 1, 1])
+    options = {"liness": SAMPLERS["liness"]}.get(method, {})
+    unit = 2.0 ** (power // 2)
+    for shift in (None, mean):
+        scaled = None if shift is None else unit * shift
+        wanted = log_prior(bits, K, method, mean=shift, **options)[0]
+        found = log_prior(bits, K * unit**2, method, mean=scaled, **options)[0]
+        pair = (
+            pytest.approx(wanted.value, rel=1e-9),
+            pytest.approx(wanted.stderr, rel=1e-6, nan_ok=True),
+        )
+        assert (found.value, found.stderr) == pair
+
+
 @pytest.mark.parametrize("method", list(SAMPLERS))
 def test_reproducible_and_independent_of_the_batch(method: str) -> None:
     K, tables = kernel(3), np.array([table(f, 3) for f in ("const1", "x1")])

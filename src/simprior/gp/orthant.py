@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 TABLE = "logp.parquet"
 Columns = dict[str, np.ndarray]
+_SMALL = 1e-100  # a variance; beyond 1e-150 or 1e150 the estimators' products over- or underflow
 _BATCH_WORK = 256 * 128**2  # functions a batch at m = 128: about a second of `tilted`
 
 METHODS: dict[str, Callable[..., LogProb]] = {
@@ -164,6 +165,7 @@ def iter_log_prior(
     mean = check_mean(mean, len(K))
     if method in NOISY:
         return _noisy(estimator, chosen, method, tables, K, mean)
+    K, mean = _moderate(K, mean)
     if mean is None:
         reduction = reduce_inputs(K)
     else:  # copies with different means are no copies
@@ -209,6 +211,16 @@ def _estimator(
     if options.get("draws"):
         check_fits(f"draws={options['draws']}", 8.0 * options["draws"], "lower draws")
     return estimator, {k: v for k, v in options.items() if k in known and v is not None}
+
+
+def _moderate(K: np.ndarray, mean: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """K and the mean, where variances have squares outside the range of float64, in a unit (a power
+    of 2) in which they do not: ln P is the same."""
+    top = float(np.diag(K).max(initial=0.0))
+    if top == 0.0 or _SMALL < top < 1.0 / _SMALL:
+        return K, mean
+    unit = -(math.frexp(top)[1] // 2)
+    return np.ldexp(K, 2 * unit), None if mean is None else np.ldexp(mean, unit)
 
 
 def _no_reduction(K: np.ndarray) -> Reduction:

@@ -243,7 +243,7 @@ def _lengths(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
 def _summary(n: int, part: pd.DataFrame, level: float) -> dict[str, Any]:
     found = part[part["distance"] > 0]
     distance = _interval(_means(found, "distance"), level)
-    flips = _interval(_means(part, "flips"), level)
+    flips = _interval(_means(part, "flips"), level, n - 1.0)
     sure = found[found["certified"] & (found["search"] > 0)]
     bias = _interval(_means(sure.assign(bias=sure["search"] - sure["distance"]), "bias"), level)
     scale = math.sqrt(n / math.log(n))
@@ -278,8 +278,8 @@ def _sensitivity(
     n: int, part: pd.DataFrame, varied: pd.DataFrame, level: float
 ) -> dict[str, float]:
     """Columns of the sensitivity, of all rows and of networks with two classes (``varied``)."""
-    mean, error, low, high = _interval(_means(part, "sensitivity"), level)
-    given = _interval(_means(varied, "sensitivity"), level)
+    mean, error, low, high = _interval(_means(part, "sensitivity"), level, n)
+    given = _interval(_means(varied, "sensitivity"), level, n)
     return {
         "sensitivity": mean,
         "sensitivity_stderr": error,
@@ -296,18 +296,21 @@ def _means(part: pd.DataFrame, column: str) -> np.ndarray:
     return part.groupby("network")[column].mean().to_numpy(float)
 
 
-def _interval(values: np.ndarray, level: float) -> tuple[float, float, float, float]:
+def _interval(
+    values: np.ndarray, level: float, span: float = 1.0
+) -> tuple[float, float, float, float]:
     """(mean, standard error, low, high) of independent values; nan where there are too few.
 
     Equal values get the error of :func:`simprior.numerics.estimate.mean_stderr`, as if one of them
-    differed by 1: both quantities count bits.
+    differed by ``span``. Where many networks are constant that is the range of the quantity. Of a
+    distance it is one bit.
     """
     if not len(values):
         return (math.nan,) * 4
     mean = float(values.mean())
     if len(values) < 2:
         return mean, math.nan, math.nan, math.nan
-    error = mean_stderr(values)
+    error = mean_stderr(values, high=span)
     half = student_factor(len(values), level) * error
     return mean, error, mean - half, mean + half
 
