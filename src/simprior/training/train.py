@@ -249,7 +249,8 @@ def train(
     if out is None:
         return _run(job, how, None)
     job.spec.network.check_storable()
-    recorded = {"data": dict(job.problem.source)} if job.problem.source else {}
+    source = job.problem.source
+    recorded: dict[str, Any] = {"data": dict(source)} if source else {}
     recorded |= outputs_to_record(job.spec.network)
     with open_run(how, "train", job_config(job), **recorded) as store:
         products = [

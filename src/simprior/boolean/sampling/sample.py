@@ -201,7 +201,7 @@ def sample(  # mypy does not see that this takes the keywords above
         network.check_storable()
     draws = stored_task_draws(Path(out)) if resume and not overwrite else None
     draws = draws or task_draws(job, memory)
-    recorded = {"heads": heads, "memory": memory, "task_draws": draws}
+    recorded: dict[str, Any] = {"heads": heads, "memory": memory, "task_draws": draws}
     recorded |= outputs_to_record(network)
     with open_run(options, "sample", job_config(job), **recorded) as store:
         if store.finished(*_tables_of(job)):
