@@ -103,6 +103,12 @@ def finite(value: Any) -> bool:
         return False
 
 
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that is most like ``name``; None where none is near."""
+    near = difflib.get_close_matches(name[:200], names, 1)
+    return near[0] if near else None
+
+
 def unknown(
     what: str, name: str, known: Iterable[Any], remedy: str = "check the spelling"
 ) -> InputError:
@@ -111,8 +117,8 @@ def unknown(
     Of more than ``SHOWN`` names, all are listed only where none is near.
     """
     names = [str(one) for one in known]
-    near = difflib.get_close_matches(name[:200], names, 1)
-    hint = f"did you mean {near[0]}?" if near else remedy
+    near = nearest(name, names)
+    hint = f"did you mean {near}?" if near else remedy
     listed = ", ".join(names) or "none"
     if near and len(names) > SHOWN:
         listed = f"{len(names)} names"

@@ -155,3 +155,24 @@ def test_other_draws_are_other_numbers() -> None:
 
 def test_recurrent_layers_of_torch_have_a_law() -> None:
     assert {name for name, _ in Recurrent().named_parameters()} == set(laws(Recurrent()))
+
+
+def test_the_fan_in_of_weights_of_own_classes_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Its axes may be meant the other way round: (in, out), which no check could tell."""
+
+    class Own(nn.Module):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            self.weight, self.head = nn.Parameter(torch.zeros(n, 40)), nn.Linear(40, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(x @ self.weight))
+
+    with caplog.at_level("INFO", "simprior"):
+        Module(Own, n=3).tensors()
+        Module(relu_net, n=3).tensors()
+    said = [record.getMessage() for record in caplog.records]
+    assert (
+        len(said) == 1
+        and "parameter weight of shape (3, 40) is drawn as a weight of fan-in 40" in said[0]
+    )

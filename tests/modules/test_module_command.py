@@ -99,7 +99,9 @@ def test_shipped_architectures(folder: Path, capsys, flags: str, fields: dict) -
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--module {0}.nets:mak", "an import path module:function"),
+        ("--module {0}.nets:mak", "nets:make?"),
+        ("--architecture cnn --option channels=3,3", "several numbers of one option are written"),
+        ("--architecture cnn --option channels", "pairs such as width=16,layers=2"),
         ("--module {0}.net:make", "an import path module:function"),
         ("--module {0}.nets:batch", "BatchNorm1d '1' in training mode"),
         ("--module {0}.nets:two", "output (8, 2) for 8 inputs: expected shape (8,) or (8, 1)"),

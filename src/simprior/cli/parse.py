@@ -207,15 +207,25 @@ def parse_texts(text: str) -> tuple[str, ...]:
     return words
 
 
-def parse_options(text: str) -> dict[str, Any]:
-    """``key=value`` pairs with commas between; numbers are taken as numbers."""
+def parse_options(
+    text: str, example: str = "mem_gb=4,timeout_min=60", remedy: str = "check the commas"
+) -> dict[str, Any]:
+    """``key=value`` pairs with commas between; numbers are taken as numbers.
+
+    ``example`` and ``remedy`` are for the message.
+    """
     pairs = {}
     for part in parse_texts(text):
         name, sign, value = part.partition("=")
         if not sign or not name.strip():
-            raise Refused("key=value pairs such as mem_gb=4,timeout_min=60", "check the commas")
+            raise Refused(f"key=value pairs such as {example}", remedy)
         pairs[name.strip()] = number_or_text(value.strip())
     return pairs
+
+
+def _parse_module_options(text: str) -> dict[str, Any]:
+    remedy = "commas stand between pairs; several numbers of one option are written 16x16"
+    return parse_options(text, "width=16,layers=2", remedy)
 
 
 def _parse_steps(text: str) -> tuple[int, ...]:
@@ -269,6 +279,9 @@ Fraction = Annotated[float, kind(parse_fraction, "1/2^k")]
 FunctionList = Annotated[tuple[str, ...] | None, kind(_maybe(parse_functions), "LIST|@FILE")]
 Texts = Annotated[tuple[str, ...] | None, kind(_maybe(parse_texts), "NAME[,NAME...]")]
 Options = Annotated[dict[str, Any] | None, kind(_maybe(parse_options), "KEY=VALUE[,...]")]
+ModuleOptions = Annotated[
+    dict[str, Any] | None, kind(_maybe(_parse_module_options), "KEY=VALUE[,...]")
+]
 MaybeNumber = Annotated[float | None, kind(_maybe(parse_number), "NUMBER")]
 MaybePath = Annotated[Path | None, kind(_maybe(parse_path), "PATH")]
 MaybeText = Annotated[str | None, kind(_maybe(str), "TEXT")]
@@ -290,7 +303,7 @@ SETTINGS: dict[str, Any] = {
     "sizes": Count,
     "steps": Steps,
     "options": Options,
-    "texts": Options,
+    "texts": ModuleOptions,
     "switch": bool,
     "truth": Switch,
     "path?": MaybePath,

@@ -30,13 +30,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from simprior.checks import shown, unknown
 from simprior.errors import InputError, SimpriorError, check_fits, is_shortage, shortage
 from simprior.modules.architecture import Last, ParameterTensor
-from simprior.modules.laws import tensors_of
+from simprior.modules.laws import tensors_of, weights_of_own_classes
 from simprior.modules.own import own_tensors
 
 _ELEMENTS = 1 << 22  # of the largest tensor of a block of networks
 MOST_AT_ONCE = 64
 _TRIED, _TOGETHER, _ALONE = 8, 32, 4  # networks, inputs together and alone, of _check_alone
 _LOG = logging.getLogger("simprior")
+_OWN_WEIGHT = (
+    "%s: parameter %s of shape %s is drawn as a weight of fan-in %d, the product of all axes but "
+    "the first (for x @ W with W of shape (in, out) keep W transposed, or use nn.Linear)"
+)
 Factory = Callable[..., Any]
 _Law = tuple[float, float, Mapping[str, str], bool]
 
@@ -205,6 +209,8 @@ def build(
             last = _last_of(module, tensors, x)
             body = _without_last(module, last) if last is not None else None
             stacked = _can_stack(module, tensors, x, name)
+    for key, shape, fan_in in weights_of_own_classes(module, tensors):
+        _LOG.info(_OWN_WEIGHT, name, key, shape, fan_in)
     with users_code(name, x):
         cost = _cost(module, tensors, last, x)
     return Built(make, module, body, tensors, last, stacked, cost)

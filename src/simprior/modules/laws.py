@@ -15,7 +15,7 @@ of a linear layer or convolution, ``embed`` or ``pos`` is an embedding. Anything
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from simprior.modules.architecture import ParameterTensor
 LAWS = ("weight", "bias", "embedding", "one", "zero", "constant")
 """What ``laws`` may say of a parameter; ``constant`` keeps the value that the module set."""
 _LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
+_KNOWN = (*_LINEAR, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _NORM = (
     nn.LayerNorm,
     nn.RMSNorm,
@@ -99,8 +100,7 @@ def _law(name: str, tensor: Tensor, owner: nn.Module, laws: Mapping[str, str]) -
         return "embedding", 1.0
     if "bias" in short:
         return "bias", 1.0
-    known = isinstance(owner, (*_LINEAR, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention))
-    if tensor.ndim >= 2 and (known or "weight" in short):
+    if tensor.ndim >= 2 and (isinstance(owner, _KNOWN) or "weight" in short):
         return "weight", _fan_in(tensor, owner)
     if "embed" in short or "pos" in short:
         return "embedding", 1.0
@@ -109,6 +109,20 @@ def _law(name: str, tensor: Tensor, owner: nn.Module, laws: Mapping[str, str]) -
         "a parameter whose law its layer or its name tells",
         f"pass laws={{{name!r}: 'weight'}} (or bias, embedding, one, zero, constant)",
     )
+
+
+def weights_of_own_classes(
+    module: nn.Module, tensors: Sequence[ParameterTensor]
+) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """Name, shape and fan-in of the weights among ``tensors`` that no layer of torch's has.
+
+    Their fan-in is taken from the order of their axes: x @ W with W (in, out) has another.
+    """
+    owners = {name: (tensor, owner) for name, tensor, owner in parameters_of(module)}
+    for one in tensors:
+        tensor, owner = owners[one.name]
+        if one.law == "weight" and not isinstance(owner, _KNOWN):
+            yield one.name, one.shape, int(_fan_in(tensor, owner))
 
 
 def _fan_in(tensor: Tensor, owner: nn.Module) -> float:

@@ -319,8 +319,8 @@ def import_callable(what: str, path: str, expected: str, remedy: str) -> Callabl
     Raises
     ------
     InputError
-        There is none (the message has ``expected`` and ``remedy``), or its module does not work;
-        ``what`` is the name of the argument.
+        There is none (the message has ``expected``, and the nearest name of the module or
+        ``remedy``), or its module does not work; ``what`` is the name of the argument.
     """
     module, _, name = path.partition(":")
     try:
@@ -341,8 +341,18 @@ def import_callable(what: str, path: str, expected: str, remedy: str) -> Callabl
     except BaseException as error:  # SystemExit, and what a module makes of its own
         raise _broken_module(what, path, error) from error
     if not name or not callable(found):
-        raise InputError(f"{what}={path!r}", expected, remedy)
+        near = _nearest_callable(sys.modules.get(module), name)
+        hint = f"did you mean {module}:{near}?" if near else remedy
+        raise InputError(f"{what}={path!r}", expected, hint)
     return found
+
+
+def _nearest_callable(module: Any, name: str) -> str | None:
+    """What can be called in a module that was imported and has a name like ``name``."""
+    from simprior.checks import nearest
+
+    known = vars(module) if module is not None else {}
+    return nearest(name, [key for key, value in known.items() if callable(value)])
 
 
 def name_of(function: Any) -> str:

@@ -23,6 +23,7 @@ from simprior.boolean.sampling.rows import key_columns, words_from_columns
 from simprior.boolean.truthtable import n_words
 from simprior.checks import RUN_OPTIONS, Choice, Kind, Maybe, Table, Text, checked, shown, whole
 from simprior.errors import InputError, check_fits
+from simprior.modules.outputs import check_outputs, outputs_to_record
 from simprior.modules.spec import Module
 from simprior.network.callables import differentiable
 from simprior.network.spec import Network, check_size
@@ -248,7 +249,9 @@ def train(
     if out is None:
         return _run(job, how, None)
     job.spec.network.check_storable()
-    recorded = {"data": dict(job.problem.source)} if job.problem.source else {}
+    source = job.problem.source
+    recorded: dict[str, Any] = {"data": dict(source)} if source else {}
+    recorded |= outputs_to_record(job.spec.network)
     with open_run(how, "train", job_config(job), **recorded) as store:
         products = [
             name for name in (RUNS, COUNTS, TRAJECTORIES) if name in store.manifest["files"]
@@ -259,6 +262,7 @@ def train(
                 complement(result, store)
                 store.save()
             return result
+        check_outputs(store.path, store.manifest["options"], job.spec.network)
         return _run(job, how, store, complement)
 
 

@@ -39,6 +39,7 @@ from simprior.boolean.sampling.watch import watch as watch_functions
 from simprior.boolean.truthtable import n_words
 from simprior.checks import RUN_OPTIONS, Maybe, Switch, Text, Whole, checked
 from simprior.errors import InputError
+from simprior.modules.outputs import check_outputs, outputs_to_record
 from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.runs.directory import RunDir, load_run
@@ -200,10 +201,12 @@ def sample(  # mypy does not see that this takes the keywords above
         network.check_storable()
     draws = stored_task_draws(Path(out)) if resume and not overwrite else None
     draws = draws or task_draws(job, memory)
-    recorded = {"heads": heads, "memory": memory, "task_draws": draws}
+    recorded: dict[str, Any] = {"heads": heads, "memory": memory, "task_draws": draws}
+    recorded |= outputs_to_record(network)
     with open_run(options, "sample", job_config(job), **recorded) as store:
         if store.finished(*_tables_of(job)):
             return _load(store, job, memory)
+        check_outputs(store.path, store.manifest["options"], network)
         return _stored(job, options, draws, store, memory)
 
 

@@ -1,0 +1,84 @@
+"""An interrupted run is not continued with another module of the same name."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+import simprior as sp
+from simprior.errors import StoreError
+from simprior.modules.outputs import KEY, outputs_to_record
+from simprior.runs.directory import load_run
+
+NAME = "edited_nets"
+
+
+def net(width: int, activation: type[nn.Module]) -> type[nn.Module]:
+    """A class ``Net``, at the import path that every version of it has."""
+
+    class Net(nn.Sequential):
+        def __init__(self, n: int) -> None:
+            super().__init__(nn.Linear(n, width), activation(), nn.Linear(width, 1))
+
+    Net.__module__, Net.__qualname__ = NAME, "Net"
+    return Net
+
+
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch):
+    module = ModuleType(NAME)
+    monkeypatch.setitem(sys.modules, NAME, module)
+
+    def edit(width: int, activation: type[nn.Module]) -> sp.Module:
+        module.Net = net(width, activation)  # type: ignore[attr-defined]
+        return sp.Module(f"{NAME}:Net", n=3)
+
+    return edit
+
+
+def start(command: str, module: sp.Module, out: Path, **how: bool) -> object:
+    if command == "sample":
+        return sp.sample(module, 300, out=out, workers=1, **how)
+    return sp.train(module, "x1", train=4, runs=4, lr=0.01, out=out, workers=1, **how)
+
+
+@pytest.mark.parametrize("command", ["sample", "train"])
+def test_a_run_is_not_resumed_with_another_module(
+    command: str, edited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another width, and another function of the same parameters, are refused; the same goes on."""
+    out, module = tmp_path / "run", edited(5, nn.ReLU)
+    file, name = {
+        "sample": ("simprior.boolean.sampling.sample", "_stored"),
+        "train": ("simprior.training.train", "_run"),
+    }[command]
+    with monkeypatch.context() as cut:
+        cut.setattr(import_module(file), name, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            start(command, module, out)
+    assert len(load_run(out).manifest["options"][KEY]) == 1 + 2 * 8 + 4 * 3
+    for width, activation in ((6, nn.ReLU), (5, nn.Tanh)):
+        with pytest.raises(StoreError, match=f"make={NAME}:Net makes another module now"):
+            start(command, edited(width, activation), out, resume=True)
+    assert start(command, edited(5, nn.ReLU), out, resume=True) is not None
+    assert load_run(out).status == "complete"
+
+
+def stopped(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_needs_no_record() -> None:
+    assert outputs_to_record(sp.Network(n=3)) == outputs_to_record(sp.Module("lstm", n=3)) == {}
+
+
+def test_a_record_is_the_same_each_time_and_finite(edited) -> None:
+    first = outputs_to_record(edited(5, nn.ReLU))
+    assert first == outputs_to_record(edited(5, nn.ReLU)) != outputs_to_record(edited(5, nn.SiLU))
+    assert torch.tensor(first[KEY]).isfinite().all()
