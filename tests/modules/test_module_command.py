@@ -167,7 +167,6 @@ def test_train_and_posterior_of_a_module(folder: Path, capsys) -> None:
         ("train --engine compiled", "engine='compiled'"),
         ("train --optimizer guess-and-check", "guess-and-check' with a torch module"),
         ("train --activation step", "no gradient reaches the hidden layers"),
-        ("train --record log --record-logp", "record_logp of a torch module"),
         ("posterior --method hmc", "with a torch module"),
         ("posterior --method slice --init own", "normal parameters"),
     ],

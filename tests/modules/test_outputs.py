@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -82,3 +84,41 @@ def test_a_record_is_the_same_each_time_and_finite(edited) -> None:
     first = outputs_to_record(edited(5, nn.ReLU))
     assert first == outputs_to_record(edited(5, nn.ReLU)) != outputs_to_record(edited(5, nn.SiLU))
     assert torch.tensor(first[KEY]).isfinite().all()
+
+
+def test_a_posterior_of_a_run_whose_factory_was_edited_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from simprior.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    layers = "nn.Linear(n, {0}), nn.ReLU(), nn.Linear({0}, 1)"
+    code = f"from torch import nn\ndef make(n):\n    return nn.Sequential({layers})\n"
+    Path("edited_later.py").write_text(code.format(5))
+    task = "train --module edited_later:make --n 3 --target x1 --train 4 --runs 3 --lr 0.1"
+    assert main([*task.split(), "--max-epochs", "3", "--out", "run", "--quiet"]) == 0
+    Path("edited_later.py").write_text(code.format(7))
+    monkeypatch.delitem(sys.modules, "edited_later")
+    for command in ("posterior --method rejection --samples 5", "bound"):
+        assert main([*command.split(), "--from", "run", "--quiet"]) == 2
+        assert "makes another module now" in capsys.readouterr().err
+
+
+def test_what_a_module_prints_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+    def make(n: int) -> torch.nn.Module:
+        print("made")
+        return torch.nn.Linear(n, 1)
+
+    sp.sample(sp.Module(make, n=3), 20, seed=0)
+    found = capsys.readouterr()
+    assert found.out == "" and "made" in found.err
+
+
+def test_idle_options_of_shipped_architectures_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    options = {"hidden": (4, 3), "residual": True}
+    pixels = np.random.default_rng(0).random((5, 4))
+    with caplog.at_level(logging.WARNING, "simprior"):
+        assert sp.Module("mlp", n=3, options=options).tensors()
+        assert sp.Module("transformer", inputs=pixels, n=4).tensors()
+    assert "residual changes nothing" in caplog.text and "more than two values" in caplog.text

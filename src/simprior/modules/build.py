@@ -14,9 +14,10 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -222,7 +223,7 @@ def evaluation() -> Iterator[None]:
     thread, so that sums are rounded alike everywhere, and torch's random numbers as they were.
 
     Attention is computed by plain products: torch's fused forms have no rule for vmap, which says
-    so in a warning and is slow.
+    so in a warning and is slow. What a module prints goes to stderr: stdout is for results.
     """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -235,6 +236,7 @@ def evaluation() -> Iterator[None]:
             torch.random.fork_rng(devices=[]),
             sdpa_kernel([SDPBackend.MATH]),
             warnings.catch_warnings(),
+            redirect_stdout(sys.stderr),
         ):
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             yield
@@ -246,9 +248,11 @@ def evaluation() -> Iterator[None]:
 
 @contextmanager
 def users_code(name: str, x: Tensor) -> Iterator[None]:
-    """What a user's module raises when it is evaluated on ``x``, as an :class:`InputError`."""
+    """What a user's module raises when it is evaluated on ``x``, as an :class:`InputError`; what it
+    prints goes to stderr."""
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except (SimpriorError, MemoryError, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit, and what a module makes of its own

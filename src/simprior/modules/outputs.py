@@ -44,10 +44,20 @@ def outputs_to_record(model: object) -> dict[str, list[float]]:
     return {KEY: numbers}
 
 
-def check_outputs(directory: Path, options: Mapping[str, Any], model: object) -> None:
+RESUME = ("cannot resume", "choose another --out, or --overwrite")
+USE = ("cannot be used", "run it again")
+
+
+def check_outputs(
+    directory: Path,
+    options: Mapping[str, Any],
+    model: object,
+    purpose: tuple[str, str] = RESUME,
+) -> None:
     """Raise :class:`StoreError` if ``model`` is not what the ``options`` of a manifest recorded.
 
-    Manifests without a record, of older versions, pass.
+    Manifests without a record, of older versions, pass. ``purpose`` is what cannot be done then,
+    and a way on.
     """
     stored, now = options.get(KEY), outputs_to_record(model).get(KEY)
     if stored is None or now is None:
@@ -57,6 +67,6 @@ def check_outputs(directory: Path, options: Mapping[str, Any], model: object) ->
         return
     assert isinstance(model, Module)
     raise StoreError(
-        f"{directory}: cannot resume, make={model.make_name} makes another module now than when "
-        "the run began; restore its code, or choose another --out, or --overwrite"
+        f"{directory}: {purpose[0]}, make={model.make_name} makes another module now than when "
+        f"the run began; restore its code, or {purpose[1]}"
     )

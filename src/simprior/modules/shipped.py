@@ -269,13 +269,13 @@ class _MLP(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((n, *widths)))
         self.norms = nn.ModuleList(kinds[norm](width) for width in widths)
         self.activation, self.residual = activation, residual
+        self.adds = [False, *(residual and a == b for a, b in pairwise(widths))]
         self.head = nn.Linear(widths[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = x
-        for number, (layer, norm) in enumerate(zip(self.hidden, self.norms, strict=True)):
+        for layer, norm, adds in zip(self.hidden, self.norms, self.adds, strict=True):
             new = self.activation(norm(layer(h)))
-            adds = self.residual and number > 0 and new.shape == h.shape
             h = h + new if adds else new
         return self.head(h)
 

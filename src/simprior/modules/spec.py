@@ -180,7 +180,10 @@ class Module:
         options = dict(self.options or {})
         uniform = self.weight_dist == "uniform"
         law = (self.sigma_w, self.sigma_b, self.laws or {}, uniform)
-        found = build(self.factory(), self.make_name, options, self.input_matrix(), law, self.init)
+        inputs = self.input_matrix()
+        found = build(self.factory(), self.make_name, options, inputs, law, self.init)
+        if self.make in SHIPPED:
+            _say_idle(str(self.make), found.skeleton, inputs)
         if not self.masked:
             return found
         tensors = masked_tensors(found.tensors, self.density, self.rescale)
@@ -269,6 +272,18 @@ class Module:
     def __getstate__(self) -> dict[str, Any]:
         """Without what was built, which every process makes for itself."""
         return {name: value for name, value in self.__dict__.items() if name != "built"}
+
+
+def _say_idle(make: str, skeleton: Any, inputs: np.ndarray) -> None:
+    """Say once what of a shipped architecture means nothing, or less than one might think, here."""
+    said = ""
+    if make == "transformer" and len(np.unique(inputs)) > 2:
+        said = "transformer: its tokens are x > 0; the inputs have more than two values"
+    elif make == "mlp" and skeleton.residual and not any(skeleton.adds):
+        said = "mlp: no hidden layer is as wide as the one before it: residual changes nothing"
+    if said and said not in _announced:
+        _announced.add(said)
+        logging.getLogger("simprior").warning("%s", said)
 
 
 def network_only(model: Network | Module, purpose: str) -> Network:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from simprior.errors import InputError, NumericalError, StoreError
+from simprior.modules.outputs import USE, check_outputs
 from simprior.modules.spec import Module, network_only
 from simprior.network.parameters import Parameters
 from simprior.network.spec import Network
@@ -175,6 +176,8 @@ def problem_of(result: TrainResult, problem: Problem | None = None) -> Problem:
 def problem_of_run(path: Path | str, data: str | None = None, label: str | None = None) -> Problem:
     """The problem of a run directory of ``simprior train`` or ``posterior``, with its network.
 
+    A module of a user's own factory is built, and compared with what the run recorded of it.
+
     Parameters
     ----------
     path
@@ -193,7 +196,14 @@ def problem_of_run(path: Path | str, data: str | None = None, label: str | None 
             f"{path}: expected a complete run of 'simprior train' or 'posterior', found one of "
             f"'simprior {run.command}' that is {run.status}; {run.way_on}"
         )
-    config = run.config
+    problem = _problem_on_record(path, run.config, data, label)
+    check_outputs(run.path, run.manifest["options"], problem.network, USE)
+    return problem
+
+
+def _problem_on_record(
+    path: Path | str, config: Mapping[str, Any], data: str | None, label: str | None
+) -> Problem:
     if "problem" in config:
         recorded = config["problem"]
         given = None if data is None else _from_file(recorded, config, data, label)
