@@ -51,6 +51,7 @@ def results(folder: Path) -> dict[str, Any]:
         "Comparison": sp.compare(sgd, counts, bootstrap=5, splits=2, min_count=1),
         "WeightedFunctions": WeightedFunctions(16, words, p, 100.0, n=4),
         "LogProb": log_p,
+        "SampledKernel": sp.kernel(sp.Module("lstm", n=3, options={"width": 3}), draws=24),
         "Bound": sp.gp.marginal_likelihood_bound(log_p, 16),
         "Problem": sp.Problem(NET, "x1", train=8, attack=1),
         "Bounds": sp.bound(sp.Problem(NET, "x1", train=8)),

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class StudyCommand(ComputeOptions):
     """Run a study: train or sample, measure, correlate, draw, tabulate, report.
 
-    RECIPE is a TOML file (docs/studies.md). In examples/ these are recipes: boolean-generalisation,
-    bound-corruption, depalma-study, flatness, how-wrong-is-ep, sensitivity-generalisation, sigma-w,
-    width, width-convergence.
+    RECIPE is a TOML file (docs/studies.md). In examples/ these are recipes: architectures,
+    boolean-generalisation, bound-corruption, depalma-study, flatness, how-wrong-is-ep,
+    sensitivity-generalisation, sigma-w, width, width-convergence.
     Every stage is a run directory below --out. With --resume a study goes on where it stopped, also
     with an edited recipe: a stage is run again only if its settings or what it reads have changed.
     The seed is in the recipe.

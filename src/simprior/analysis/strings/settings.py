@@ -64,7 +64,7 @@ class StringsSettings:
         Setting("numbers", "share of weights that random masks keep, one or one a layer"),
     ] = 1.0
     rescale: Annotated[
-        bool, Setting("switch", "masks: weights kept times 1/sqrt(density); true or false")
+        bool, Setting("truth", "masks: weights kept times 1/sqrt(density); true or false")
     ] = True
     classifier: Annotated[
         str,
