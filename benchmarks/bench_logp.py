@@ -2,7 +2,8 @@
 
 * EP against the textbook sequential algorithm in numpy, to the same tolerance;
 * `tilted` against scipy's ``multivariate_normal.cdf`` at equal error in ln P;
-* time a function against m = 32..2048 with the fitted exponent.
+* time a function against m = 32..2048 with the fitted exponent;
+* many labels in place, against the same estimators on copies, and the memory of both.
 
 Run ``OMP_NUM_THREADS=1 python benchmarks/bench_logp.py`` (about a minute; ``--quick``: m <= 512).
 """
@@ -10,6 +11,7 @@ Run ``OMP_NUM_THREADS=1 python benchmarks/bench_logp.py`` (about a minute; ``--q
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -161,12 +163,47 @@ def bench_scaling(largest: int) -> None:
     print(f"time ~ m^{slope:.2f} over m = {sizes[-3]}..{sizes[-1]}")
 
 
+def bench_in_place(m: int) -> None:
+    """`tilted` and `ep` on m inputs in place and on copies: processor time, largest memory."""
+    for large in (True, False):
+        for name in ("tilted", "ep"):
+            program = _PROGRAM.format(m=m, limit=1 if large else 10**9, name=name)
+            took, peak, value = subprocess.run(
+                [sys.executable, "-c", program], check=True, capture_output=True, text=True
+            ).stdout.split()
+            how = "in place" if large else "on copies"
+            print(f"m={m} {name} {how}: {took} s, {peak} matrices m x m, ln P {value}")
+
+
+_PROGRAM = """
+import resource, time
+import numpy as np
+from simprior.gp import covariance
+from simprior.gp.kernels import nngp
+from simprior.gp.orthant import log_prior
+from simprior.network.spec import Network
+covariance.LARGE = {limit}
+rng = np.random.default_rng(0)
+def problem(m):
+    x = rng.normal(size=(m, 20))
+    return nngp(Network(n=20, inputs=x), x), (x[:, 0] + rng.normal(size=m) > 0).astype(int)
+log_prior(problem(300)[1], problem(300)[0], "{name}")
+K, labels = problem({m})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+began = time.process_time()
+found = log_prior(labels, K, "{name}")[0]
+took, peak = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(f"{{took:.1f}} {{1 + (peak - before) * 1024 / 8 / {m} ** 2:.1f}} {{found.value:.3f}}")
+"""
+
+
 def main() -> None:
     """Print one line a measurement."""
     bench_ep()
     bench_tilted()
     bench_scipy()
     bench_scaling(9 if "--quick" in sys.argv else 11)
+    bench_in_place(1000 if "--quick" in sys.argv else 3000)
 
 
 if __name__ == "__main__":

@@ -44,12 +44,13 @@ def test_in_place_is_the_same(small_tiles: None, shift: float) -> None:
     event = _event(shift)
     assert event.large
     sites, twist = prepare(event)
-    found = tilted(event, draws=512)
+    found, approximate = tilted(event, draws=512), ep(event, site_tol=1e-7)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(covariance, "LARGE", 10**6)
         plain = _event(shift)
         plain_sites, plain_twist = prepare(plain)
         expected = tilted(plain, draws=512)
+        assert approximate.value == pytest.approx(ep(plain, site_tol=1e-7).value, abs=1e-7)
     assert sites.sweeps == plain_sites.sweeps
     assert sites.logz == pytest.approx(plain_sites.logz, abs=1e-9)
     for name in ("logdet", "removed", "mean", "tau", "slope", "lower"):

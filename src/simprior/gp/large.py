@@ -9,43 +9,52 @@ are applied where entries are read.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
-from scipy.linalg import blas, solve_triangular
+from scipy.linalg import solve_triangular
 
 from simprior.gp.covariance import Event
 from simprior.gp.ep import PANEL, SKIP, TOL, Sites, delayed_sweep, site_value
 from simprior.gp.tiles import Run, cholesky, gram, solve_right, symmetrise_tiles, team, tiles
 from simprior.gp.twist import Twist
 
-BLOCK = 256  # sites between updates of the covariance
+BLOCK = 128  # sites between updates of the covariance; of more, rounding errors grow
 MAX_SWEEPS = 100
 MATRICES = 6
 """Matrices m x m alive at the peak: K, that of the sites, a buffer, and one a temperature."""
 
 
 def fit_sites_in_place(
-    event: Event, *, tol: float = TOL, max_sweeps: int = MAX_SWEEPS, damping: float = 1.0
+    event: Event,
+    *,
+    tol: float = TOL,
+    max_sweeps: int = MAX_SWEEPS,
+    damping: float = 1.0,
+    verify: bool = True,
 ) -> Sites:
-    """EP sites of an event of full rank; two matrices are alive, K among them, and three where the
-    sweeps have to start anew from the sites.
+    """EP sites of an event of full rank; two matrices are alive, K among them, and five where the
+    sweeps start anew from the sites.
 
-    ``tol`` and ``damping`` as those of :func:`simprior.gp.ep.fit_sites`. Sites that grow without
-    bound give a result of NaN that is not converged.
+    Arguments as those of :func:`simprior.gp.ep.fit_sites`. Sites that grow without bound give a
+    result of NaN that is not converged.
     """
     m = event.m
     tau, nu, mean = np.zeros(m), np.zeros(m), np.zeros(m)
-    delta, previous, sweeps = math.inf, math.inf, 0
+    delta, previous, sweeps, fresh = math.inf, math.inf, 0, False
     with team() as run:
         cov = _scaled(event, np.ones(m), np.empty((m, m)), run)
-        while sweeps < max_sweeps and delta >= tol:
+        while sweeps < max_sweeps:
             threshold = SKIP * tol
             delta = delayed_sweep(cov, mean, tau, nu, event.lower, damping, threshold, BLOCK, run)
             sweeps += 1
+            if delta < tol and (fresh or not verify or sweeps == max_sweeps):
+                break
+            fresh = delta < tol or not math.isfinite(delta) or sweeps % 25 == 0
             if sweeps > 4 and delta > 0.9 * previous:
                 damping = max(0.5 * damping, 0.05)
             previous = delta
-            if not math.isfinite(delta) or sweeps % 25 == 0:
+            if fresh:
                 if not _finite(tau, nu):
                     break
                 mean = posterior(event, tau, nu, cov, run)
@@ -89,22 +98,35 @@ def posterior(
 ) -> np.ndarray:
     """Mean of the posterior from the sites; its covariance (lower triangle) into ``out``.
 
-    The covariance is K - V V^T, V = K T^1/2 L^-T with L of :func:`_noise_factor`.
+    The covariance is C C^T, with C of :func:`make_twist_in_place` at kappa = 1: a product, which
+    loses nothing where the posterior is far narrower than the prior.
     """
-    _noise_factor(event, tau, out, run)
-    V = _scaled(event, np.sqrt(tau), np.empty_like(out), run)
-    solve_right(V, out, run)
-    gram(V, out, run)
-    signs = event.signs
-
-    def subtract(rows: slice) -> None:
-        left = slice(0, rows.stop)
-        prior = event.unsigned[rows, left] * (signs[rows, None] * signs[left])
-        np.subtract(prior, out[rows, left], out=out[rows, left])
-
-    run(subtract, tiles(event.m))
+    m = event.m
+    L, inner, F = np.empty((m, m)), np.zeros((m, m)), np.empty((m, m))
+    _permuted_factor(event, np.arange(m), L, run)
+    _inner(L, tau, F, inner, run)
+    _information(inner, 1.0, F, run)
+    _reverse_columns(L)
+    solve_right(L, F, run, partial(_zeros, m))
+    gram(L, out, run, partial(_zeros, m))
     symmetrise_tiles(out, PANEL)  # sweeps read the blocks on the diagonal as a whole
-    return np.asarray(blas.dsymv(1.0, out.T, nu, lower=0))
+    return np.asarray(L @ (L.T @ nu))
+
+
+def _zeros(m: int, rows: slice) -> int:
+    """Leading zeros of all of the rows ``rows`` of a lower triangle with its columns reversed."""
+    return m - rows.stop
+
+
+def _inner(L: np.ndarray, tau: np.ndarray, scratch: np.ndarray, out: np.ndarray, run: Run) -> None:
+    """R L^T diag(tau) L R into ``out`` (lower triangle), R the reversal of coordinates."""
+    np.multiply(L.T[::-1], np.sqrt(tau), out=scratch)
+    gram(scratch, out, run, partial(_zeros, len(L)))
+
+
+def _reverse_columns(A: np.ndarray) -> None:
+    for rows in tiles(len(A)):
+        A[rows] = A[rows, ::-1].copy()
 
 
 def make_twist_in_place(event: Event, sites: Sites, kappa: np.ndarray) -> Twist:
@@ -121,13 +143,9 @@ def make_twist_in_place(event: Event, sites: Sites, kappa: np.ndarray) -> Twist:
     C, inner, F = np.empty((k, m, m)), np.zeros((m, m)), np.empty((m, m))
     L, logdet = C[k - 1], np.empty(k)
 
-    def zeros(rows: slice) -> int:
-        return m - rows.stop
-
     with team() as run:
         _permuted_factor(event, order, L, run)
-        np.multiply(L.T[::-1], np.sqrt(tau), out=F)
-        gram(F, inner, run, zeros)
+        _inner(L, tau, F, inner, run)
         _information(inner, 1.0, F, run)
         mean = L @ _solved(F, L.T @ nu)
         for t, value in enumerate(kappa):
@@ -136,9 +154,8 @@ def make_twist_in_place(event: Event, sites: Sites, kappa: np.ndarray) -> Twist:
             logdet[t] = np.log(F.diagonal()).sum()
             for rows in tiles(m):
                 C[t, rows] = L[rows, ::-1].copy()  # C[k - 1] is L itself
-            solve_right(C[t], F, run, zeros)
-            for rows in tiles(m):
-                C[t, rows] = C[t, rows, ::-1].copy()
+            solve_right(C[t], F, run, partial(_zeros, m))
+            _reverse_columns(C[t])
     slope = nu - tau * mean
     return Twist(
         order=order,

@@ -155,7 +155,7 @@ def prepare(event: Event, kappa: tuple[float, ...] | None = KAPPA) -> tuple[Site
     """
     tol, sweeps = SITE_TOL, SITE_SWEEPS
     if event.large:
-        sites = fit_sites_in_place(event, tol=tol, max_sweeps=sweeps)
+        sites = fit_sites_in_place(event, tol=tol, max_sweeps=sweeps, verify=False)
     else:
         K, A, lower = event.K, event.A, event.lower
         sites = fit_sites(K, A, lower, tol=tol, max_sweeps=sweeps, verify=False)
