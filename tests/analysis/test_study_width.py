@@ -47,8 +47,8 @@ def test_the_recipe_is_read() -> None:
     study = logp_study(read_recipe(EXAMPLES / "width.toml").stage("logp").config)
     assert isinstance(study, FiniteStudy)
     assert len(study.functions) == len(study.labels) == len(set(map(bytes, study.tables()))) == 10
-    assert study.widths == (5, 10, 20, 40, 80, 400, 1600) and len(study.pieces()) == 80
-    assert [study.method_of(width) for width in (5, 80, 400)] == ["auto", "auto", "conditional"]
+    assert study.widths == (5, 10, 20, 40, 400, 1600) and len(study.pieces()) == 70
+    assert [study.method_of(width) for width in (5, 40, 400)] == ["auto", "auto", "conditional"]
 
 
 @pytest.mark.parametrize(
