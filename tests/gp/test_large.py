@@ -104,11 +104,11 @@ def test_tiles_agree_with_lapack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_that_is_asked_for() -> None:
-    assert matrices(["tilted", "ep"], 10_000) == covariance.IN_PLACE
+    assert matrices(["tilted", "ep"], 10_000) == covariance.MATRICES_IN_PLACE
     assert matrices(["tilted"], 1000) == matrices(["laplace"], 10_000) == covariance.MATRICES
-    check_memory(10_000, available=6 * 2**30, matrices=covariance.IN_PLACE)
+    check_memory(10_000, available=6 * 2**30, matrices=covariance.MATRICES_IN_PLACE)
     with pytest.raises(InputError, match="7 matrices"):
-        check_memory(10_000, available=5 * 2**30, matrices=covariance.IN_PLACE)
+        check_memory(10_000, available=5 * 2**30, matrices=covariance.MATRICES_IN_PLACE)
 
 
 def test_the_callers_covariance_is_not_touched(small_tiles: None) -> None:

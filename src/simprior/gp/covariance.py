@@ -45,7 +45,9 @@ MAX_CONDITION = 1e14
 SAME = 64.0 * EPS  # 1 minus a correlation that is 1 but for rounding
 GAP = 100.0  # the smallest pivot of a rank-deficient matrix, in units of the rounding level
 MATRICES = 18  # m x m float64 matrices alive at the peak, measured at m = 500 to 1797
-IN_PLACE = 7  # the same of estimators that work in place, with their draws: m = LARGE to 10,000
+MATRICES_IN_PLACE = (
+    7  # the same of estimators that work in place, with their draws: m = LARGE to 10,000
+)
 LARGE = 2048  # inputs from which on matrices are worked on in place, by blocks of rows
 _ROWS = 256
 TESTED = 2048  # inputs; errors and times are documented up to here

@@ -23,7 +23,7 @@ from scipy.linalg import solve_triangular
 
 from simprior.errors import NumericalError
 from simprior.gp.covariance import reverse_cholesky
-from simprior.gp.tiles import Run
+from simprior.gp.tiles import Run, one_by_one
 from simprior.numerics.compiled import OPTIONS, hazard, log_survival_array, truncated_variance
 
 PANEL = 512  # rows that a delayed update is applied to at a time
@@ -188,7 +188,7 @@ def delayed_sweep(
         largest = max(largest, change)
         if not math.isfinite(largest):
             return math.inf
-        _apply(cov, mean, W, columns, gains, shifts, run or _one_by_one)
+        _apply(cov, mean, W, columns, gains, shifts, run or one_by_one)
     return largest
 
 
@@ -223,11 +223,6 @@ def _apply(
         cov[rows, : rows.start + panel] -= V[rows] @ C[: rows.start + panel].T
 
     run(update, [slice(top, top + panel) for top in range(0, len(mean), panel)])
-
-
-def _one_by_one(function: Callable[[slice], object], slices: list[slice]) -> None:
-    for part in slices:
-        function(part)
 
 
 @dataclass(frozen=True)
@@ -291,31 +286,27 @@ def fit_sites(
     block = (BLOCK if m >= BLOCK_FROM else 1) if block is None else block
     tau, nu = np.zeros(m), np.zeros(m)
     cov, mean = (np.eye(r), np.zeros(r)) if weights else (np.array(K, order="C"), np.zeros(m))
-    delta, previous, sweeps, fresh = math.inf, math.inf, 0, False
-    while sweeps < max_sweeps:
+
+    def sweep(damping: float) -> float:
         if weights:
-            delta = weight_sweep(cov, mean, A, tau, nu, lower, damping, SKIP * tol)
-        elif block > 1:
-            delta = delayed_sweep(cov, mean, tau, nu, lower, damping, SKIP * tol, block)
-        else:
-            delta = rank_one_sweep(
-                cov, mean, tau, nu, lower, damping, SKIP * tol, EMPTY, EMPTY[0], EMPTY[0]
-            )
-        sweeps += 1
-        if delta < tol and (fresh or not verify or sweeps == max_sweeps):
-            break
-        fresh = delta < tol or not math.isfinite(delta) or sweeps % 25 == 0
-        if sweeps > 4 and delta > 0.9 * previous:
-            damping = max(0.5 * damping, 0.05)
-        previous = delta
-        if fresh:
-            U = _information_root(A, tau, nu)
-            if U is None:
-                break
-            cov, mean = _moments(U, np.eye(r), A, nu) if weights else _moments(U, A, A, nu)
+            return float(weight_sweep(cov, mean, A, tau, nu, lower, damping, SKIP * tol))
+        if block > 1:
+            return delayed_sweep(cov, mean, tau, nu, lower, damping, SKIP * tol, block)
+        scratch = (EMPTY, EMPTY[0], EMPTY[0])
+        return float(rank_one_sweep(cov, mean, tau, nu, lower, damping, SKIP * tol, *scratch))
+
+    def start_anew() -> bool:
+        nonlocal cov, mean
+        U = _information_root(A, tau, nu)
+        if U is None:
+            return False
+        cov, mean = _moments(U, np.eye(r), A, nu) if weights else _moments(U, A, A, nu)
+        return True
+
+    delta, sweeps = sweep_until(sweep, start_anew, tol, max_sweeps, damping, verify)
     U = _information_root(A, tau, nu)
     if U is None:
-        return _diverged(m, sweeps)
+        return diverged(m, sweeps)
     if verify or weights:
         root = _rows_over(U, A)
         mean, variance = root @ (root.T @ nu), np.einsum("ij,ij->i", root, root)
@@ -325,7 +316,36 @@ def fit_sites(
     return Sites(tau, nu, mean, variance, z, logz, delta < tol, sweeps, delta)
 
 
-def _diverged(m: int, sweeps: int) -> Sites:
+def sweep_until(
+    sweep: Callable[[float], float],
+    start_anew: Callable[[], bool],
+    tol: float,
+    max_sweeps: int,
+    damping: float,
+    verify: bool,
+) -> tuple[float, int]:
+    """Sweep until the sites change by less than ``tol``: (the last change, number of sweeps).
+
+    ``sweep`` takes the damping, which is halved whenever a sweep fails to reduce the change.
+    ``start_anew`` recomputes the posterior from the sites, False if it cannot; with ``verify`` a
+    sweep after it must agree.
+    """
+    delta, previous, sweeps, fresh = math.inf, math.inf, 0, False
+    while sweeps < max_sweeps:
+        delta = sweep(damping)
+        sweeps += 1
+        if delta < tol and (fresh or not verify or sweeps == max_sweeps):
+            break
+        fresh = delta < tol or not math.isfinite(delta) or sweeps % 25 == 0
+        if sweeps > 4 and delta > 0.9 * previous:
+            damping = max(0.5 * damping, 0.05)
+        previous = delta
+        if fresh and not start_anew():
+            break
+    return delta, sweeps
+
+
+def diverged(m: int, sweeps: int) -> Sites:
     """No sites: everything NaN, not converged."""
     nan = np.full(m, math.nan)
     return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)

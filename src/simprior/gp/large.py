@@ -8,21 +8,27 @@ are applied where entries are read.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
 from simprior.gp.covariance import Event
-from simprior.gp.ep import PANEL, SKIP, TOL, Sites, delayed_sweep, site_value
+from simprior.gp.ep import (
+    PANEL,
+    SKIP,
+    TOL,
+    Sites,
+    delayed_sweep,
+    diverged,
+    site_value,
+    sweep_until,
+)
 from simprior.gp.tiles import Run, cholesky, gram, solve_right, symmetrise_tiles, team, tiles
 from simprior.gp.twist import Twist
 
 BLOCK = 128  # sites between updates of the covariance; of more, rounding errors grow
 MAX_SWEEPS = 100
-MATRICES = 6
-"""Matrices m x m alive at the peak: K, that of the sites, a buffer, and one a temperature."""
 
 
 def fit_sites_in_place(
@@ -41,26 +47,22 @@ def fit_sites_in_place(
     """
     m = event.m
     tau, nu, mean = np.zeros(m), np.zeros(m), np.zeros(m)
-    delta, previous, sweeps, fresh = math.inf, math.inf, 0, False
     with team() as run:
         cov = _scaled(event, np.ones(m), np.empty((m, m)), run)
-        while sweeps < max_sweeps:
+
+        def sweep(damping: float) -> float:
             threshold = SKIP * tol
-            delta = delayed_sweep(cov, mean, tau, nu, event.lower, damping, threshold, BLOCK, run)
-            sweeps += 1
-            if delta < tol and (fresh or not verify or sweeps == max_sweeps):
-                break
-            fresh = delta < tol or not math.isfinite(delta) or sweeps % 25 == 0
-            if sweeps > 4 and delta > 0.9 * previous:
-                damping = max(0.5 * damping, 0.05)
-            previous = delta
-            if fresh:
-                if not _finite(tau, nu):
-                    break
-                mean = posterior(event, tau, nu, cov, run)
+            return delayed_sweep(cov, mean, tau, nu, event.lower, damping, threshold, BLOCK, run)
+
+        def start_anew() -> bool:
+            if not _finite(tau, nu):
+                return False
+            mean[:] = posterior(event, tau, nu, cov, run)
+            return True
+
+        delta, sweeps = sweep_until(sweep, start_anew, tol, max_sweeps, damping, verify)
         if not _finite(tau, nu):
-            nan = np.full(m, math.nan)
-            return Sites(nan, nan, nan, nan, nan, math.nan, False, sweeps, math.inf)
+            return diverged(m, sweeps)
         variance = cov.diagonal().copy()
         _noise_factor(event, tau, cov, run)
     logdet = float(np.log(cov.diagonal()).sum())
@@ -130,8 +132,8 @@ def _reverse_columns(A: np.ndarray) -> None:
 
 
 def make_twist_in_place(event: Event, sites: Sites, kappa: np.ndarray) -> Twist:
-    """The twisted Gaussians of an event of full rank; ``MATRICES`` are alive with three
-    temperatures, K among them.
+    """The twisted Gaussians of an event of full rank. At the peak K, that of the sites, a buffer
+    and one matrix a temperature are alive: six with three temperatures.
 
     With R the reversal of the latent coordinates, J = I + kappa L^T T L = U U^T and
     C = L U^-T: the Cholesky factor of R J R is F = R U R, and C = (L R) F^-T R. Row i of L R starts

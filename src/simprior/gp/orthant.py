@@ -189,7 +189,7 @@ def iter_log_prior(
 def matrices(methods: Sequence[str], m: int) -> int:
     """Matrices m x m that the ``methods`` need at their peak."""
     in_place = m >= covariance.LARGE and set(methods) <= set(IN_PLACE)
-    return covariance.IN_PLACE if in_place else covariance.MATRICES
+    return covariance.MATRICES_IN_PLACE if in_place else covariance.MATRICES
 
 
 def _estimator(

@@ -11,9 +11,10 @@ Matrices are float64 in C order; of symmetric and triangular ones the lower tria
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
@@ -22,8 +23,14 @@ from simprior.errors import NumericalError
 from simprior.runs.tasks import available_cores, one_thread
 
 TILE = 256
-Run = Callable[[Callable[[slice], object], list[slice]], None]
-"""Calls a function with each of some slices, on the threads there are."""
+Run = Callable[[Callable[[Any], object], Sequence[Any]], None]
+"""Calls a function with each of some pieces of work, on the threads there are."""
+
+
+def one_by_one(function: Callable[[Any], object], pieces: Sequence[Any]) -> None:
+    """A ``Run`` without threads."""
+    for piece in pieces:
+        function(piece)
 
 
 @contextmanager
@@ -32,8 +39,8 @@ def team(threads: int | None = None) -> Iterator[Run]:
     count = threads or (1 if multiprocessing.parent_process() else available_cores())
     with one_thread(), ThreadPoolExecutor(count) as pool:
 
-        def run(function: Callable[[slice], object], slices: list[slice]) -> None:
-            for _ in pool.map(function, slices):
+        def run(function: Callable[[Any], object], pieces: Sequence[Any]) -> None:
+            for _ in pool.map(function, pieces):
                 pass
 
         yield run

@@ -29,6 +29,7 @@ independent replicates.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -50,7 +51,7 @@ from simprior.gp.covariance import (
 )
 from simprior.gp.ep import Sites, fit_sites
 from simprior.gp.large import fit_sites_in_place, make_twist_in_place
-from simprior.gp.tiles import team
+from simprior.gp.tiles import one_by_one, team
 from simprior.gp.twist import BLOCK, Draws, Twist, logsumexp, make_twist
 from simprior.numerics.compiled import OPTIONS
 from simprior.numerics.estimate import LogProb
@@ -196,18 +197,14 @@ def sample(
     labels = [np.arange(n) * k // n for n in sizes]
     logw = [np.empty(n) for n in sizes]
 
-    def draw(part: slice) -> None:
-        for i in range(*part.indices(len(sizes))):
-            uniform = event.generator(seed, stream, start + i).random((twist.rank, sizes[i]))
-            chunk = Draws(twist, 1.0 - uniform, labels[i]).run()
-            logw[i] = chunk.log_weights(np.bincount(labels[i], minlength=k) / sizes[i])
-            chunks[i] = chunk if keep else None
+    def draw(i: int) -> None:
+        uniform = event.generator(seed, stream, start + i).random((twist.rank, sizes[i]))
+        chunk = Draws(twist, 1.0 - uniform, labels[i]).run()
+        logw[i] = chunk.log_weights(np.bincount(labels[i], minlength=k) / sizes[i])
+        chunks[i] = chunk if keep else None
 
-    if event.large:
-        with team() as run:
-            run(draw, [slice(i, i + 1) for i in range(len(sizes))])
-    else:
-        draw(slice(None))
+    with team() if event.large else nullcontext(one_by_one) as run:
+        run(draw, range(len(sizes)))
     kept = [chunk for chunk in chunks if chunk is not None]
     return kept, np.concatenate(logw), np.concatenate(labels), start + len(sizes)
 
