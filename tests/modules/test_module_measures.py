@@ -281,7 +281,6 @@ def test_refusals(problem: sp.Problem) -> None:
     refused(problem, "are not those of its weights", networks=[tanh], architecture=law)
     several = {"networks": [good], "architecture": law}
     refused(problem, "relative is not known", measures="relative", **several)
-    refused(problem, "prior is not known", measures="prior", **several)
     refused(problem, "rescaling layers", measures="norms", alphas=(1, 4), **several)
     step = sp.Module("mlp", n=5, options={"activation": "step"})
     refused(problem, "gradient", measures="hessian", networks=[trained(step, 1)], architecture=step)
@@ -324,4 +323,21 @@ def test_runs_of_modules_are_measured(data: bool, tmp_path: Path) -> None:
     for name in ("fisher_rao", "frobenius_norm", "margin", "lz76", "test_error", "hessian_top"):
         assert again[name].to_numpy() == pytest.approx(table[name].to_numpy(), rel=1e-6), name
     assert again["architecture"].tolist() == table["architecture"].tolist()
-    assert main(["measure", str(tmp_path / "run"), "--measures", "prior", "--quiet"]) == 2
+    assert main(["measure", str(tmp_path / "run"), "--measures", "relative", "--quiet"]) == 2
+
+
+@pytest.mark.parametrize("make", ["mlp", "lstm"])
+def test_prior_of_trained_modules_is_that_of_their_kernel(make: str) -> None:
+    """Closed (mlp with layer norm) and sampled (lstm): the value and error of ``sp.log_prior``."""
+    options = {"hidden": (6, 6), "norm": "layer"} if make == "mlp" else {"width": 3}
+    module = sp.Module(make, n=3, options=options)
+    problem = sp.Problem(module, target="x1", train=6, seed=0)
+    run = sp.train(problem, runs=3, optimizer="adam", lr=0.05, max_epochs=30, seed=2)
+    table = sp.measure(run, measures=["prior", "bound"], seed=4, draws=512)
+    assert run.fitted.any()  # the others are left out
+    tables = sp.boolean.truthtable.unpack(run.words[run.fitted], 8)
+    expected = sp.log_prior(problem.network, tables, seed=4, draws=512)
+    assert table["log_p"].tolist() == [one.value for one in expected]
+    assert table["log_p_stderr"].tolist() == [one.stderr for one in expected]
+    evidence = sp.log_evidence(problem, seed=4, draws=512)
+    assert table["log_evidence"].tolist() == pytest.approx([evidence.value] * len(table), abs=1e-9)

@@ -328,10 +328,8 @@ def build_problem(spec: Any) -> Problem:
             raise InputError("no target", "a function", "pass for example --target x1")
         return Problem(spec.build_architecture(), seed=seed, **task)
     for name in (*NETWORK, *MODULE, *PROBLEM):
-        value, usual = (
-            getattr(spec, name, None),
-            ModuleSettings if name in MODULE else TrainSettings,
-        )
+        usual = ModuleSettings if name in MODULE else TrainSettings
+        value = getattr(spec, name, None)
         if name not in ("data", "label") and hasattr(spec, name) and value != getattr(usual, name):
             raise InputError(
                 f"{name}={show(value)} with --from", "the problem of the run", f"leave {name} out"
@@ -431,12 +429,12 @@ def check_no_data(spec: DataOptions) -> None:
 
 def prior_config(spec: PriorOptions, network: Network | Module) -> dict[str, Any]:
     """What determines the prior, with the names of the flags; a valid ``--config`` again."""
-    from simprior.network.spec import MASK_FIELDS
+    from simprior.network.spec import MASK_FIELDS, Network
 
     found = network.to_dict()
     keys = ["n", "hidden", "activation", "sigma_w", "sigma_b", "encoding"]
     keys += [name for name in MASK_FIELDS if name in found]
-    if "hidden" not in found or "architecture" in found:  # a module
+    if not isinstance(network, Network):
         network.check_storable()
         keys = [key for key in found if key not in ("inputs", "laws")]
         keys += ["kernel_draws"]

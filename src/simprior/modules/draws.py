@@ -67,16 +67,25 @@ class Draws:
     """Stacked parameters of the networks of a run, by the numbers of their hidden draws.
 
     ``at_once`` hidden draws are made together (:meth:`simprior.modules.build.Built.at_once`).
-    ``stream`` names the random numbers: other names, other networks of the same seed.
+    ``stream`` names the random numbers: other names, other networks of the same seed. With
+    ``ones`` all numbers are 1 before masks are applied.
     """
 
     def __init__(
-        self, built: Built, heads: int, seed: int, device: str, dtype: str, stream: str = STREAM
+        self,
+        built: Built,
+        heads: int,
+        seed: int,
+        device: str,
+        dtype: str,
+        stream: str = STREAM,
+        *,
+        ones: bool = False,
     ) -> None:
         self._built, self._heads, self._seed, self._stream = built, heads, seed, stream
         self._device, self.dtype = torch.device(device), getattr(torch, dtype)
         self._key = np.uint64(philox_key(seed, stream))
-        self.at_once, self._ones = built.at_once(heads), False
+        self.at_once, self._ones = built.at_once(heads), ones
         own = () if built.last is None else (built.last.weight, built.last.bias)
         self._last = {t.name: t for t in built.tensors if t.name in own}
         self._body = [t for t in built.tensors if t.name not in own]
@@ -96,9 +105,8 @@ class Draws:
 
     def mask(self, number: int) -> dict[str, Tensor]:
         """1 for the parameters of :meth:`network` that are kept, 0 for masked weights (CPU)."""
-        unit = Draws(self._built, self._heads, self._seed, "cpu", "float32", self._stream)
-        unit._ones = True
-        drawn = unit.network(number)
+        same = (self._built, self._heads, self._seed, "cpu", "float32", self._stream)
+        drawn = Draws(*same, ones=True).network(number)
         return {
             t.name: (drawn[t.name] != 0).float() if t.density < 1 else torch.ones(1, *t.shape)
             for t in self._built.tensors

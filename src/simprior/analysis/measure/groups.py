@@ -111,7 +111,7 @@ def _problem(group: Group, kind: _Kind) -> str:
             return f"a run of train or sweep: a {group.name} needs a training set"
         if group.of == WEIGHTS:
             return "a run of train or sweep: it needs weights, a table of functions has none"
-    if kind.module and (group.layered or group.of == PRIOR):
+    if kind.module and group.layered:
         return f"fully connected networks: {group.name} is not known for torch modules"
     if kind.activation == "step" and group.gradients:
         return "an activation with a gradient, not step"
