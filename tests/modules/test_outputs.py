@@ -93,6 +93,8 @@ def test_a_posterior_of_a_run_whose_factory_was_edited_is_refused(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    # bytecode of a file of the same second and size would be taken for that of the edited file
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     layers = "nn.Linear(n, {0}), nn.ReLU(), nn.Linear({0}, 1)"
     code = f"from torch import nn\ndef make(n):\n    return nn.Sequential({layers})\n"
     Path("edited_later.py").write_text(code.format(5))

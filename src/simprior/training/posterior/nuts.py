@@ -15,13 +15,14 @@ from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.prepare import check_samples
 from simprior.checks import NETWORK, Number, Updates, Whole, checked
 from simprior.errors import InputError
+from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, one_torch_thread
 from simprior.training.posterior.chains import TrainingSet, make_training_set
 from simprior.training.posterior.driver import Length, draw_chains, length_of
-from simprior.training.posterior.soft import BETA, SHORTEST, Likelihood, SoftTarget
+from simprior.training.posterior.soft import BETA, GRADIENTS, SHORTEST, Likelihood, SoftTarget
 
 _FEWEST = 4
 
@@ -63,6 +64,7 @@ def nuts_posterior(
     InputError
         Also if pyro is not installed.
     """
+    refuse_density(network, GRADIENTS)
     _import_pyro()
     given = make_training_set(network.m, train_index, labels, target)
     samples, seed = check_samples(samples), rng.check_seed(seed)

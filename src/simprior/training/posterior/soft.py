@@ -356,6 +356,7 @@ class Likelihood:
 
 GROUP = 8  # chains integrated together; a constant, so that results do not depend on workers
 SHORTEST = 200  # iterations of a warm-up, unless a number is given
+GRADIENTS = "posteriors by gradients"  # what knows no masks
 
 
 class SoftTarget:
@@ -367,7 +368,7 @@ class SoftTarget:
     def __init__(self, network: Network, given: TrainingSet, likelihood: Likelihood) -> None:
         import torch
 
-        refuse_density(network, "posteriors by gradients")
+        refuse_density(network, GRADIENTS)
         gaussian = Choice(("gaussian",), "use rejection for other laws", "gaussian")
         gaussian("weight_dist", network.weight_dist)
         if not has_gradient(network):
