@@ -22,7 +22,7 @@ class StudyCommand(ComputeOptions):
     """Run a study: train or sample, measure, correlate, draw, tabulate, report.
 
     RECIPE is a TOML file (docs/studies.md). In examples/ these are recipes: architectures,
-    boolean-generalisation, bound-corruption, depalma-study, flatness, how-wrong-is-ep,
+    boolean-generalisation, bound-corruption, depalma-study, flatness, how-wrong-is-ep, multiplier,
     sensitivity-generalisation, sigma-w, width, width-convergence.
     Every stage is a run directory below --out. With --resume a study goes on where it stopped, also
     with an edited recipe: a stage is run again only if its settings or what it reads have changed.

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from simprior.analysis.figures.marks import check_columns, draw_points
+from simprior.analysis.figures.multiplier import multiplier_figure
 from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import SEQUENTIAL, colours, model_label, new_figure, style
 from simprior.analysis.figures.width import logp_width_figure
@@ -53,6 +54,8 @@ def logp_drawings(run: RunInfo) -> list[Drawing]:
             f"{run.status}; {run.way_on}"
         )
     frame = pd.DataFrame(run.read_table(TABLE))
+    if "multiplier" in frame:
+        return [Drawing("multiplier", partial(multiplier_figure, frame))]
     if "difference" in frame:
         return [
             Drawing("ep-complexity", partial(ep_complexity_figure, frame)),

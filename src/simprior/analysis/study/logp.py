@@ -14,6 +14,9 @@ c/width + d/width^2 + ..., which :func:`fit_width` tests. See ``examples/width-c
 ``finite``: ln P of networks of many widths, far below what sampling reaches
 (:mod:`simprior.analysis.study.logp_finite`).
 
+``multiplier``: EP with a probit link and a multiplied kernel, against the exact value, on real data
+(:mod:`simprior.analysis.study.logp_multiplier`).
+
 The stage is a run directory as of ``simprior logp``: ``logp.parquet`` and, in
 ``tables/overview.parquet``, the table of :func:`overview`.
 """
@@ -35,6 +38,7 @@ import numpy as np
 import pandas as pd
 
 from simprior.analysis.study.logp_finite import FiniteStudy, finite_overview
+from simprior.analysis.study.logp_multiplier import MultiplierStudy, multiplier_overview
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.sampling.watch import watch as watch_functions
 from simprior.boolean.truthtable import (
@@ -357,8 +361,13 @@ def _pooled(columns: Columns, rows: np.ndarray) -> dict[str, Any]:
     }
 
 
-Study = EpStudy | WidthStudy | FiniteStudy
-KINDS: dict[str, type[Study]] = {"ep": EpStudy, "width": WidthStudy, "finite": FiniteStudy}
+Study = EpStudy | WidthStudy | FiniteStudy | MultiplierStudy
+KINDS: dict[str, type[Study]] = {
+    "ep": EpStudy,
+    "width": WidthStudy,
+    "finite": FiniteStudy,
+    "multiplier": MultiplierStudy,
+}
 
 
 def logp_study(values: Mapping[str, Any], seed: int = 0) -> Study:
@@ -373,8 +382,7 @@ def logp_study(values: Mapping[str, Any], seed: int = 0) -> Study:
     if name not in list(KINDS):
         raise unknown(f"kind of [logp] {name!r}", str(name), KINDS, "correct the file")
     kind = KINDS[name]
-    default = kind()
-    known = {f.name: getattr(default, f.name) for f in fields(kind)}
+    known = {f.name: f.default for f in fields(kind)}
     for key in values:
         if key not in known:
             raise unknown(f"key of [logp] {key!r}", key, ("kind", *known), "correct the file")
@@ -444,6 +452,8 @@ def logp_stage(
 
 def overview(frame: pd.DataFrame) -> pd.DataFrame:
     """What the table of a study says in a few rows: of any kind."""
+    if "multiplier" in frame:
+        return multiplier_overview(frame)
     if "gain" in frame:
         return finite_overview(frame)
     return _width_overview(frame) if "gap" in frame else _ep_overview(frame)
