@@ -63,7 +63,7 @@ def test_in_place_is_the_same(small_tiles: None, shift: float) -> None:
 def test_bits_do_not_depend_on_threads(small_tiles: None, monkeypatch: pytest.MonkeyPatch) -> None:
     values = set()
     for cores in (1, 2, 5):
-        monkeypatch.setattr(tiles, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(tiles, "cores_here", lambda cores=cores: cores)
         found = tilted(_event(), draws=512)
         values.add((found.value, found.stderr, ep(_event()).value))
     assert len(values) == 1

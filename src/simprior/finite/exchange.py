@@ -327,6 +327,10 @@ class Exchange(Work[Piece, "Rungs | Run"]):
     seed: int
     limit: int
 
+    def in_threads(self) -> bool:
+        """Sweeps are compiled."""
+        return True
+
     def digest(self, index: int) -> str:
         """What identifies the estimate of one function, besides the fields of a piece."""
         text = hashlib.sha256(self.network.digest().encode() + self.tables[index].tobytes())

@@ -59,6 +59,10 @@ class Annealing(Work[Piece, "smc.Ladder | smc.Run"]):
     seed: int
     limit: int
 
+    def in_threads(self) -> bool:
+        """Particles are moved by compiled code."""
+        return True
+
     def digest(self, index: int) -> str:
         """What identifies the estimate of one function, besides the fields of a piece."""
         text = hashlib.sha256(self.network.digest().encode() + self.tables[index].tobytes())

@@ -323,6 +323,7 @@ def log_prior_table(
         amount=lambda batch: len(request.tables[batch]) * len(request.methods),
         join=partial(_join, request),
         results=results,
+        threads=True,
     )
     return pd.DataFrame(columns)
 
@@ -373,9 +374,16 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Rows(Work[_Batch, Columns]):
-    """The work of a table: ``function`` gives the columns of a batch, a shard keeps them."""
+    """The work of a table: ``function`` gives the columns of a batch, a shard keeps them.
+
+    ``threads`` says whether it may run in threads.
+    """
 
     function: Callable[[Any], Columns]
+    threads: bool = False
+
+    def in_threads(self) -> bool:
+        return self.threads
 
     def compute(self, piece: _Batch) -> Columns:
         with one_thread():
@@ -399,6 +407,7 @@ def run_batches(
     amount: Callable[[Any], int] = lambda batch: 1,
     join: Callable[[Columns], Columns] = lambda columns: columns,
     results: Mapping[str, Any] | None = None,
+    threads: bool = False,
 ) -> Columns:
     """Columns of all batches, in order; in a run directory each batch is a shard until the end.
 
@@ -411,7 +420,7 @@ def run_batches(
         _Batch(i, batch, digest(batch) if kept else "", amount(batch))
         for i, batch in enumerate(batches)
     ]
-    work = _Rows(function)
+    work = _Rows(function, threads)
     if not kept:
         return join(_concatenate(run_sharded(work, pieces, options, None)))
     with open_run(options, command, config) as store:

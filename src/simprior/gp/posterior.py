@@ -138,7 +138,7 @@ def sample_posterior(
     tasks = [_Task(i, min(size, samples - at)) for i, at in enumerate(range(0, samples, size))]
     found = run_chains(
         partial(_run, given, seed, heads, tasks), len(tasks), len(K), store, workers=workers,
-        progress=progress,
+        progress=progress, threads=True,
     )  # fmt: skip
     bits_n = bits_of(len(K), n)
     merger, tallies, wrong = Merger(len(K)), [], []

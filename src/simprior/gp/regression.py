@@ -82,6 +82,7 @@ def sample_regression(
         workers=min(workers, len(tasks)),
         progress=progress,
         amount=lambda task: task[1],
+        threads=True,
     )
     parts = [found[i] for i, _ in tasks]
     merger = Merger(len(K))

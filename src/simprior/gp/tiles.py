@@ -10,7 +10,6 @@ Matrices are float64 in C order; of symmetric and triangular ones the lower tria
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from simprior.errors import NumericalError
-from simprior.runs.tasks import available_cores, one_thread
+from simprior.runs.threads import cores_here, one_thread
 
 TILE = 256
 Run = Callable[[Callable[[Any], object], Sequence[Any]], None]
@@ -36,8 +35,7 @@ def one_by_one(function: Callable[[Any], object], pieces: Sequence[Any]) -> None
 @contextmanager
 def team(threads: int | None = None) -> Iterator[Run]:
     """Threads for the functions below: all cores, but one in a process among several workers."""
-    count = threads or (1 if multiprocessing.parent_process() else available_cores())
-    with one_thread(), ThreadPoolExecutor(count) as pool:
+    with one_thread(), ThreadPoolExecutor(threads or cores_here()) as pool:
 
         def run(function: Callable[[Any], object], pieces: Sequence[Any]) -> None:
             for _ in pool.map(function, pieces):

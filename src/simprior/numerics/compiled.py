@@ -563,7 +563,7 @@ def interval_draw(a: float, b: float, v: float) -> float:
     return -x if flip else x
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def log_survival_array(a: np.ndarray) -> np.ndarray:
     """ln P(X > a), elementwise on a 1-d array."""
     out = np.empty_like(a)

@@ -66,6 +66,12 @@ class _Record(NamedTuple):
 class Work(Generic[P, R]):
     """What a run computes; subclasses are picklable and hold all that determines the result."""
 
+    def in_threads(self) -> bool:
+        """Whether local workers may be threads of this process: what
+        :func:`simprior.runs.tasks.run_tasks` asks for holds of :meth:`compute` and
+        :meth:`shards`."""
+        return False
+
     def compute(self, piece: P) -> R:
         """The result of a piece."""
         raise NotImplementedError
@@ -151,6 +157,7 @@ def run_pieces(
         executor_options=options.executor_options,
         progress=options.progress,
         amount=lambda piece: piece.size,
+        threads=work.in_threads(),
     )
 
 

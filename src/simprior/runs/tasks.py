@@ -1,4 +1,4 @@
-"""Map a function over tasks: in this process, over a pool of processes, or over a cluster.
+"""Map a function over tasks: in threads of this process, in other processes, or on a cluster.
 
 :func:`run_tasks` is the one way in which the library computes in parallel. Results arrive in any
 order, so whatever is built from them must not depend on it. Around it stands what every run shares:
@@ -6,26 +6,18 @@ order, so whatever is built from them must not depend on it. Around it stands wh
 * :class:`RunOptions`, the options of a run (workers, executor, directory, resume, progress);
 * progress on stderr: a bar on a terminal, a line in the log now and then elsewhere;
 * the device to compute on: cpu, cuda, or whichever there is;
-* threads: workers use one each. So does code that solves many small problems (:func:`one_thread`),
-  because a threaded BLAS waits for itself there. Measured with two threads on a machine with other
-  work: 4 to 20 times slower at m = 128, 5 times at m = 1024. One thread also keeps results equal to
-  the bit.
+* how many threads a call and its libraries have (:mod:`simprior.runs.threads`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import logging
-import multiprocessing
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent import futures
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -33,7 +25,9 @@ from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
 from simprior.checks import Choice, Integer
 from simprior.errors import DeviceError, SimpriorError
-from simprior.runs.pool import POLL_SECONDS, Pool, WorkerError, groups, run_pool
+from simprior.runs.local import local_pool
+from simprior.runs.pool import Pool, WorkerError, groups, run_pool
+from simprior.runs.threads import available_cores, limit_threads, one_thread, one_torch_thread
 
 __all__ = [
     "EXECUTORS",
@@ -44,6 +38,9 @@ __all__ = [
     "WorkerError",
     "available_cores",
     "check_executor",
+    "limit_threads",
+    "one_thread",
+    "one_torch_thread",
     "progress_bar",
     "run_tasks",
 ]
@@ -127,13 +124,6 @@ def _duration(seconds: float) -> str:
 
 
 EXECUTORS = ("local", "slurm", "dask")
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
-
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -184,13 +174,6 @@ class Interrupted(SimpriorError):
     exit_code = 130
 
 
-def available_cores() -> int:
-    """Number of CPU cores this process may use (its affinity mask)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def run_tasks(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
@@ -202,21 +185,23 @@ def run_tasks(
     progress: Progress | None = None,
     amount: Callable[[Task], int] | None = None,
     then: Callable[[Task, Result], Task | None] | None = None,
+    threads: bool = False,
 ) -> int:
     """Call ``function(task)`` for every task and hand each result to ``on_result(task, result)``.
 
     Parameters
     ----------
     function : callable
-        Picklable (a module-level function, or a ``functools.partial`` of one), if ``workers > 1``
-        or the executor is not local.
+        Picklable (a module-level function, or a ``functools.partial`` of one), if it runs in other
+        processes.
     tasks : iterable
-        Picklable tasks, drawn lazily: at most ``2 * workers`` calls are in flight.
+        Picklable tasks, drawn lazily: at most ``2 * workers`` calls are in flight (one of one
+        worker).
     on_result : callable
         Called in this process, in order of completion.
     workers : int
-        1 runs in this process (executor ``local``); otherwise worker processes or cluster jobs,
-        each single-threaded.
+        1 runs in this process (executor ``local``); otherwise threads of this process, worker
+        processes or cluster jobs, each on one core.
     executor : str
         ``local``, ``dask`` or ``slurm`` (the latter two: ``pip install 'simprior[cluster]'``).
     executor_options : mapping, optional
@@ -226,6 +211,11 @@ def run_tasks(
         ``progress.update(amount(task))`` is called after each result (default amount: 1).
     then : callable, optional
         The task that follows from a result, if any: it is done before those not begun.
+    threads : bool
+        Whether several local workers are threads of this process: for functions whose heavy part
+        gives up Python's lock (compiled code, BLAS), that keep their arrays apart
+        (:func:`simprior.runs.threads.per_thread`) and leave alone what belongs to the process
+        (generators and settings of torch, warning filters). Otherwise they are processes.
 
     Returns
     -------
@@ -261,23 +251,21 @@ def run_tasks(
             progress.update(1 if amount is None else amount(task))
         return None if then is None else then(task, result)
 
+    here = executor == "local" and (workers == 1 or threads)
     with _graceful_stop() as stop:
-        if workers == 1 and executor == "local":
-            _run_here(function, tasks, deliver, stop, announce)
-        else:
-            from simprior.runs.reading import comparing
+        from simprior.runs.reading import comparing
 
-            pool, group = _make_pool(workers, executor, executor_options or {})
-            run_pool(
-                pool,
-                2 * workers,
-                partial(_guarded, function, comparing()),
-                groups(tasks, group),
-                lambda task, result: deliver(task, _unwrap(result)),
-                stop,
-                _dead_worker_message,
-                announce,
-            )
+        pool, group = _make_pool(workers, executor, executor_options or {}, threads)
+        run_pool(
+            pool,
+            1 if here and workers == 1 else 2 * workers,
+            partial(_each, function) if here else partial(_guarded, function, comparing()),
+            groups(tasks, group),
+            lambda task, result: deliver(task, _unwrap(result)),
+            stop,
+            _dead_worker_message,
+            announce,
+        )
     if stop.is_set():
         raise Interrupted(f"interrupted after {done} finished tasks")
     return done
@@ -289,69 +277,6 @@ def check_executor(executor: str, options: Mapping[str, Any] | None) -> None:
         from simprior.runs import cluster
 
         cluster.check_options(executor, options or {})
-
-
-def _run_here(
-    function: Callable[[Task], Result],
-    tasks: Iterable[Task],
-    deliver: Callable[[Task, Result], Task | None],
-    stop: threading.Event,
-    announce: Callable[[], None],
-) -> None:
-    for first in tasks:
-        task: Task | None = first
-        while task is not None:
-            if stop.is_set():
-                return
-            task = deliver(task, _interruptible(partial(function, task), stop, announce))
-
-
-def _interruptible(
-    call: Callable[[], Result], stop: threading.Event, announce: Callable[[], None]
-) -> Result:
-    """The result of ``call``, made in a thread, so that signals are met while compiled code runs.
-
-    Python handles signals in the main thread, between two of its steps. A first signal is announced
-    within a fraction of a second; a second one leaves the call behind (:class:`KeyboardInterrupt`).
-    Calls share arrays that they work in, so that the next one waits for one that was left behind.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return call()
-    _wait_for_left_behind()
-    done: futures.Future[Result] = futures.Future()
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        try:
-            done.set_result(context.run(call))
-        except BaseException as error:
-            done.set_exception(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    said = False
-    try:
-        while not futures.wait([done], POLL_SECONDS).done:
-            if stop.is_set() and not said:
-                said = True
-                announce()
-    except KeyboardInterrupt:
-        _left_behind.append(thread)
-        raise
-    return done.result()
-
-
-_left_behind: list[threading.Thread] = []
-
-
-def _wait_for_left_behind() -> None:
-    """Return when no call that a Ctrl-C left behind is in progress in this process."""
-    while _left_behind:
-        if _left_behind[-1].is_alive():
-            _logger.info("waiting for the end of the call that was interrupted")
-        while _left_behind[-1].is_alive():
-            _left_behind[-1].join(POLL_SECONDS)
-        _left_behind.pop()
 
 
 def _dead_worker_message() -> str:
@@ -368,10 +293,12 @@ def _is_console_script() -> bool:
     return Path(sys.argv[0]).name in {"simprior", "__main__.py"}
 
 
-def _make_pool(workers: int, executor: str, options: Mapping[str, Any]) -> tuple[Pool, int]:
+def _make_pool(
+    workers: int, executor: str, options: Mapping[str, Any], threads: bool
+) -> tuple[Pool, int]:
     """The pool and how many tasks make one call."""
     if executor == "local":
-        return _LocalPool(workers), 1
+        return local_pool(workers, threads=threads), 1
     from simprior.runs import cluster
 
     if executor == "dask":
@@ -380,89 +307,9 @@ def _make_pool(workers: int, executor: str, options: Mapping[str, Any]) -> tuple
     return cluster.SlurmPool(workers, options), group
 
 
-class _LocalPool:
-    """A process pool that starts clean interpreters (spawn)."""
-
-    broken: tuple[type[Exception], ...] = (BrokenProcessPool,)
-
-    def __init__(self, workers: int) -> None:
-        self._before = set(multiprocessing.active_children())
-        self._pool = futures.ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-        )
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> futures.Future[Any]:
-        with _importable_main():
-            return self._pool.submit(function, *args)
-
-    def wait(self, handles: Iterable[Any], timeout: float) -> Iterable[Any]:
-        return futures.wait(handles, timeout, futures.FIRST_COMPLETED).done
-
-    def result(self, handle: futures.Future[Any]) -> Any:
-        return handle.result()
-
-    def cancel(self, handles: list[Any]) -> Iterable[Any]:
-        return [handle for handle in handles if handle.cancel()]
-
-    def shutdown(self, *, kill: bool) -> None:
-        if kill:
-            for child in set(multiprocessing.active_children()) - self._before:
-                child.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _importable_main() -> Iterator[None]:
-    """Let workers start when the main module came from a pipe: its "file" cannot be read again."""
-    main = sys.modules["__main__"]
-    name = getattr(main, "__file__", None)
-    if name is None or Path(name).exists():
-        yield
-        return
-    del main.__file__
-    try:
-        yield
-    finally:
-        main.__file__ = name
-
-
-def _start_worker() -> None:
-    """Ignore Ctrl-C (the parent decides), use one thread, and die when the parent dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    limit_threads()
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-_limited = False
-
-
-def limit_threads() -> None:
-    """Make numerical libraries of this process single-threaded, loaded already or later."""
-    global _limited  # noqa: PLW0603
-    if _limited:
-        return
-    _limited = True
-    for name in _THREAD_VARIABLES:
-        # numba reads its variable again at every compilation, and refuses another value than the
-        # one it started with (a cluster job imports it while the task is unpickled)
-        if name != "NUMBA_NUM_THREADS" or "numba" not in sys.modules:
-            os.environ[name] = "1"
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    if "numba" in sys.modules:
-        sys.modules["numba"].set_num_threads(1)
-    if "numpy" in sys.modules:
-        with contextlib.suppress(ImportError):
-            from threadpoolctl import threadpool_limits
-
-            threadpool_limits(1)
+def _each(function: Callable[[Task], Result], group: list[Task]) -> list[Result]:
+    """Call in a thread of this process."""
+    return [function(task) for task in group]
 
 
 class _Failure(NamedTuple):
@@ -538,29 +385,3 @@ def resolve_device(device: str) -> str:
             "pass --device cpu"
         )
     return "cpu"
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Numerical libraries are single-threaded inside; nothing changes without threadpoolctl."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        yield
-        return
-    with threadpool_limits(1):
-        yield
-
-
-@contextlib.contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """torch, too, is single-threaded inside."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with one_thread():
-            yield
-    finally:
-        torch.set_num_threads(before)

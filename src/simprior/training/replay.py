@@ -103,6 +103,7 @@ def retrain_members(
         partial(_retrain_task, spec, problem, engine, device), tasks,
         workers=min(workers, len(tasks)),
         on_result=lambda task, found: parts.__setitem__(task[0], found),
+        threads=engine == "compiled",
     )  # fmt: skip
     join = lambda name: np.concatenate([getattr(parts[t[0]], name) for t in tasks])  # noqa: E731
     return Retrained(join("parameters"), join("words"), join("errors"), join("loss"))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from simprior.network.spec import Network, check_size
 from simprior.runs.directory import RunDir
 from simprior.runs.sharded import Shard, Work, open_run, run_sharded
 from simprior.runs.tasks import Progress, RunOptions, resolve_device
+from simprior.runs.threads import per_thread
 from simprior.training.loaders import unsaid
 from simprior.training.records import (
     COUNTS,
@@ -70,7 +70,7 @@ def run_members(job: Job, first: int, count: int) -> Members:
     return train_with_torch(job.spec, job.problem, first, count, job.device, job.members)
 
 
-@lru_cache(maxsize=2)
+@per_thread(maxsize=2)
 def _prepared(job: Job) -> tuple[Any, Any, Any]:
     from simprior.training.draws import make_plan, make_scratch
 
@@ -110,6 +110,10 @@ class Training(Work[Task, Members]):
     """The work of a training run: shards ``NAME`` of members, ``steps-NAME`` of trajectories."""
 
     job: Job
+
+    def in_threads(self) -> bool:
+        """The compiled engine runs in threads."""
+        return self.job.engine == "compiled"
 
     def compute(self, piece: Task) -> Members:
         """Train the members of a task."""

@@ -93,19 +93,20 @@ def run_chains(
     *,
     workers: int = 1,
     progress: Progress | None = None,
+    threads: bool = False,
 ) -> list[tuple[np.ndarray, State]]:
     """(draws (k, W), last state) of every chain.
 
     Parameters
     ----------
     advance : callable
-        ``(chain, state, seconds) -> Piece``, picklable: goes on from ``state`` for about
-        ``seconds``. State: arrays, numbers, texts.
+        ``(chain, state, seconds) -> Piece``, picklable unless in ``threads``: goes on from
+        ``state`` for about ``seconds``. State: arrays, numbers, texts.
     chains, m : int
         Number of chains; inputs of a function.
     store : RunDir, optional
         Where blocks are kept, and found again; without it all is in memory.
-    workers, progress
+    workers, progress, threads
         See :func:`simprior.runs.tasks.run_tasks`; progress counts rows of draws.
 
     Raises
@@ -137,6 +138,7 @@ def run_chains(
         on_result=receive,
         workers=min(workers, max(1, len(todo))),
         then=follow,
+        threads=threads,
     )
     out = []
     for c, chain in enumerate(found):

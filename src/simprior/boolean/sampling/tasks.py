@@ -6,7 +6,6 @@ Everything here runs in a worker; a task's result depends on (job, range) only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from simprior.modules.spec import Module
 from simprior.network.spec import Network
 from simprior.numerics.random import philox_key
 from simprior.runs.sharded import Shard, Work
+from simprior.runs.threads import per_thread
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Counted:
     pooled: Rows | None = None
 
 
-@lru_cache(maxsize=2)
+@per_thread(maxsize=2)
 def _prepared(network: Network, heads: int, keep_shift: int) -> tuple[Plan, Any]:
     plan = make_plan(network, heads, keep_shift)
     return plan, make_scratch(plan)
@@ -113,6 +113,10 @@ class Counting(Work[Task, Counted]):
     """The work of a sampling run: shards ``NAME`` of the rows and ``pool-NAME`` of the classes."""
 
     job: Job
+
+    def in_threads(self) -> bool:
+        """Compiled samplers run in threads; what torch does holds Python's lock too long."""
+        return self.job.compiled
 
     def compute(self, piece: Task) -> Counted:
         """Counts of the hidden draws of a task."""

@@ -15,7 +15,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +43,7 @@ from simprior.runs.manifest import MANIFEST
 from simprior.runs.reading import damaged, verification
 from simprior.runs.sharded import Shard, Work, open_run, run_sharded
 from simprior.runs.tasks import Progress, RunOptions
+from simprior.runs.threads import per_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -451,7 +451,7 @@ def orbit_members(word: np.ndarray, n: int, symmetry: Symmetry, m: int) -> np.nd
     return packed
 
 
-@lru_cache(maxsize=1)
+@per_thread(maxsize=1)
 def _prepared(network: Network, heads: int) -> tuple[Any, Any]:
     plan = make_plan(network, heads)
     return plan, make_scratch(plan)
@@ -511,6 +511,10 @@ class Watching(Work[Task, "Sums"]):
     """The work of a watch run: a shard a task, a column a class (or number of ones)."""
 
     watched: WatchJob
+
+    def in_threads(self) -> bool:
+        """The kernel is compiled."""
+        return True
 
     def compute(self, piece: Task) -> Sums:
         """Sums of the blocks of a task."""

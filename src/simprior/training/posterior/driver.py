@@ -85,6 +85,7 @@ def draw_chains(
     workers: int = 1,
     progress: Progress | None = None,
     store: RunDir | None = None,
+    threads: bool = False,
 ) -> FunctionCounts:
     """Run the chains of a method and count their functions.
 
@@ -98,7 +99,7 @@ def draw_chains(
         Last states of all groups -> what the report says of the method.
     group : int
         Chains that ``advance`` carries together; the last group may have fewer.
-    workers, progress, store
+    workers, progress, store, threads
         As of ``run_chains``.
 
     Raises
@@ -106,7 +107,15 @@ def draw_chains(
     StoreError, Interrupted, and what ``advance`` raises.
     """
     sizes = [min(group, length.chains - c) for c in range(0, length.chains, group)]
-    found = run_chains(advance, len(sizes), network.m, store, workers=workers, progress=progress)
+    found = run_chains(
+        advance,
+        len(sizes),
+        network.m,
+        store,
+        workers=workers,
+        progress=progress,
+        threads=threads,
+    )
     words, name = [], "chain" if group == 1 else "chains of group"
     for number, ((part, _), size) in enumerate(zip(found, sizes, strict=True)):
         check_rows(part, length.draws * size, f"{name} {number}")

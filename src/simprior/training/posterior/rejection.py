@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from simprior.numerics.estimate import korn_graubard, share_stderr
 from simprior.numerics.random import philox_key
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, run_tasks
+from simprior.runs.threads import per_thread
 from simprior.training.posterior.chains import (
     NONE,
     ClusterSums,
@@ -160,6 +161,7 @@ def rejection_posterior(
         workers=workers,
         progress=progress,
         amount=lambda t: t.networks,
+        threads=job.compiled,
     )
     if total.sums.accepted == 0:
         seen = total.networks if job.iid else total.draws  # heads of one hidden draw go together
@@ -312,7 +314,7 @@ def _lane_order(words: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=1).reshape(-1).view(">u8").astype(np.uint64)
 
 
-@lru_cache(maxsize=2)
+@per_thread(maxsize=2)
 def _prepared(network: Network, heads: int) -> tuple[Any, Any]:
     plan = make_plan(network, heads)
     return plan, make_scratch(plan)

@@ -170,7 +170,15 @@ def slice_posterior(
 
     advance = partial(run_chain, network, given, options, seed)
     return draw_chains(
-        advance, network, given, length, describe, workers=workers, progress=progress, store=store
+        advance,
+        network,
+        given,
+        length,
+        describe,
+        workers=workers,
+        progress=progress,
+        store=store,
+        threads=True,
     )
 
 
