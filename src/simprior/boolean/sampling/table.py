@@ -266,25 +266,29 @@ def _after(words, a, b):
 
 
 @njit(nogil=True, cache=True)
-def sort_ties(words, first, order):
-    """Finish a sort by the first word: heap sort of every run of equal first words, in place.
+def sort_ties(words, first, order, longest):
+    """Finish a sort by ``first``, whose values are in order: heap sort of the runs of equal ones.
 
-    ``first`` has the first words in that order.
+    Returns (start, stop) of the runs of more than ``longest`` rows, which are left as they are.
     """
     n = order.size
+    left = [(0, 0) for _ in range(0)]
     start = 0
     while start < n:
         stop = start + 1
         while stop < n and first[stop] == first[start]:
             stop += 1
         size = stop - start
-        if size > 1 and words.shape[1] > 1:
+        if size > longest:
+            left.append((start, stop))
+        elif size > 1:
             for i in range(size // 2 - 1, -1, -1):
                 _sift(words, order, start, i, size)
             for last in range(size - 1, 0, -1):
                 order[start], order[start + last] = order[start + last], order[start]
                 _sift(words, order, start, 0, last)
         start = stop
+    return left
 
 
 @njit(nogil=True)
