@@ -102,7 +102,7 @@ def test_the_interval_is_that_of_a_ratio_of_sums_over_hidden_draws() -> None:
     value = [by_hand(table, 3)["sensitivity", -1.0] if one else 0.0 for table, one in pairs]
     y, n = np.reshape(value, (draws, heads)).sum(1), inner.reshape(draws, heads).sum(1)
     frame = sp.sample(
-        SMALL, heads * draws, seed=1, heads=heads, complexity=draws
+        SMALL, heads * draws, seed=1, heads=heads, complexity=draws, mirror=False
     ).complexity_frame()
     row = frame.set_index("quantity").loc["sensitivity"]
     mean, c = y.sum() / n.sum(), math.ceil(n.sum() ** 2 / (n @ n))
@@ -233,8 +233,9 @@ def test_the_interval_of_p_constant_where_nearly_all_are_constant() -> None:
     """Of 10,000 networks 32 are not constant. The squares of either constant alone cannot tell that
     the two go together; what was measured can."""
     flat = sp.Network(n=3, hidden=(8,) * 6, sigma_w=0.7)
-    plain = sp.sample(flat, 10_000, seed=1, heads=20).constant_share()
-    measured = sp.sample(flat, 10_000, seed=1, heads=20, complexity=500).constant_share()
+    options = {"seed": 1, "heads": 20, "mirror": False}
+    plain = sp.sample(flat, 10_000, **options).constant_share()
+    measured = sp.sample(flat, 10_000, complexity=500, **options).constant_share()
     assert measured[0] == plain[0] == 0.9968
     assert plain[1] < 0.9 and measured[1] > 0.994
 
@@ -251,7 +252,7 @@ def test_functions_one_by_one_are_those_that_are_counted(network, samples: int, 
     draws = -(-samples // job.heads)
     words = np.concatenate([w for _, w in compiled_functions(job, 0, draws, job.heads)])[:samples]
     again = FunctionCounts.from_counts(words, np.ones(samples, int), m=network.m, n=network.n)
-    counts = sp.sample(network, samples, seed=3, heads=heads)
+    counts = sp.sample(network, samples, seed=3, heads=heads, mirror=False)
     assert np.array_equal(again.words, counts.words)
     assert np.array_equal(again.count, counts.count)
     whole = next(compiled_functions(job, 0, draws, job.heads))[1].reshape(draws, job.heads, -1)
@@ -261,8 +262,9 @@ def test_functions_one_by_one_are_those_that_are_counted(network, samples: int, 
 
 def test_engines_measure_the_same_hidden_draws() -> None:
     network = sp.Network(n=4, hidden=(8,))
-    single = sp.sample(network, 3000, seed=5, heads=100, complexity=20).complexity
-    double = sp.sample(network, 3000, seed=5, heads=100, complexity=20, dtype="float64").complexity
+    options = {"seed": 5, "heads": 100, "complexity": 20, "mirror": False}
+    single = sp.sample(network, 3000, **options).complexity
+    double = sp.sample(network, 3000, dtype="float64", **options).complexity
     assert single is not None and single.heads == 64 and single.draws == 20
     assert single == double  # no output of these 1,280 networks is 0 to rounding
     perceptron = sp.sample(sp.Network(n=4, hidden=()), 1000, seed=5, complexity=999).complexity

@@ -20,7 +20,7 @@ from simprior.boolean.sampling.rows import (
     row_order,
     write_rows,
 )
-from simprior.boolean.truthtable import n_words
+from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
 
 COLUMNS = ("words", "count", "clusters", "sumsq")
@@ -147,3 +147,33 @@ def test_row_order_is_the_lexicographic_one(width: int) -> None:
     count = rng.choice([1, 1, 1, 2, 7, 65_534, 65_535, 10**7], len(words))
     expected = np.lexsort((*words.T[::-1], -count))
     assert np.array_equal(row_order(words, count), expected)
+
+
+@pytest.mark.parametrize("m", [1, 7, 64, 128, 130, 1024])
+def test_merges_of_pairs_of_complements_equal_those_of_all_functions(
+    tmp_path: Path, m: int
+) -> None:
+    """Shards of one function of each pair, against shards of both."""
+    rng = np.random.default_rng(m)
+    full = pack(np.ones((1, m), np.uint8))
+    pool = rng.integers(0, 2**64, (300, n_words(m)), np.uint64) & full
+    pool[:, 0] &= np.uint64(2**63 - 1)
+    pool = np.unique(pool, axis=0)
+    half, both = [], []
+    for i in range(4):
+        words = pool[rng.random(len(pool)) < 0.7]
+        k = rng.geometric(0.5, len(words))
+        rows = Rows(words, k, np.ones_like(k), k * k)
+        twice = Rows(np.concatenate([words, words ^ full]), *np.tile([k, k // k, k * k], 2))
+        for paths, part in ((half, rows), (both, twice)):
+            paths.append(tmp_path / f"{len(half)}-{len(both)}-{i}.parquet")
+            write_rows(paths[-1], part)
+    expected = by_dictionary(both, m)
+    outs = [tmp_path / "a", tmp_path / "b"]
+    profiles = [
+        merge_in_memory(half, outs[0], m, folded=True),
+        merge_out_of_core(half[::-1], outs[1], m, 2**27, folded=True),
+    ]
+    for out, profile in zip(outs, profiles, strict=True):
+        same(read_rows(out, m), expected)
+        assert profile.functions == len(expected.count)

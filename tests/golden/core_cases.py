@@ -156,7 +156,7 @@ def sample_automatic_heads(folder: Path) -> Values:
         "one": (sp.Network(n=5, hidden=(8, 6), activation="tanh", sigma_b=(0.5, 0.2, 0.0)), 2000),
     }
     return {
-        name: sampled(folder / name, network, samples, seed=1)
+        name: sampled(folder / name, network, samples, seed=1, mirror=False)
         for name, (network, samples) in networks.items()
     }
 
@@ -171,10 +171,26 @@ def sample_pooled(folder: Path) -> Values:
     }
     found = {}
     for name, network in networks.items():
-        found[name] = sampled(folder / name, network, 1500, seed=2, heads=4, pool=True)
-        pooled = sp.sample(network, samples=1500, seed=2, heads=4, pool=True).pooled
+        options = {"seed": 2, "heads": 4, "pool": True, "mirror": False}
+        found[name] = sampled(folder / name, network, 1500, **options)
+        pooled = sp.sample(network, samples=1500, **options).pooled
         found[name]["pooled"] = table(pooled.to_frame(top=None))
     return found
+
+
+@case
+def sample_mirrors(folder: Path) -> Values:
+    """Pairs that are counted as one, pairs that are not, and both in double precision."""
+    networks = {
+        "pairs": (sp.Network(n=4, hidden=(8,)), {}),
+        "zeros": (sp.Network(n=4, hidden=(8,), sigma_b=0.0), {"complexity": 10}),
+        "kept": (sp.Network(n=7, hidden=(8,), activation="tanh"), {"keep": 1 / 4}),
+        "torch": (sp.Network(n=3, hidden=(7,), density=0.5), {"dtype": "float64"}),
+    }
+    return {
+        name: sampled(folder / name, network, 1500, seed=2, heads=64, **options)
+        for name, (network, options) in networks.items()
+    }
 
 
 @case

@@ -39,6 +39,9 @@ class Sample(ModuleOptions, NetworkOptions, RunOptions):
     heads: Annotated[
         AutoCount, arg(help="output layers on the same hidden layers; 1 is independent networks")
     ] = "auto"
+    no_mirror: Annotated[
+        bool, arg(help="draw all heads: by default half of them are mirrors of the others (-z)")
+    ] = False
     dtype: Annotated[str, choice("float32", "float64"), arg(help="precision of the networks")] = (
         "float32"
     )
@@ -100,6 +103,7 @@ def run(spec: Sample) -> int:
 def sampling_options(spec: Sample) -> dict[str, Any]:
     """Keywords of ``simprior.boolean.sampling.sample.sample`` for these flags."""
     own = spec.chosen("samples seed heads device pool dtype watch keep memory complexity")
+    own["mirror"] = False if spec.no_mirror else "auto"
     return own | spec.run_options()
 
 

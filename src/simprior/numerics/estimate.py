@@ -162,8 +162,9 @@ def design_effect(
     pseudo: float = 16.0,
     multiplicity: np.ndarray | None = None,
     sizes_squared: float | None = None,
+    least: np.ndarray | float = 1.0,
 ) -> np.ndarray:
-    """Design effect of every function of a run with shared hidden layers, never below 1.
+    """Design effect of every function of a run with shared hidden layers, never below ``least``.
 
     With n_c of the R heads of cluster c giving the function, k = sum n_c, q = sum n_c^2 and C
     clusters, the own estimate is the variance of the cluster means over the binomial one,
@@ -195,6 +196,8 @@ def design_effect(
     sizes_squared : float, optional
         Sum over clusters of their squared numbers of heads, if they are not all equal (the last one
         is cut short): k^2 / C becomes (k / N)^2 times this, its value when n_c follows the sizes.
+    least : float or (F,) array
+        The least that it can be; below 1 where samples of a cluster exclude each other.
 
     Returns
     -------
@@ -231,7 +234,7 @@ def design_effect(
     add_binomial = pseudo * (np.bincount(group, n * binomial) / met)[group]
     total = binomial + add_binomial
     pooled = np.divide(between + add_between, total, out=np.ones_like(k), where=total > 0)
-    effect: np.ndarray = np.maximum(np.maximum(own, pooled), 1.0)
+    effect: np.ndarray = np.maximum(np.maximum(own, pooled), least)
     if (binomial <= 0).any():
         varies, largest = float(n @ binomial), samples / total_clusters
         common = float(n @ between) / varies if varies > 0 else largest

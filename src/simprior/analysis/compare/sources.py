@@ -217,6 +217,7 @@ def _effects(counts: FunctionCounts) -> tuple[np.ndarray, float, float]:
     mean = float(np.average(effects, weights=counts.count))
     rare = effects[counts.rows.clusters == counts.rows.clusters.min()]
     largest = max(mean, counts.constant_design_effect(), effect)
+    largest *= 2 if counts.mirror else 1  # a set may have a function and its mirror
     return effects, largest, float(rare.mean())
 
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COUNTS, POOLED, COMPLEXITY = "counts.parquet", "pooled.parquet", "complexity.parquet"
+_TINY = 1e-300
 _BLOCK = 1 << 14
 """Rows made into a frame at a time."""
 _SUMS = ("nonconstant", "complexity")
@@ -168,6 +169,9 @@ class FunctionCounts(Shown):
         See :func:`simprior.boolean.sampling.unseen.good_turing`.
     keep : float
         Share of functions kept by their hash (1: all).
+    mirror : bool
+        Whether half of the samples are mirrors of the others. A function and its complement then
+        are about as often met in every hidden draw, exactly so where no output can be 0.
     nonconstant : NonConstant or None
         What hidden draws gave apart from the constants; kept by runs of torch modules.
     complexity : ComplexitySums or None
@@ -186,6 +190,7 @@ class FunctionCounts(Shown):
     ones: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     dispersion: float = 1.0
     keep: float = 1.0
+    mirror: bool = False
     orbit: np.ndarray | None = None
     pooled: FunctionCounts | None = None
     nonconstant: NonConstant | None = None
@@ -302,10 +307,11 @@ class FunctionCounts(Shown):
         self, k: np.ndarray, c: np.ndarray, q: np.ndarray, multiplicity: np.ndarray | None = None
     ) -> np.ndarray:
         """Design effects of rows with counts k, clusters c and sums of squared counts q."""
-        sizes = self._sizes_squared
-        return design_effect(
-            k, c, q, self.samples, self.draws, multiplicity=multiplicity, sizes_squared=sizes
-        )
+        given: dict[str, Any] = {"multiplicity": multiplicity, "sizes_squared": self._sizes_squared}
+        if self.mirror:  # what a head gives its mirror does not: at p = 1/2 there is no chance left
+            p = k / self.samples
+            given["least"] = np.clip((1.0 - 2.0 * p) / (1.0 - p + _TINY), 1.0 / self.heads, 1.0)
+        return design_effect(k, c, q, self.samples, self.draws, **given)
 
     @property
     def _sizes_squared(self) -> float:
@@ -364,11 +370,11 @@ class FunctionCounts(Shown):
             return partial_table(self.profile.count, self.samples, self.profile.multiplicity)
         q = self._without_constants() if self.keep < 1 else self.profile
         plain = self.iid and self.keep == 1
-        clusters, squares = (None, None) if plain else (q.clusters, q.sumsq)
+        each = 2 if self.mirror else 1  # pairs of functions are met together, and not met
+        clusters, squares = (None, None) if plain else (q.clusters, each * each * q.sumsq)
         options: dict[str, Any] = {"dispersion": self.dispersion, "fraction": self.keep}
-        return good_turing(
-            q.count, clusters, squares, self.samples, multiplicity=q.multiplicity, **options
-        )
+        options["multiplicity"] = q.multiplicity / each
+        return good_turing(each * q.count, clusters, squares, self.samples, **options)
 
     def _without_constants(self) -> Profile:
         """Profile of a subsampled table less the two constants, which are always kept."""
@@ -560,7 +566,8 @@ class FunctionCounts(Shown):
             squares = np.array([float(self.nonconstant.constant_squares)])
         effect = np.ones(1)
         if not self.iid and self.nonconstant is None and self.complexity is not None:
-            effect = np.array([self.complexity.constant_effect(self.heads)])
+            each = 2 if self.mirror else 1  # a mirror of a constant is a constant
+            effect = each * np.array([self.complexity.constant_effect(self.heads // each)])
         elif not self.iid:
             effect = self._effects(count, effective_clusters(count, squares), squares)
         low, high = self.intervals_of(count, effect, level)
@@ -593,6 +600,7 @@ class FunctionCounts(Shown):
             "heads": 1 if job.iid else job.heads,
             "draws": job.samples if job.iid else -(-job.samples // job.heads),
             "keep": 2.0**-job.keep_shift,
+            **({"mirror": True} if job.mirror else {}),
             "functions": profile.functions,
             "dispersion": float(np.average([t.dispersion for t in tallies], weights=weights)),
             "ones": ones_totals(ones),
@@ -644,6 +652,8 @@ class FunctionCounts(Shown):
         """What a run directory's manifest says of the counts."""
         names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep", "functions")
         out = {name: getattr(self, name) for name in names} | {"ones": ones_totals(self.ones)}
+        if self.mirror:
+            out["mirror"] = True
         parts = ((name, getattr(self, name)) for name in _SUMS)
         return out | {name: part.to_dict() for name, part in parts if part is not None}
 
@@ -662,7 +672,7 @@ class FunctionCounts(Shown):
         t = totals["ones"]["t"]
         ones[t, 0], ones[t, 1] = totals["ones"]["count"], totals["ones"]["sumsq"]
         names = ("m", "n", "samples", "draws", "heads", "dispersion", "keep")
-        known = {name: totals[name] for name in names}
+        known = {name: totals[name] for name in names} | {"mirror": totals.get("mirror", False)}
         if "nonconstant" in totals:
             known["nonconstant"] = NonConstant(**totals["nonconstant"])
         if "complexity" in totals:
@@ -719,6 +729,7 @@ class FunctionCounts(Shown):
             draws=replicates,
             orbit=orbit,
             ones=np.zeros((0, 2), np.int64),
+            mirror=False,
             nonconstant=None,
             complexity=None,
             profile=profile or Profile.of(rows.count, rows.clusters, rows.sumsq),

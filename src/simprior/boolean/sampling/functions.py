@@ -28,7 +28,7 @@ def compiled_functions(
     first ``heads`` heads.
     """
     assert isinstance(job.model, Network)
-    plan: Plan = make_plan(job.model, job.heads)
+    plan: Plan = make_plan(job.model, job.output_layers)
     scratch, buffers = make_scratch(plan)
     key = np.uint64(philox_key(job.seed, STREAM))
     step = max(1, _ROWS // heads)

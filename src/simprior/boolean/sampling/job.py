@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from simprior.boolean.sampling.complexity_sums import MOST_HEADS, ComplexitySums, Measuring
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.kernel import GROUP
+from simprior.boolean.sampling.rows import MAX_WORD_COLUMNS
 from simprior.boolean.sampling.tile import LANES, tile_width
 from simprior.boolean.symmetry import Symmetry, symmetries
 from simprior.boolean.truthtable import input_matrix, n_words
@@ -43,6 +45,23 @@ class Job:
     pool: bool = False
     replicate: int = 0  # samples of a full task: pooled standard errors compare tasks
     complexity: int = 0  # hidden draws, from the first on, whose functions are measured
+    mirror: bool = False  # half of the heads are the others with the sign of their weights turned
+
+    @property
+    def output_layers(self) -> int:
+        """Output layers drawn on a hidden draw: its heads, or half of them with mirrors."""
+        return self.heads // 2 if self.mirror else self.heads
+
+    @cached_property
+    def folded(self) -> bool:
+        """Whether a function and its mirror are counted as one entry.
+
+        They are complements of each other, and equally often met in every hidden draw, where no
+        output can be exactly 0. (The tables of very long functions are not folded.)
+        """
+        if not self.mirror or n_words(self.model.m) > MAX_WORD_COLUMNS:
+            return False
+        return symmetry_of(self.model).negate
 
     @property
     def iid(self) -> bool:
@@ -61,8 +80,9 @@ class Job:
             return None
         model = self.model
         bits = model.n if getattr(model, "inputs", None) is None else 0
-        heads = 1 if self.iid else min(self.heads, MOST_HEADS)
-        return Measuring(ComplexitySums(model.m, bits, heads), self.complexity, self.heads)
+        drawn = self.output_layers  # mirrors say nothing new
+        heads = 1 if self.iid else min(drawn, MOST_HEADS)
+        return Measuring(ComplexitySums(model.m, bits, heads), self.complexity, drawn)
 
     @property
     def compiled(self) -> bool:
@@ -183,7 +203,7 @@ def make_scratch(plan: Plan) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         counts,
         alive,
     )
-    out16 = aligned(GROUP * words * 4, np.uint16).reshape(GROUP, words * 4)
+    out16 = aligned(2 * GROUP * words * 4, np.uint16).reshape(2 * GROUP, words * 4)
     heads = aligned(fan * GROUP + 128, np.float32)
     live = np.zeros(fan + GROUP, np.int32)
     return scratch, (heads, out16, out16.view(np.uint64), np.zeros(GROUP, np.uint64), live)

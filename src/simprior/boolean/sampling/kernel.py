@@ -10,6 +10,12 @@ Layout of the forward pass of one network on all inputs: activations are
 ``(key, network, layer)``; input i sits in lane i % 16 of block i // 16. For every block a list of
 the units that are not identically zero on it is kept; only these enter the next layer.
 
+Mirrors: the law of the last layer is symmetric, so that every head gives a second sample of the
+same hidden draw for nothing, the network with the output -z. Where z is never 0 its function is the
+complement, and of the two the one that gives 0 on the first input is counted for both
+(:data:`FOLD`). Elsewhere both are counted (:data:`BOTH`): which outputs are 0 differs from one
+hidden draw to the next.
+
 Masks: a weight is set to 0 unless the word in its place, of the stream of masks of that layer, is
 below ``kept[layer]``. The heads of a hidden draw share the masks of its hidden layers, and each
 has its own mask of the last layer.
@@ -21,7 +27,15 @@ import numpy as np
 from numba import njit
 
 from simprior.boolean.sampling.table import hash_row, insert, popcount, prefetch, reverse64
-from simprior.boolean.sampling.tile import HEAD_TILE, relu_tile, sign_one, sign_tile, store_tile
+from simprior.boolean.sampling.tile import (
+    HEAD_TILE,
+    MIRRORS,
+    both_tile,
+    relu_tile,
+    sign_one,
+    sign_tile,
+    store_tile,
+)
 from simprior.network.compiled import RELU, activate
 from simprior.numerics.compiled import (
     BLOCK,
@@ -80,6 +94,8 @@ def dense_layer(
 
 
 GROUP = 64  # heads whose weights come from one random block
+PLAIN, FOLD, BOTH = 0, 1, 2
+"""What is counted of a head: its function; it and its complement as one; it and its mirror."""
 
 
 @njit(nogil=True)
@@ -181,6 +197,22 @@ def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride):
 
 
 @njit(nogil=True)
+def mirrored_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride):
+    """The same with the sign bits of the mirrors, ``MIRRORS`` rows further on."""
+    w = v.ctypes.data + panel * (fan_in + 1) * HEAD_TILE * 4
+    for b in range(cnt.size):
+        both_tile(
+            w,
+            h.ctypes.data + b * pad * 64,
+            idx.ctypes.data + b * pad * 4,
+            cnt[b],
+            fan_in,
+            out + 2 * b,
+            out_stride,
+        )
+
+
+@njit(nogil=True)
 def single_head(
     v,
     fan_in,
@@ -226,16 +258,29 @@ def single_head(
 
 
 @njit(nogil=True)
+def _fold(keys, rows, n_words):
+    """Complement the rows that give 1 on the first input (bits beyond the last input as well)."""
+    for r in range(rows):
+        turned = np.uint64(0) - (keys[r, 0] & np.uint64(1))
+        for w in range(n_words):
+            keys[r, w] ^= turned
+
+
+@njit(nogil=True)
 def count_rows(
-    keys, rows, n_words, full, tail, draw, iid, keep_shift, table, tally, t_table, hashes
+    keys, rows, n_words, full, tail, draw, iid, keep_shift, fold, table, tally, t_table, hashes
 ):
     """Count ``rows`` functions of one hidden draw; returns the number of new table entries.
 
     With ``iid`` every row is a hidden draw of its own, ``draw`` the number of the first. ``tally``
     (2, 4) holds, of the two constants, count, hidden draws, sumsq and count in this hidden draw;
     ``t_table`` (m + 1, 4), by number of ones, count, sumsq, last hidden draw + 1 and count in that.
+    With ``fold`` a row counts for itself and its complement: what is counted is the one of the two
+    that gives 0 on the first input, and the lesser number of ones.
     """
     new = 0
+    if fold:
+        _fold(keys, rows, n_words)
     mask = np.uint64(table.shape[0] - 1)
     row_bytes = table.shape[1] * 8
     for r in range(rows):
@@ -243,7 +288,7 @@ def count_rows(
         ones = np.uint64(0)
         for w in range(n_words):
             ones += popcount(keys[r, w])
-        t = np.int64(ones)
+        t = min(np.int64(ones), full - np.int64(ones)) if fold else np.int64(ones)
         c = draw + r if iid else draw
         if t == 0 or t == full:  # noqa: PLR1714
             side = 0 if t == 0 else 1
@@ -266,7 +311,9 @@ def count_rows(
             t_table[t, 0] += 1
             hashes[r] = hash_row(keys, r, n_words) | np.uint64(1 << 63)
             if table.shape[0] > 65536:
-                prefetch(table.ctypes.data + np.int64(hashes[r] & mask) * row_bytes)
+                entry = table.ctypes.data + np.int64(hashes[r] & mask) * row_bytes
+                prefetch(entry)
+                prefetch(entry + row_bytes - 1)  # an entry may lie across two cache lines
     for r in range(rows):
         h = hashes[r]
         if h == 0 or (keep_shift > 0 and ((h << np.uint64(1)) >> np.uint64(64 - keep_shift)) != 0):
@@ -287,10 +334,11 @@ def _close_draw(tally):
 
 
 @njit(nogil=True, cache=True)
-def count_many(words, heads, full, tail, first_draw, keep_shift, table, tally, t_table):
+def count_many(words, heads, full, tail, first_draw, keep_shift, fold, table, tally, t_table):
     """Count functions made elsewhere: (F, W) packed words, ``heads`` rows in turn a hidden draw.
 
-    The table must have room. Returns the number of new entries.
+    With ``fold`` each is counted for itself and its complement. The table must have room. Returns
+    the number of new entries.
     """
     n_words = words.shape[1]
     rows = words.shape[0]
@@ -304,7 +352,19 @@ def count_many(words, heads, full, tail, first_draw, keep_shift, table, tally, t
             for w in range(n_words):
                 keys[r, w] = reverse64(words[start + r, w])
         new += count_rows(
-            keys, size, n_words, full, tail, draw, iid, keep_shift, table, tally, t_table, hashes
+            keys,
+            size,
+            n_words,
+            full,
+            tail,
+            draw,
+            iid,
+            keep_shift,
+            fold,
+            table,
+            tally,
+            t_table,
+            hashes,
         )
         start += size
         if iid:
@@ -370,6 +430,20 @@ def head_functions(layer, below, heads, draw, first, rows, key):
             heads_signs(v, panel, fan_in, h, pad, idx, cnt, at, stride)
 
 
+@njit(inline="always")
+def mirrored_functions(layer, below, draw, first, rows, key):
+    """As :func:`head_functions` of several heads, and their mirrors from row ``MIRRORS`` on."""
+    depth, fan_in, _blocks, law, out, stride = layer[0]
+    scale, ratio, uniform, kept = law
+    v, _live, buf, words = layer[1]
+    h, idx, cnt, alive, pad = below
+    group, bias = first // GROUP, scale * ratio
+    draw_heads(v, group, fan_in, alive, buf, words, depth, draw, key, scale, bias, uniform, kept)
+    for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
+        at = out + panel * HEAD_TILE * stride
+        mirrored_signs(v, panel, fan_in, h, pad, idx, cnt, at, stride)
+
+
 @njit(nogil=True, cache=True)
 def count_draws(
     arch,
@@ -382,6 +456,7 @@ def count_draws(
     base,
     total,
     key,
+    mirror,
     table,
     used,
     limit,
@@ -390,10 +465,10 @@ def count_draws(
 ):
     """Make the hidden draws ``at .. stop - 1`` and count the functions of their heads.
 
-    Stops early when the table holds more than ``limit`` entries. Returns (next hidden draw,
-    entries). ``total`` is the number of samples of the whole run: the last hidden draw may be cut
-    short. In the table hidden draws are numbered from ``base`` (the first of the task), so that 32
-    bits are enough.
+    ``mirror`` is what is counted of a head: ``PLAIN``, ``FOLD`` or ``BOTH``. Stops early when the
+    table holds more than ``limit`` entries. Returns (next hidden draw, entries). ``total`` is the
+    number of heads of the whole run: the last hidden draw may be cut short. In the table hidden
+    draws are numbered from ``base`` (the first of the task), so that 32 bits are enough.
     """
     heads, n_words, full, tail, iid, keep_shift, ones_list = heads_arch
     keys, hashes = buffers[2], buffers[3]
@@ -405,22 +480,27 @@ def count_draws(
         done = 0
         while done < wanted:
             rows = min(GROUP, wanted - done)
-            head_functions(layer, below, heads, draw, done, rows, key)
+            if mirror == BOTH:
+                mirrored_functions(layer, below, draw, done, rows, key)
+            else:
+                head_functions(layer, below, heads, draw, done, rows, key)
             number = (draw - base) * heads + done if iid else draw - base
-            used += count_rows(
-                keys,
-                rows,
-                n_words,
-                full,
-                tail,
-                number,
-                iid,
-                keep_shift,
-                table,
-                tally,
-                t_table,
-                hashes,
-            )
+            for side in range(2 if mirror == BOTH else 1):
+                used += count_rows(
+                    keys[side * MIRRORS :],
+                    rows,
+                    n_words,
+                    full,
+                    tail,
+                    number,
+                    iid,
+                    keep_shift,
+                    mirror == FOLD,
+                    table,
+                    tally,
+                    t_table,
+                    hashes,
+                )
             done += rows
         _close_draw(tally)
         draw += 1

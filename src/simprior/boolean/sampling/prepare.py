@@ -7,10 +7,14 @@ within-cluster correlation rho. At R heads a hidden draw the variance grows by 1
 the cost a sample falls as c_hidden / R + c_head, so the best R is
 sqrt(c_hidden / c_head (1 - rho) / rho). rho is measured in a pilot run of its own random stream.
 The costs are counted, not timed, so that the choice is the same on every machine.
+
+With mirrors (``Job.mirror``) R heads take R / 2 output layers, whose weights are drawn 64 at a
+time; the R of least cost times variance is then looked for among whole tiles of output layers.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from typing import Any
@@ -22,6 +26,7 @@ from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.job import Job, symmetry_of
 from simprior.boolean.sampling.kernel import GROUP
 from simprior.boolean.sampling.tasks import count_range
+from simprior.boolean.sampling.tile import HEAD_TILE
 from simprior.boolean.symmetry import check_pooling
 from simprior.checks import Choice, Integer, Whole, shown
 from simprior.errors import InputError
@@ -30,7 +35,8 @@ from simprior.network.spec import Network, check_size
 from simprior.numerics.random import check_seed, derive
 from simprior.runs.tasks import resolve_device
 
-MOST_HEADS = 512
+_LOG = logging.getLogger("simprior")
+MOST_HEADS = 512  # output layers
 _PILOT_HEADS, _PILOT_DRAWS = GROUP, 512
 _MIN_DRAWS = 2000  # hidden draws, so that clustered standard errors have enough clusters
 _RANDOM_COST = 8.0  # a normal number costs about as much as 8 multiply-adds
@@ -69,20 +75,46 @@ def choose_heads(job: Job) -> tuple[int, float]:
     if network.depth == 0:
         return GROUP, 0.0
     seed = int.from_bytes(derive(job.seed, "pilot")[:7], "little")
-    pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=_PILOT_HEADS * _PILOT_DRAWS)
+    size = _PILOT_HEADS * _PILOT_DRAWS
+    pilot = replace(job, seed=seed, heads=_PILOT_HEADS, samples=size, mirror=False)
     draws = _PILOT_DRAWS if _cost_hidden(network) < 1e8 else _PILOT_DRAWS // 8
     ones = np.stack([_ones(pilot, i) for i in range(draws)])
     m = network.m
-    balanced = ones[:, m // 4 : m - m // 4 + 1].sum(axis=1)
-    return _best_heads(job, (ones[:, 0], balanced), _cost_hidden(network), _cost_head(network))
+    events = ones[:, 0], ones[:, m // 4 : m - m // 4 + 1].sum(axis=1)
+    if job.mirror and (layers := _mirrored_layers(job, _correlation(events))):
+        return 2 * layers, _correlation(events)
+    return _best_heads(job, events, _cost_hidden(network), _cost_head(network))
+
+
+def _correlation(events: tuple[np.ndarray, np.ndarray]) -> float:
+    """The larger rho of the (C,) counts of two events, within limits."""
+    rho = max(within_cluster_correlation(e, _PILOT_HEADS) for e in events)
+    return min(max(rho, 1e-4), 0.5)
+
+
+def _mirrored_layers(job: Job, rho: float) -> int:
+    """Output layers of a job with mirrors; 0 where independent networks are no dearer, or hidden
+    draws would be too few."""
+    network = job.model
+    assert isinstance(network, Network)
+    hidden = _cost_hidden(network)
+
+    def dearness(layers: int) -> float:
+        cost = hidden + _cost_layers(network, layers)
+        return cost / (2 * layers) * (1.0 + (2 * layers - 1) * rho)
+
+    most = min(MOST_HEADS, job.samples // (2 * _MIN_DRAWS))
+    best = min(range(HEAD_TILE, most + 1, HEAD_TILE), key=dearness, default=0)
+    if not best or dearness(best) >= hidden + _cost_head(network):
+        return 0
+    return best
 
 
 def _best_heads(
     job: Job, events: tuple[np.ndarray, np.ndarray], hidden: float, head: float
 ) -> tuple[int, float]:
     """Heads for costs a hidden draw and a head, and rho, from the (C,) counts of two events."""
-    rho = max(within_cluster_correlation(e, _PILOT_HEADS) for e in events)
-    rho = min(max(rho, 1e-4), 0.5)
+    rho = _correlation(events)
     best = math.sqrt(hidden / head * (1 - rho) / rho)
     best = min(best, MOST_HEADS, job.samples / _MIN_DRAWS)
     return (1 if best < 8 else max(16, round(best / 16) * 16)), rho
@@ -140,6 +172,13 @@ def _cost_head(network: Network) -> float:
     return (network.fan_ins[-1] + 1) * (network.m + _RANDOM_COST) + _COUNT_COST
 
 
+def _cost_layers(network: Network, layers: int) -> float:
+    """Multiply-adds that so many output layers cost, whose weights are drawn 64 at a time."""
+    drawn = -(-layers // GROUP) * GROUP
+    weights = network.fan_ins[-1] + 1
+    return weights * (drawn * _RANDOM_COST + layers * network.m) + layers * _COUNT_COST
+
+
 DTYPES = ("float32", "float64")
 DEFAULT_MEMORY = 4 * 2**30
 MAX_SAMPLES = 10**13
@@ -157,14 +196,16 @@ def make_job(
     keep: float = 1.0,
     complexity: int | None = None,
     *,
+    mirror: bool | str = False,
     modules: bool = False,
 ) -> Job:
     """Checked :class:`Job`, its device and number of heads resolved (the pilot runs here).
 
     ``modules``: whether torch modules are taken. ``complexity``: hidden draws whose functions are
-    measured (of independent networks: networks).
+    measured (of independent networks: networks). ``mirror``: whether half of the heads are mirrors;
+    with "auto" they are where they can be.
     """
-    job = _plain_job(network, samples, seed, heads, device, dtype, pool, keep, modules)
+    job = _plain_job(network, samples, seed, heads, device, dtype, pool, keep, mirror, modules)
     if complexity is None:
         return job
     if not job.iid:
@@ -181,6 +222,7 @@ def _plain_job(
     dtype: str,
     pool: bool,
     keep: float,
+    mirror: bool | str,
     modules: bool,
 ) -> Job:
     """The job without measurements of its functions."""
@@ -190,6 +232,9 @@ def _plain_job(
         expected = f"a Network{', a Module' if modules else ''} or a RandomDNF"
         raise InputError(f"network={shown(network)}", expected, "build one, e.g. Network(n=7)")
     Choice(DTYPES, "pass dtype='float32'")("dtype", dtype)
+    if not isinstance(mirror, bool) and mirror != "auto":
+        what = f"mirror={shown(mirror)}"
+        raise InputError(what, "True, False or auto", "pass mirror='auto'")
     if pool:
         _check_pool(network, keep)
     job = Job(
@@ -206,11 +251,19 @@ def _plain_job(
             raise InputError(
                 f"heads={shown(heads)}", "1 or auto for a DNF network", "leave heads out"
             )
-        return job
+        return _with_mirrors(job, mirror)
     if isinstance(network, Network):
         check_size(network)
+    return _with_mirrors(_with_heads(job, heads, mirror), mirror)
+
+
+def _with_heads(job: Job, heads: int | str, mirror: bool | str) -> Job:
+    """The job with its number of heads, chosen or as asked for."""
+    network = job.model
     if isinstance(heads, str) and heads == "auto":
-        chosen, _ = choose_heads(job)
+        asked = replace(job, mirror=bool(mirror))
+        possible = isinstance(network, Network) and network.depth > 0 and not job.samples % 2
+        chosen, _ = choose_heads(asked if possible else job)
         return replace(job, heads=chosen)
     expected = f"an integer from 1 to {MAX_HEADS} or auto"
     heads = Integer(1, MAX_HEADS, "pass heads='auto'", expected)("heads", heads)
@@ -218,6 +271,33 @@ def _plain_job(
         _check_heads(network, heads)
         return replace(job, heads=min(heads, job.samples))
     return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
+
+
+def _with_mirrors(job: Job, mirror: bool | str) -> Job:
+    """The job with mirrors if they are wanted, and can be."""
+    if not mirror:
+        return job
+    why = _why_no_mirrors(job)
+    if why is None:
+        return replace(job, mirror=True)
+    if mirror != "auto":
+        expected = "an even number of networks that share hidden layers, 4 heads at least"
+        raise InputError(f"mirror with {why}", expected, "leave mirror out")
+    _LOG.info("no mirrors: %s", why)
+    return job
+
+
+def _why_no_mirrors(job: Job) -> str | None:
+    """Why the heads of a job cannot be output layers and their mirrors; None if they can."""
+    if isinstance(job.model, RandomDNF):
+        return "a DNF network, which has no output layer"
+    if isinstance(job.model, Module):
+        return "a torch module, whose last layer need not have a symmetric law"
+    if job.iid:
+        return "independent networks"
+    if job.heads % 2 or job.heads < 4:
+        return f"heads={job.heads}"
+    return f"samples={job.samples}, an odd number" if job.samples % 2 else None
 
 
 def _check_heads(module: Module, heads: int) -> None:
@@ -256,8 +336,10 @@ def _check_pool(model: Network | RandomDNF | Module, keep: float) -> None:
 def job_config(job: Job) -> dict[str, Any]:
     """What determines the result, for ``config.toml``; equal on resume."""
     kind = {RandomDNF: "dnf", Module: "modules"}.get(type(job.model), "network")
-    measured = {"complexity": job.complexity} if job.complexity else {}
-    return measured | {
+    given = {"complexity": job.complexity} if job.complexity else {}
+    if job.mirror:  # runs made before there were mirrors do not name them
+        given["mirror"] = True
+    return given | {
         "model": kind,
         kind: {k: v for k, v in job.model.to_dict().items() if v is not None},
         "samples": job.samples,

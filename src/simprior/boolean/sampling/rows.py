@@ -17,7 +17,15 @@ import numpy as np
 from simprior.boolean.sampling import kernel as _kernel
 from simprior.boolean.sampling.complexity_sums import ComplexitySums, Measuring
 from simprior.boolean.sampling.nonconstant import NonConstant
-from simprior.boolean.sampling.table import EXTRA, absorb, compact, export, grow, regrow, sort_ties
+from simprior.boolean.sampling.table import (
+    EXTRA,
+    absorb,
+    export,
+    grow,
+    reindex,
+    sort_ties,
+    unfold,
+)
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
@@ -89,10 +97,15 @@ class Tally:
 
 @dataclass
 class Counter:
-    """Hash table of a task with the tallies that go along with it."""
+    """Hash table of a task with the tallies that go along with it.
+
+    With ``folded`` every function was counted for itself and its complement: see
+    ``kernel.count_rows``.
+    """
 
     m: int
     keep_shift: int
+    folded: bool = False
     table: np.ndarray = field(init=False)
     used: int = 0
     tally: np.ndarray = field(init=False)
@@ -116,16 +129,23 @@ class Counter:
         self.table = new
 
     def result(self, samples: int, draws: int, iid: bool) -> tuple[Rows, Tally]:
-        """Rows (constants included) and tally of ``samples`` of ``draws`` hidden draws."""
+        """Rows (constants included) and tally of ``samples`` of ``draws`` hidden draws.
+
+        The rows of a folded counter are those of the functions that give 0 on the first input; the
+        tally is of all functions.
+        """
         words, count, clusters, sumsq, last = export(self.table, self.used)
         dispersion = 1.0
         if not iid:
             single = clusters == 1
             per_draw = np.bincount(last[single], count[single], minlength=draws)
-            dispersion = singleton_dispersion(per_draw)
+            dispersion = singleton_dispersion(2 * per_draw if self.folded else per_draw)
         ones = self.ones[:, :2].copy()
         full = pack(np.array([[0] * self.m, [1] * self.m], np.uint8))
         ones[0], ones[self.m] = self.tally[0, [0, 2]], self.tally[1, [0, 2]]
+        constants = self.tally[:, 1].copy()
+        if self.folded:
+            ones, constants = unfolded_totals(ones), constants[[0, 0]]
         seen = self.tally[:, 0] > 0
         rows = Rows(
             np.concatenate([full[seen], words]),
@@ -133,9 +153,20 @@ class Counter:
             np.concatenate([self.tally[seen, 1], clusters]),
             np.concatenate([self.tally[seen, 2], sumsq]),
         )
-        constants = self.tally[:, 1].copy()
         sums = None if self.measuring is None else self.measuring.result()
         return rows, Tally(samples, ones, constants, dispersion, self.nonconstant, sums)
+
+
+def unfolded_totals(ones: np.ndarray) -> np.ndarray:
+    """(m + 1, 2) totals by number of ones of functions and their complements.
+
+    ``ones`` has one of each pair, by the lesser number of ones. With t ones there are as many as
+    with m - t in every hidden draw; with m / 2 there are two a pair.
+    """
+    out = ones + ones[::-1]
+    if len(ones) % 2:
+        out[len(ones) // 2] = ones[len(ones) // 2] * [2, 4]
+    return out
 
 
 def count_words(words: np.ndarray, heads: int, first_draw: int, counter: Counter) -> None:
@@ -151,6 +182,7 @@ def count_words(words: np.ndarray, heads: int, first_draw: int, counter: Counter
         tail,
         first_draw,
         counter.keep_shift,
+        counter.folded,
         counter.table,
         counter.tally,
         counter.ones,
@@ -286,6 +318,7 @@ def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
 
 
 _RADIX = 65535
+_LONG_RUN = 512  # rows that agree in what they are sorted by first: beyond, sorted by all words
 _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
 _ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
@@ -321,41 +354,62 @@ class Profile:
 
 
 class Merger:
-    """Adds rows of many tasks in one hash table; the result does not depend on their order."""
+    """Adds up rows of many tasks; the result does not depend on their order.
 
-    def __init__(self, m: int) -> None:
-        self._table = np.zeros((1 << 12, n_words(m) + EXTRA), np.uint64)
-        self._used = 0
+    With ``folded`` the rows added are those of one function of each pair of complements (see
+    :class:`Counter`), and the result has both.
+    """
+
+    def __init__(self, m: int, folded: bool = False) -> None:
+        self._m, self._folded, self._used = m, folded, 0
+        self._index = np.zeros(1 << 12, np.uint64)
+        self._entries = np.zeros((1 << 11, n_words(m) + EXTRA), np.uint64)
 
     def add(self, rows: Rows) -> None:
         """Add the counts of ``rows``."""
         at = 0
+        columns = (rows.words, rows.count, rows.clusters, rows.sumsq)
         while at < len(rows.words):
-            at, self._used = absorb(
-                self._table, self._used, rows.words, rows.count, rows.clusters, rows.sumsq, at
-            )
+            at, self._used = absorb(self._index, self._entries, self._used, *columns, at)
             if at < len(rows.words):
-                factor = 4 if self._table.shape[0] < 1 << 22 else 2
-                new = np.zeros((factor * self._table.shape[0], self._table.shape[1]), np.uint64)
-                regrow(self._table, new)
-                self._table = new
+                self._grow()
+
+    def _grow(self) -> None:
+        """Make room: an index of which less than half is in use, and a half more of entries."""
+        if self._used >= len(self._index) // 2:
+            factor = 4 if len(self._index) < 1 << 22 else 2
+            new = np.zeros(factor * len(self._index), np.uint64)
+            reindex(self._index, new)
+            self._index = new
+        if self._used >= len(self._entries):
+            more = len(self._entries) * 3 // 2
+            self._entries.resize((more, self._entries.shape[1]), refcheck=False)
 
     def rows(self) -> Rows:
         """Everything added so far, by descending count, then ascending table."""
-        words, numbers = compact(self._table, self._used)
-        order = row_order(words, numbers[0])
-        count, clusters, sumsq = (np.ascontiguousarray(column[order]) for column in numbers)
-        return Rows(words[order], count, clusters, sumsq)
+        found = self._entries[: self._used]
+        words, count = np.ascontiguousarray(found[:, :-EXTRA]), found[:, -EXTRA].astype(np.int64)
+        found = found[row_order(words, count)]
+        words = np.ascontiguousarray(found[:, :-EXTRA])
+        rows = Rows(words, *np.ascontiguousarray(found[:, -EXTRA:].T).view(np.int64))
+        return unfolded(rows, self._m) if self._folded else rows
+
+
+def unfolded(rows: Rows, m: int) -> Rows:
+    """The rows of functions and their complements, of those of one of each pair; both are sorted
+    by descending count, then ascending table."""
+    tail = pack(np.ones((1, m), np.uint8))[0, -1]
+    words, numbers = unfold(rows.words, np.stack([rows.count, rows.clusters, rows.sumsq]), tail)
+    return Rows(words, *numbers)
 
 
 def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Order of the rows by descending count, then ascending words (all rows distinct): (F,) int64.
 
-    As ``np.lexsort``, several times faster: one unstable sort by the first word, ties mended,
-    then a radix sort by count (counts of 65,535 and more are few and sorted apart).
+    As ``np.lexsort``, several times faster: a sort by the words, then a radix sort by count (counts
+    of 65,535 and more are few and sorted apart).
     """
-    order = np.argsort(words[:, 0])
-    sort_ties(np.ascontiguousarray(words), order)
+    order = word_order(words)
     ranked = count[order]
     often = ranked >= _RADIX
     head = np.flatnonzero(often)
@@ -366,23 +420,45 @@ def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
     return found
 
 
-def merge_shards(paths: list[Path], out: Path, m: int, memory: int) -> Profile:
+def word_order(words: np.ndarray) -> np.ndarray:
+    """Order of the rows by ascending words (all rows distinct): (F,) int64.
+
+    Numbers are sorted whose upper bits are those of the first word and whose lower bits number the
+    row: much faster than an indirect sort. Rows whose upper bits agree are put in order after it.
+    """
+    rows = np.arange(len(words), dtype=np.uint64)
+    low = np.uint64((1 << len(words).bit_length()) - 1)
+    key = (words[:, 0] & ~low) | rows
+    key.sort()
+    order: np.ndarray = (key & low).astype(np.int64)
+    words = np.ascontiguousarray(words)
+    for start, stop in sort_ties(words, key & ~low, order, _LONG_RUN):
+        run = order[start:stop]
+        order[start:stop] = run[np.lexsort(words[run].T[::-1])]
+    return order
+
+
+def merge_shards(
+    paths: list[Path], out: Path, m: int, memory: int, folded: bool = False
+) -> Profile:
     """Add up shards into ``out``, sorted by descending count, then ascending table.
 
-    In memory if the rows fit into ``memory`` bytes, otherwise out of core by DuckDB; the file holds
+    ``folded``: the shards have one function of each pair of complements, ``out`` has both. In
+    memory if the rows fit into ``memory`` bytes, otherwise out of core by DuckDB; the file holds
     the same rows either way. Returns the profile of the merged table.
     """
     import pyarrow.parquet as pq
 
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
-    if rows * 8 * (n_words(m) + EXTRA) * _ENTRY_OVERHEAD <= memory:
-        return merge_in_memory(paths, out, m)
-    return merge_out_of_core(paths, out, m, memory)
+    copies = _ENTRY_OVERHEAD + 2 * folded  # the rows of the complements
+    if rows * 8 * (n_words(m) + EXTRA) * copies <= memory:
+        return merge_in_memory(paths, out, m, folded)
+    return merge_out_of_core(paths, out, m, memory, folded)
 
 
-def merge_in_memory(paths: list[Path], out: Path, m: int) -> Profile:
-    """Hash-table merge of the shards ``paths`` into ``out``."""
-    merger = Merger(m)
+def merge_in_memory(paths: list[Path], out: Path, m: int, folded: bool = False) -> Profile:
+    """Hash-table merge of the shards ``paths`` into ``out``, see :func:`merge_shards`."""
+    merger = Merger(m, folded)
     for path in paths:
         merger.add(read_rows(path, m))
     rows = merger.rows()
@@ -421,9 +497,11 @@ def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
     return Rows(np.ascontiguousarray(words, np.uint64), k, c, q)
 
 
-def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Profile:
+def merge_out_of_core(
+    paths: list[Path], out: Path, m: int, memory: int, folded: bool = False
+) -> Profile:
     """DuckDB merge of the shards within ``memory`` bytes (256 MiB at least), spilling next to
-    ``out``."""
+    ``out``; see :func:`merge_shards`."""
     import duckdb
 
     from simprior.runs.files import atomic_path, translate_errors
@@ -442,8 +520,9 @@ def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Prof
         )
         try:
             names = ", ".join(_quoted(path) for path in paths)
+            merged = f"SELECT {key_list}, {sums} FROM read_parquet([{names}]) GROUP BY {key_list}"
             connection.execute(
-                f"COPY (SELECT {key_list}, {sums} FROM read_parquet([{names}]) GROUP BY {key_list} "
+                f"COPY ({_unfolding(merged, m) if folded else merged} "
                 f"ORDER BY count DESC, {key_list}) TO {_quoted(temporary)} "
                 "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
             )
@@ -456,6 +535,17 @@ def merge_out_of_core(paths: list[Path], out: Path, m: int, memory: int) -> Prof
         finally:
             connection.close()
     return found
+
+
+def _unfolding(merged: str, m: int) -> str:
+    """SQL of the rows of functions and their complements, from that of one of each pair."""
+    bits = pack(np.ones((1, m), np.uint8))[0].tolist()
+    words = ", ".join(f"xor(w{i}, {mask}::UBIGINT) AS w{i}" for i, mask in enumerate(bits))
+    numbers = ", ".join(_COUNTS)
+    return (
+        f"WITH half AS MATERIALIZED ({merged}) "
+        f"SELECT * FROM half UNION ALL SELECT {words}, {numbers} FROM half"
+    )
 
 
 def profile_of_file(path: Path) -> Profile:

@@ -65,6 +65,7 @@ class SampleKeywords(RunKeywords, total=False):
     keep: float
     memory: int | None
     complexity: int | None
+    mirror: bool | str
 
 
 @overload
@@ -108,6 +109,7 @@ def sample(  # mypy does not see that this takes the keywords above
     keep: float = 1.0,
     memory: int | None = None,
     complexity: int | None = None,
+    mirror: bool | str = "auto",
     executor: str = "local",
     executor_options: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -151,6 +153,10 @@ def sample(  # mypy does not see that this takes the keywords above
         measured: LZ complexity, sensitivity, Fourier weight and relevant inputs, over all functions
         and given that they are not constant (``FunctionCounts.complexity_frame``). Of a hidden draw
         64 heads at most. More than there are: all.
+    mirror : bool or "auto"
+        Whether half of the heads of a hidden draw are mirrors of the others: the networks with the
+        output -z, as probable as those with the output z. "auto": where hidden layers are shared
+        and the numbers of heads and samples are even. Not with ``watch``.
 
     Returns
     -------
@@ -165,11 +171,11 @@ def sample(  # mypy does not see that this takes the keywords above
     """
     options = RunOptions.of(locals())
     if watch is not None:
-        if complexity is not None:
-            what = f"watch with complexity={complexity}"
-            raise InputError(
-                what, "one of the two", "leave complexity out, or sample without watch"
-            )
+        for name, value in {"complexity": complexity, "mirror": mirror is True or None}.items():
+            if value is not None:
+                what = f"watch with {name}={value}"
+                remedy = f"leave {name} out, or sample without watch"
+                raise InputError(what, "one of the two", remedy)
         if dtype != "float32" or keep_shift(keep) or resolve_device(device) != "cpu":
             raise InputError(
                 f"watch with dtype={dtype!r}, keep={keep!r}, device={device!r}",
@@ -191,9 +197,10 @@ def sample(  # mypy does not see that this takes the keywords above
             executor_options=executor_options,
             progress=progress,
         )
-    job = make_job(
-        network, samples, seed, heads, device, dtype, pool, keep, complexity, modules=True
-    )
+    if mirror == "auto" and out is not None and resume and not overwrite:
+        mirror = stored_mirror(Path(out))
+    given = (network, samples, seed, heads, device, dtype, pool, keep, complexity)
+    job = make_job(*given, mirror=mirror, modules=True)
     memory = check_memory(memory)
     if out is None:
         return _in_memory(job, options, task_draws(job, memory))
@@ -224,6 +231,13 @@ def stored_task_draws(out: Path) -> int | None:
     return stored if isinstance(stored, int) else None
 
 
+def stored_mirror(out: Path) -> bool | str:
+    """Whether a run to be resumed may have mirrors: those made before there were any have none."""
+    if not (out / MANIFEST).exists():
+        return "auto"
+    return "auto" if "mirror" in load_run(out).config else False
+
+
 def task_draws(job: Job, memory: int) -> int:
     """Hidden draws a task: a few seconds of work, and tables of all workers within ``memory``.
 
@@ -237,10 +251,12 @@ def task_draws(job: Job, memory: int) -> int:
     if isinstance(model, Network):
         layers = list(zip(model.fan_ins, (*model.hidden, 1), strict=True))
         hidden = sum((f + 1) * w * (model.m + 8) for f, w in layers[:-1])
-        work = hidden / job.heads + (layers[-1][0] + 1) * (model.m + 8) + 500
+        share = job.output_layers / job.heads
+        work = hidden / job.heads + share * ((layers[-1][0] + 1) * (model.m + 8) + 500)
     elif isinstance(model, Module):
         work = work_of_sample(job)
-    size = min(_TASK_SAMPLES, _TASK_WORK / work, memory / (_TABLES_IN_MEMORY * entry))
+    entries = 0.5 if job.folded else 1.0  # at most, a sample
+    size = min(_TASK_SAMPLES, _TASK_WORK / work, memory / (_TABLES_IN_MEMORY * entry * entries))
     if job.pool:
         size = min(size, job.samples / _POOL_TASKS)
     most = max(ALIGN, int(size) // (job.heads * ALIGN) * ALIGN)
@@ -262,7 +278,7 @@ def _in_memory(job: Job, options: RunOptions, draws: int) -> FunctionCounts:
     tasks = split(job, draws)
     job = replace(job, replicate=draws * job.heads)
     tallies: dict[int, Tally] = {}
-    main, pooled = Merger(job.model.m), Merger(job.model.m)
+    main, pooled = Merger(job.model.m, job.folded), Merger(job.model.m)
 
     def receive(task: Task, result: Counted) -> None:
         tallies[task.index] = result.tally
@@ -285,7 +301,7 @@ def _stored(
     metas = store.shards
     totals = [Tally.from_meta(metas[t.name]["meta"], m) for t in tasks]
     paths = [store.check_shard(t.name) for t in tasks]
-    merged = merge_shards(paths, store.path / "counts.parquet", m, memory)
+    merged = merge_shards(paths, store.path / "counts.parquet", m, memory, job.folded)
     store.add_file("counts.parquet", rows=merged.functions)
     results = FunctionCounts.totals(job, totals, merged)
     if job.pool:

@@ -156,61 +156,104 @@ def export(table, used):
     return words, count, clusters, sumsq, last
 
 
-@njit(nogil=True, cache=True)
-def absorb(table, used, words, count, clusters, sumsq, start):
-    """Add rows ``start ...`` of (words, count, clusters, sumsq) into a merge table.
+BATCH = 64  # rows whose places in memory are asked for ahead
 
-    Rows of a merge table are the W key words, then count, clusters and sumsq as full 64-bit
-    numbers; count 0 marks an empty row. Stops at a half-full table. Returns (next row, used).
+
+@njit(nogil=True, cache=True)
+def absorb(index, entries, used, words, count, clusters, sumsq, start):
+    """Add rows ``start ...`` of (words, count, clusters, sumsq) to the entries of a merge.
+
+    ``entries`` (capacity, W + 3) are the key words, then count, clusters and sumsq as full 64-bit
+    numbers; the first ``used`` are in use, in the order in which they came. ``index`` finds them
+    by open addressing: the lower half of a slot is that of the hash of an entry, the upper half its
+    number plus 1; 0 is an empty slot. Stops at a half-full index or when there is no capacity left.
+    Returns (next row, used).
     """
     n_words = words.shape[1]
-    limit = table.shape[0] // 2
-    mask = np.uint64(table.shape[0] - 1)
+    mask = np.uint64(index.size - 1)
+    limit = min(index.size // 2, entries.shape[0])
+    size = entries.shape[1] * 8
+    tags = np.empty(BATCH, np.uint64)
     r = start
-    while r < words.shape[0] and used <= limit:
-        slot = hash_row(words, r, n_words) & mask
-        while table[slot, n_words] != 0 and not _same(table, slot, words, r, n_words):
-            slot = (slot + np.uint64(1)) & mask
-        if table[slot, n_words] == 0:
-            for w in range(n_words):
-                table[slot, w] = words[r, w]
-            used += 1
-        table[slot, n_words] += np.uint64(count[r])
-        table[slot, n_words + 1] += np.uint64(clusters[r])
-        table[slot, n_words + 2] += np.uint64(sumsq[r])
-        r += 1
+    while r < words.shape[0] and used < limit:
+        rows = min(BATCH, words.shape[0] - r, limit - used)
+        for i in range(rows):
+            tags[i] = hash_row(words, r + i, n_words) & _LOW32
+            prefetch(index.ctypes.data + np.int64(tags[i] & mask) * 8)
+        for i in range(rows):
+            slot = index[np.int64(tags[i] & mask)]
+            if slot != 0 and (slot & _LOW32) == tags[i]:
+                entry = entries.ctypes.data + (np.int64(slot >> np.uint64(32)) - 1) * size
+                prefetch(entry)
+                prefetch(entry + size - 1)
+        for i in range(rows):
+            at = _entry(index, entries, used, words, r + i, tags[i], n_words)
+            if at == used:
+                used += 1
+            entries[at, n_words] += np.uint64(count[r + i])
+            entries[at, n_words + 1] += np.uint64(clusters[r + i])
+            entries[at, n_words + 2] += np.uint64(sumsq[r + i])
+        r += rows
     return r, used
 
 
-@njit(nogil=True, cache=True)
-def regrow(old, new):
-    """Move every entry of the merge table ``old`` into the empty, larger ``new``."""
-    width = old.shape[1]
-    n_words = width - EXTRA
-    mask = np.uint64(new.shape[0] - 1)
-    for i in range(old.shape[0]):
-        if old[i, n_words] != 0:
-            slot = hash_row(old, i, n_words) & mask
-            while new[slot, n_words] != 0:
-                slot = (slot + np.uint64(1)) & mask
-            for w in range(width):
-                new[slot, w] = old[i, w]
+@njit(inline="always")
+def _entry(index, entries, used, words, r, tag, n_words):
+    """Number of the entry of row ``r`` of ``words``; entry ``used`` if that is made for it here."""
+    mask = np.uint64(index.size - 1)
+    at = tag & mask
+    while index[np.int64(at)] != 0:
+        slot = index[np.int64(at)]
+        number = np.int64(slot >> np.uint64(32)) - 1
+        if (slot & _LOW32) == tag and _same(entries, number, words, r, n_words):
+            return number
+        at = (at + np.uint64(1)) & mask
+    index[np.int64(at)] = tag | (np.uint64(used + 1) << np.uint64(32))
+    for w in range(n_words):
+        entries[used, w] = words[r, w]
+    for w in range(n_words, n_words + EXTRA):
+        entries[used, w] = np.uint64(0)
+    return used
 
 
 @njit(nogil=True, cache=True)
-def compact(table, used):
-    """Rows of a merge table in table order: words (F, W) and count, clusters, sumsq (3, F)."""
-    n_words = table.shape[1] - EXTRA
-    words, numbers = np.empty((used, n_words), np.uint64), np.empty((3, used), np.int64)
-    k = 0
-    for i in range(table.shape[0]):
-        if table[i, n_words] != 0:
+def reindex(old, new):
+    """Fill the empty, larger index ``new`` of a merge with the slots of ``old``."""
+    mask = np.uint64(new.size - 1)
+    for slot in old:
+        if slot != 0:
+            at = slot & mask
+            while new[np.int64(at)] != 0:
+                at = (at + np.uint64(1)) & mask
+            new[np.int64(at)] = slot
+
+
+@njit(nogil=True, cache=True)
+def unfold(words, numbers, tail):
+    """Rows of functions and their complements, of the (F, W) functions and (3, F) numbers of one
+    of each pair.
+
+    The given ones give 0 on the first input, and are sorted by descending count, then ascending
+    words; so are those that are returned. ``tail`` has the bits of the last word that are in use.
+    """
+    rows, n_words = words.shape
+    both, out = np.empty((2 * rows, n_words), np.uint64), np.empty((3, 2 * rows), np.int64)
+    start = 0
+    while start < rows:
+        stop = start + 1
+        while stop < rows and numbers[0, stop] == numbers[0, start]:
+            stop += 1
+        for r in range(start, stop):
+            same, other = start + r, start + 2 * stop - 1 - r
             for w in range(n_words):
-                words[k, w] = table[i, w]
+                both[same, w] = words[r, w]
+                both[other, w] = ~words[r, w]
+            both[other, n_words - 1] &= tail
             for c in range(3):
-                numbers[c, k] = np.int64(table[i, n_words + c])
-            k += 1
-    return words, numbers
+                out[c, same] = numbers[c, r]
+                out[c, other] = numbers[c, r]
+        start = stop
+    return both, out
 
 
 @njit(inline="always")
@@ -223,22 +266,29 @@ def _after(words, a, b):
 
 
 @njit(nogil=True, cache=True)
-def sort_ties(words, order):
-    """Finish a sort by the first word: heap sort of every run of equal first words, in place."""
+def sort_ties(words, first, order, longest):
+    """Finish a sort by ``first``, whose values are in order: heap sort of the runs of equal ones.
+
+    Returns (start, stop) of the runs of more than ``longest`` rows, which are left as they are.
+    """
     n = order.size
+    left = [(0, 0) for _ in range(0)]
     start = 0
     while start < n:
         stop = start + 1
-        while stop < n and words[order[stop], 0] == words[order[start], 0]:
+        while stop < n and first[stop] == first[start]:
             stop += 1
         size = stop - start
-        if size > 1 and words.shape[1] > 1:
+        if size > longest:
+            left.append((start, stop))
+        elif size > 1:
             for i in range(size // 2 - 1, -1, -1):
                 _sift(words, order, start, i, size)
             for last in range(size - 1, 0, -1):
                 order[start], order[start + last] = order[start + last], order[start]
                 _sift(words, order, start, 0, last)
         start = stop
+    return left
 
 
 @njit(nogil=True)

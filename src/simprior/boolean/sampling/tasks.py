@@ -47,7 +47,7 @@ def _prepared(network: Network, heads: int, keep_shift: int) -> tuple[Plan, Any]
 
 def count_range(job: Job, first: int, stop: int) -> Counter:
     """Count the functions of the hidden draws ``first .. stop - 1`` (at most 2^32 - 2 of them)."""
-    counter = Counter(job.model.m, job.keep_shift, measuring=job.measuring())
+    counter = Counter(job.model.m, job.keep_shift, job.folded, measuring=job.measuring())
     if isinstance(job.model, RandomDNF):
         _count_dnf(job, first, stop, counter)
     elif isinstance(job.model, Module):
@@ -65,8 +65,10 @@ def count_range(job: Job, first: int, stop: int) -> Counter:
 
 def _count_compiled(job: Job, first: int, stop: int, counter: Counter) -> None:
     assert isinstance(job.model, Network)
-    plan, (scratch, buffers) = _prepared(job.model, job.heads, job.keep_shift)
+    drawn = job.output_layers
+    plan, (scratch, buffers) = _prepared(job.model, drawn, job.keep_shift)
     key = np.uint64(philox_key(job.seed, STREAM))
+    mirror = _kernel.PLAIN if not job.mirror else _kernel.FOLD if job.folded else _kernel.BOTH
     at = first
     while True:
         at, counter.used = _kernel.count_draws(
@@ -78,8 +80,9 @@ def _count_compiled(job: Job, first: int, stop: int, counter: Counter) -> None:
             at,
             stop,
             first,
-            job.samples,
+            job.samples // 2 if job.mirror else job.samples,
             key,
+            mirror,
             counter.table,
             counter.used,
             counter.limit,
@@ -92,7 +95,7 @@ def _count_compiled(job: Job, first: int, stop: int, counter: Counter) -> None:
     if counter.measuring is not None and first < job.complexity:
         from simprior.boolean.sampling.functions import compiled_functions
 
-        made = job.heads if job.iid else counter.measuring.sums.heads
+        made = drawn if job.iid else counter.measuring.sums.heads
         for number, words in compiled_functions(job, first, min(stop, job.complexity), made):
             wanted = words[: job.samples - number * job.heads] if job.iid else words
             counter.measuring.add(number, wanted, made)
@@ -140,6 +143,7 @@ class Counting(Work[Task, Counted]):
 def pool_rows(rows: Rows, job: Job, samples: int) -> Rows:
     """Rows of symmetry classes by canonical form; the task of ``samples`` samples is the cluster.
 
+    Of a folded job ``rows`` has one function of each pair of complements, which are of one class.
     sumsq is count^2 (full task / this task): tasks differ in size, and the variance between them
     is that of count / sqrt(samples).
     """
@@ -150,7 +154,7 @@ def pool_rows(rows: Rows, job: Job, samples: int) -> Rows:
     new = np.ones(len(order), bool)
     new[1:] = (canon[1:] != canon[:-1]).any(axis=1)
     starts = np.flatnonzero(new)
-    count = np.add.reduceat(rows.count[order], starts)
+    count = np.add.reduceat(rows.count[order], starts) * (2 if job.folded else 1)
     squares = np.rint(count.astype(float) ** 2 * (job.replicate / samples)).astype(np.int64)
     ones = np.ones(len(starts), np.int64)
     return Rows(canon[starts], count, ones, np.maximum(squares, count))

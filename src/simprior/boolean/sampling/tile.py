@@ -5,8 +5,9 @@ One call computes ``NT`` output units on a block of 16 inputs::
     acc[i] = W[fan_in, i] + sum over alive j of W[j, i] * H[j, 0:16]       i = 0 .. NT-1
 
 with the ``NT`` accumulators held in vector registers, and then either stores relu(acc) and returns
-which units are alive on the block, or stores acc, or stores the sign bits. Units that are zero on
-the whole block are simply not in the list ``idx`` (exact: they contribute nothing).
+which units are alive on the block, or stores acc, or stores the sign bits (of acc, or of both acc
+and -acc). Units that are zero on the whole block are simply not in the list ``idx`` (exact: they
+contribute nothing).
 
 Memory layout (float32): ``W`` is a panel ``[fan_in + 1][NT]``, its last row the bias; ``H`` is one
 block ``[units][16]``; ``idx`` is int32. All addresses are plain integers (``array.ctypes.data``).
@@ -37,6 +38,7 @@ from simprior.numerics.compiled import (
 
 WIDTHS = (8, 12, 16, 20, 24)  # tile widths NT for hidden layers
 HEAD_TILE = 16
+MIRRORS = 64  # rows between the sign bits of a head and those of its mirror
 
 _SIGNATURE = types.uint32(
     types.intp, types.intp, types.intp, types.intp, types.intp, types.intp, types.intp
@@ -120,10 +122,19 @@ def _sign_epilogue(builder: Any, acc: list[Any], out: Any, stride: Any) -> Any:
     return ir.Constant(I32, 0)
 
 
+def _both_epilogue(builder: Any, acc: list[Any], out: Any, stride: Any) -> Any:
+    """Sign bits as ``"sign"``, and those of the outputs with the other sign ``MIRRORS`` rows on."""
+    far = builder.add(out, builder.mul(stride, ir.Constant(I64, MIRRORS)))
+    _sign_epilogue(builder, acc, out, stride)
+    minus = [builder.fneg(value) for value in acc]
+    return _sign_epilogue(builder, minus, far, stride)
+
+
 _EPILOGUES: dict[str, Callable[..., Any]] = {
     "relu": _relu_epilogue,
     "store": _store_epilogue,
     "sign": _sign_epilogue,
+    "both": _both_epilogue,
 }
 
 
@@ -172,6 +183,7 @@ def _dispatcher(epilogue: str, widths: tuple[int, ...]) -> Callable[..., Any]:
 relu_tile = _dispatcher("relu", WIDTHS)
 store_tile = _dispatcher("store", WIDTHS)
 sign_tile = make_tile("sign", HEAD_TILE)
+both_tile = make_tile("both", HEAD_TILE)
 _S1, _S2, _S4, _S8 = (make_tile("sign", 1, nb) for nb in (1, 2, 4, 8))
 
 

@@ -92,7 +92,10 @@ class ParameterSource:
 
 
 def draw_parameters(network: Network, seed: int, number: int, heads: int = 1) -> Parameters:
-    """Parameters of hidden draw ``number`` of ``sample(network, seed=seed, heads=heads)``."""
+    """Parameters of hidden draw ``number`` of ``sample(network, seed=seed, heads=heads)``.
+
+    A run with mirrors has half as many output layers as heads: pass that number.
+    """
     return ParameterSource(network, heads, philox_key(seed, STREAM)).draw(number)
 
 
@@ -144,19 +147,22 @@ def count_with_torch(job: Job, first: int, stop: int, counter: Counter) -> None:
     batches = _cpu_batches if job.device == "cpu" else _device_batches
     with torch.no_grad(), _exact_matmul():
         for number, words in batches(job, first, stop):
-            heads = 1 if job.iid else job.heads
-            wanted = job.samples - number * job.heads
-            at = (number - first) * (job.heads if job.iid else 1)
-            count_words(words[:wanted], heads, at, counter)
+            heads = job.output_layers if job.folded else job.heads
+            wanted = words[: (job.samples - number * job.heads) * heads // job.heads]
+            at = (number - first) * (heads if job.iid else 1)
+            count_words(wanted, 1 if job.iid else heads, at, counter)
             if counter.measuring is not None:
-                counter.measuring.add(number, words[:wanted])
+                counter.measuring.add(number, wanted[:: heads // job.output_layers])
 
 
 def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(hidden draw, (heads, W) packed functions), one hidden draw at a time."""
+    """(hidden draw, (heads, W) packed functions), one hidden draw at a time.
+
+    Each function is followed by its mirror, unless the counter is folded.
+    """
     assert isinstance(job.model, Network)
     dtype = getattr(torch, job.dtype)
-    source = ParameterSource(job.model, job.heads, philox_key(job.seed, STREAM))
+    source = ParameterSource(job.model, job.output_layers, philox_key(job.seed, STREAM))
     act = tensor_function(job.model)
     x = torch.from_numpy(input_matrix(job.model)).to(dtype)
     for number in range(first, stop):
@@ -165,11 +171,12 @@ def _cpu_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndar
             (torch.from_numpy(w).to(dtype), torch.from_numpy(b).to(dtype))
             for w, b in zip(params.weights, params.biases, strict=True)
         ]
-        yield number, pack_signs(_outputs(x, layers, act).T)
+        yield number, pack_signs(_with_mirrors(job, _outputs(x, layers, act).T))
 
 
 def _device_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(first hidden draw, (draws * heads, W) packed functions), a part of a block at a time."""
+    """(first hidden draw, (draws * heads, W) packed functions) as :func:`_cpu_batches`, a part of a
+    block at a time."""
     network, device, dtype = job.model, torch.device(job.device), getattr(torch, job.dtype)
     assert isinstance(network, Network)
     act = tensor_function(network)
@@ -181,12 +188,19 @@ def _device_batches(job: Job, first: int, stop: int) -> Iterator[tuple[int, np.n
         generator.manual_seed(int.from_bytes(derive(job.seed, "torch", block)[:7], "little"))
         start = block * DRAWS_PER_BLOCK
         for at in range(start, start + DRAWS_PER_BLOCK, part):
-            layers = _random_layers(network, part, job.heads, generator, dtype)
+            layers = _random_layers(network, part, job.output_layers, generator, dtype)
             if at >= stop or at + part <= first:
                 continue
             out = _outputs(x, layers, act).transpose(1, 2)  # (draws, heads, m)
             out = out[max(0, first - at) : stop - at].reshape(-1, network.m)
-            yield max(at, first), pack_signs(out)
+            yield max(at, first), pack_signs(_with_mirrors(job, out))
+
+
+def _with_mirrors(job: Job, z: Tensor) -> Tensor:
+    """The (F, m) outputs; with mirrors that are counted apart each is followed by -z: (2 F, m)."""
+    if not job.mirror or job.folded:
+        return z
+    return torch.stack([z, -z], dim=1).reshape(-1, z.shape[-1])
 
 
 def _random_layers(
