@@ -98,7 +98,10 @@ def test_what_trains_refuses_a_callable_without_a_gradient_at_once(use: str, fun
 
 
 @pytest.mark.parametrize("function", [np.tanh, arrays_only])
-def test_numpy_callables_sample_and_give_kernels(function: Any) -> None:
+def test_numpy_callables_sample_and_give_kernels(
+    function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simprior.training.posterior.rejection._FIRST_TASK", 1 << 11)
     network, tensors = (Network(activation=f, **SAME) for f in (function, torch.tanh))
     assert np.array_equal(*(sp.sample(one, 300, seed=2).words for one in (network, tensors)))
     np.testing.assert_allclose(nngp(network, X), nngp(tensors, X), rtol=1e-12)

@@ -213,6 +213,7 @@ def wide(**fields: object) -> tuple[float, float, float, float]:
     return p, math.sqrt(p * (1 - p) / counts.samples), mean, spread
 
 
+@pytest.mark.slow
 def test_hidden_masks_hardly_change_p_constant_and_first_ones_do() -> None:
     """{0,1} inputs, sigma_b = 1; the published values are rounded to their last digit.
 

@@ -145,6 +145,7 @@ def test_york_is_orthogonal_regression_for_equal_errors_and_inverts() -> None:
     assert forth.slope * back.slope == pytest.approx(1.0, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_line_scatter_and_correlation_recover_the_truth() -> None:
     """Mean over 200 data sets within 5 standard errors; slope intervals cover (see below)."""
     rng = np.random.default_rng(5)

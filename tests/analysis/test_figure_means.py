@@ -62,6 +62,7 @@ def test_bars_cover_the_error_of_shared_test_inputs(k: int, sd: float) -> None:
         assert not found["test_error_known"].any()
 
 
+@pytest.mark.slow
 def test_means_over_data_sets_cover_95_percent() -> None:
     """Four data sets of three networks: the data sets are the units (t, 3 degrees of freedom)."""
     random = np.random.default_rng(5)

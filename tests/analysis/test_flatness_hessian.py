@@ -75,6 +75,7 @@ def test_chunks_and_subsets_do_not_matter():
         assert np.allclose(hessian_trace(part, 3, method=method).value, whole.value[[7, 2]])
 
 
+@pytest.mark.slow
 def test_hutchinsons_standard_error_is_calibrated():
     """600 networks, 256 vectors each: z = (estimate - exact) / stderr. Independent vectors, so the
     number inside 1.96 is binomial; 95 % less the skewness of means of 256 (at most 1 point, from

@@ -113,6 +113,7 @@ def two_examples(scale):
     return Ensemble.of_parameters([exact] * 20, network, network.inputs, [1, 0], "mse")
 
 
+@pytest.mark.slow
 def test_volume_of_a_disc_and_of_ellipses():
     disc = local_volume(two_examples(1.0), criterion="loss", rise=0.25)
     assert np.allclose(disc.value, math.log(math.pi * 0.25), atol=1e-3)  # ln r to 1e-3 / P

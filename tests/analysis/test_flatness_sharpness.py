@@ -130,6 +130,7 @@ def test_random_directions_of_a_quadratic_loss():
     assert len(set(mean)) == 40  # each network has its own directions
 
 
+@pytest.mark.slow
 def test_keskar_is_no_less_than_the_best_of_all_vertices():
     """In a large box the ascent may end at a lower maximum (40 starts: 1.6 % lower, once in 20).
     Of 2,000 random starts none is the best of 128 vertices with probability 1.5e-7 a network."""

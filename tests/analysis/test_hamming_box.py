@@ -41,6 +41,7 @@ def test_linear_networks_are_exact(loss: str) -> None:
         assert 0 < share.mean() < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_search_finds_what_random_points_find(activation: str) -> None:
     # any point of another class proves a point critical; the gradient must miss none of those that
@@ -80,6 +81,7 @@ def test_points_that_cannot_be_critical_are_not_found(activation: str) -> None:
     assert never.sum() > 100 and found.sum() > 10
 
 
+@pytest.mark.slow
 def test_growth_with_the_radius_and_independence_of_chunks() -> None:
     from dataclasses import replace
 

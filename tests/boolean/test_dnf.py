@@ -99,6 +99,7 @@ def surjections_with_blank(rows: int, cells: int) -> int:
     return sum(math.comb(rows, b) * surjections(rows - b, cells) for b in range(rows + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1, 2, 4, 0.625])
 def test_sampled_counts_fit_all_65536_probabilities(alpha: float) -> None:
     dnf = RandomDNF(4, alpha)
@@ -125,6 +126,7 @@ def test_chi_square_helpers_reject_slightly_wrong_laws() -> None:
     assert chi_square_pvalue(counts, wrong / wrong.sum()) < FALSE_ALARM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "alpha"), [(5, 1), (6, 1), (7, 1), (7, 2), (10, 0.25)])
 def test_pair_agreement_of_larger_networks(n: int, alpha: float) -> None:
     # a clause covers an input with probability a, two inputs h bits apart with b, so

@@ -79,6 +79,7 @@ def test_a_number_of_ones_that_no_draw_gave() -> None:
     assert (frame.design_effect[frame["count"] == 0] == frame.design_effect[8]).all()
 
 
+@pytest.mark.slow
 def test_coverage_of_the_named_case() -> None:
     """20 draws, 300 runs: coverage of P(t) on average over t was .66, at t = 1 .47. Binomial error
     of one t .0126: 4.5 of them below .95 (17 of t: false alarm 6e-5)."""

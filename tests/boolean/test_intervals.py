@@ -73,6 +73,7 @@ def test_exact_coverage_over_all_65536_functions(samples: int) -> None:
     assert (coverage[often] <= 0.96).all()
 
 
+@pytest.mark.slow
 def test_sampled_coverage_over_functions_and_repeats() -> None:
     samples, repeats = 10**6, 60
     p, key = exact_probabilities(RandomDNF(4, 1)), philox_key(32, "coverage")

@@ -269,6 +269,7 @@ def test_negation_is_claimed_exactly_where_no_output_is_zero(activation, encodin
     assert symmetries(network).negate == (not np.any(z == 0))
 
 
+@pytest.mark.slow
 def test_members_of_a_class_are_equally_frequent():
     """chi-square over all classes of the perceptron on 3 bits, {0,1} and -1/+1 inputs.
 

@@ -28,6 +28,7 @@ def assert_calibrated(estimates: list[Unseen], truths: list[float]) -> None:
     assert (n - 1) * spread < 1.21 * chi2.isf(FALSE_ALARM, n - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("samples", "repeats"), [(10**4, 500), (10**5, 300), (10**6, 100)])
 def test_independent_samples_cover_the_true_unseen_mass(samples: int, repeats: int) -> None:
     dnf, key = RandomDNF(4, 1), philox_key(21, "unseen")
@@ -40,6 +41,7 @@ def test_independent_samples_cover_the_true_unseen_mass(samples: int, repeats: i
     assert_calibrated(estimates, truths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("samples", "fraction"), [(10**4, 0.25), (10**5, 0.1)])
 def test_a_random_part_of_the_functions_estimates_the_whole_mass(samples, fraction) -> None:
     dnf, key, rng = RandomDNF(4, 1), philox_key(27, "unseen"), generator(27, "kept")

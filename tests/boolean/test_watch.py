@@ -28,6 +28,7 @@ SPECS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS)
 def test_agrees_with_counting_of_independent_networks(spec: dict) -> None:
     network = sp.Network(n=4, **spec)

@@ -83,7 +83,6 @@ def test_every_command_is_tried() -> None:
     assert {line.split()[0] for line in LINES.values()} == set(COMMANDS)
 
 
-@pytest.mark.xdist_group("json")
 @pytest.mark.parametrize("name", LINES)
 def test_json_of_a_command(
     name: str, world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -23,7 +23,7 @@ from simprior.runs import cluster as engine_cluster
 from simprior.runs.tasks import Interrupted, WorkerError, run_tasks
 
 # one node, so all in one process of pytest-xdist
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def square(task: int) -> int:

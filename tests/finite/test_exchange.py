@@ -55,6 +55,7 @@ def test_linear_networks_without_biases_equal_the_perceptron(hidden: tuple) -> N
         check_close(one, other.value, other.stderr, (hidden, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLED)
 def test_agrees_with_direct_sampling(name: str) -> None:
     """Three functions each, common and rare; 5 standard errors, false alarm 1.6e-4 each."""
@@ -92,6 +93,7 @@ def test_no_bit_depends_on_workers_other_functions_or_interruptions(tmp_path) ->
     assert found(network, names, effort, 4)[0].value != pair[0].value
 
 
+@pytest.mark.slow
 def test_tol_adds_runs() -> None:
     network = Network(n=3, hidden=(4, 3))
     effort = Effort(particles=60, runs=8, tol=0.04)
@@ -108,6 +110,7 @@ def test_other_weights_are_refused() -> None:
         found(Network(n=2, hidden=(2,), weight_dist="uniform"), "x1")
 
 
+@pytest.mark.slow
 def test_starved_runs_are_flagged_and_have_no_error() -> None:
     (one,) = found(Network(n=5, hidden=(10, 10)), "parity", Effort(particles=8, runs=4))
     assert math.isnan(one.stderr) and not one.diagnostics["reliable"]

@@ -189,6 +189,7 @@ def test_error_of_a_normal_law() -> None:
     assert normal_error(half) == pytest.approx(0.1)  # of a share of a half in 100 draws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "draws"), [("conditional", 60), ("first-order", 2048)])
 def test_tol_adds_draws_for_each_function_by_itself(method: str, draws: int) -> None:
     network = Network(n=2, hidden=(100,))
@@ -216,6 +217,7 @@ def test_nothing_depends_on_interruptions_or_workers(tmp_path: Path) -> None:
         assert log_prior_by(network, names, method, draws=64, seed=6)[0].value != plain[0].value
 
 
+@pytest.mark.slow
 def test_auto_takes_what_suits_each_function() -> None:
     wide = log_prior_by(Network(n=3, hidden=(100,)), ["x1", "majority"])
     assert [one.method for one in wide] == ["conditional", "conditional"]

@@ -51,6 +51,7 @@ def test_linear_networks_without_biases_equal_the_perceptron(n: int, hidden: tup
         check_close(one, other.value, other.stderr, (hidden, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLED)
 def test_agrees_with_direct_sampling(name: str) -> None:
     """Four functions each, common and rare; 5 standard errors, false alarm 1.6e-4 each."""
@@ -109,6 +110,7 @@ def test_no_bit_depends_on_workers_other_functions_or_interruptions(tmp_path) ->
     assert log_prior_finite(network, names, **{**options, "seed": 4})[0].value != pair[0].value
 
 
+@pytest.mark.slow
 def test_tol_adds_runs() -> None:
     network = Network(n=3, hidden=(4, 3))
     loose, tight = (
@@ -150,6 +152,7 @@ def test_many_inputs_say_what_they_cost(caplog) -> None:
     assert "m=8192 inputs" in caplog.text
 
 
+@pytest.mark.slow
 def test_starved_runs_are_flagged_and_have_no_error() -> None:
     (found,) = log_prior_finite(Network(n=5, hidden=(10, 10)), "parity", particles=8, runs=4)
     assert math.isnan(found.stderr) and not found.diagnostics["reliable"]

@@ -38,6 +38,7 @@ def check_close(a: float, b: float, stderr_a: float, stderr_b: float = 0.0) -> N
     assert abs(a - b) < 4 * math.hypot(WIDER * stderr_a, stderr_b), (a, b, stderr_a, stderr_b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_agrees_with_rejection_on_wrong_labels(seed: int) -> None:
     """Mean error, ln P(C(S)) and the commonest functions; a wrong label and an attack point."""

@@ -33,7 +33,6 @@ def test_every_case_has_a_value() -> None:
     assert list(CASES) == list(VALUES)
 
 
-@pytest.mark.xdist_group("golden-surface")
 @pytest.mark.parametrize("name", VALUES)
 def test_surface(name: str, world: surface.World) -> None:
     if name.startswith("help of") and not version("tyro").startswith(TYRO):

@@ -48,6 +48,7 @@ def test_single_temperature_is_worse_and_flagged() -> None:
     assert flagged > sum(k > 0.7 for k in mixture)
 
 
+@pytest.mark.slow
 def test_common_functions_have_bounded_weights() -> None:
     """kappa = 0 joins the mixture: weights at most 4/P times the mean, k-hat far below 0.7."""
     e = event(table("const1", 7), kernel(7))

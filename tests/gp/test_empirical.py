@@ -37,6 +37,7 @@ def test_ntk_of_one_hidden_layer(activation):
     assert np.abs(z_scores(estimate, ntk(spec, X, X[:2]))).max() < 5
 
 
+@pytest.mark.slow
 def test_deep_bias_falls_with_width():
     """L = 2: the bias is O(1/width); at width 2 it is seen, at 256 it is below the noise."""
     narrow = Network(inputs=X[:3], hidden=(2, 2), activation="erf", sigma_w=3.0, sigma_b=0.1)
@@ -48,6 +49,7 @@ def test_deep_bias_falls_with_width():
     assert np.abs(z).max() < 5
 
 
+@pytest.mark.slow
 def test_standard_errors_are_right():
     spec = Network(inputs=X[:2], hidden=(4,), sigma_b=0.3)
     want = nngp(spec, X[:2])

@@ -16,6 +16,7 @@ from simprior.numerics import random as rng
 SIGMAS = 4.5
 
 
+@pytest.mark.slow
 def test_against_sampling_the_whole_network() -> None:
     net = Network(n=3, hidden=(6, 5))
     X = bit_matrix(3, "01")
@@ -31,6 +32,7 @@ def test_against_sampling_the_whole_network() -> None:
     assert result.diagnostics["reliable"]
 
 
+@pytest.mark.slow
 def test_wide_networks_approach_the_kernel() -> None:
     """At width 2,000 the 1/width correction of ln P is below 0.01 nats."""
     tables = np.array([table("const1", 4), table("x1", 4)])
@@ -73,6 +75,7 @@ def test_bad_networks(net: Network, match: str) -> None:
         conditional_log_prior(net, np.ones(8, int), draws=16)
 
 
+@pytest.mark.slow
 def test_a_network_whose_units_are_all_dead_is_the_constant() -> None:
     """Two relu layers of width 3 without biases: in some draws every unit is 0 on all inputs."""
     network = Network(n=2, hidden=(3, 3), sigma_w=1.4, sigma_b=0.0, encoding="pm1")

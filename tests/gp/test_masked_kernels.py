@@ -51,6 +51,7 @@ def test_hidden_masks_change_no_kernel(activation: str, rescale: bool) -> None:
         assert np.allclose(gp.ntk(network, X), gp.ntk(dense, X), rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("hidden", [(200,), (300, 300)])
 def test_kernels_are_those_of_wide_masked_networks(
@@ -75,6 +76,7 @@ def test_kernels_are_those_of_wide_masked_networks(
     assert (np.abs(found - T) < 4 * stderr + 2 * slack * np.abs(T)).all()
 
 
+@pytest.mark.slow
 def test_random_masks_agree_with_each_other_within_their_error() -> None:
     """The error is the largest standard error of an entry, of 21: 5 of them, false alarms 1e-5."""
     X = generator(0, "test/masks").standard_normal((6, 20))

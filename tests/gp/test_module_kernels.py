@@ -166,6 +166,7 @@ WIDE = [
 POINTS = np.random.default_rng(0).standard_normal((5, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), WIDE)
 def test_wide_modules_have_the_closed_kernel(kind: str, options: dict[str, object]) -> None:
     module = sp.Module(kind, inputs=POINTS, options=options, **LAW)
@@ -176,6 +177,7 @@ def test_wide_modules_have_the_closed_kernel(kind: str, options: dict[str, objec
     assert estimate.relative_error() < 0.02
 
 
+@pytest.mark.slow
 def test_the_means_of_layers_are_seen() -> None:
     """relu has a mean: residual layers of erf-like size without it would be 20 errors off."""
     module = sp.Module("mlp", inputs=POINTS, options=WIDE[2][1], **LAW)
@@ -345,6 +347,7 @@ def _errors(width: int, draws: int, seeds: range) -> np.ndarray:
     )
 
 
+@pytest.mark.slow
 def test_the_error_of_ln_p_holds_that_of_the_kernel() -> None:
     z = _errors(64, 48, range(4))
     assert np.abs(z).max() < 4.5  # 16 values: a false alarm in 10,000

@@ -43,6 +43,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_rejection_from_the_prior(name: str) -> None:
     K, chosen, labels = CASES[name]
@@ -79,6 +80,7 @@ def test_m2_against_the_arcsine_law() -> None:
     assert counts.stderr[both] < 0.004
 
 
+@pytest.mark.slow
 def test_standard_errors_are_right() -> None:
     # 60 repeats of 2000 draws; the standardised errors of 3 functions: 4 standard errors of mean
     # and standard deviation (chi-square with 60 degrees of freedom: 0.65..1.35)

@@ -40,6 +40,7 @@ def relative(K, want):
     return np.abs((K - want) / s / s[:, None]).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NUMPY))
 @pytest.mark.parametrize("sigmas", [(1.0, 1.0), (3.0, 0.0), (30.0, 1.0)])
 def test_reaches_closed_forms_within_its_error(name, sigmas):

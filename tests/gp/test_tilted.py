@@ -28,7 +28,7 @@ def test_reference_values(name: str) -> None:
     assert result.ess > 0.4 * 20_000
 
 
-@pytest.mark.parametrize("m", [2, 3, 10, 128, 512])
+@pytest.mark.parametrize("m", [2, 3, 10, 128, pytest.param(512, marks=pytest.mark.slow)])
 def test_equicorrelated_half(m: int) -> None:
     result = tilted(event(np.ones(m, int), equicorrelated(m, 0.5)), draws=16_384)
     assert result.value == pytest.approx(-math.log(m + 1), abs=0.005)
@@ -89,6 +89,7 @@ def test_diverging_sites_are_reported_as_such() -> None:
         prepare(impossible)
 
 
+@pytest.mark.slow
 def test_total_probability_of_the_perceptron() -> None:
     """All 2^8 functions of 3 bits: the threshold functions carry all the mass."""
     bits = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(int)
@@ -99,6 +100,7 @@ def test_total_probability_of_the_perceptron() -> None:
     assert abs(p.sum() - 1.0) < SIGMAS * spread
 
 
+@pytest.mark.slow
 def test_total_probability_of_a_deep_kernel() -> None:
     bits = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(int)
     results = log_prior(bits, kernel(3), draws=256)
@@ -165,6 +167,7 @@ def test_smc_agrees() -> None:
     assert abs(a.value - b.value) < 5.0 * math.hypot(a.stderr, b.stderr)  # t with 15 degrees
 
 
+@pytest.mark.slow
 def test_smc_resampling_is_unbiased() -> None:
     """A function and a size where resampling happens; the closed form is 1/(m+1)."""
     K = kernel(8)

@@ -108,6 +108,7 @@ def test_curvature_is_that_of_dense_autograd(make: str, loss: str) -> None:
     assert fisher_rao(many) == pytest.approx(along.square().mean(1).sqrt().numpy(), rel=1e-10)
 
 
+@pytest.mark.slow
 def test_hutchinson_has_true_errors() -> None:
     """200 estimates of an LSTM's trace: their spread is what they say, their mean the trace.
 

@@ -128,6 +128,7 @@ def test_rows_do_not_depend_on_workers_chunks_or_the_directory(
     assert main(["plot", str(tmp_path / "a"), "--out", str(tmp_path / "figures"), "--quiet"]) == 0
 
 
+@pytest.mark.slow
 def test_flips_of_a_module_are_those_of_a_network() -> None:
     """Mean flips of mlp modules and of the infinitely wide network at n = 12.
 

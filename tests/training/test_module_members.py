@@ -194,7 +194,7 @@ def test_examples_chosen_by_their_loss() -> None:
 
 def test_run_directories(tmp_path: Path) -> None:
     module = MODULES["transformer"]
-    how = {"runs": 300, "members": 32, "seed": 5, **FAST}
+    how = {"runs": 130, "members": 32, "seed": 5, **FAST}
     whole = sp.train(module, **how)
     with pytest.raises(Interrupted):
         sp.train(module, out=tmp_path / "a", progress=Stopping(3), **how)

@@ -58,6 +58,7 @@ def test_methods_that_know_no_modules_say_so(method: str) -> None:
 LAYERED = sp.Module("mlp", n=3, options={"hidden": (4,), "norm": "layer"})
 
 
+@pytest.mark.slow
 def test_slice_and_rejection_agree() -> None:
     """In the mean error outside S and the probability of the target: 4 standard errors each."""
     problem = sp.Problem(LAYERED, "x1", train=TRAIN)

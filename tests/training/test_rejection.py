@@ -88,6 +88,7 @@ def test_random_dnf_against_its_exact_posterior() -> None:
     assert info["error_stderr"] == pytest.approx(spread, rel=4.5 * relative)
 
 
+@pytest.mark.slow
 def test_clustered_errors_are_right() -> None:
     # 64 heads on 3 hidden units: kept draws come in bursts. 100 repeats; standardised errors of the
     # commonest functions have mean 0 and deviation 1: 4.5 standard errors (chi-square with 99

@@ -88,6 +88,7 @@ def test_perceptron_against_rejection() -> None:
     _agree(kept, counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_against_rejection(activation: str) -> None:
     network = Network(n=3, hidden=(3, 2), activation=activation, sigma_b=0.7)
