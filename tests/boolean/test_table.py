@@ -10,12 +10,10 @@ from simprior.boolean.sampling.kernel import GROUP, count_many
 from simprior.boolean.sampling.rows import Counter, count_words
 from simprior.boolean.sampling.table import (
     EXTRA,
-    absorb,
     grow,
     hash_row,
     mix,
     popcount,
-    regrow,
     reverse64,
 )
 from simprior.boolean.truthtable import n_words, pack
@@ -151,24 +149,6 @@ def test_growing_keeps_every_entry() -> None:
     rows, _ = counter.result(2 * len(keys), 2 * len(keys), True)
     assert counter.used == len(keys) and (rows.count == 2).all() and (rows.clusters == 2).all()
     assert {w.tobytes() for w in rows.words} == {w.tobytes() for w in keys}
-
-
-def test_merge_table_adds_up_large_numbers() -> None:
-    keys = structured_keys()[:3000]
-    big = np.full(len(keys), 2**40, np.int64)
-    table, used, at = np.zeros((1 << 6, 2 + EXTRA), np.uint64), 0, 0
-    for _ in range(3):
-        at = 0
-        while at < len(keys):
-            at, used = absorb(table, used, keys, big, big + 1, big + 2, at)
-            if at < len(keys):
-                new = np.zeros((2 * len(table), 2 + EXTRA), np.uint64)
-                regrow(table, new)
-                table = new
-    rows = table[table[:, 2] != 0]
-    assert used == len(rows) == len(keys)
-    for column, extra in enumerate((0, 1, 2)):
-        assert (rows[:, 2 + column] == 3 * (2**40 + extra)).all()
 
 
 @pytest.mark.parametrize("shift", [1, 3, 6])

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.sampling import kernel as _kernel
+from simprior.boolean.sampling.adding import add_up
+from simprior.boolean.sampling.buckets import Columns
 from simprior.boolean.sampling.complexity_sums import ComplexitySums, Measuring
 from simprior.boolean.sampling.nonconstant import NonConstant
-from simprior.boolean.sampling.table import EXTRA, absorb, compact, export, grow, regrow, sort_ties
+from simprior.boolean.sampling.ordering import in_order
+from simprior.boolean.sampling.table import EXTRA, export, grow
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
@@ -285,9 +288,9 @@ def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
         yield f"totals by number of ones that add up to {sum(count)} of {samples} samples"
 
 
-_RADIX = 65535
 _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
+_WAITING = 1 << 20  # rows that wait to be added up, if there are fewer sums than that
 _ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
 
 
@@ -311,59 +314,54 @@ class Profile:
 
     @classmethod
     def of(cls, count: np.ndarray, clusters: np.ndarray, sumsq: np.ndarray) -> Profile:
-        """Profile of three (F,) columns."""
-        order = np.lexsort((sumsq, clusters, -count))
-        k, c, q = count[order], clusters[order], sumsq[order]
-        new = np.ones(len(k), bool)
-        new[1:] = (k[1:] != k[:-1]) | (c[1:] != c[:-1]) | (q[1:] != q[:-1])
-        starts = np.flatnonzero(new)
-        return cls(k[starts], c[starts], q[starts], np.diff(np.append(starts, len(k))))
+        """Profile of three (F,) columns; quick where equal rows follow each other."""
+        starts = _changes(count, clusters, sumsq)
+        lengths = np.diff(np.append(starts, len(count)))
+        k, c, q = count[starts], clusters[starts], sumsq[starts]
+        order = np.lexsort((q, c, -k))
+        k, c, q = k[order], c[order], q[order]
+        starts = _changes(k, c, q)
+        multiplicity = np.add.reduceat(lengths[order], starts) if len(starts) else lengths
+        return cls(k[starts], c[starts], q[starts], multiplicity)
+
+
+def _changes(*columns: np.ndarray) -> np.ndarray:
+    """Numbers of the rows that differ from the row before them, or have none."""
+    new = np.zeros(len(columns[0]), bool)
+    new[:1] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(new)
 
 
 class Merger:
-    """Adds rows of many tasks in one hash table; the result does not depend on their order."""
+    """Adds up rows of many tasks; the result does not depend on their order.
 
-    def __init__(self, m: int) -> None:
-        self._table = np.zeros((1 << 12, n_words(m) + EXTRA), np.uint64)
-        self._used = 0
+    Rows are kept as they come until there are more of them than sums, and then added up.
+    """
+
+    def __init__(self, m: int, threads: int = 1) -> None:
+        none = np.zeros(0, np.int64)
+        self._sums: Columns = (np.zeros((0, n_words(m)), np.uint64), none, none, none)
+        self._waiting: list[Columns] = []
+        self._threads = threads
 
     def add(self, rows: Rows) -> None:
-        """Add the counts of ``rows``."""
-        at = 0
-        while at < len(rows.words):
-            at, self._used = absorb(
-                self._table, self._used, rows.words, rows.count, rows.clusters, rows.sumsq, at
-            )
-            if at < len(rows.words):
-                factor = 4 if self._table.shape[0] < 1 << 22 else 2
-                new = np.zeros((factor * self._table.shape[0], self._table.shape[1]), np.uint64)
-                regrow(self._table, new)
-                self._table = new
+        """Add the counts of ``rows``, whose arrays stay as they are until :meth:`rows`."""
+        self._waiting.append((rows.words, rows.count, rows.clusters, rows.sumsq))
+        waiting = sum(len(words) for words, *_ in self._waiting)
+        if waiting > max(_WAITING, len(self._sums[0])):
+            self._add_up()
+
+    def _add_up(self) -> None:
+        if self._waiting:
+            self._sums = add_up([self._sums, *self._waiting], self._threads)
+            self._waiting.clear()
 
     def rows(self) -> Rows:
         """Everything added so far, by descending count, then ascending table."""
-        words, numbers = compact(self._table, self._used)
-        order = row_order(words, numbers[0])
-        count, clusters, sumsq = (np.ascontiguousarray(column[order]) for column in numbers)
-        return Rows(words[order], count, clusters, sumsq)
-
-
-def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Order of the rows by descending count, then ascending words (all rows distinct): (F,) int64.
-
-    As ``np.lexsort``, several times faster: one unstable sort by the first word, ties mended,
-    then a radix sort by count (counts of 65,535 and more are few and sorted apart).
-    """
-    order = np.argsort(words[:, 0])
-    sort_ties(np.ascontiguousarray(words), order)
-    ranked = count[order]
-    often = ranked >= _RADIX
-    head = np.flatnonzero(often)
-    head = head[np.argsort(-ranked[head], kind="stable")]
-    rest = np.flatnonzero(~often)
-    rest = rest[np.argsort((_RADIX - ranked[rest]).astype(np.uint16), kind="stable")]
-    found: np.ndarray = order[np.concatenate([head, rest])]
-    return found
+        self._add_up()
+        return Rows(*in_order(self._sums, self._threads))
 
 
 def merge_shards(paths: list[Path], out: Path, m: int, memory: int) -> Profile:

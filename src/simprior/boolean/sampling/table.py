@@ -156,63 +156,6 @@ def export(table, used):
     return words, count, clusters, sumsq, last
 
 
-@njit(nogil=True, cache=True)
-def absorb(table, used, words, count, clusters, sumsq, start):
-    """Add rows ``start ...`` of (words, count, clusters, sumsq) into a merge table.
-
-    Rows of a merge table are the W key words, then count, clusters and sumsq as full 64-bit
-    numbers; count 0 marks an empty row. Stops at a half-full table. Returns (next row, used).
-    """
-    n_words = words.shape[1]
-    limit = table.shape[0] // 2
-    mask = np.uint64(table.shape[0] - 1)
-    r = start
-    while r < words.shape[0] and used <= limit:
-        slot = hash_row(words, r, n_words) & mask
-        while table[slot, n_words] != 0 and not _same(table, slot, words, r, n_words):
-            slot = (slot + np.uint64(1)) & mask
-        if table[slot, n_words] == 0:
-            for w in range(n_words):
-                table[slot, w] = words[r, w]
-            used += 1
-        table[slot, n_words] += np.uint64(count[r])
-        table[slot, n_words + 1] += np.uint64(clusters[r])
-        table[slot, n_words + 2] += np.uint64(sumsq[r])
-        r += 1
-    return r, used
-
-
-@njit(nogil=True, cache=True)
-def regrow(old, new):
-    """Move every entry of the merge table ``old`` into the empty, larger ``new``."""
-    width = old.shape[1]
-    n_words = width - EXTRA
-    mask = np.uint64(new.shape[0] - 1)
-    for i in range(old.shape[0]):
-        if old[i, n_words] != 0:
-            slot = hash_row(old, i, n_words) & mask
-            while new[slot, n_words] != 0:
-                slot = (slot + np.uint64(1)) & mask
-            for w in range(width):
-                new[slot, w] = old[i, w]
-
-
-@njit(nogil=True, cache=True)
-def compact(table, used):
-    """Rows of a merge table in table order: words (F, W) and count, clusters, sumsq (3, F)."""
-    n_words = table.shape[1] - EXTRA
-    words, numbers = np.empty((used, n_words), np.uint64), np.empty((3, used), np.int64)
-    k = 0
-    for i in range(table.shape[0]):
-        if table[i, n_words] != 0:
-            for w in range(n_words):
-                words[k, w] = table[i, w]
-            for c in range(3):
-                numbers[c, k] = np.int64(table[i, n_words + c])
-            k += 1
-    return words, numbers
-
-
 @njit(inline="always")
 def _after(words, a, b):
     """Whether row ``a`` comes after row ``b`` in ascending order of the words."""
@@ -223,13 +166,16 @@ def _after(words, a, b):
 
 
 @njit(nogil=True, cache=True)
-def sort_ties(words, order):
-    """Finish a sort by the first word: heap sort of every run of equal first words, in place."""
+def sort_ties(words, first, order):
+    """Finish a sort by the first word: heap sort of every run of equal first words, in place.
+
+    ``first`` has the first words in that order.
+    """
     n = order.size
     start = 0
     while start < n:
         stop = start + 1
-        while stop < n and words[order[stop], 0] == words[order[start], 0]:
+        while stop < n and first[stop] == first[start]:
             stop += 1
         size = stop - start
         if size > 1 and words.shape[1] > 1:
