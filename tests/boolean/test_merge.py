@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simprior.boolean.sampling import buckets
 from simprior.boolean.sampling import rows as merge
+from simprior.boolean.sampling.adding import add_up
+from simprior.boolean.sampling.ordering import in_order, row_order
 from simprior.boolean.sampling.rows import (
     Merger,
     Profile,
@@ -17,7 +20,6 @@ from simprior.boolean.sampling.rows import (
     merge_shards,
     profile_of_file,
     read_rows,
-    row_order,
     write_rows,
 )
 from simprior.boolean.truthtable import n_words, pack
@@ -96,10 +98,11 @@ def test_top_rows_only(tmp_path: Path) -> None:
         same(part, Rows(*(getattr(whole, name)[:top] for name in COLUMNS)))
 
 
-def test_merger_does_not_depend_on_order(tmp_path: Path) -> None:
+def test_merger_does_not_depend_on_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [read_rows(p, 128) for p in make_shards(tmp_path, 128, rows=900)]
     results = []
-    for order in ((0, 1, 2, 3, 4), (4, 2, 0, 3, 1)):
+    for order, waiting in (((0, 1, 2, 3, 4), 10**6), ((4, 2, 0, 3, 1), 0)):
+        monkeypatch.setattr(merge, "_WAITING", waiting)
         merger = Merger(128)
         for i in order:
             merger.add(parts[i])
@@ -136,6 +139,28 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
             use()
         assert "\n" not in str(error.value)
     assert not (tmp_path / "o.parquet").exists()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_adding_up_equals_a_dictionary(
+    width: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Functions that several blocks have, and one block several times; numbers beyond 32 bits."""
+    monkeypatch.setattr(buckets, "BUCKET", 128)
+    rng = np.random.default_rng(width)
+    pool = rng.integers(0, 2**64, (2000, width), np.uint64)
+    blocks, total = [], dict[bytes, np.ndarray]()
+    for size in (0, 1, 5000, 900, 0, 3000):
+        words = rng.choice(pool, size)
+        numbers = rng.integers(1, 2**45, (3, size))
+        blocks.append((words, *numbers))
+        for word, three in zip(words, numbers.T, strict=True):
+            total[word.tobytes()] = total.get(word.tobytes(), np.zeros(3, np.int64)) + three
+    words, *found = add_up(blocks, threads)
+    assert len(words) == len(total)
+    for word, three in zip(words, np.array(found).T, strict=True):
+        np.testing.assert_array_equal(three, total[word.tobytes()])
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
@@ -177,3 +202,22 @@ def test_merges_of_pairs_of_complements_equal_those_of_all_functions(
     for out, profile in zip(outs, profiles, strict=True):
         same(read_rows(out, m), expected)
         assert profile.functions == len(expected.count)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_in_buckets_have_the_same_order(
+    width: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many buckets, counts that are nearly all equal or all different, words nearly all equal."""
+    monkeypatch.setattr(buckets, "BUCKET", 128)
+    rng = np.random.default_rng(width)
+    for counts in ([1], [1, 1, 1, 1, 2, 65_535, 10**7], range(1, 9000)):
+        words = rng.integers(0, [3] * (width - 1) + [2**62], (9000, width)).astype(np.uint64)
+        words = rng.permutation(np.unique(words, axis=0))
+        numbers = rng.integers(0, 2**40, (3, len(words)))
+        numbers[0] = rng.choice(counts, len(words))
+        order = np.lexsort((*words.T[::-1], -numbers[0]))
+        found = in_order((words, *numbers), threads)
+        for column, expected in zip(found, (words, *numbers), strict=True):
+            np.testing.assert_array_equal(column, expected[order])

@@ -164,21 +164,6 @@ def test_merge_adds_up_large_numbers() -> None:
         assert (column == 3 * (2**40 + extra)).all()
 
 
-def test_merge_tells_functions_of_equal_hash_tags_apart() -> None:
-    """Two functions whose hashes agree in the 32 bits that the index keeps: about 2.3 pairs are
-    expected among 140,000 random ones, and none with probability 0.1."""
-    keys = np.random.default_rng(3).integers(0, 2**64, (140_000, 1), np.uint64)
-    tags = _hashes(keys) & np.uint64(2**32 - 1)
-    assert len(np.unique(keys)) == len(keys) > len(np.unique(tags))
-    one = np.ones(len(keys), np.int64)
-    merger = Merger(64)
-    for _ in range(2):
-        merger.add(Rows(keys, one, one, one))
-    rows = merger.rows()
-    np.testing.assert_array_equal(rows.words, np.sort(keys, axis=0))
-    assert (rows.count == 2).all()
-
-
 @pytest.mark.parametrize("shift", [1, 3, 6])
 def test_kept_share_of_functions(shift: int) -> None:
     """The kept functions are a function of the table alone, nested, about 2^-shift of all."""

@@ -27,7 +27,13 @@ from simprior.checks import Choice, Integer
 from simprior.errors import DeviceError, SimpriorError
 from simprior.runs.local import local_pool
 from simprior.runs.pool import Pool, WorkerError, groups, run_pool
-from simprior.runs.threads import available_cores, limit_threads, one_thread, one_torch_thread
+from simprior.runs.threads import (
+    available_cores,
+    cores_here,
+    limit_threads,
+    one_thread,
+    one_torch_thread,
+)
 
 __all__ = [
     "EXECUTORS",
@@ -156,6 +162,11 @@ class RunOptions:
     out: Path | str | None = None
     resume: bool = False
     overwrite: bool = False
+
+    @property
+    def threads(self) -> int:
+        """Threads that may be used here, before and after the tasks."""
+        return min(self.workers, cores_here())
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> RunOptions:

@@ -15,17 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simprior.boolean.sampling import kernel as _kernel
+from simprior.boolean.sampling.adding import add_up
+from simprior.boolean.sampling.buckets import Columns
 from simprior.boolean.sampling.complexity_sums import ComplexitySums, Measuring
 from simprior.boolean.sampling.nonconstant import NonConstant
-from simprior.boolean.sampling.table import (
-    EXTRA,
-    absorb,
-    export,
-    grow,
-    reindex,
-    sort_ties,
-    unfold,
-)
+from simprior.boolean.sampling.ordering import in_order
+from simprior.boolean.sampling.table import EXTRA, export, grow, unfold
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
@@ -317,10 +312,9 @@ def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
         yield f"totals by number of ones that add up to {sum(count)} of {samples} samples"
 
 
-_RADIX = 65535
-_LONG_RUN = 512  # rows that agree in what they are sorted by first: beyond, sorted by all words
 _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
+_WAITING = 1 << 20  # rows that wait to be added up, if there are fewer sums than that
 _ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
 
 
@@ -344,54 +338,56 @@ class Profile:
 
     @classmethod
     def of(cls, count: np.ndarray, clusters: np.ndarray, sumsq: np.ndarray) -> Profile:
-        """Profile of three (F,) columns."""
-        order = np.lexsort((sumsq, clusters, -count))
-        k, c, q = count[order], clusters[order], sumsq[order]
-        new = np.ones(len(k), bool)
-        new[1:] = (k[1:] != k[:-1]) | (c[1:] != c[:-1]) | (q[1:] != q[:-1])
-        starts = np.flatnonzero(new)
-        return cls(k[starts], c[starts], q[starts], np.diff(np.append(starts, len(k))))
+        """Profile of three (F,) columns; quick where equal rows follow each other."""
+        starts = _changes(count, clusters, sumsq)
+        lengths = np.diff(np.append(starts, len(count)))
+        k, c, q = count[starts], clusters[starts], sumsq[starts]
+        order = np.lexsort((q, c, -k))
+        k, c, q = k[order], c[order], q[order]
+        starts = _changes(k, c, q)
+        multiplicity = np.add.reduceat(lengths[order], starts) if len(starts) else lengths
+        return cls(k[starts], c[starts], q[starts], multiplicity)
+
+
+def _changes(*columns: np.ndarray) -> np.ndarray:
+    """Numbers of the rows that differ from the row before them, or have none."""
+    new = np.zeros(len(columns[0]), bool)
+    new[:1] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(new)
 
 
 class Merger:
     """Adds up rows of many tasks; the result does not depend on their order.
 
     With ``folded`` the rows added are those of one function of each pair of complements (see
-    :class:`Counter`), and the result has both.
+    :class:`Counter`), and the result has both. Rows are kept as they come until there are more of
+    them than sums, and then added up.
     """
 
-    def __init__(self, m: int, folded: bool = False) -> None:
-        self._m, self._folded, self._used = m, folded, 0
-        self._index = np.zeros(1 << 12, np.uint64)
-        self._entries = np.zeros((1 << 11, n_words(m) + EXTRA), np.uint64)
+    def __init__(self, m: int, threads: int = 1, folded: bool = False) -> None:
+        none = np.zeros(0, np.int64)
+        self._m, self._threads, self._folded = m, threads, folded
+        self._sums: Columns = (np.zeros((0, n_words(m)), np.uint64), none, none, none)
+        self._waiting: list[Columns] = []
 
     def add(self, rows: Rows) -> None:
-        """Add the counts of ``rows``."""
-        at = 0
-        columns = (rows.words, rows.count, rows.clusters, rows.sumsq)
-        while at < len(rows.words):
-            at, self._used = absorb(self._index, self._entries, self._used, *columns, at)
-            if at < len(rows.words):
-                self._grow()
+        """Add the counts of ``rows``, whose arrays stay as they are until :meth:`rows`."""
+        self._waiting.append((rows.words, rows.count, rows.clusters, rows.sumsq))
+        waiting = sum(len(words) for words, *_ in self._waiting)
+        if waiting > max(_WAITING, len(self._sums[0])):
+            self._add_up()
 
-    def _grow(self) -> None:
-        """Make room: an index of which less than half is in use, and a half more of entries."""
-        if self._used >= len(self._index) // 2:
-            factor = 4 if len(self._index) < 1 << 22 else 2
-            new = np.zeros(factor * len(self._index), np.uint64)
-            reindex(self._index, new)
-            self._index = new
-        if self._used >= len(self._entries):
-            more = len(self._entries) * 3 // 2
-            self._entries.resize((more, self._entries.shape[1]), refcheck=False)
+    def _add_up(self) -> None:
+        if self._waiting:
+            self._sums = add_up([self._sums, *self._waiting], self._threads)
+            self._waiting.clear()
 
     def rows(self) -> Rows:
         """Everything added so far, by descending count, then ascending table."""
-        found = self._entries[: self._used]
-        words, count = np.ascontiguousarray(found[:, :-EXTRA]), found[:, -EXTRA].astype(np.int64)
-        found = found[row_order(words, count)]
-        words = np.ascontiguousarray(found[:, :-EXTRA])
-        rows = Rows(words, *np.ascontiguousarray(found[:, -EXTRA:].T).view(np.int64))
+        self._add_up()
+        rows = Rows(*in_order(self._sums, self._threads))
         return unfolded(rows, self._m) if self._folded else rows
 
 
@@ -401,41 +397,6 @@ def unfolded(rows: Rows, m: int) -> Rows:
     tail = pack(np.ones((1, m), np.uint8))[0, -1]
     words, numbers = unfold(rows.words, np.stack([rows.count, rows.clusters, rows.sumsq]), tail)
     return Rows(words, *numbers)
-
-
-def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Order of the rows by descending count, then ascending words (all rows distinct): (F,) int64.
-
-    As ``np.lexsort``, several times faster: a sort by the words, then a radix sort by count (counts
-    of 65,535 and more are few and sorted apart).
-    """
-    order = word_order(words)
-    ranked = count[order]
-    often = ranked >= _RADIX
-    head = np.flatnonzero(often)
-    head = head[np.argsort(-ranked[head], kind="stable")]
-    rest = np.flatnonzero(~often)
-    rest = rest[np.argsort((_RADIX - ranked[rest]).astype(np.uint16), kind="stable")]
-    found: np.ndarray = order[np.concatenate([head, rest])]
-    return found
-
-
-def word_order(words: np.ndarray) -> np.ndarray:
-    """Order of the rows by ascending words (all rows distinct): (F,) int64.
-
-    Numbers are sorted whose upper bits are those of the first word and whose lower bits number the
-    row: much faster than an indirect sort. Rows whose upper bits agree are put in order after it.
-    """
-    rows = np.arange(len(words), dtype=np.uint64)
-    low = np.uint64((1 << len(words).bit_length()) - 1)
-    key = (words[:, 0] & ~low) | rows
-    key.sort()
-    order: np.ndarray = (key & low).astype(np.int64)
-    words = np.ascontiguousarray(words)
-    for start, stop in sort_ties(words, key & ~low, order, _LONG_RUN):
-        run = order[start:stop]
-        order[start:stop] = run[np.lexsort(words[run].T[::-1])]
-    return order
 
 
 def merge_shards(
@@ -458,7 +419,7 @@ def merge_shards(
 
 def merge_in_memory(paths: list[Path], out: Path, m: int, folded: bool = False) -> Profile:
     """Hash-table merge of the shards ``paths`` into ``out``, see :func:`merge_shards`."""
-    merger = Merger(m, folded)
+    merger = Merger(m, folded=folded)
     for path in paths:
         merger.add(read_rows(path, m))
     rows = merger.rows()

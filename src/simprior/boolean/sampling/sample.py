@@ -49,6 +49,7 @@ from simprior.runs.tasks import Progress, RunKeywords, RunOptions, resolve_devic
 
 _TASK_WORK = 5e10  # multiply-adds a task: a few seconds, on a busy core too
 _TASK_SAMPLES = 1 << 24
+_EVENLY = 4
 _POOL_TASKS = 64  # pooled standard errors come from the spread over tasks
 _TABLES_IN_MEMORY = 48  # half-full tables of eight workers, with room for the export
 _ROW_COPIES = 8  # loading holds a row several times for a moment
@@ -261,6 +262,8 @@ def task_draws(job: Job, memory: int) -> int:
         size = min(size, job.samples / _POOL_TASKS)
     most = max(ALIGN, int(size) // (job.heads * ALIGN) * ALIGN)
     tasks = -(-total // most)
+    if tasks > 1:  # as many for each of two or four workers
+        tasks = -(-tasks // _EVENLY) * _EVENLY
     return -(-total // (tasks * ALIGN)) * ALIGN
 
 
@@ -278,7 +281,8 @@ def _in_memory(job: Job, options: RunOptions, draws: int) -> FunctionCounts:
     tasks = split(job, draws)
     job = replace(job, replicate=draws * job.heads)
     tallies: dict[int, Tally] = {}
-    main, pooled = Merger(job.model.m, job.folded), Merger(job.model.m)
+    main = Merger(job.model.m, options.threads, job.folded)
+    pooled = Merger(job.model.m, options.threads)
 
     def receive(task: Task, result: Counted) -> None:
         tallies[task.index] = result.tally
