@@ -33,7 +33,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
 from simprior.checks import Choice, Integer
 from simprior.errors import DeviceError, SimpriorError
-from simprior.runs.pool import POLL_SECONDS, Pool, WorkerError, groups, run_pool
+from simprior.runs.pool import POLL_SECONDS, ArrayPool, Pool, WorkerError, groups, run_pool
 
 __all__ = [
     "EXECUTORS",
@@ -211,7 +211,8 @@ def run_tasks(
         Picklable (a module-level function, or a ``functools.partial`` of one), if ``workers > 1``
         or the executor is not local.
     tasks : iterable
-        Picklable tasks, drawn lazily: at most ``2 * workers`` calls are in flight.
+        Picklable tasks, drawn lazily: at most ``2 * workers`` calls are in flight (``slurm``:
+        ``workers`` jobs of several tasks each).
     on_result : callable
         Called in this process, in order of completion.
     workers : int
@@ -220,8 +221,8 @@ def run_tasks(
     executor : str
         ``local``, ``dask`` or ``slurm`` (the latter two: ``pip install 'simprior[cluster]'``).
     executor_options : mapping, optional
-        ``dask``: keywords of ``distributed.Client``; ``slurm``: ``folder``, ``tasks_per_job`` and
-        submitit's parameters.
+        ``dask``: keywords of ``distributed.Client``; ``slurm``: ``folder``, ``tasks_per_job``,
+        sbatch's options and submitit's parameters (docs/clusters.md).
     progress : Progress, optional
         ``progress.update(amount(task))`` is called after each result (default amount: 1).
     then : callable, optional
@@ -368,16 +369,20 @@ def _is_console_script() -> bool:
     return Path(sys.argv[0]).name in {"simprior", "__main__.py"}
 
 
-def _make_pool(workers: int, executor: str, options: Mapping[str, Any]) -> tuple[Pool, int]:
+def _make_pool(
+    workers: int, executor: str, options: Mapping[str, Any]
+) -> tuple[Pool | ArrayPool, int | Callable[[int], int]]:
     """The pool and how many tasks make one call."""
     if executor == "local":
         return _LocalPool(workers), 1
-    from simprior.runs import cluster
-
     if executor == "dask":
-        return cluster.DaskPool(workers, options), 1
-    group = cluster.tasks_per_job(options)
-    return cluster.SlurmPool(workers, options), group
+        from simprior.runs.cluster import DaskPool
+
+        return DaskPool(workers, options), 1
+    from simprior.runs.slurm_pool import SlurmPool
+
+    pool = SlurmPool(workers, options)
+    return pool, pool.group_size
 
 
 class _LocalPool:
