@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -53,6 +54,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
 MinJobAge={min_age}
+MaxArraySize={array}
 KillWait=2
 InactiveLimit=0
 EnforcePartLimits={enforce}
@@ -83,10 +85,10 @@ class SlurmNode:
     """The three daemons; ``environment`` is what clients of this cluster need."""
 
     def __init__(
-        self, folder: Path, cpus: int = 2, min_age: int = 300, enforce: str = "NO"
+        self, folder: Path, cpus: int = 2, min_age: int = 300, enforce: str = "NO", array: int = 6
     ) -> None:
         self.folder, self.host = folder, socket.gethostname().partition(".")[0]
-        self.options = {"cpus": cpus, "min_age": min_age, "enforce": enforce}
+        self.options = {"cpus": cpus, "min_age": min_age, "enforce": enforce, "array": array}
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: list[subprocess.Popen[bytes]] = []
 
@@ -144,9 +146,10 @@ class SlurmNode:
         return self.run("sinfo", "-h", "-p", "main", "-o", "%T", check=False).strip().strip("*")
 
     def jobs(self, state: str = "all") -> list[str]:
-        """Ids of the jobs in a state (``PENDING``, ``RUNNING``) that are not finished."""
+        """Ids of the jobs in a state (``PENDING``, ``RUNNING``) that are not finished: ``12_3``."""
         only = [] if state == "all" else ["-t", state]
-        return self.run("squeue", "-h", *only, "-o", "%A").split()
+        rows = self.run("squeue", "-h", "-r", *only, "-o", "%F_%K").split()
+        return [row.removesuffix("_N/A") for row in rows]
 
     def drain(self, reason: str = "test") -> None:
         """Start no more jobs on the node."""
@@ -156,6 +159,32 @@ class SlurmNode:
     def resume(self) -> None:
         """Undo :meth:`drain`."""
         self.run("scontrol", "update", f"NodeName={self.host}", "State=RESUME")
+
+    def fail(self) -> None:
+        """End slurmd and all that runs on the node at once, as when its power is cut."""
+        slurmd = self._daemons.pop()
+        doomed = [slurmd.pid, *_descendants(self._steps())]
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        slurmd.wait()
+        self.run("scontrol", "update", f"NodeName={self.host}", "State=DOWN", "Reason=failed")
+
+    def repair(self) -> None:
+        """Undo :meth:`fail`; the node has forgotten its jobs."""
+        self._daemon("slurmd", "-D", "-c", "-f", str(self.folder / "slurm.conf"))
+        self._until(lambda: self.node_state() == "idle", "the node is idle")
+
+    def _steps(self) -> list[int]:
+        """Process ids of this node's slurmstepd: they keep its settings in their environment."""
+        mark = str(self.folder).encode()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                line = (entry / "cmdline").read_bytes()
+                if line.startswith(b"slurmstepd:") and mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
 
     def _daemon(self, *command: str) -> None:
         log = (self.folder / f"{command[0]}.out").open("wb")
@@ -179,6 +208,19 @@ class SlurmNode:
                 )
                 raise RuntimeError(f"SLURM: not so: {what}; ended: {dead}\n{logs}")
             time.sleep(0.2)
+
+
+def _descendants(roots: list[int]) -> list[int]:
+    """The processes and all that they have started."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+    found = list(roots)
+    for pid in found:
+        found += children.get(pid, [])
+    return found
 
 
 @contextlib.contextmanager

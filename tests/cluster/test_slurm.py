@@ -2,119 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import logging
 import os
+import re
 import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm_node import SlurmNode, missing, slurm_node
+from cluster_tasks import (
+    begun,
+    collect,
+    dies_at_one,
+    dies_once,
+    fail,
+    meanwhile,
+    noted,
+    slow_square,
+    square,
+    until,
+)
+from slurm_node import SlurmNode
 
 import simprior as sp
 from simprior.errors import InputError
-from simprior.runs import cluster as engine_cluster
+from simprior.runs import slurm_pool
 from simprior.runs.tasks import Interrupted, WorkerError, run_tasks
 
 # one node, so all in one process of pytest-xdist
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def square(task: int) -> int:
-    return task * task
-
-
-def slow_square(task: int) -> int:
-    time.sleep(4)
-    return task * task
-
-
-def fail(task: int) -> int:
-    if task == 0:
-        os._exit(9)
-    if task == 1:
-        raise ZeroDivisionError("a bug")
-    return task
-
-
-def dies_once(task: tuple[int, str]) -> int:
-    mark = Path(task[1])
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return task[0]
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[SlurmNode]:
-    why = missing()
-    if importlib.util.find_spec("submitit") is None:
-        why = why or "submitit not installed (pip install 'simprior[cluster]')"
-    if why:
-        terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-        if terminal is not None:
-            terminal.write_line(f"\nTHE SLURM TESTS DO NOT RUN: {why}", red=True, bold=True)
-        pytest.skip(why)
-    with slurm_node(tmp_path_factory.mktemp("slurm")) as running:
-        yield running
-
-
-@pytest.fixture
-def options(
-    node: SlurmNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[dict[str, Any]]:
-    for name, value in node.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]]))
-    for name, seconds in (("ASK_SECONDS", 1.0), ("_GRACE", 2.0), ("FIRST_REPORT_SECONDS", 1.0)):
-        monkeypatch.setattr(engine_cluster, name, seconds)
-    yield {"folder": str(tmp_path / "jobs"), "tasks_per_job": 1}
-    assert node.jobs("PENDING") == []  # whatever happened, nothing is left in the queue
-    until(lambda: not node.jobs())  # a job outlives its result by a moment
-
-
-def collect(tasks: Any, function: Any, options: dict[str, Any], workers: int = 2) -> dict[Any, Any]:
-    results: dict[Any, Any] = {}
-    run_tasks(
-        function, tasks, on_result=results.__setitem__, workers=workers, executor="slurm",
-        executor_options=options,
-    )  # fmt: skip
-    return results
-
-
-@contextlib.contextmanager
-def meanwhile(act: Callable[[], None]) -> Iterator[None]:
-    """Run ``act`` in a thread; its errors are raised at the end."""
-    errors: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            act()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=guarded)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.2)
-    return found
 
 
 def test_results_are_those_of_one_process(options: dict[str, Any], tmp_path: Path) -> None:
@@ -203,8 +120,9 @@ def test_the_walltime_is_that_of_the_partition(node: SlurmNode, options: dict[st
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"slurm_partition": "nosuch"}, "slurm_partition='nosuch': expected one of main, short"),
-        ({"partition": "short"}, "partition='short': .* did you mean slurm_partition"),
+        ({"partition": "nosuch"}, "partition=nosuch: expected one of main, short"),
+        ({"slurm_partition": "nosuch"}, "slurm_partition=nosuch: expected one of main, short"),
+        ({"partition": "short", "time": "00:05:00"}, "time=5 minutes: expected at most 3 minutes"),
         ({"slurm_partition": "short", "timeout_min": 5}, "at most 3 minutes, the limit of"),
         ({"mem_gb": 4000}, "a job that sbatch accepts; it says: .*Memory specification"),
         ({"mem_gb": "much"}, "parameters that submitit accepts"),
@@ -224,6 +142,113 @@ def test_ctrl_c_cancels_the_queued_jobs(node: SlurmNode, options: dict[str, Any]
         os.kill(os.getpid(), signal.SIGINT)
 
     with meanwhile(interrupt), pytest.raises(Interrupted) as error:
-        collect(range(30), slow_square, options, workers=4)
+        collect(range(30), slow_square, options, workers=8)
     number = int(str(error.value).split()[2])
     assert 1 <= number < 8  # those that ran were waited for, those that waited were not
+
+
+def notes_of(tmp_path: Path, count: int, seconds: float = 2.0) -> tuple[Path, list[Any]]:
+    file = tmp_path / "notes"
+    return file, [(number, seconds, str(file)) for number in range(count)]
+
+
+def test_arrays_within_the_sites_limits(
+    node: SlurmNode, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """14 tasks, 8 in the queue at most, in arrays of at most 6; what jobs left is removed."""
+    queued, most = set(), []
+
+    def watch() -> None:
+        while len(seen) < 14:
+            jobs = node.jobs()
+            most.append(len(jobs))
+            queued.update(jobs)
+
+    seen: dict[Any, int] = {}
+    with meanwhile(watch):
+        run_tasks(
+            square, range(14), on_result=seen.__setitem__, workers=8, executor="slurm",
+            executor_options={**options, "array_parallelism": 2},
+        )  # fmt: skip
+    assert seen == {task: task * task for task in range(14)}
+    assert max(most) <= 8 + 2  # on two cores so many may outlive their results for a moment
+    sizes: dict[str, int] = {}
+    for job in queued:
+        array, _, element = job.partition("_")
+        sizes[array] = max(sizes.get(array, 0), int(element or 0) + 1)
+    assert max(sizes.values()) == 6 and len(sizes) < 14
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_what_slurm_starts_again_goes_on(
+    node: SlurmNode, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """As after a preemption: no finished task is done again, and none counts twice."""
+    file, tasks = notes_of(tmp_path, 4)
+
+    def requeue() -> None:
+        until(lambda: begun(file) == [0, 1])
+        (job,) = node.jobs("RUNNING")
+        node.run("scontrol", "requeue", job)
+        until(lambda: node.jobs("PENDING") == [job])
+        node.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # not in two minutes
+
+    assert in_order(tasks, options, requeue) == [0, 1, 4, 9]
+    again = begun(file)
+    assert set(again) == {0, 1, 2, 3} and len(again) <= 5  # the one in work begins once more
+
+
+def test_a_node_that_fails(node: SlurmNode, options: dict[str, Any], tmp_path: Path) -> None:
+    """Its job is not requeued: what it had no time for is submitted again."""
+    file, tasks = notes_of(tmp_path, 4)
+
+    def fail_and_repair() -> None:
+        until(lambda: begun(file) == [0, 1])
+        node.fail()
+        node.repair()
+
+    assert in_order(tasks, {**options, "no_requeue": True}, fail_and_repair) == [0, 1, 4, 9]
+    again = begun(file)
+    assert set(again) == {0, 1, 2, 3} and len(again) == 5 and again.count(0) == 1
+
+
+def in_order(tasks: Any, options: dict[str, Any], act: Callable[[], None]) -> list[int]:
+    """Results of one worker with 4 tasks a job, as they come, while ``act`` runs."""
+    arrived: list[int] = []
+    with meanwhile(act):
+        run_tasks(
+            noted, tasks, on_result=lambda task, result: arrived.append(result), workers=1,
+            executor="slurm", executor_options={**options, "tasks_per_job": 4},
+        )  # fmt: skip
+    return arrived
+
+
+def test_a_dead_job_hands_over_what_it_has_done(
+    options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, tasks = notes_of(tmp_path, 3, 0.0)
+    with caplog.at_level(logging.WARNING, "simprior"):
+        results = collect(tasks, dies_at_one, {**options, "tasks_per_job": 3}, workers=1)
+    assert sorted(results.values()) == [0, 1, 4]
+    assert begun(file) == [0, 1, 1, 2]
+    found = re.search(r"job \d+ ended: FAILED .*\(log (\S+_0_log.err)", caplog.text)
+    assert found and Path(found[1]).is_file()
+
+
+def test_a_job_ends_before_its_walltime(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a walltime of 6 seconds two tasks of 2 seconds are done in each job, nothing twice."""
+    whole = slurm_pool.Batch
+    monkeypatch.setattr(slurm_pool, "Batch", lambda *given: whole(*given[:2], 0.1))
+    file, tasks = notes_of(tmp_path, 5, 1.7)
+    results = collect(tasks, noted, {**options, "tasks_per_job": 5}, workers=1)
+    assert sorted(results.values()) == [0, 1, 4, 9, 16]
+    assert begun(file) == [0, 1, 2, 3, 4]
+
+
+def test_without_tasks_per_job_they_are_measured(options: dict[str, Any], tmp_path: Path) -> None:
+    file, tasks = notes_of(tmp_path, 60, 0.01)
+    del options["tasks_per_job"]
+    results = collect(tasks, noted, options, workers=2)
+    assert len(results) == 60 and sorted(begun(file)) == list(range(60))

@@ -65,6 +65,9 @@ __all__ = [
 _COUNT = re.compile(r"(\d+(?:_\d+)*)(?:\.(\d+))?(?:e\+?(\d{1,3}))?\Z", re.IGNORECASE | re.ASCII)
 _MOST_DIGITS = 100  # Python reads no whole number of more than 4,300 digits
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\Z", re.IGNORECASE)
+_UNIT = r"""(?:[^,"'\[]|"[^"]*"|'[^']*'|\[[^\]]*\])"""
+_PAIR, _PAIRS = re.compile(f"{_UNIT}+"), re.compile(f"{_UNIT}*(?:,{_UNIT}*)*")
+COMMAS = 'quote a value that holds commas, such as exclude="n1,n2"'
 _SIZES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -208,19 +211,33 @@ def parse_texts(text: str) -> tuple[str, ...]:
 
 
 def parse_options(
-    text: str, example: str = "mem_gb=4,timeout_min=60", remedy: str = "check the commas"
+    text: str, example: str = "mem_gb=4,time=01:00:00", remedy: str = COMMAS
 ) -> dict[str, Any]:
     """``key=value`` pairs with commas between; numbers are taken as numbers.
 
-    ``example`` and ``remedy`` are for the message.
+    A comma inside quotes or square brackets belongs to the value. What is in quotes is a text, and
+    so is what begins with a zero and another digit. ``example`` and ``remedy`` are for the message.
     """
+    if not _PAIRS.fullmatch(text):
+        raise Refused("quotes and brackets that are closed", remedy)
+    parts = [part.strip() for part in _PAIR.findall(text) if part.strip()]
     pairs = {}
-    for part in parse_texts(text):
+    for part in parts:
         name, sign, value = part.partition("=")
         if not sign or not name.strip():
             raise Refused(f"key=value pairs such as {example}", remedy)
-        pairs[name.strip()] = number_or_text(value.strip())
+        if name.strip() in pairs:
+            raise Refused(f"each key once, found {name.strip()} twice", "leave one of them out")
+        pairs[name.strip()] = _option_value(value.strip())
+    if not pairs:
+        raise Refused(f"key=value pairs such as {example}", "name one, or leave {flag} out")
     return pairs
+
+
+def _option_value(value: str) -> Any:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1]
+    return value if re.match(r"0\d", value) else number_or_text(value)
 
 
 def _parse_module_options(text: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from operator import length_hint
+from typing import Any, Protocol, runtime_checkable
 
 from simprior.errors import SimpriorError
 
@@ -26,28 +27,32 @@ class WorkerError(SimpriorError, RuntimeError):
 
 
 class LostCall(Exception):
-    """One call has no result, because its job died; ``retry``: it is worth another try."""
+    """A call ended early, because its job died.
 
-    def __init__(self, text: str, *, retry: bool = True) -> None:
+    ``retry``: what is left is worth another try. ``counts``: that try is one of ``RETRIES``.
+    ``done``: the results of its first tasks, which are not lost.
+    """
+
+    def __init__(
+        self, text: str, *, retry: bool = True, counts: bool = True, done: Iterable[Any] = ()
+    ) -> None:
         super().__init__(text)
-        self.retry = retry
+        self.retry, self.counts, self.done = retry, counts, done
 
 
-class Pool(Protocol):
-    """What :func:`run_pool` needs of an executor."""
+class _Waiting(Protocol):
+    """What :func:`run_pool` needs of every executor."""
 
     @property
     def broken(self) -> tuple[type[Exception], ...]:
         """Errors of ``result`` that mean: a worker died, and no call can be trusted to end."""
 
-    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Start a call; a handle, or None: not now (after :meth:`wait`)."""
-
     def wait(self, handles: Iterable[Any], timeout: float) -> Iterable[Any]:
         """The handles that are done, after at most ``timeout`` seconds or so if there are none."""
 
-    def result(self, handle: Any) -> Any:
-        """The result of a call that is done; raises :class:`LostCall` where its job died."""
+    def result(self, handle: Any) -> Iterable[Any]:
+        """The results of a call that is done, of its first tasks at least; those it had no time for
+        are submitted again. Raises :class:`LostCall` where its job died."""
 
     def cancel(self, handles: list[Any]) -> Iterable[Any]:
         """Cancel the calls that have not started; returns them."""
@@ -56,21 +61,46 @@ class Pool(Protocol):
         """Release everything; ``kill`` does not wait for calls in progress."""
 
 
+class Pool(_Waiting, Protocol):
+    """An executor that takes one call after the other."""
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Start a call; a handle, or None: not now (after :meth:`wait`)."""
+
+
+@runtime_checkable
+class ArrayPool(_Waiting, Protocol):
+    """An executor that takes many calls at once, as many as it says."""
+
+    def room(self) -> int:
+        """How many calls it would take now."""
+
+    def submit_array(self, function: Callable[..., Any], groups: list[list[Any]]) -> list[Any]:
+        """Start calls, one a group; handles of the first of them, as many as were started."""
+
+
 @dataclass
 class _Call:
     group: list[Any]
     tries: int = 0
 
 
-def groups(tasks: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """The tasks in lists of ``size``, drawn lazily."""
+def groups(tasks: Iterable[Any], size: int | Callable[[int], int]) -> Iterator[list[Any]]:
+    """The tasks in lists, drawn lazily.
+
+    ``size`` of them, or ``size(left)``, asked for each list, where ``left`` tasks are not drawn yet
+    (-1 where it is not known how many).
+    """
     source = iter(tasks)
-    while group := list(itertools.islice(source, size)):
+    while True:
+        wanted = size(length_hint(source, -1)) if callable(size) else size
+        if not (group := list(itertools.islice(source, wanted))):
+            return
         yield group
 
 
 def run_pool(
-    pool: Pool,
+    pool: Pool | ArrayPool,
     limit: int,
     function: Callable[[list[Any]], list[Any]],
     source: Iterator[list[Any]],
@@ -81,9 +111,10 @@ def run_pool(
 ) -> None:
     """Call ``function(group)`` for the groups of ``source``, ``limit`` at a time.
 
-    ``deliver(task, result)`` may return a task that follows: it goes before those of ``source``.
-    A lost call is submitted again up to ``RETRIES`` times. One that is lost for good does not end
-    the run: the others go on (new ones are submitted as long as more calls end than are lost), and
+    An :class:`ArrayPool` says itself how many. ``deliver(task, result)`` may return a task that
+    follows: it goes before those of ``source``. The tasks that a lost call left are submitted again
+    up to ``RETRIES`` times. One that is lost for good (of several, the first) does not end the run:
+    the others go on (new ones are submitted as long as more calls end than are lost), and
     :class:`WorkerError` is raised at the end. ``announce`` is called once if ``stop`` is set while
     calls are in progress.
     """
@@ -106,7 +137,7 @@ class _Run:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Pool | ArrayPool,
         limit: int,
         function: Callable[..., Any],
         source: Iterator[list[Any]],
@@ -138,6 +169,8 @@ class _Run:
 
     def _submit(self) -> bool:
         """Fill up; whether a call is left that could not be submitted now."""
+        if isinstance(self.pool, ArrayPool):
+            return self._submit_array(self.pool)
         while not self.stop.is_set() and len(self.pending) < self.limit:
             call = self._next()
             if call is None:
@@ -147,6 +180,19 @@ class _Run:
                 self.again.appendleft(call)
                 return True
             self.pending[handle] = call
+        return bool(self.again)
+
+    def _submit_array(self, pool: ArrayPool) -> bool:
+        room = pool.room()
+        if room < 1:
+            return True
+        calls: list[_Call] = []
+        while len(calls) < room and (call := self._next()) is not None:
+            calls.append(call)
+        if calls:
+            handles = pool.submit_array(self.function, [call.group for call in calls])
+            self.pending.update(zip(handles, calls, strict=False))
+            self.again.extendleft(reversed(calls[len(handles) :]))
         return bool(self.again)
 
     def _next(self) -> _Call | None:
@@ -160,28 +206,43 @@ class _Run:
     def _collect(self, handle: Any) -> None:
         call = self.pending.pop(handle)
         try:
-            results = self.pool.result(handle)
+            self._take(call, self.pool.result(handle))
         except LostCall as error:
-            self._lost(call, error)
-            return
-        self.ended += 1
-        for task, result in zip(call.group, results, strict=True):
+            self._take(call, error.done)
+            if call.group:
+                self._lost(call, error)
+        else:
+            if call.group:  # no time was left for these
+                self.again.append(_Call(call.group))
+
+    def _take(self, call: _Call, results: Iterable[Any]) -> None:
+        """Hand over the results of the first tasks; the others stay in the call."""
+        done = 0
+        for task, result in zip(call.group, results, strict=False):
+            done += 1
             follow = self.deliver(task, result)
             if follow is not None:
                 self.again.append(_Call([follow]))
+        call.group = call.group[done:]
+        if done:
+            self.ended, call.tries = self.ended + 1, 0
 
     def _lost(self, call: _Call, error: LostCall) -> None:
         if self.stop.is_set():
             return
         if error.retry and call.tries < RETRIES:
-            call.tries += 1
-            _logger.warning(
-                "%s; its tasks are submitted again (try %d of %d)", error, call.tries, RETRIES
-            )
+            call.tries += error.counts
+            which = f" (try {call.tries} of {RETRIES})" if error.counts else ""
+            _logger.warning("%s; its tasks are submitted again%s", error, which)
             self.again.append(call)
             return
-        self.failures.append((str(error), len(call.group)))
+        self.failures.append((str(error), 1))
         _logger.warning("%s; given up after %d tries", error, call.tries + 1)
+        rest = call.group[1:]  # the first was in work when the job died
+        if rest and len(self.failures) <= self.ended:
+            self.again.append(_Call(rest))
+        elif rest:
+            self.failures[-1] = (str(error), len(call.group))
 
     def failure_message(self) -> str:
         tasks = sum(size for _, size in self.failures)

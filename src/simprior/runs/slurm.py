@@ -37,17 +37,17 @@ _RUNNING = {
     "STAGING_OUT",
 }
 GONE = "gone from the queue"
+_OWN_LIMIT = "JobArrayTaskLimit"  # array_parallelism, which the user has set
 _REMEDIES = {
-    "PartitionTimeLimit": "the walltime is above the partition's limit: lower timeout_min",
-    "QOSMaxWallDurationPerJobLimit": "the walltime is above the QOS's limit: lower timeout_min",
-    "AssocMaxWallDurationPerJobLimit": "the walltime is above your limit: lower timeout_min",
-    "PartitionDown": "the partition starts no jobs: choose another slurm_partition",
-    "PartitionInactive": "the partition starts no jobs: choose another slurm_partition",
+    "PartitionTimeLimit": "the walltime is above the partition's limit: lower time",
+    "QOSMaxWallDurationPerJobLimit": "the walltime is above the QOS's limit: lower time",
+    "AssocMaxWallDurationPerJobLimit": "the walltime is above your limit: lower time",
+    "PartitionDown": "the partition starts no jobs: choose another partition",
+    "PartitionInactive": "the partition starts no jobs: choose another partition",
     "PartitionConfig": "no node of the partition has what is asked for (cpus, memory, GPUs)",
     "BadConstraints": "no node has what is asked for (cpus, memory, features)",
     "JobHeldUser": "release it: scontrol release JOB",
     "JobHeldAdmin": "an administrator holds it",
-    "launch failed requeued held": "the node could not start it: scontrol release JOB",
 }
 
 
@@ -64,8 +64,13 @@ class JobState(NamedTuple):
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, in whatever way."""
-        return self.state not in _PENDING and self.state not in _RUNNING
+        """Whether it has ended, in whatever way, or will not start again by itself."""
+        return self.held or (self.state not in _PENDING and self.state not in _RUNNING)
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for an administrator, since a node could not start it."""
+        return "launch failed" in self.reason
 
 
 class Partition(NamedTuple):
@@ -100,18 +105,31 @@ def ask(*command: str) -> tuple[int, str, str]:
 def job_states(ids: Iterable[str]) -> dict[str, JobState] | str:
     """State of each job that the controller knows; a text where it gives no answer.
 
-    A job that has ended stays known for ``MinJobAge`` (some minutes).
+    Elements of an array have ids such as ``12_3``, and are asked for as a whole. A job that has
+    ended stays known for ``MinJobAge`` (some minutes).
     """
-    wanted = ",".join(ids)
-    status, output, error = ask("squeue", "-h", "-a", "-t", "all", "-j", wanted, "-o", "%A|%T|%r")
+    wanted = ",".join(dict.fromkeys(name.partition("_")[0] for name in ids))
+    status, output, error = ask(
+        "squeue", "-h", "-a", "-r", "-t", "all", "-j", wanted, "-o", "%F|%K|%T|%r"
+    )
     if status and "invalid job id" not in error.lower():
         return " ".join(error.split()) or f"squeue ended with {status}"
     states = {}
     for line in output.splitlines():
-        parts = line.strip().split("|", 2)
-        if len(parts) == 3:
-            states[parts[0]] = JobState(parts[1], parts[2])
+        parts = line.strip().split("|", 3)
+        if len(parts) == 4:
+            job, element, state, reason = parts
+            name = f"{job}_{element}" if element.isdigit() else job
+            states[name] = JobState(state, reason)
     return states
+
+
+def largest_array() -> int:
+    """How many elements an array may have on this cluster; 1 where there is no answer."""
+    status, output, _ = ask("scontrol", "show", "config")
+    found = dict(re.findall(r"^(\w+)\s*=\s*(\d+)", output, re.MULTILINE)) if not status else {}
+    sizes = [int(found.get(name, 1)) for name in ("MaxArraySize", "MaxJobCount")]
+    return max(1, min(sizes))
 
 
 def how_it_ended(job: str) -> str:
@@ -148,29 +166,16 @@ def _minutes(text: str) -> int | None:
     return days * 1440 + hours * 60 + minutes
 
 
-def whole_option(name: str, value: Any) -> int:
-    """A whole number >= 1 among the executor's options, else :class:`InputError`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value % 1:
-        raise InputError(
-            f"executor_options {name}={value!r}",
-            "a whole number >= 1",
-            f"pass for example {name}=8",
-        )
-    return int(value)
+def walltime(given: int | None, partition: Any, names: tuple[str, str]) -> int:
+    """Minutes to ask for: those ``given``, else the partition's limit, at most 24 hours.
 
-
-def walltime(options: Mapping[str, Any]) -> int:
-    """Minutes to ask for: what ``options`` say, else the partition's limit, at most 24 hours.
-
-    Raises :class:`InputError` for an unknown partition, and for a walltime above its limit: SLURM
-    takes such a job and never starts it.
+    ``names`` are what the user calls the walltime and the partition. Raises :class:`InputError` for
+    an unknown partition, and for a walltime above its limit: SLURM takes such a job and never
+    starts it.
     """
     known = partitions()
-    given = next(
-        (k for k in ("slurm_time", "slurm_timeout_min", "timeout_min") if options.get(k)), ""
-    )
-    name = os.environ.get("SBATCH_PARTITION") or options.get("slurm_partition")
-    minutes = whole_option(given, options[given]) if given else MAX_MINUTES
+    name = os.environ.get("SBATCH_PARTITION") or partition
+    minutes = given or MAX_MINUTES
     if not known:  # no answer: sbatch will say why
         return minutes
     chosen = [p for p in known if p.default]
@@ -179,7 +184,7 @@ def walltime(options: Mapping[str, Any]) -> int:
         for part in wanted:
             if part not in {p.name for p in known}:
                 raise InputError(
-                    f"slurm_partition={part!r}",
+                    f"executor_options {names[1]}={part}",
                     f"one of {', '.join(p.name for p in known)}",
                     "see sinfo for the partitions of this cluster",
                 )
@@ -191,9 +196,9 @@ def walltime(options: Mapping[str, Any]) -> int:
         return min(MAX_MINUTES, limit or MAX_MINUTES)
     if least and limit is not None and minutes > limit:
         raise InputError(
-            f"{given}={minutes}",
+            f"executor_options {names[0]}={minutes} minutes",
             f"at most {limit} minutes, the limit of partition {least.name}",
-            f"pass {given}={limit}, or leave it out",
+            f"pass {names[0]}={limit}, or leave it out",
         )
     return minutes
 
@@ -202,7 +207,7 @@ def why_pending(states: Mapping[str, JobState]) -> list[str]:
     """One line a reason: ``2 jobs pending because REASON (jobs 12, 13)``, with a remedy if any."""
     by_reason: dict[str, list[str]] = {}
     for job, state in states.items():
-        if state.pending:
+        if state.pending and state.reason != _OWN_LIMIT:
             by_reason.setdefault(state.reason, []).append(job)
     lines = []
     for reason, jobs in by_reason.items():

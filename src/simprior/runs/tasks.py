@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 from simprior.checks import Choice, Integer
 from simprior.errors import DeviceError, SimpriorError
 from simprior.runs.local import local_pool
-from simprior.runs.pool import Pool, WorkerError, groups, run_pool
+from simprior.runs.pool import ArrayPool, Pool, WorkerError, groups, run_pool
 from simprior.runs.threads import (
     available_cores,
     cores_here,
@@ -207,7 +207,7 @@ def run_tasks(
         processes.
     tasks : iterable
         Picklable tasks, drawn lazily: at most ``2 * workers`` calls are in flight (one of one
-        worker).
+        worker; ``slurm``: ``workers`` jobs of several tasks each).
     on_result : callable
         Called in this process, in order of completion.
     workers : int
@@ -216,8 +216,8 @@ def run_tasks(
     executor : str
         ``local``, ``dask`` or ``slurm`` (the latter two: ``pip install 'simprior[cluster]'``).
     executor_options : mapping, optional
-        ``dask``: keywords of ``distributed.Client``; ``slurm``: ``folder``, ``tasks_per_job`` and
-        submitit's parameters.
+        ``dask``: keywords of ``distributed.Client``; ``slurm``: ``folder``, ``tasks_per_job``,
+        sbatch's options and submitit's parameters (docs/clusters.md).
     progress : Progress, optional
         ``progress.update(amount(task))`` is called after each result (default amount: 1).
     then : callable, optional
@@ -306,16 +306,18 @@ def _is_console_script() -> bool:
 
 def _make_pool(
     workers: int, executor: str, options: Mapping[str, Any], threads: bool
-) -> tuple[Pool, int]:
+) -> tuple[Pool | ArrayPool, int | Callable[[int], int]]:
     """The pool and how many tasks make one call."""
     if executor == "local":
         return local_pool(workers, threads=threads), 1
-    from simprior.runs import cluster
-
     if executor == "dask":
-        return cluster.DaskPool(workers, options), 1
-    group = cluster.tasks_per_job(options)
-    return cluster.SlurmPool(workers, options), group
+        from simprior.runs.cluster import DaskPool
+
+        return DaskPool(workers, options), 1
+    from simprior.runs.slurm_pool import SlurmPool
+
+    pool = SlurmPool(workers, options)
+    return pool, pool.group_size
 
 
 def _each(function: Callable[[Task], Result], group: list[Task]) -> list[Result]:

@@ -248,12 +248,17 @@ class Settings:
 def text(value: Any) -> str:
     """A value as a flag would take it: ``40,40``, ``true``, ``none``, ``beta1=0.9,eps=1e-08``."""
     if isinstance(value, Mapping):
-        return ",".join(f"{key}={text(entry)}" for key, entry in value.items())
+        return ",".join(f"{key}={_quoted(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):
         return ",".join(text(entry) for entry in value)
     if isinstance(value, bool):
         return str(value).lower()
     return "none" if value is None else str(value)
+
+
+def _quoted(entry: Any) -> str:
+    """A value of a table: a text that holds commas is in quotes."""
+    return f'"{entry}"' if isinstance(entry, str) and "," in entry else text(entry)
 
 
 def settings(cell: Mapping[str, Any], seed: int = 0) -> Settings:
