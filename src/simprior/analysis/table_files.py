@@ -23,6 +23,7 @@ FORMS = (".parquet", ".csv")
 MAIN_TABLES = (
     "measures.parquet",
     "logp.parquet",
+    "evidence.parquet",
     "tables/correlations.parquet",
     "tables/targets.parquet",
     "tables/sweep.parquet",

@@ -32,6 +32,9 @@ class StudyCommand(ComputeOptions):
     recipe: Annotated[Positional[MaybePath], arg(help="TOML file of the study")]
     stages: Annotated[Texts, arg(help="only these stages and what they read")] = None
     only: Annotated[MaybeText, arg(help="only this stage, from what is there")] = None
+    quick: Annotated[bool, arg(help="a short run: with the settings of its section [quick]")] = (
+        False
+    )
     dry_run: Annotated[bool, arg(help="print the plan with the command of each stage")] = False
 
 
@@ -46,7 +49,7 @@ def run(spec: StudyCommand) -> int:
     if spec.out is None:
         raise InputError("no --out", "a directory for the study", "pass --out results/study")
     assert spec.recipe is not None
-    recipe = read_recipe(spec.recipe)
+    recipe = read_recipe(spec.recipe, spec.quick)
     if spec.dry_run:
         steps = plan(recipe, spec.out, spec.stages, spec.only, spec.recipe)
     else:

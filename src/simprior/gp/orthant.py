@@ -408,12 +408,14 @@ def run_batches(
     join: Callable[[Columns], Columns] = lambda columns: columns,
     results: Mapping[str, Any] | None = None,
     threads: bool = False,
+    table: str = TABLE,
+    totals: Callable[[Columns], dict[str, Any]] | None = None,
 ) -> Columns:
     """Columns of all batches, in order; in a run directory each batch is a shard until the end.
 
     ``digest`` identifies what a batch computes: a shard left by an earlier run is used again only
     if it agrees. ``amount`` is the progress that a batch makes. ``join`` completes the columns of
-    the whole table.
+    the whole ``table``; ``totals`` of them (default: :func:`summarise`) and ``results`` are noted.
     """
     kept = options.out is not None
     pieces = [
@@ -424,12 +426,13 @@ def run_batches(
     if not kept:
         return join(_concatenate(run_sharded(work, pieces, options, None)))
     with open_run(options, command, config) as store:
-        if store.finished(TABLE):
-            return load_run(store.path).read_table(TABLE)
+        if store.finished(table):
+            return load_run(store.path).read_table(table)
         columns = join(_concatenate(run_sharded(work, pieces, options, store)))
-        written = write_table(store.path / TABLE, columns)
-        store.add_file(TABLE, rows=written.rows)
-        store.finish({"rows": written.rows, **summarise(columns), **(results or {})})
+        written = write_table(store.path / table, columns)
+        store.add_file(table, rows=written.rows)
+        noted = (totals or summarise)(columns)
+        store.finish({"rows": written.rows, **noted, **(results or {})})
         store.clear_shards()
     return columns
 

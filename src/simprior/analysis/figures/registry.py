@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from simprior.runs.directory import RunInfo
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-STAGES = ("measure", "correlate", "sensitivity", "logp", "sample")
+STAGES = ("measure", "correlate", "sensitivity", "logp", "sample", "evidence")
 """Kinds of stages whose tables a recipe can draw."""
 
 

@@ -28,7 +28,7 @@ import itertools
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -39,6 +39,7 @@ import pandas as pd
 
 from simprior.analysis.study.logp_finite import FiniteStudy, finite_overview
 from simprior.analysis.study.logp_multiplier import MultiplierStudy, multiplier_overview
+from simprior.analysis.study.sections import section_settings
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.sampling.watch import watch as watch_functions
 from simprior.boolean.truthtable import (
@@ -49,7 +50,6 @@ from simprior.boolean.truthtable import (
     parse_functions,
     to_hex,
 )
-from simprior.checks import unknown
 from simprior.errors import InputError
 from simprior.gp.covariance import root
 from simprior.gp.kernels import nngp
@@ -375,32 +375,7 @@ def logp_study(values: Mapping[str, Any], seed: int = 0) -> Study:
 
     Raises :class:`InputError` for an unknown kind or key, or a value of the wrong type.
     """
-    values = {"seed": seed, **{key.replace("-", "_"): value for key, value in values.items()}}
-    if "kind" not in values:
-        raise InputError("[logp] without kind", f"one of {', '.join(KINDS)}", 'add kind = "ep"')
-    name = values.pop("kind")
-    if name not in list(KINDS):
-        raise unknown(f"kind of [logp] {name!r}", str(name), KINDS, "correct the file")
-    kind = KINDS[name]
-    known = {f.name: f.default for f in fields(kind)}
-    for key in values:
-        if key not in known:
-            raise unknown(f"key of [logp] {key!r}", key, ("kind", *known), "correct the file")
-    return kind(**{key: _as_type(key, value, known[key]) for key, value in values.items()})
-
-
-def _as_type(key: str, value: Any, default: Any) -> Any:
-    """``value`` in the type of ``default``; where that is a tuple, one value is a list of one."""
-    single = not isinstance(default, tuple)
-    items = [value] if single or not isinstance(value, list) else value
-    kind = type(default if single else default[0])
-    wanted = (int, float) if kind is float else (kind,)
-    bad = [v for v in items if isinstance(v, bool | list | Mapping) or not isinstance(v, wanted)]
-    if bad or not items:
-        expected = f"{kind.__name__} {'value' if single else 'values'}"
-        raise InputError(f"{key}={value!r} of [logp]", expected, "correct the file")
-    converted = tuple(kind(v) for v in items)
-    return converted[0] if single else converted
+    return section_settings("logp", KINDS, values, seed)
 
 
 def run_logp(study: Study, *, out: Path | str | None = None, **run_options: Any) -> pd.DataFrame:

@@ -7,12 +7,14 @@ Sections, each a stage that is a run directory ``OUT/<stage>``:
   ``simprior sample``, also as a list ``[[sample]]``, each with a ``name``; ``[sensitivity]``:
   keywords of ``simprior sensitivity``;
 * ``[logp]``: ln P over many priors, see :mod:`simprior.analysis.study.logp`;
+* ``[evidence]``, also a list: findings over data sets, see :mod:`simprior.analysis.evidence`;
 * ``[targets]``: complexity and ln P of the targets of the training runs, beside their test errors;
 * ``[measure]``: keywords of ``simprior measure``; ``[correlate]``: of ``simprior correlate``, and
   ``where``, a table {column = value or list} of the rows to use (``alpha = "random"``: for every
   network one of its rescalings, drawn). Both may be lists ``[[measure]]``, each with a ``name``,
   and take what stage they read in ``from``.
 
+``[quick]`` has, by the name of a stage, the settings that a short run has in place of the others.
 ``[[figure]]`` and ``[[table]]`` draw and write what the stages have found into ``OUT/figures`` and
 ``OUT/tables``; ``OUT/report.html`` shows all of it.
 
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,11 @@ from simprior.analysis.text.latex import check_label
 from simprior.errors import InputError
 from simprior.numerics import random as rng
 from simprior.numerics.random import check_seed
-from simprior.runs.text_files import read_toml
+from simprior.runs.text_files import read_toml, to_toml
 
 TEXTS = ("title", "question", "held_against", "run_time")
-SOURCES = ("sample", "train", "sensitivity", "logp")
-SEVERAL = ("sample",)
+SOURCES = ("sample", "train", "sensitivity", "logp", "evidence")
+SEVERAL = ("sample", "evidence")
 """Sources of which there may be several, each with a name."""
 DERIVED = ("targets", "measure", "correlate")
 FINAL = ("figures", "tables", "report")
@@ -62,12 +64,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A study as its file describes it; ``stages`` in the order in which they run."""
+    """A study as its file describes it; ``stages`` in the order in which they run.
+
+    ``source`` is the text of the file; of a ``quick`` study, of one with its settings.
+    """
 
     texts: dict[str, str]
     seed: int
     stages: tuple[Stage, ...]
     source: str
+    quick: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,10 +99,45 @@ class Recipe:
         return found
 
 
-def read_recipe(path: Path | str) -> Recipe:
-    """Read and check a recipe. Raises :class:`InputError` (one line) naming what is wrong."""
+def read_recipe(path: Path | str, quick: bool = False) -> Recipe:
+    """Read and check a recipe; ``quick``: with the settings of its section ``[quick]``.
+
+    Raises :class:`InputError` (one line) naming what is wrong.
+    """
     values, source = read_toml(path, "study")
-    return parse_recipe(values, source)
+    values, changed = _in_earnest(values), _quick(values)
+    if not quick:
+        return parse_recipe(values, source)
+    if changed is None:
+        raise InputError(f"{path} without [quick]", "settings of a short run", "add the section")
+    return replace(parse_recipe(changed, to_toml(changed)), quick=True)
+
+
+def _in_earnest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without its section ``[quick]``."""
+    return {key: value for key, value in values.items() if key != "quick"}
+
+
+def _quick(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The recipe with the settings that ``[quick]`` gives to stages by name; None without it."""
+    if "quick" not in values:
+        return None
+    quick, out, known = _table("quick", values["quick"]), _in_earnest(values), []
+    for kind in (*SOURCES, *DERIVED):
+        if kind not in out:
+            continue
+        several = isinstance(out[kind], list)
+        entries = []
+        for entry in out[kind] if several else [out[kind]]:
+            config = _table(kind, entry)
+            name = f"{kind}-{config['name']}" if "name" in config else kind
+            known.append(name)
+            entries.append(config | _table(f"quick.{name}", quick.get(name, {})))
+        out[kind] = entries if several else entries[0]
+    for name in quick:
+        if name not in known:
+            raise unknown_key("stage of [quick]", name, known)
+    return out
 
 
 def parse_recipe(values: Mapping[str, Any], source: str = "") -> Recipe:
@@ -111,7 +152,7 @@ def parse_recipe(values: Mapping[str, Any], source: str = "") -> Recipe:
     for kind in SOURCES:
         stages += _sources(kind, values[kind]) if kind in values else []
     if not stages:
-        sections = "[train], [sample], [sensitivity] or [logp]"
+        sections = ", ".join(f"[{kind}]" for kind in SOURCES)
         raise InputError("a recipe without a source", sections, "add it")
     if "targets" in values:
         config = _table("targets", values["targets"])

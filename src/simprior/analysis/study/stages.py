@@ -119,6 +119,10 @@ def _check_derived(stage: Stage, recipe: Recipe) -> None:
         from simprior.analysis.study.logp import logp_study
 
         logp_study(stage.config, recipe.seed)
+    elif stage.kind == "evidence":
+        from simprior.analysis.evidence.experiments import experiment
+
+        experiment(stage.config, recipe.seed)
     elif stage.kind == "measure":
         _check_keys(stage, MEASURE)
         check_names(stage.config.get("measures"))
@@ -193,6 +197,7 @@ def command_of(stage: Stage, recipe: Recipe, out: Path, file: Path | None = None
         return shlex.join(["simprior", "report", str(out)])
     if stage.kind not in _ALONE:
         study = ["simprior", "study", str(out / RECIPE if file is None else file)]
+        study += ["--quick"] if recipe.quick and file is not None else []
         return shlex.join([*study, "--only", stage.name, "--resume", "--out", str(out)])
     flags = [f for key, value in stage.config.items() for f in _flag(key, value)]
     flags += ["--seed", str(recipe.seed)] if "seed" not in stage.config else []
@@ -331,6 +336,17 @@ def _logp(stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Opt
     return []
 
 
+def _evidence(
+    stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
+) -> list[str]:
+    from simprior.analysis.evidence.experiments import evidence_stage
+
+    running: dict[str, Any] = {**_running(stage, store, fresh, options)}
+    out = running.pop("out")
+    evidence_stage(stage.config, out, seed=recipe.seed, quiet=options.quiet, **running)
+    return []
+
+
 def _figures(
     stage: Stage, recipe: Recipe, store: RunDir, fresh: bool, options: Options
 ) -> list[str]:
@@ -451,6 +467,7 @@ RUNNERS: Mapping[str, Callable[..., list[str]]] = {
     "targets": _targets,
     "sensitivity": _sensitivity,
     "logp": _logp,
+    "evidence": _evidence,
     "measure": _measure,
     "correlate": _correlate,
     "figures": _figures,

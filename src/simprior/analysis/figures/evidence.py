@@ -1,0 +1,73 @@
+"""Figures of the evidence set: means over data sets with intervals, by scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from simprior.analysis.evidence.deep_linear import METHODS
+from simprior.analysis.evidence.paired import Estimate, mean_of
+from simprior.analysis.figures.marks import check_columns, draw_points, legend, proxy, styled
+from simprior.analysis.figures.registry import kind
+from simprior.analysis.figures.style import new_panels, style, tidy_ticks
+from simprior.checks import Choice
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_WORDS = {
+    "prior": "prior, draws",
+    "posterior": "posterior, draws",
+    "posterior mean": "posterior mean",
+    "gd large": "gradient descent, large start",
+    "gd small": "gradient descent, small start",
+}
+
+
+def _mean_line(
+    axes: Axes, frame: pd.DataFrame, x: str, y: str, shift: float = 0.0, **look: Any
+) -> None:
+    """The mean of ``y`` over data sets at each ``x``, with 95 % intervals and a line through."""
+    found: dict[float, Estimate] = {
+        float(str(at)): mean_of(part[y].to_numpy(float)) for at, part in frame.groupby(x)
+    }
+    values = [one.value for one in found.values()]
+    ends = [one.low for one in found.values()], [one.high for one in found.values()]
+    at = [place + shift for place in found]
+    draw_points(axes, at, values, up=ends, line="-", ms=3.0, lw=0.8, **look)
+
+
+@kind(
+    "completion", "Matrix completion by deep linear networks, by depth", "evidence", takes="width"
+)
+def completion_figure(frame: pd.DataFrame, width: int | None = None) -> Figure:
+    """Wrong signs among the entries that were not observed, and effective rank, against depth.
+
+    ``frame`` as of a stage [evidence] of kind ``deep-linear``; ``width``: of the hidden layers
+    (default: the first). Bars are 95 % intervals over data sets. Errors of prior draws, which have
+    seen nothing, are not drawn.
+    """
+    check_columns(frame, ["depth", "width", "method", "wrong", "rank"])
+    widths = list(dict.fromkeys(frame["width"]))
+    shown = widths[0] if width is None else width
+    Choice(list(map(str, widths)), "correct the file")("width", str(shown))
+    at = frame[frame["width"] == shown]
+    with style():
+        figure, (errors, ranks) = new_panels(2, height=4.2)
+        handles = []
+        for place, (method, colour, marker) in enumerate(styled(METHODS)):
+            part, look = at[at["method"] == method], {"colour": colour, "marker": marker}
+            shift = 0.05 * (place - 2)
+            if method != "prior":
+                _mean_line(errors, part, "depth", "wrong", shift, **look)
+            _mean_line(ranks, part, "depth", "rank", shift, **look)
+            handles.append(proxy(colour, marker, _WORDS[method], line="-"))
+        errors.set(ylabel="wrong signs, unseen entries", ylim=(0, None))
+        ranks.set(ylabel="effective rank", xlabel="depth (layers)", ylim=(1, None))
+        ranks.set_xticks(sorted(at["depth"].unique()))
+        for axes in (errors, ranks):
+            tidy_ticks(axes, "y")
+        legend(figure, handles, columns=2)
+    return figure
