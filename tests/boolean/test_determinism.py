@@ -89,7 +89,9 @@ def test_two_workers_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     one = sample(NET, samples=SAMPLES, seed=3, pool=True)
     two = sample(NET, samples=SAMPLES, seed=3, pool=True, workers=2)
     disk = sample(NET, samples=SAMPLES, seed=3, pool=True, workers=2, out=tmp_path / "a")
-    for other in (two, disk):
+    again = FunctionCounts.load(tmp_path / "a")
+    assert again.info == disk.info
+    for other in (two, disk, again):
         same(one, other, True)
         assert one.pooled is not None and other.pooled is not None
         same(one.pooled, other.pooled, True)

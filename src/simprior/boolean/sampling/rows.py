@@ -7,7 +7,7 @@ and with the table that they are of, is checked here, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
 from simprior.runs.directory import Written, write_table
 from simprior.runs.files import finite_in, whole_in
-from simprior.runs.tasks import available_cores
+from simprior.runs.threads import available_cores, in_threads
 from simprior.runs.wipe import SPILL
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
 
 _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
-_WAITING = 1 << 20  # rows that wait to be added up, if there are fewer sums than that
+_WAITING = 1 << 21  # rows that wait to be added up, if there are fewer sums than that
 _ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
 
 
@@ -346,9 +346,9 @@ class Merger:
         self._waiting: list[Columns] = []
         self._threads = threads
 
-    def add(self, rows: Rows) -> None:
-        """Add the counts of ``rows``, whose arrays stay as they are until :meth:`rows`."""
-        self._waiting.append((rows.words, rows.count, rows.clusters, rows.sumsq))
+    def add(self, *parts: Rows) -> None:
+        """Add the counts of ``parts``, whose arrays stay as they are until :meth:`rows`."""
+        self._waiting += [(p.words, p.count, p.clusters, p.sumsq) for p in parts]
         waiting = sum(len(words) for words, *_ in self._waiting)
         if waiting > max(_WAITING, len(self._sums[0])):
             self._add_up()
@@ -364,27 +364,43 @@ class Merger:
         return Rows(*in_order(self._sums, self._threads))
 
 
-def merge_shards(paths: list[Path], out: Path, m: int, memory: int) -> Profile:
+def merge_shards(
+    paths: list[Path],
+    out: Path,
+    m: int,
+    memory: int,
+    *,
+    threads: int = 1,
+    receive: Callable[[Rows], object] = lambda rows: None,
+) -> Profile:
     """Add up shards into ``out``, sorted by descending count, then ascending table.
 
     In memory if the rows fit into ``memory`` bytes, otherwise out of core by DuckDB; the file holds
-    the same rows either way. Returns the profile of the merged table.
+    the same rows either way. ``receive`` is given the rows if they are in memory. Returns the
+    profile of the merged table.
     """
     import pyarrow.parquet as pq
 
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     if rows * 8 * (n_words(m) + EXTRA) * _ENTRY_OVERHEAD <= memory:
-        return merge_in_memory(paths, out, m)
+        return merge_in_memory(paths, out, m, threads=threads, receive=receive)
     return merge_out_of_core(paths, out, m, memory)
 
 
-def merge_in_memory(paths: list[Path], out: Path, m: int) -> Profile:
-    """Hash-table merge of the shards ``paths`` into ``out``."""
-    merger = Merger(m)
-    for path in paths:
-        merger.add(read_rows(path, m))
+def merge_in_memory(
+    paths: list[Path],
+    out: Path,
+    m: int,
+    *,
+    threads: int = 1,
+    receive: Callable[[Rows], object] = lambda rows: None,
+) -> Profile:
+    """Merge of the shards ``paths`` into ``out``, see :func:`merge_shards`."""
+    merger = Merger(m, threads)
+    merger.add(*in_threads(lambda path: read_rows(path, m), paths, threads))
     rows = merger.rows()
     write_rows(out, rows)
+    receive(rows)
     return Profile.of(rows.count, rows.clusters, rows.sumsq)
 
 
