@@ -16,16 +16,16 @@ import numpy as np
 
 from simprior.boolean.sampling import kernel as _kernel
 from simprior.boolean.sampling.adding import add_up
-from simprior.boolean.sampling.buckets import Columns
+from simprior.boolean.sampling.buckets import Columns, cut
 from simprior.boolean.sampling.complexity_sums import ComplexitySums, Measuring
 from simprior.boolean.sampling.nonconstant import NonConstant
-from simprior.boolean.sampling.ordering import in_order
+from simprior.boolean.sampling.ordering import arranging, in_order
 from simprior.boolean.sampling.table import EXTRA, export, grow
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
 from simprior.runs.directory import Written, write_table
-from simprior.runs.files import finite_in, whole_in
+from simprior.runs.files import finite_in, whole_in, write_parts
 from simprior.runs.threads import available_cores, in_threads
 from simprior.runs.wipe import SPILL
 
@@ -291,6 +291,7 @@ def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
 _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
 _WAITING = 1 << 21  # rows that wait to be added up, if there are fewer sums than that
+_GROUP = 1 << 20  # rows that Parquet keeps together
 _ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
 
 
@@ -363,6 +364,12 @@ class Merger:
         self._add_up()
         return Rows(*in_order(self._sums, self._threads))
 
+    def arranging(self) -> tuple[Rows, Iterator[int]]:
+        """What :meth:`rows` gives, while it is put in order: see ``ordering.arranging``."""
+        self._add_up()
+        columns, ready = arranging(self._sums, self._threads)
+        return Rows(*columns), ready
+
 
 def merge_shards(
     paths: list[Path],
@@ -398,10 +405,21 @@ def merge_in_memory(
     """Merge of the shards ``paths`` into ``out``, see :func:`merge_shards`."""
     merger = Merger(m, threads)
     merger.add(*in_threads(lambda path: read_rows(path, m), paths, threads))
-    rows = merger.rows()
-    write_rows(out, rows)
+    rows, ready = merger.arranging()
+    write_parts(out, map(row_columns, _groups(rows, ready)))
     receive(rows)
     return Profile.of(rows.count, rows.clusters, rows.sumsq)
+
+
+def _groups(rows: Rows, ready: Iterator[int]) -> Iterator[Rows]:
+    """The rows in groups of Parquet, each as soon as it is ready; the last one may be empty."""
+    columns, start = (rows.words, rows.count, rows.clusters, rows.sumsq), 0
+    for stop in ready:
+        while stop - start >= _GROUP:
+            yield Rows(*cut(columns, slice(start, start + _GROUP)))
+            start += _GROUP
+    if start < len(rows.count) or not start:
+        yield Rows(*cut(columns, slice(start, None)))
 
 
 def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
