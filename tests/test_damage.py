@@ -195,7 +195,7 @@ def test_resume_of_a_damaged_finished_run(
 def stopped(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The plain run, stopped after its last shard."""
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     out = tmp_path / "stopped"

@@ -97,7 +97,9 @@ def test_two_workers_give_the_same(
     one = sample(NET, samples=SAMPLES, seed=3, **options)
     two = sample(NET, samples=SAMPLES, seed=3, workers=2, **options)
     disk = sample(NET, samples=SAMPLES, seed=3, workers=2, out=tmp_path / "a", **options)
-    for other in (two, disk):
+    again = FunctionCounts.load(tmp_path / "a")
+    assert again.info == disk.info
+    for other in (two, disk, again):
         same(one, other, True)
         assert one.pooled is not None and other.pooled is not None
         same(one.pooled, other.pooled, True)

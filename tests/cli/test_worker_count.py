@@ -18,9 +18,18 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "available_cores", lambda: 8)
 
 
-def test_sample_in_memory_is_one_process() -> None:
-    """Tables sent between processes cost more than they save (benchmarks/bench_workers.py)."""
-    assert sampling_options(Sample())["workers"] == 1
+def test_workers_are_the_cores_but_for_torch_in_memory() -> None:
+    """Compiled code runs in threads; processes would send their tables, and torch has threads."""
+    assert sampling_options(Sample(device="cpu"))["workers"] == 8
+    assert Sample(model="dnf").worker_count() == 8
+    for torch in (
+        {"dtype": "float64"},
+        {"activation": "mynets:wave"},
+        {"architecture": "mlp"},
+        {"module": "mynets:make"},
+    ):
+        assert Sample(device="cpu", **torch).worker_count() == 1
+        assert Sample(device="cpu", out=Path("run"), **torch).worker_count() == 8
     assert Sample(workers=3).worker_count() == 3
     assert Sample(out=Path("run")).worker_count() == 8
     assert Sample(watch=("x1",)).worker_count() == 8

@@ -180,9 +180,11 @@ class Device(Output):
 
 @dataclass(frozen=True, kw_only=True)
 class Workers(Output):
-    """Processes of this machine."""
+    """Threads or processes of this machine."""
 
-    workers: Annotated[MaybeCount, arg(help="processes (default: available cores)")] = None
+    workers: Annotated[MaybeCount, arg(help="threads or processes (default: available cores)")] = (
+        None
+    )
 
     def worker_count(self) -> int:
         """``--workers``, or the default."""
@@ -193,10 +195,10 @@ class Workers(Output):
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster(Workers):
-    """Processes of this machine, or jobs of a cluster."""
+    """Threads or processes of this machine, or jobs of a cluster."""
 
     workers: Annotated[
-        MaybeCount, arg(help="processes or cluster jobs (default: available cores)")
+        MaybeCount, arg(help="threads, processes or cluster jobs (default: available cores)")
     ] = None
     executor: Annotated[
         str, choice("local", "slurm", "dask"), arg(help="where the workers run")

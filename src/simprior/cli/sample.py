@@ -64,17 +64,30 @@ class Sample(ModuleOptions, NetworkOptions, RunOptions):
     top: Annotated[Count, arg(help="functions to print")] = 20
     workers: Annotated[
         MaybeCount,
-        arg(help="processes or jobs (default: cores with --out or --watch, else 1)"),
+        arg(
+            help="threads, processes or jobs (default: available cores; 1 where torch draws the "
+            "networks and there is no --out)"
+        ),
     ] = None
 
     def worker_count(self) -> int:
-        """``--workers``; the default is 1 where the counts stay in memory.
+        """``--workers``; by default all cores, or 1 where processes would send counts to memory.
 
-        Sending the tables between processes would take longer than filling them.
+        Compiled code runs in threads, which share it; torch itself uses several cores.
         """
         cores = super().worker_count()
-        here = self.out is None and self.watch is None and self.executor == "local"
-        return 1 if here and self.workers is None else cores
+        kept = self.out is not None or self.watch is not None or self.executor != "local"
+        return cores if self.workers or kept or self._in_threads() else 1
+
+    def _in_threads(self) -> bool:
+        """Whether the compiled sampler draws the networks."""
+        from simprior.network.activations import code_of
+        from simprior.runs.tasks import resolve_device
+
+        if self.model == "dnf":
+            return True
+        plain = not self.module and not self.architecture and code_of(self) is not None
+        return plain and self.dtype == "float32" and resolve_device(self.device) == "cpu"
 
 
 SPEC = Sample

@@ -21,7 +21,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -179,13 +179,29 @@ def write_table(path: Path | str, columns: Mapping[str, np.ndarray] | pa.Table) 
     StoreError
         The file cannot be written (disk full, no permission).
     """
+    return write_parts(path, [_as_table(columns)])
+
+
+def write_parts(path: Path | str, parts: Iterable[Mapping[str, np.ndarray] | pa.Table]) -> Written:
+    """Write tables of the same columns, at least one, as one; else as :func:`write_table`.
+
+    They are written as they come. Raises also what ``parts`` raises, and leaves no file then.
+    """
     import pyarrow.parquet as pq
 
-    table = _as_table(columns)
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
     with atomic_path(path) as temp, temp.open("wb", buffering=_CHUNK) as raw:
-        sink = _HashingFile(raw)
-        pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=False)
-    return Written(sink.sha256, sink.bytes, table.num_rows)
+        sink, rows = _HashingFile(raw), 0
+        with contextlib.ExitStack() as stack:
+            writer = None
+            for table in map(_as_table, parts):
+                if writer is None:
+                    writer = stack.enter_context(
+                        pq.ParquetWriter(sink, table.schema, use_dictionary=False, **options)
+                    )
+                writer.write_table(table)
+                rows += table.num_rows
+    return Written(sink.sha256, sink.bytes, rows)
 
 
 def _as_table(columns: Mapping[str, np.ndarray] | pa.Table) -> pa.Table:

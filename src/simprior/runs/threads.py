@@ -77,17 +77,25 @@ def per_thread(maxsize: int) -> Callable[[Callable[P, Result]], Callable[P, Resu
     return decorate
 
 
-def in_threads(
+def as_ready(
     function: Callable[[Item], Result], items: Sequence[Item], threads: int
-) -> list[Result]:
+) -> Iterator[Result]:
     """The results of ``function`` for all ``items``, in their order, on up to ``threads`` threads.
 
     For compiled code and for numpy's, which give up Python's lock. Raises what ``function`` raises.
     """
     if threads == 1 or len(items) < 2:
-        return [function(item) for item in items]
+        yield from map(function, items)
+        return
     with ThreadPoolExecutor(min(threads, len(items)), initializer=share_cores) as pool:
-        return list(pool.map(function, items))
+        yield from pool.map(function, items)
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int
+) -> list[Result]:
+    """All results of :func:`as_ready`."""
+    return list(as_ready(function, items, threads))
 
 
 class _Limits:

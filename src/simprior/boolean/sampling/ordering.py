@@ -8,12 +8,14 @@ and threads there are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numba import njit
 
 from simprior.boolean.sampling.buckets import Columns, cut, in_buckets, number_of_buckets
 from simprior.boolean.sampling.table import sort_ties
-from simprior.runs.threads import in_threads
+from simprior.runs.threads import as_ready
 
 _TRIED = 32  # rows looked at, a bucket
 _RADIX = 65535
@@ -57,10 +59,22 @@ def word_order(words: np.ndarray) -> np.ndarray:
 
 def in_order(columns: Columns, threads: int = 1) -> Columns:
     """Distinct rows in the order of a table."""
+    out, ready = arranging(columns, threads)
+    for _ in ready:
+        pass
+    return out
+
+
+def arranging(columns: Columns, threads: int = 1) -> tuple[Columns, Iterator[int]]:
+    """Columns that will be those of :func:`in_order`, and how many of their rows are so by now.
+
+    The second comes to all rows; the work is done as it is asked for, or ahead of that on several
+    threads.
+    """
     words, count, *_ = columns
     buckets = number_of_buckets(len(words))
     if buckets == 1:
-        return _arranged(columns)
+        return _arranged(columns), iter([len(words)])
     tried = np.linspace(0, len(words) - 1, _TRIED * buckets).astype(np.int64)
     first = np.sort(_ranks(words[tried], count[tried]))[_TRIED::_TRIED]
 
@@ -70,13 +84,13 @@ def in_order(columns: Columns, threads: int = 1) -> Columns:
 
     out, ends = in_buckets([columns], assign, threads)
 
-    def arrange(bucket: int) -> None:
+    def arrange(bucket: int) -> int:
         here = cut(out, slice(ends[bucket], ends[bucket + 1]))
         for old, new in zip(here, _arranged(here), strict=True):
             old[...] = new
+        return int(ends[bucket + 1])
 
-    in_threads(arrange, range(buckets), threads)
-    return out
+    return out, as_ready(arrange, range(buckets), threads)
 
 
 def _arranged(columns: Columns) -> Columns:

@@ -7,7 +7,7 @@ and with the table that they are of, is checked here, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,17 @@ import numpy as np
 
 from simprior.boolean.sampling import kernel as _kernel
 from simprior.boolean.sampling.adding import add_up
-from simprior.boolean.sampling.buckets import Columns
+from simprior.boolean.sampling.buckets import Columns, cut
 from simprior.boolean.sampling.complexity_sums import ComplexitySums, Measuring
 from simprior.boolean.sampling.nonconstant import NonConstant
-from simprior.boolean.sampling.ordering import in_order
+from simprior.boolean.sampling.ordering import arranging, in_order
 from simprior.boolean.sampling.table import EXTRA, export, grow, unfold
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
 from simprior.runs.directory import Written, write_table
-from simprior.runs.files import finite_in, whole_in
-from simprior.runs.tasks import available_cores
+from simprior.runs.files import finite_in, whole_in, write_parts
+from simprior.runs.threads import available_cores, in_threads
 from simprior.runs.wipe import SPILL
 
 if TYPE_CHECKING:
@@ -314,7 +314,8 @@ def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
 
 _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
-_WAITING = 1 << 20  # rows that wait to be added up, if there are fewer sums than that
+_WAITING = 1 << 21  # rows that wait to be added up, if there are fewer sums than that
+_GROUP = 1 << 20  # rows that Parquet keeps together
 _ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
 
 
@@ -372,9 +373,9 @@ class Merger:
         self._sums: Columns = (np.zeros((0, n_words(m)), np.uint64), none, none, none)
         self._waiting: list[Columns] = []
 
-    def add(self, rows: Rows) -> None:
-        """Add the counts of ``rows``, whose arrays stay as they are until :meth:`rows`."""
-        self._waiting.append((rows.words, rows.count, rows.clusters, rows.sumsq))
+    def add(self, *parts: Rows) -> None:
+        """Add the counts of ``parts``, whose arrays stay as they are until :meth:`rows`."""
+        self._waiting += [(p.words, p.count, p.clusters, p.sumsq) for p in parts]
         waiting = sum(len(words) for words, *_ in self._waiting)
         if waiting > max(_WAITING, len(self._sums[0])):
             self._add_up()
@@ -390,6 +391,15 @@ class Merger:
         rows = Rows(*in_order(self._sums, self._threads))
         return unfolded(rows, self._m) if self._folded else rows
 
+    def arranging(self) -> tuple[Rows, Iterator[int]]:
+        """What :meth:`rows` gives, while it is put in order: see ``ordering.arranging``."""
+        if self._folded:
+            rows = self.rows()
+            return rows, iter([len(rows.count)])
+        self._add_up()
+        columns, ready = arranging(self._sums, self._threads)
+        return Rows(*columns), ready
+
 
 def unfolded(rows: Rows, m: int) -> Rows:
     """The rows of functions and their complements, of those of one of each pair; both are sorted
@@ -400,31 +410,58 @@ def unfolded(rows: Rows, m: int) -> Rows:
 
 
 def merge_shards(
-    paths: list[Path], out: Path, m: int, memory: int, folded: bool = False
+    paths: list[Path],
+    out: Path,
+    m: int,
+    memory: int,
+    folded: bool = False,
+    *,
+    threads: int = 1,
+    receive: Callable[[Rows], object] = lambda rows: None,
 ) -> Profile:
     """Add up shards into ``out``, sorted by descending count, then ascending table.
 
     ``folded``: the shards have one function of each pair of complements, ``out`` has both. In
     memory if the rows fit into ``memory`` bytes, otherwise out of core by DuckDB; the file holds
-    the same rows either way. Returns the profile of the merged table.
+    the same rows either way. ``receive`` is given the rows if they are in memory. Returns the
+    profile of the merged table.
     """
     import pyarrow.parquet as pq
 
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     copies = _ENTRY_OVERHEAD + 2 * folded  # the rows of the complements
     if rows * 8 * (n_words(m) + EXTRA) * copies <= memory:
-        return merge_in_memory(paths, out, m, folded)
+        return merge_in_memory(paths, out, m, folded, threads=threads, receive=receive)
     return merge_out_of_core(paths, out, m, memory, folded)
 
 
-def merge_in_memory(paths: list[Path], out: Path, m: int, folded: bool = False) -> Profile:
-    """Hash-table merge of the shards ``paths`` into ``out``, see :func:`merge_shards`."""
-    merger = Merger(m, folded=folded)
-    for path in paths:
-        merger.add(read_rows(path, m))
-    rows = merger.rows()
-    write_rows(out, rows)
+def merge_in_memory(
+    paths: list[Path],
+    out: Path,
+    m: int,
+    folded: bool = False,
+    *,
+    threads: int = 1,
+    receive: Callable[[Rows], object] = lambda rows: None,
+) -> Profile:
+    """Merge of the shards ``paths`` into ``out``, see :func:`merge_shards`."""
+    merger = Merger(m, threads, folded)
+    merger.add(*in_threads(lambda path: read_rows(path, m), paths, threads))
+    rows, ready = merger.arranging()
+    write_parts(out, map(row_columns, _groups(rows, ready)))
+    receive(rows)
     return Profile.of(rows.count, rows.clusters, rows.sumsq)
+
+
+def _groups(rows: Rows, ready: Iterator[int]) -> Iterator[Rows]:
+    """The rows in groups of Parquet, each as soon as it is ready; the last one may be empty."""
+    columns, start = (rows.words, rows.count, rows.clusters, rows.sumsq), 0
+    for stop in ready:
+        while stop - start >= _GROUP:
+            yield Rows(*cut(columns, slice(start, start + _GROUP)))
+            start += _GROUP
+    if start < len(rows.count) or not start:
+        yield Rows(*cut(columns, slice(start, None)))
 
 
 def read_rows(path: Path, m: int, top: int | None = None) -> Rows:

@@ -31,7 +31,7 @@ from simprior.boolean.sampling.prepare import (
     make_job,
     work_of_sample,
 )
-from simprior.boolean.sampling.rows import Merger, Tally, merge_shards
+from simprior.boolean.sampling.rows import Merger, Profile, Rows, Tally, merge_shards
 from simprior.boolean.sampling.table import EXTRA
 from simprior.boolean.sampling.tasks import Counted, Counting
 from simprior.boolean.sampling.watch import WatchResult
@@ -304,21 +304,42 @@ def _stored(
     run_pieces(Counting(job), tasks, options, store)
     metas = store.shards
     totals = [Tally.from_meta(metas[t.name]["meta"], m) for t in tasks]
-    paths = [store.check_shard(t.name) for t in tasks]
-    merged = merge_shards(paths, store.path / "counts.parquet", m, memory, job.folded)
-    store.add_file("counts.parquet", rows=merged.functions)
+    kept: dict[str, Rows] = {}
+
+    def merge(table: str, folded: bool, prefix: str = "") -> Profile:
+        paths = [store.check_shard(f"{prefix}{t.name}") for t in tasks]
+        profile = merge_shards(
+            paths,
+            store.path / table,
+            m,
+            memory,
+            folded,
+            threads=options.threads,
+            receive=lambda rows: kept.update({table: rows}),
+        )
+        store.add_file(table, rows=profile.functions)
+        return profile
+
+    merged = merge(COUNTS, job.folded)
     results = FunctionCounts.totals(job, totals, merged)
     if job.pool:
-        paths = [store.check_shard(f"pool-{t.name}") for t in tasks]
-        classes = merge_shards(paths, store.path / "pooled.parquet", m, memory)
-        store.add_file("pooled.parquet", rows=classes.functions)
+        classes = merge(POOLED, False, "pool-")
         results["pooled"] = {"classes": classes.functions, "replicates": job.replicates}
     if job.complexity:
         counts = FunctionCounts.without_rows(results, merged)
         write_complexity(store, counts.complexity_frame())
     store.finish(results)
     store.clear_shards()
-    return _load(store, job, memory)
+    if len(kept) < 1 + job.pool:
+        return _load(store, job, memory)
+    top = loadable(job, memory)
+    counts = FunctionCounts.from_rows(job, kept[COUNTS], totals).head(top)
+    counts.info["config"] = dict(store.manifest["config"])
+    if job.pool:
+        pooled = counts.with_pool(kept[POOLED], job.replicates).pooled
+        assert pooled is not None
+        counts = replace(counts, pooled=pooled.head(top))
+    return counts
 
 
 def _load(store: RunDir, job: Job, memory: int) -> FunctionCounts:
