@@ -20,11 +20,11 @@ from simprior.boolean.sampling.nonconstant import NonConstant
 from simprior.boolean.sampling.table import (
     EXTRA,
     absorb,
+    collect,
     export,
     grow,
     reindex,
     sort_ties,
-    unfold,
 )
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
@@ -389,18 +389,10 @@ class Merger:
         """Everything added so far, by descending count, then ascending table."""
         found = self._entries[: self._used]
         words, count = np.ascontiguousarray(found[:, :-EXTRA]), found[:, -EXTRA].astype(np.int64)
-        found = found[row_order(words, count)]
-        words = np.ascontiguousarray(found[:, :-EXTRA])
-        rows = Rows(words, *np.ascontiguousarray(found[:, -EXTRA:].T).view(np.int64))
-        return unfolded(rows, self._m) if self._folded else rows
-
-
-def unfolded(rows: Rows, m: int) -> Rows:
-    """The rows of functions and their complements, of those of one of each pair; both are sorted
-    by descending count, then ascending table."""
-    tail = pack(np.ones((1, m), np.uint8))[0, -1]
-    words, numbers = unfold(rows.words, np.stack([rows.count, rows.clusters, rows.sumsq]), tail)
-    return Rows(words, *numbers)
+        order = row_order(words, count)
+        tail = pack(np.ones((1, self._m), np.uint8))[0, -1]
+        words, numbers = collect(found, order, count[order], tail, self._folded)
+        return Rows(words, *numbers)
 
 
 def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:

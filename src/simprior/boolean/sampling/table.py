@@ -228,32 +228,44 @@ def reindex(old, new):
             new[np.int64(at)] = slot
 
 
-@njit(nogil=True, cache=True)
-def unfold(words, numbers, tail):
-    """Rows of functions and their complements, of the (F, W) functions and (3, F) numbers of one
-    of each pair.
+_AHEAD = 16  # entries that are asked for before they are read
 
-    The given ones give 0 on the first input, and are sorted by descending count, then ascending
-    words; so are those that are returned. ``tail`` has the bits of the last word that are in use.
+
+@njit(nogil=True, cache=True)
+def collect(entries, order, count, tail, folded):
+    """Entries of a merge in some order: words (F, W), and count, clusters, sumsq (3, F) int64.
+
+    With ``folded`` each stands for a function that gives 0 on the first input and for its
+    complement: the 2 F rows of both are returned. ``order`` is by descending count, then ascending
+    words, and so are they. ``count`` (F,) are the counts in that order, ``tail`` has the bits of
+    the last word that are in use.
     """
-    rows, n_words = words.shape
-    both, out = np.empty((2 * rows, n_words), np.uint64), np.empty((3, 2 * rows), np.int64)
+    n_words, size = entries.shape[1] - EXTRA, entries.shape[1] * 8
+    rows = order.size * (2 if folded else 1)
+    words, numbers = np.empty((rows, n_words), np.uint64), np.empty((EXTRA, rows), np.int64)
     start = 0
-    while start < rows:
+    while start < order.size:
         stop = start + 1
-        while stop < rows and numbers[0, stop] == numbers[0, start]:
+        while stop < order.size and count[stop] == count[start]:
             stop += 1
-        for r in range(start, stop):
-            same, other = start + r, start + 2 * stop - 1 - r
+        for i in range(start, stop):
+            if i + _AHEAD < order.size:
+                ahead = entries.ctypes.data + order[i + _AHEAD] * size
+                prefetch(ahead)
+                prefetch(ahead + size - 1)
+            same, other = (start + i, start + 2 * stop - 1 - i) if folded else (i, i)
+            entry = entries[order[i]]
+            if folded:
+                for w in range(n_words):
+                    words[other, w] = ~entry[w]
+                words[other, n_words - 1] &= tail
             for w in range(n_words):
-                both[same, w] = words[r, w]
-                both[other, w] = ~words[r, w]
-            both[other, n_words - 1] &= tail
-            for c in range(3):
-                out[c, same] = numbers[c, r]
-                out[c, other] = numbers[c, r]
+                words[same, w] = entry[w]
+            for c in range(EXTRA):
+                numbers[c, same] = np.int64(entry[n_words + c])
+                numbers[c, other] = numbers[c, same]
         start = stop
-    return both, out
+    return words, numbers
 
 
 @njit(inline="always")
