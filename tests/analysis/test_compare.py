@@ -278,12 +278,13 @@ def test_equal_errors_of_all_functions_are_no_certainty(functions: int) -> None:
 
 
 def test_errors_of_shares_and_mean_errors_of_clustered_runs() -> None:
-    """Standard errors against the spread of 60 runs (known to 9 %): within 5 times that."""
+    """Standard errors against the spread of 60 runs (known to 9 %): within 5 times that. (With
+    mirrors the mean error of all functions is exactly 1/2; the stated error is an upper limit.)"""
     other = sample(NET, samples=6400, seed=999, heads=1)
     names = ("mass_common_a", "mean_error_a")
     rows = []
     for seed in range(60):
-        run = sample(NET, samples=6400, seed=seed, heads=64)
+        run = sample(NET, samples=6400, seed=seed, heads=64, mirror=False)
         found = compare(run, other, bootstrap=2, splits=1, target="x1")
         rows.append([(found[name].value, found[name].stderr) for name in names])
     values, errors = np.moveaxis(np.array(rows), 2, 0)
