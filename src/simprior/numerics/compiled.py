@@ -54,11 +54,11 @@ def emit_store(builder: Any, value: Any, address: Any, align: int = 4) -> None:
     store.align = align
 
 
-def emit_splat(builder: Any, scalar: Any) -> Any:
+def emit_splat(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
     """Code of the vector whose lanes are all ``scalar``."""
-    undef = ir.Constant(VECTOR, ir.Undefined)
+    undef = ir.Constant(ir.VectorType(F32, lanes), ir.Undefined)
     one = builder.insert_element(undef, scalar, ir.Constant(I32, 0))
-    return builder.shuffle_vector(one, undef, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+    return builder.shuffle_vector(one, undef, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
 
 
 def named(function: Any, name: str) -> Any:
@@ -74,10 +74,10 @@ def named(function: Any, name: str) -> Any:
 
 def emit_fma(builder: Any, a: Any, b: Any, c: Any, *, always: bool) -> Any:
     """Code of a * b + c on vectors: ``always`` fused, or only where the processor has it."""
-    name = f"llvm.{'fma' if always else 'fmuladd'}.v{LANES}f32"
+    name = f"llvm.{'fma' if always else 'fmuladd'}.v{a.type.count}f32"
     fn = builder.module.globals.get(name)
     if fn is None:
-        fn = ir.Function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), name)
+        fn = ir.Function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
     return builder.call(fn, [a, b, c])
 
 

@@ -27,6 +27,7 @@ from simprior.numerics.compiled import BLOCK
 from simprior.numerics.random import philox_key
 from simprior.training import kernels as kernel
 from simprior.training.kernels import BLOCK_ROWS
+from simprior.training.products import pad4, pad16
 from simprior.training.spec import CODES, STOPS, TrainSpec
 from simprior.training.targets import Problem
 from simprior.training.updates import (
@@ -35,8 +36,6 @@ from simprior.training.updates import (
     draw_parameters,
     draw_weighted,
     flat_size,
-    pad4,
-    pad16,
     random_labels,
     shuffle,
 )
@@ -148,7 +147,6 @@ def make_scratch(plan: Plan) -> tuple[np.ndarray, tuple[Any, ...]]:
     scratch = (
         f32(flat_size(widths)),
         f32(size + 16),
-        f32(units),
         f32(units),
         f32(units),
         f32(back),

@@ -3,8 +3,9 @@
 Layout of a parameter vector P: for hidden layer l the weights ``[pad4(fan_in)][pad16(width)]`` at
 ``off[l]``, then its bias row at ``boff[l]``; the output layer is one row of ``pad16(fan_in)`` at
 ``off[L]`` and its bias at ``boff[L]``. Padding is zero and stays zero (its gradient is zero), and
-padded units output f(0) = 0. Activations, their derivatives and the deltas are
-``[rows][pad16(width)]`` at ``hoff[l]`` of H, D, Z.
+padded units output f(0) = 0. Activations and their derivatives, in whose place the deltas come,
+are ``[rows][pad16(width)]`` at ``hoff[l]`` of H and D. Only columns up to a multiple of 8 are
+computed.
 
 Arguments come in tuples, made by :mod:`simprior.training.draws`:
 
@@ -22,36 +23,47 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from simprior.network.compiled import activate_with_slope, choose
+from simprior.network.compiled import RELU, activate_with_slope, choose
 from simprior.network.losses import LOSSES
 from simprior.numerics.compiled import named
+from simprior.training.products import (
+    RECTIFY,
+    STORE,
+    TIMES,
+    dot16,
+    gemm,
+    groups_of,
+    transpose16,
+    weighted_row,
+)
 from simprior.training.updates import (
     ENTROPY,
     SGLD,
     STAGE,
     apply_mask,
-    dot16,
     draw_mask,
     draw_noise,
     draw_parameters,
     draw_weighted,
-    gemm,
     has_masks,
     prepare,
     random_labels,
     shuffle,
-    transpose16,
     update,
 )
 
 # mypy: disable-error-code="no-untyped-def"
 
 
-BLOCK_ROWS = 32
+BLOCK_ROWS = 64
+"""Examples that go through the network at a time."""
+LOOK_ROWS = 16
+"""Examples at a time where one misclassified is enough."""
 
 _FAST = {"contract", "nsz"}
 _f = np.float32
 _ZERO = np.float32(0.0)
+_ONE = np.ones(1, np.float32)
 
 
 @njit(nogil=True)
@@ -59,6 +71,7 @@ def forward(P, net, x, x_row, rows, H, D, z):
     """Pre-activations of the output, z[0:rows], from ``rows`` (a multiple of 4) inputs at ``x``."""
     widths, pads, off, boff, hoff, _, code = net
     depth = widths.size - 1
+    how = RECTIFY if code == RELU else STORE
     p, source, source_row = P.ctypes.data, x, x_row
     for l in range(depth):  # noqa: E741
         cols = pads[l + 1]
@@ -74,10 +87,13 @@ def forward(P, net, x, x_row, rows, H, D, z):
             p + 4 * boff[l],
             0,
             rows,
-            cols,
+            groups_of(widths[l + 1]),
             widths[l],
+            how,
+            D.ctypes.data + 4 * hoff[l + 1],
         )
-        activate_with_slope(code, H, D, hoff[l + 1], rows * cols)
+        if code != RELU:
+            activate_with_slope(code, H, D, hoff[l + 1], rows * cols)
         source, source_row = target, 4 * cols
     bias = P[boff[depth]]
     for s in range(rows):
@@ -98,60 +114,54 @@ def transpose_weights(P, net, T):
                 )
 
 
-@njit(nogil=True, fastmath=_FAST)
-def _scaled(Z, D, start, rows, width, pad):
-    """Delta = dL/dh times f', zero on padded units, whose dL/dh is not meaningful."""
+@njit(nogil=True)
+def _clear_padding(D, start, rows, width, pad):
+    """Zero the computed columns of padded units: their dL/dh is not meaningful."""
+    end = 8 * groups_of(width)
+    if end == width:
+        return
     for s in range(rows):
-        at = np.uint64(start + s * pad)
-        for i in range(at, at + np.uint64(width)):
-            Z[i] *= D[i]
-        for i in range(at + np.uint64(width), at + np.uint64(pad)):
-            Z[i] = _ZERO
+        D[start + s * pad + width : start + s * pad + end] = _ZERO
 
 
 @njit(nogil=True, fastmath=_FAST)
-def _add_rows(G, at, Z, start, rows, pad):
-    a, n = np.uint64(at), np.uint64(pad)
-    for s in range(rows):
-        b = np.uint64(start + s * pad)
-        for i in range(n):
-            G[a + i] += Z[b + i]
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _output_layer(P, G, net, x, rows, H, D, Z, dz):
-    widths, pads, off, boff, hoff, _, _ = net
-    depth = widths.size - 1
+def _output_delta(P, net, rows, D, dz):
+    """Delta of the last hidden layer, in the place of its slopes."""
+    _, pads, off, _, hoff, _, _ = net
+    depth = pads.size - 1
     pad, v, h = np.uint64(pads[depth]), np.uint64(off[depth]), np.uint64(hoff[depth])
     for s in range(np.uint64(rows)):
-        g = dz[s]
-        G[boff[depth]] += g
-        if depth:
-            a = h + s * pad
-            for i in range(pad):
-                G[v + i] += g * H[a + i]
-                Z[a + i] = g * P[v + i] * D[a + i]
-        else:
-            a = s * pad
-            for i in range(pad):
-                G[v + i] += g * x[a + i]
+        g, a = dz[s], h + s * pad
+        for i in range(pad):
+            D[a + i] = g * P[v + i] * D[a + i]
 
 
 @njit(nogil=True)
-def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
-    """Add the gradient of sum_s dz[s] z[s] to G, after :func:`forward` of the same rows.
+def backward(P, G, net, x, rows, H, D, T, dz, first):
+    """Gradient of sum_s dz[s] z[s], after :func:`forward` of the same ``rows`` inputs at ``x``.
 
-    ``x`` is the flat array of padded inputs, the rows start at element ``first``.
+    It is written into G if these are the ``first`` examples, else added. D is overwritten.
     """
     widths, pads, off, boff, hoff, toff, _ = net
     depth = widths.size - 1
-    _output_layer(P, G, net, x[first:], rows, H, D, Z, dz)
-    g, z = G.ctypes.data, Z.ctypes.data
+    g, deltas, one = G.ctypes.data, D.ctypes.data, _ONE.ctypes.data
+    total = _ZERO if first else G[boff[depth]]
+    for s in range(rows):
+        total += dz[s]
+    G[boff[depth]] = total
+    place = g + 4 * off[depth]
+    before = 0 if first else place
+    source = H.ctypes.data + 4 * hoff[depth] if depth else x
+    groups = groups_of(widths[depth])
+    weighted_row(dz.ctypes.data, 4, source, 4 * pads[depth], place, before, groups, rows)
+    if depth:
+        _output_delta(P, net, rows, D, dz)
     for l in range(depth - 1, -1, -1):  # noqa: E741
         cols, back = pads[l + 1], pads[l]
-        source = H.ctypes.data + 4 * hoff[l] if l else x.ctypes.data + 4 * first
-        delta = z + 4 * hoff[l + 1]
-        place = g + 4 * off[l]
+        source = H.ctypes.data + 4 * hoff[l] if l else x
+        delta = deltas + 4 * hoff[l + 1]
+        groups = groups_of(widths[l + 1])
+        place, bias = g + 4 * off[l], g + 4 * boff[l]
         gemm(
             source,
             4,
@@ -160,17 +170,17 @@ def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
             4 * cols,
             place,
             4 * cols,
-            place,
+            0 if first else place,
             4 * cols,
             (widths[l] + 3) // 4 * 4,
-            cols,
+            groups,
             rows,
+            STORE,
+            place,
         )
-        _add_rows(G, boff[l], Z, hoff[l + 1], rows, cols)
+        weighted_row(one, 0, delta, 4 * cols, bias, 0 if first else bias, groups, rows)
         if l:
-            for i in range(hoff[l], hoff[l] + rows * back):
-                Z[i] = _ZERO
-            target = z + 4 * hoff[l]
+            target = deltas + 4 * hoff[l]
             gemm(
                 delta,
                 4 * cols,
@@ -179,13 +189,15 @@ def backward(P, G, net, x, first, rows, H, D, Z, T, dz):
                 4 * back,
                 target,
                 4 * back,
-                target,
-                4 * back,
+                0,
+                0,
                 rows,
-                back,
+                groups_of(widths[l]),
                 widths[l + 1],
+                TIMES,
+                target,
             )
-            _scaled(Z, D, hoff[l], rows, widths[l], back)
+            _clear_padding(D, hoff[l], rows, widths[l], back)
 
 
 _compiled = njit(nogil=True, fastmath=_FAST, error_model="numpy")
@@ -248,7 +260,7 @@ K_INIT, K_ORDER, K_NOISE, K_LABELS = range(4)
 @njit(nogil=True)
 def outputs(P, net, x, rows, s, z):
     """Pre-activations z[0:rows] of the ``rows`` inputs in the flat padded array ``x``."""
-    H, D, part = s[2], s[3], s[7]
+    H, D, part = s[2], s[3], s[6]
     pad = net[1][0]
     for first in range(0, rows, BLOCK_ROWS):
         n = min(BLOCK_ROWS, rows - first)
@@ -258,21 +270,28 @@ def outputs(P, net, x, rows, s, z):
 
 
 @njit(nogil=True)
+def _misclassified(z, y, rows, threshold):
+    errors = 0
+    for i in range(rows):
+        one = z[i] > threshold
+        if one != (y[i] > np.float32(0.5)) or z[i] != z[i]:
+            errors += 1
+    return errors
+
+
+@njit(nogil=True)
 def count_errors(P, net, x, y, rows, threshold, all_of_them, s):
     """Number of misclassified samples; stops after the first block with one unless told not to.
 
     A pre-activation that is not a number is an error whatever the label.
     """
-    H, D, z = s[2], s[3], s[7]
+    H, D, z = s[2], s[3], s[6]
     pad = net[1][0]
-    errors = 0
-    for first in range(0, rows, BLOCK_ROWS):
-        n = min(BLOCK_ROWS, rows - first)
+    errors, block = 0, BLOCK_ROWS if all_of_them else LOOK_ROWS
+    for first in range(0, rows, block):
+        n = min(block, rows - first)
         forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
-        for i in range(n):
-            one = z[i] > threshold
-            if one != (y[first + i] > np.float32(0.5)) or z[i] != z[i]:
-                errors += 1
+        errors += _misclassified(z, y[first:], n, threshold)
         if errors and not all_of_them:
             return errors
     return errors
@@ -292,7 +311,7 @@ def mean_loss(P, net, x, y, rows, loss, s, each):
 @njit(nogil=True)
 def function_of(P, net, x, m, threshold, s, packed):
     """Truth table on the m inputs in ``x``, packed (input 0 in the top bit of word 0)."""
-    H, D, z = s[2], s[3], s[7]
+    H, D, z = s[2], s[3], s[6]
     pad = net[1][0]
     packed[:] = np.uint64(0)
     for first in range(0, m, BLOCK_ROWS):
@@ -305,29 +324,41 @@ def function_of(P, net, x, m, threshold, s, packed):
 
 
 @njit(nogil=True)
-def gradient(P, G, net, x, y, chosen, first, count, loss, s):
-    """Mean-loss gradient over ``chosen[first : first + count]`` into G (all rows if not shuffled:
-    ``chosen`` is then the identity)."""
-    _, _, H, D, Z, T, dz, z, xb, yb = s[:10]
-    pad = net[1][0]
-    G[:] = np.float32(0.0)
-    transpose_weights(P, net, T)
-    scale = np.float32(1.0) / np.float32(count)
+def _gather(x, y, pad, chosen, first, count, rows, xb, yb):
+    """The ``count`` examples ``chosen[first:]`` into xb, with zeros up to ``rows``, and yb."""
     width = np.uint64(pad)
+    for i in range(count):
+        j = chosen[first + i]
+        yb[i] = y[j]
+        source, target = np.uint64(j * pad), np.uint64(i * pad)
+        for k in range(width):
+            xb[target + k] = x[source + k]
+    for k in range(count * pad, rows * pad):
+        xb[k] = _ZERO
+
+
+@njit(nogil=True)
+def gradient(P, G, net, x, y, chosen, first, count, loss, s):
+    """Mean-loss gradient over ``chosen[first : first + count]`` into G; with ``chosen`` empty over
+    all ``count`` examples as they lie. Returns how many of them are misclassified."""
+    H, D, T, dz, z, xb, yb = s[2:9]
+    pad = net[1][0]
+    transpose_weights(P, net, T)
+    scale, threshold = np.float32(1.0) / np.float32(count), threshold_of(loss)
+    errors = 0
     for start in range(0, count, BLOCK_ROWS):
         n = min(BLOCK_ROWS, count - start)
         rows = (n + 3) // 4 * 4
-        for i in range(n):
-            j = chosen[first + start + i]
-            yb[i] = y[j]
-            source, target = np.uint64(j * pad), np.uint64(i * pad)
-            for k in range(width):
-                xb[target + k] = x[source + k]
-        for k in range(n * pad, rows * pad):
-            xb[k] = np.float32(0.0)
-        forward(P, net, xb.ctypes.data, 4 * pad, rows, H, D, z)
-        loss_gradient(z, yb, dz, n, rows, scale, loss)
-        backward(P, G, net, xb, 0, rows, H, D, Z, T, dz)
+        if chosen.size:
+            _gather(x, y, pad, chosen, first + start, n, rows, xb, yb)
+            inputs, labels = xb.ctypes.data, yb
+        else:
+            inputs, labels = x.ctypes.data + 4 * start * pad, y[start:]
+        forward(P, net, inputs, 4 * pad, rows, H, D, z)
+        errors += _misclassified(z, labels, n, threshold)
+        loss_gradient(z, labels, dz, n, rows, scale, loss)
+        backward(P, G, net, inputs, rows, H, D, T, dz, start == 0)
+    return errors
 
 
 @njit(nogil=True)
@@ -338,16 +369,24 @@ def record(shown, net, data, y, loss, threshold, s, watch, at, step):
     while at < steps.size and steps[at] <= step:
         function_of(shown, net, everything, m, threshold, s, tables[at])
         errors[at] = count_errors(shown, net, x, y, size, threshold, True, s)
-        losses[at] = mean_loss(shown, net, x, y, size, loss, s, s[17])
+        losses[at] = mean_loss(shown, net, x, y, size, loss, s, s[16])
         at += 1
     return at
 
 
 @njit(nogil=True)
+def _takes_all(rule, size):
+    """Whether every step takes all examples, in their order."""
+    return rule[R_BATCH] >= size and rule[R_ADVERSARIAL] == 0
+
+
+@njit(nogil=True)
 def take_minibatch(P, G, member, step, net, data, y, rule, keys, s):
-    """Gradient of the minibatch of step ``step`` (from 0) into G."""
-    perm, chosen, each, cumulative, buf, words = s[15:]
+    """Gradient of the minibatch of step ``step`` (from 0) into G; returns its misclassified."""
+    perm, chosen, each, cumulative, buf, words = s[14:]
     x, size, batch, loss = data[0], data[2], rule[R_BATCH], rule[R_LOSS]
+    if _takes_all(rule, size):
+        return gradient(P, G, net, x, y, perm[:0], 0, size, loss, s)
     epoch_steps = (size + batch - 1) // batch
     start = step % epoch_steps * batch
     count = min(batch, size - start)
@@ -359,9 +398,9 @@ def take_minibatch(P, G, member, step, net, data, y, rule, keys, s):
             each[i] = max(each[i], np.float32(1e-12)) ** power
         draw_weighted(chosen[:count], each, cumulative, step, member, keys[K_ORDER], buf, words)
         perm = chosen
-    elif start == 0 and batch < size:
+    elif start == 0:
         shuffle(perm, step // epoch_steps, member, keys[K_ORDER], buf, words)
-    gradient(P, G, net, x, y, perm, start, count, loss, s)
+    return gradient(P, G, net, x, y, perm, start, count, loss, s)
 
 
 @njit(nogil=True)
@@ -371,7 +410,7 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
     Returns (steps, step of the first fit or -1). ``watch`` is (steps at which to record, tables,
     errors, losses): row k is filled at step ``watch[0][k]`` if it is reached.
     """
-    G, a, b, e, noise, perm = s[10:16]
+    G, a, b, e, noise = s[9:14]
     x, size = data[0], data[2]
     code, loss, stop = rule[R_OPTIMIZER], rule[R_LOSS], rule[R_STOP]
     threshold = threshold_of(loss)
@@ -381,29 +420,34 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
     prepare(code, P, a, b, e, c)
     shown = a if code == ENTROPY else P
     step, first_fit, at = 0, np.int64(-1), 0
-    for i in range(size):
-        perm[i] = i
+    seen = _takes_all(rule, size) and code != ENTROPY  # a gradient also counts the errors
     while True:
         last = step >= rule[R_MAX_STEPS]
         at = record(shown, net, data, y, loss, threshold, s, watch, at, step)
-        needed = stop != STEPS or first_fit < 0
-        if last or (needed and step % check == 0):
-            fits = count_errors(shown, net, x, y, size, threshold, False, s) == 0
+        needed = last or ((stop != STEPS or first_fit < 0) and step % check == 0)
+        errors = 0
+        if not last and (seen or not needed):
+            errors = take_minibatch(P, G, member, step, net, data, y, rule, keys, s)
+        elif needed:
+            errors = count_errors(shown, net, x, y, size, threshold, False, s)
+        if needed:
+            fits = errors == 0
             if fits and first_fit < 0:
                 first_fit = np.int64(step)
             done = last or (fits and stop == FIRST_FIT)
             if fits and stop == EPOCHS:
                 done = done or step >= first_fit + rule[R_STOP_N] * epoch_steps
             elif fits and stop == LOSS:
-                done = done or mean_loss(shown, net, x, y, size, loss, s, s[17]) <= stop_loss
+                done = done or mean_loss(shown, net, x, y, size, loss, s, s[16]) <= stop_loss
             if done:
                 break
-        take_minibatch(P, G, member, step, net, data, y, rule, keys, s)
+            if not seen:
+                take_minibatch(P, G, member, step, net, data, y, rule, keys, s)
         if masked:
             apply_mask(G, law[3])
         step += 1
         if code in (SGLD, ENTROPY):
-            draw_noise(noise, step, member, keys[K_NOISE], s[19], s[20])
+            draw_noise(noise, step, member, keys[K_NOISE], s[18], s[19])
         update(code, P, G, a, b, e, noise, law[3], c, step)
     if code == ENTROPY:
         P[:] = a
@@ -418,7 +462,7 @@ def prepare_stage(stage, labels, rule, member, data, keys, s):
         return rule
     first = rule.copy()
     batch = rule[R_BATCH]
-    random_labels(labels, member, keys[K_LABELS], s[19], s[20])
+    random_labels(labels, member, keys[K_LABELS], s[18], s[19])
     first[R_STOP] = FIRST_FIT
     first[R_MAX_STEPS] = rule[R_PRETRAIN] * ((data[2] + batch - 1) // batch)
     return first
@@ -436,8 +480,8 @@ def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, 
     for i in range(count):
         member = np.uint64(first + i)
         key = keys[K_INIT]
-        draw_parameters(P, net, scales, ratios, uniform, kept, member, key, s[0], s[19], s[20])
-        draw_mask(mask, net, kept, member, key, s[0], s[19], s[20])
+        draw_parameters(P, net, scales, ratios, uniform, kept, member, key, s[0], s[18], s[19])
+        draw_mask(mask, net, kept, member, key, s[0], s[18], s[19])
         for stage in range(0 if rule[R_PRETRAIN] > 0 else 1, 2):
             now = prepare_stage(stage, labels, rule, member, data, keys, s)
             mine = (watch[0][: watch[0].size * stage], watch[1][i], watch[2][i], watch[3][i])
@@ -456,7 +500,7 @@ def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, 
                 mine,
             )
         errors[i] = count_errors(P, net, x, labels, size, threshold, True, s)
-        losses[i] = mean_loss(P, net, x, labels, size, loss, s, s[17])
+        losses[i] = mean_loss(P, net, x, labels, size, loss, s, s[16])
         function_of(P, net, everything, m, threshold, s, tables[i])
 
 
@@ -474,11 +518,11 @@ def guess_and_check(P, first, count, net, law, data, rule, keys, s, out):
         while steps[i] < rule[R_MAX_STEPS]:
             member = base + np.uint64(steps[i])
             key = keys[K_INIT]
-            draw_parameters(P, net, scales, ratios, uniform, kept, member, key, s[0], s[19], s[20])
+            draw_parameters(P, net, scales, ratios, uniform, kept, member, key, s[0], s[18], s[19])
             steps[i] += 1
             if count_errors(P, net, x, y, size, threshold, False, s) == 0:
                 fits[i] = steps[i]
                 break
         errors[i] = count_errors(P, net, x, y, size, threshold, True, s)
-        losses[i] = mean_loss(P, net, x, y, size, rule[R_LOSS], s, s[17])
+        losses[i] = mean_loss(P, net, x, y, size, rule[R_LOSS], s, s[16])
         function_of(P, net, everything, m, threshold, s, tables[i])

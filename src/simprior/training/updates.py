@@ -1,11 +1,6 @@
-"""What a step of training is made of, compiled: matrix products, random choices, optimiser steps.
+"""What a step of training is made of, compiled: random choices and optimiser steps.
 
-*Matrix products* in registers, as LLVM vector code. ``gemm`` computes
-``C[r, 0:cols] = C0[r, 0:cols] + sum_k A(r, k) B[k, 0:cols]`` in float32. Rows of B, C and C0 are
-contiguous and padded to 16 columns; ``A(r, k)`` sits at ``a + r a_row + k a_k`` so that A may be
-read transposed. Four rows and up to 64 columns are accumulated in registers at a time; sums run
-over k in order with fused multiply-adds, so a result is the same bit for bit on every machine that
-has them. Addresses and strides are plain integers (bytes).
+Matrix products are in :mod:`simprior.training.products`.
 
 *Random choices* of one member: parameters, minibatch orders, labels, noise. Every number is a
 function of (key, member, what it is for), see :mod:`simprior.numerics.compiled`; so a member is the
@@ -20,28 +15,12 @@ zero and is left at zero by every rule.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
-from simprior.numerics.compiled import (
-    BLOCK,
-    F32,
-    I32,
-    I64,
-    LANES,
-    VECTOR,
-    emit_fma,
-    emit_load,
-    emit_splat,
-    emit_store,
-    fill,
-    thin,
-    words_block,
-)
+from simprior.numerics.compiled import BLOCK, fill, thin, words_block
+from simprior.training.products import pad16
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -210,174 +189,6 @@ def update(code, P, G, a, b, e, noise, mask, c, t):
         _sgld(P, G, noise, mask, c)
     else:
         _entropy(P, G, a, b, noise, mask, c, t)
-
-
-# mypy: disable-error-code="no-untyped-def"
-
-
-ROWS = 4
-
-
-def pad16(size: int) -> int:
-    """``size`` rounded up to whole vectors."""
-    return -(-size // LANES) * LANES
-
-
-def pad4(size: int) -> int:
-    """``size`` rounded up to whole row tiles."""
-    return -(-size // ROWS) * ROWS
-
-
-def _emit_tile(builder: Any, vectors: int, args: Any) -> None:
-    a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, count = args
-    const = lambda v: ir.Constant(I64, v)  # noqa: E731
-    at = lambda base, stride, r: builder.add(base, builder.mul(stride, const(r)))  # noqa: E731
-    column = lambda base, v: builder.add(base, const(4 * LANES * v))  # noqa: E731
-    start = [
-        emit_load(builder, column(at(c0, c0_row, r), v), VECTOR)
-        for r in range(ROWS)
-        for v in range(vectors)
-    ]
-    entry = builder.block
-    loop = builder.append_basic_block("gemm.loop")
-    done = builder.append_basic_block("gemm.done")
-    builder.cbranch(builder.icmp_signed(">", count, const(0)), loop, done)
-    builder.position_at_end(loop)
-    k, a_now, b_now = builder.phi(I64), builder.phi(I64), builder.phi(I64)
-    acc = [builder.phi(VECTOR) for _ in start]
-    for phi, value in zip([k, a_now, b_now, *acc], [const(0), a, b, *start], strict=True):
-        phi.add_incoming(value, entry)
-    row = [emit_load(builder, column(b_now, v), VECTOR) for v in range(vectors)]
-    new = []
-    for r in range(ROWS):
-        left = emit_splat(builder, emit_load(builder, at(a_now, a_row, r), F32))
-        sums = acc[r * vectors : (r + 1) * vectors]
-        new += [emit_fma(builder, left, row[v], sums[v], always=True) for v in range(vectors)]
-    after = [builder.add(k, const(1)), builder.add(a_now, a_k), builder.add(b_now, b_k)]
-    for phi, value in zip([k, a_now, b_now, *acc], [*after, *new], strict=True):
-        phi.add_incoming(value, loop)
-    builder.cbranch(builder.icmp_signed("<", after[0], count), loop, done)
-    builder.position_at_end(done)
-    for i, (first, last) in enumerate(zip(start, new, strict=True)):
-        total = builder.phi(VECTOR)
-        total.add_incoming(first, entry)
-        total.add_incoming(last, loop)
-        start[i] = total
-    for r in range(ROWS):
-        for v in range(vectors):
-            emit_store(builder, start[r * vectors + v], column(at(c, c_row, r), v))
-
-
-def _make_tile(vectors: int) -> Any:
-    @intrinsic
-    def tile(typingctx, a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, count):
-        def codegen(context, builder, signature, args):
-            _emit_tile(builder, vectors, args)
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 10), codegen
-
-    return tile
-
-
-_tile1, _tile2, _tile3, _tile4 = (_make_tile(v) for v in (1, 2, 3, 4))
-
-
-@njit(nogil=True)
-def gemm(a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, rows, cols, count):
-    """C = C0 + A B for ``rows`` (a multiple of 4) and ``cols`` (a multiple of 16)."""
-    for r in range(0, rows, 4):
-        ar, cr, c0r = a + r * a_row, c + r * c_row, c0 + r * c0_row
-        v = 0
-        left = cols // 16
-        while left > 0:
-            s = 64 * v
-            if left >= 4:
-                _tile4(ar, a_row, a_k, b + s, b_k, cr + s, c_row, c0r + s, c0_row, count)
-            elif left == 3:
-                _tile3(ar, a_row, a_k, b + s, b_k, cr + s, c_row, c0r + s, c0_row, count)
-            elif left == 2:
-                _tile2(ar, a_row, a_k, b + s, b_k, cr + s, c_row, c0r + s, c0_row, count)
-            else:
-                _tile1(ar, a_row, a_k, b + s, b_k, cr + s, c_row, c0r + s, c0_row, count)
-            v += 4
-            left -= 4
-
-
-def _emit_transpose(builder: Any, args: Any) -> None:
-    source, source_row, target, target_row = args
-    rows = [
-        emit_load(
-            builder, builder.add(source, builder.mul(source_row, ir.Constant(I64, r))), VECTOR
-        )
-        for r in range(LANES)
-    ]
-    half = LANES // 2
-    while half:
-        new = list(rows)
-        for r in range(LANES):
-            if r & half:
-                continue
-            low = [i if not i & half else LANES + i - half for i in range(LANES)]
-            high = [i + half if not i & half else LANES + i for i in range(LANES)]
-            for index, lanes in ((r, low), (r + half, high)):
-                mask = ir.Constant(ir.VectorType(I32, LANES), lanes)
-                new[index] = builder.shuffle_vector(rows[r], rows[r + half], mask)
-        rows = new
-        half //= 2
-    for r in range(LANES):
-        place = builder.add(target, builder.mul(target_row, ir.Constant(I64, r)))
-        emit_store(builder, rows[r], place)
-
-
-@intrinsic
-def transpose16(typingctx, source, source_row, target, target_row):
-    """Transpose a 16 x 16 block of float32 between two byte addresses with byte row strides."""
-
-    def codegen(context, builder, signature, args):
-        _emit_transpose(builder, args)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 4), codegen
-
-
-def _emit_dot(builder: Any, args: Any) -> Any:
-    a, b, vectors = args
-    const = lambda v: ir.Constant(I64, v)  # noqa: E731
-    entry = builder.block
-    loop = builder.append_basic_block("dot.loop")
-    done = builder.append_basic_block("dot.done")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    k, acc = builder.phi(I64), builder.phi(VECTOR)
-    k.add_incoming(const(0), entry)
-    acc.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), entry)
-    shift = builder.mul(k, const(4 * LANES))
-    left = emit_load(builder, builder.add(a, shift), VECTOR)
-    right = emit_load(builder, builder.add(b, shift), VECTOR)
-    new = emit_fma(builder, left, right, acc, always=True)
-    after = builder.add(k, const(1))
-    k.add_incoming(after, loop)
-    acc.add_incoming(new, loop)
-    builder.cbranch(builder.icmp_signed("<", after, vectors), loop, done)
-    builder.position_at_end(done)
-    total, undef, half = new, ir.Constant(VECTOR, ir.Undefined), LANES // 2
-    while half:
-        lanes = [(i + half) % LANES for i in range(LANES)]
-        mask = ir.Constant(ir.VectorType(I32, LANES), lanes)
-        total = builder.fadd(total, builder.shuffle_vector(total, undef, mask))
-        half //= 2
-    return builder.extract_element(total, ir.Constant(I32, 0))
-
-
-@intrinsic
-def dot16(typingctx, a, b, vectors):
-    """Dot product of ``vectors`` >= 1 vectors of 16 float32 at two byte addresses."""
-
-    def codegen(context, builder, signature, args):
-        return _emit_dot(builder, args)
-
-    return types.float32(types.intp, types.intp, types.intp), codegen
 
 
 # mypy: disable-error-code="no-untyped-def"
