@@ -31,14 +31,6 @@ def fail(task: int) -> int:
     return task
 
 
-def dies_once(task: tuple[int, str]) -> int:
-    mark = Path(task[1])
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return task[0]
-
-
 def collect(tasks: Any, function: Any, options: dict[str, Any], workers: int = 2) -> dict[Any, Any]:
     results: dict[Any, Any] = {}
     run_tasks(
