@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simprior.boolean.truthtable import pack, to_hex
+from simprior.boolean.truthtable import input_matrix, pack, to_hex
 from simprior.checks import Number, Whole
 from simprior.errors import InputError
 from simprior.gp.kernels import nngp
@@ -100,7 +100,7 @@ class MultiplierStudy:
         difference (probit minus exact, nats).
         """
         network, labels = self.problem(piece)
-        K = nngp(network, network.inputs)
+        K = nngp(network, input_matrix(network))
         exact = log_prior(labels, K, "tilted", n=0, seed=self.seed, tol=self.tol)[0]
         ep = log_prior(labels, K, "ep", n=0)[0]
         scaled = [log_prior(labels, K * c, "ep-probit", n=0)[0] for c in self.multipliers]

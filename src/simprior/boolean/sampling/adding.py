@@ -15,6 +15,8 @@ from simprior.boolean.sampling.buckets import Columns, cut, in_buckets, number_o
 from simprior.boolean.sampling.table import hash_row
 from simprior.runs.threads import in_threads
 
+# mypy: disable-error-code="no-untyped-def"
+
 
 def add_up(blocks: Sequence[Columns], threads: int = 1) -> Columns:
     """One row for each function of the blocks, with the sums of its three numbers; in no order."""

@@ -13,6 +13,8 @@ from numba import njit
 
 from simprior.runs.threads import in_threads
 
+# mypy: disable-error-code="no-untyped-def"
+
 BUCKET = 1 << 15
 """Rows a bucket, about: what one core keeps at hand while it works on them."""
 Columns: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -17,6 +17,8 @@ from simprior.boolean.sampling.buckets import Columns, cut, in_buckets, number_o
 from simprior.boolean.sampling.table import sort_ties
 from simprior.runs.threads import as_ready
 
+# mypy: disable-error-code="no-untyped-def"
+
 _TRIED = 32  # rows looked at, a bucket
 _RADIX = 65535
 _LONG_RUN = 512  # rows that agree in what they are sorted by first: beyond, sorted by all words

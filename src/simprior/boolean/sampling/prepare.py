@@ -270,6 +270,7 @@ def _with_heads(job: Job, heads: int | str, mirror: bool | str) -> Job:
     if isinstance(network, Module):
         _check_heads(network, heads)
         return replace(job, heads=min(heads, job.samples))
+    assert isinstance(network, Network)  # DNFs have no heads
     return replace(job, heads=GROUP if network.depth == 0 else min(heads, job.samples))
 
 
