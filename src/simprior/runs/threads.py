@@ -99,7 +99,7 @@ def in_threads(
 
 
 class _Limits:
-    """Numerical libraries have one thread as long as some call wants that.
+    """Libraries of linear algebra have one thread as long as some call wants that.
 
     The numbers are those of the process, and calls in several threads overlap: what the first call
     found is put back when the last one ends. threadpoolctl lets only the thread that came first
@@ -154,10 +154,13 @@ def one_thread() -> Iterator[None]:
     except ImportError:
         yield
         return
-    _limits.hold(ThreadpoolController())
+    controller = ThreadpoolController()
+    _limits.hold(controller.select(user_api="blas"))
+    own = controller.select(user_api="openmp").limit(limits=1)  # a number of each thread
     try:
         yield
     finally:
+        own.restore_original_limits()
         _limits.release()
 
 
