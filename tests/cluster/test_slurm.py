@@ -118,7 +118,9 @@ def test_refused_options(options: dict[str, Any], wrong: dict[str, Any], message
     assert "\n" not in str(error.value)
 
 
-def test_ctrl_c_cancels_the_queued_jobs(node: SlurmNode, options: dict[str, Any]) -> None:
+def test_ctrl_c_cancels_the_queued_jobs(
+    node: SlurmNode, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     def interrupt() -> None:
         until(lambda: len(node.jobs("PENDING")) >= 4 and len(node.jobs("RUNNING")) >= 1)
         os.kill(os.getpid(), signal.SIGINT)
@@ -127,6 +129,8 @@ def test_ctrl_c_cancels_the_queued_jobs(node: SlurmNode, options: dict[str, Any]
         collect(range(30), slow_square, options, workers=8)
     number = int(str(error.value).split()[2])
     assert 1 <= number < 8  # those that ran were waited for, those that waited were not
+    found = re.search(r"(\d+) queued jobs cancelled; waiting for (\d+) running", caplog.text)
+    assert found and int(found[1]) >= 4 and int(found[2]) <= 4
 
 
 def notes_of(tmp_path: Path, count: int, seconds: float = 2.0) -> tuple[Path, list[Any]]:

@@ -108,7 +108,7 @@ def job_states(ids: Iterable[str]) -> dict[str, JobState] | str:
     Elements of an array have ids such as ``12_3``, and are asked for as a whole. A job that has
     ended stays known for ``MinJobAge`` (some minutes).
     """
-    wanted = ",".join(dict.fromkeys(name.partition("_")[0] for name in ids))
+    wanted = ",".join(whole_arrays(ids))
     status, output, error = ask(
         "squeue", "-h", "-a", "-r", "-t", "all", "-j", wanted, "-o", "%F|%K|%T|%r"
     )
@@ -122,6 +122,11 @@ def job_states(ids: Iterable[str]) -> dict[str, JobState] | str:
             name = f"{job}_{element}" if element.isdigit() else job
             states[name] = JobState(state, reason)
     return states
+
+
+def whole_arrays(ids: Iterable[str]) -> list[str]:
+    """The arrays (and single jobs) that jobs belong to, each once: ``12`` for ``12_3``."""
+    return list(dict.fromkeys(name.partition("_")[0] for name in ids))
 
 
 def largest_array() -> int:

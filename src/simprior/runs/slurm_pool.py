@@ -403,15 +403,17 @@ class SlurmPool:
             (self._folder / STOP).touch()
         if not self._slurm:
             return []
-        slurm.ask("scancel", "--state=PENDING", *(handle.id for handle in handles))
+        slurm.ask("scancel", "--state=PENDING", *slurm.whole_arrays(h.id for h in handles))
         states = slurm.job_states(handle.id for handle in handles)
         if isinstance(states, str):
             _logger.warning("SLURM gives no answer (%s)", states)
-            states = {}
+            return []
+        # SLURM forgets the elements of an array that are cancelled before they start
+        gone = slurm.JobState("CANCELLED", "")
         cancelled = [
-            h
-            for h in handles
-            if not h.has_result() and states.get(h.id, ("", ""))[0] == "CANCELLED"
+            handle
+            for handle in handles
+            if not handle.has_result() and states.get(handle.id, gone).state == "CANCELLED"
         ]
         self._running.difference_update(cancelled)
         left = len(handles) - len(cancelled)
@@ -427,7 +429,7 @@ class SlurmPool:
         """Release everything; ``kill`` cancels the jobs that are left."""
         if kill and self._running:
             if self._slurm:
-                slurm.ask("scancel", *(handle.id for handle in self._running))
+                slurm.ask("scancel", *slurm.whole_arrays(handle.id for handle in self._running))
             else:
                 for handle in self._running:
                     with contextlib.suppress(OSError):
