@@ -124,10 +124,10 @@ def test_a_quick_study_has_other_settings_and_can_be_resumed(tmp_path: Path) -> 
     run_study(recipe, out)
     run = load_run(out / "evidence-completion")
     assert {TABLE, OVERVIEW, FINDINGS} <= set(run.files) and run.status == "complete"
-    assert run.results["verdict"].count(";") == 5 and run.verify() == []
+    assert run.results["verdict"].count(";") == 6 and run.verify() == []
     assert (out / "figures" / "completion-1.png").is_file()
     table = pd.read_parquet(out / "tables" / "findings.parquet")
-    assert list(table["stage"].unique()) == ["completion", "more"] and len(table) == 12
+    assert list(table["stage"].unique()) == ["completion", "more"] and len(table) == 14
     again = run_study(read_recipe(path, quick=True), out, resume=True)
     assert {step.action for step in again} == {"skip"}
     kept = read_recipe(out / "recipe.toml")  # what is kept is the recipe as it was run

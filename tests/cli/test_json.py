@@ -25,6 +25,7 @@ LINES = {
     "measure": "measure train --measures lz,entropy --workers 1",
     "correlate": "correlate rows.csv --y y --bootstrap 100 --permutations 99",
     "sensitivity": "sensitivity --n 6 --hidden 5 --networks 4 --gp-draws 50 --workers 1",
+    "memorise": f"memorise {NET} --target x1 --train 8 --subsets 8 --removal 0 --exact 1",
     "sweep": "sweep grid.toml --workers 1 --out sweep",
     "study": "study recipe.toml --out study --dry-run",
     "table of functions": "table sample --top 3",
@@ -98,7 +99,7 @@ def test_json_of_a_command(
     assert main([*LINES[name].split(), "--json", "--quiet"]) == 0
     value = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert problems(value) == [] and value["table"]
-    if name in ("compare", "bound", "logp", "table of a comparison"):
+    if name in ("compare", "bound", "logp", "memorise", "table of a comparison"):
         assert value["summary"]["verdict"].endswith(".")
 
 

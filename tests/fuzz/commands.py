@@ -59,6 +59,8 @@ LINES: dict[str, list[list[str]]] = {
     "correlate": [["table.parquet", "--y", "y", "--bootstrap", "100", "--permutations", "5"]],
     "sensitivity": [["--n", "6,8", "--hidden", "5", "--networks", "4", "--gp-draws", "50",
                      "--workers", "1"]],
+    "memorise": [[*FAST, "--target", "x1", "--train", "4", "--subsets", "6", "--removal", "0.3",
+                  "--removal-members", "2", "--exact", "1", "--max-epochs", "20"]],
     "study": [["recipe.toml", "--out", "new", "--dry-run", "--workers", "1"]],
     "report": [["run"]],
     "table": [["run", "--top", "3"], ["trained", "--format", "latex"]],
@@ -70,7 +72,7 @@ LINES: dict[str, list[list[str]]] = {
 WORK = {
     "samples", "runs", "networks", "strings", "paths", "max_epochs", "max_draws", "budget",
     "burn_in", "thin", "pretrain", "gp_draws", "bootstrap", "permutations", "splits", "draws",
-    "chains", "candidates", "beam", "record_runs",
+    "chains", "subsets", "members", "removal_members", "candidates", "beam", "record_runs",
 }  # fmt: skip
 """Amounts of work: a large value is honest work, of hours, that this test does not wait for."""
 

@@ -25,6 +25,7 @@ MAIN_TABLES = (
     "logp.parquet",
     "evidence.parquet",
     "tables/correlations.parquet",
+    "tables/memorised.parquet",
     "tables/targets.parquet",
     "tables/sweep.parquet",
     "tables/sensitivity.parquet",

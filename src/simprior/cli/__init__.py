@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": "how alike two runs are: distances, correlations, test errors, noise ceilings",
     "measure": "prior, flatness, sensitivity, complexity of networks or functions, one table",
     "correlate": "which measures predict the test error: coefficients, intervals, tests, controls",
+    "memorise": "which training examples are memorised: by trained networks and by exact Bayes",
     "sensitivity": "distance of strings to the other class, and random flips until it changes",
     "study": "run a recipe: train or sample, measure, correlate, draw, tabulate, report",
     "report": "build report.html of a study or of any run",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,8 @@ MEASURES = ("error", "wrong", "rank")
 MIXED = 1.05
 PRIOR = 50
 """Draws of the prior for each data set."""
-ARORA = "Arora et al. 2019"
+ARORA, SAXE = "Arora et al. 2019", "Saxe et al. 2014; Arora et al. 2019"
+_NAME = "low rank"
 Columns = dict[str, np.ndarray]
 
 
@@ -209,50 +211,77 @@ class DeepLinear:
     def findings(self, frame: pd.DataFrame) -> list[Finding]:
         """The contrasts at the first width: see the module.
 
-        Errors are contrasted as wrong signs. The squared error of a matrix of rank 1 has no bound
-        where the observed entries that determine another are small: its mean has no true interval.
+        Errors are contrasted as wrong signs, and as the logarithm of the squared error. The squared
+        error itself has no bound where the observed entries that determine another are small: its
+        mean has no true interval.
         """
-        depths = np.array(sorted(set(self.depth)))
-        deep = depths[depths > 1]
-        at = frame[frame["width"] == self.width[0]]
-
-        def values(method: str, name: str, which: np.ndarray = depths) -> np.ndarray:
-            """(N, K) values over data sets and depths."""
-            table = at[at["method"] == method].pivot(index="dataset", columns="depth", values=name)
-            return table[list(which)].to_numpy(float)
-
-        found = []
-        if len(deep):
-            most, least = f"depth {deep[-1]}", f"depth {deep[0]}"
-            gap = values("gd small", "wrong", deep) - values("posterior mean", "wrong", deep)
-            drawn = values("gd small", "rank", deep) - values("posterior", "rank", deep)
-            start = values("gd small", "wrong", deep) - values("gd large", "wrong", deep)
-            for claim, contrast in (
-                (f"wrong signs: GD from small weights - posterior mean, {least}", gap),
-                (f"effective rank: GD from small weights - posterior draws, {least}", drawn),
-                (f"wrong signs: GD from small - from large weights, {least}", start),
-            ):
-                slope = slope_of(deep, contrast) if len(deep) > 1 else None
-                effect = mean_of(contrast[:, 0])
-                found.append(
-                    Finding("low rank", claim, effect, "optimiser", -1, ARORA, slope, "depth")
-                )
-            if depths[0] == 1:
-                for method, source in (("prior", "prior"), ("posterior", "posterior")):
-                    ranks = values(method, "rank")
-                    claim = f"effective rank of {method} draws: {most} - depth 1"
-                    effect, slope = mean_of(ranks[:, -1] - ranks[:, 0]), slope_of(depths, ranks)
-                    literature = "Saxe et al. 2014; Arora et al. 2019"
-                    found.append(
-                        Finding("low rank", claim, effect, source, -1, literature, slope, "depth")
-                    )
+        depths = sorted(self.depth)
+        found = self._of_descent(frame, [d for d in depths if d > 1])
+        if len(depths) > 1:
+            found += self._of_rank(frame, depths)
         if depths[0] == 1:
-            same = values("gd large", "error", depths[:1]) - values(
-                "posterior", "error", depths[:1]
-            )
+            at = partial(_by_depth, frame, self.width[0], which=[1])
+            same = at("gd large", "error") - at("posterior", "error")
             claim = "squared error: GD from a prior draw - posterior draws, depth 1"
-            found.append(Finding("low rank", claim, mean_of(same[:, 0]), "control", 0, "exact"))
+            found.append(Finding(_NAME, claim, mean_of(same[:, 0]), "control", 0, "exact"))
         return found
+
+    def _of_descent(self, frame: pd.DataFrame, depths: list[int]) -> list[Finding]:
+        """Gradient descent from small weights against others, at the least of the depths > 1."""
+        if not depths:
+            return []
+        at = partial(_by_depth, frame, self.width[0], which=depths)
+        small = "GD from small weights"
+        contrasts = {
+            f"ln squared error (nats): {small} - posterior mean": np.log(at("gd small", "error"))
+            - np.log(at("posterior mean", "error")),
+            f"wrong signs: {small} - posterior mean": at("gd small", "wrong")
+            - at("posterior mean", "wrong"),
+            f"wrong signs: {small} - from large weights": at("gd small", "wrong")
+            - at("gd large", "wrong"),
+            f"effective rank: {small} - posterior draws": at("gd small", "rank")
+            - at("posterior", "rank"),
+        }
+        found = []
+        for claim, values in contrasts.items():
+            slope = slope_of(np.array(depths), values) if len(depths) > 1 else None
+            text, effect = f"{claim}, depth {depths[0]}", mean_of(values[:, 0])
+            found.append(Finding(_NAME, text, effect, "optimiser", -1, ARORA, slope, "depth"))
+        return found
+
+    def _of_rank(self, frame: pd.DataFrame, depths: list[int]) -> list[Finding]:
+        """What depth and width do to the effective rank of the prior and of the posterior."""
+        found = []
+        ends = f"depth {depths[-1]} - {depths[0]}"
+        for method in ("prior", "posterior"):
+            values = _by_depth(frame, self.width[0], method, "rank", which=depths)
+            effect, slope = (
+                mean_of(values[:, -1] - values[:, 0]),
+                slope_of(np.array(depths), values),
+            )
+            claim = f"effective rank of {method} draws: {ends}"
+            found.append(Finding(_NAME, claim, effect, method, -1, SAXE, slope, "depth"))
+        widths = sorted(self.width)
+        if len(widths) > 1:
+            each = [_by_depth(frame, w, "posterior", "rank", depths[-1:])[:, 0] for w in widths]
+            values = np.stack(each, axis=1)
+            claim = f"effective rank of posterior draws: width {widths[-1]} - {widths[0]}"
+            found.append(
+                Finding(
+                    *(_NAME, f"{claim}, depth {depths[-1]}", mean_of(values[:, -1] - values[:, 0])),
+                    *("prior", 1, "Hanin & Zlokapa 2023", slope_of(np.log2(widths), values)),
+                    "log2 width",
+                )
+            )
+        return found
+
+
+def _by_depth(
+    frame: pd.DataFrame, width: int, method: str, name: str, which: list[int]
+) -> np.ndarray:
+    """(N, K) values of a column over data sets and the depths ``which``."""
+    at = frame[(frame["width"] == width) & (frame["method"] == method)]
+    return at.pivot(index="dataset", columns="depth", values=name)[which].to_numpy(float)
 
 
 def _values(problem: Completion, draws: np.ndarray) -> dict[str, object]:
@@ -346,4 +375,4 @@ class SingleOutput:
         shown = f"depth {max(self.depth)} - {min(self.depth)}"
         claim = f"P({self.function}) of single-output linear networks: {shown}"
         value = Estimate(effect, effect - reach, effect + reach, p, total)
-        return [Finding("low rank", claim, value, "control", 0, "exact")]
+        return [Finding(_NAME, claim, value, "control", 0, "exact")]

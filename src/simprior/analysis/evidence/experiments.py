@@ -17,6 +17,7 @@ import pandas as pd
 
 from simprior.analysis.evidence.deep_linear import DeepLinear, SingleOutput
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
+from simprior.analysis.evidence.memorisation import Memorisation
 from simprior.analysis.study.sections import section_settings
 from simprior.gp.orthant import run_batches
 from simprior.runs.directory import RunDir, write_table
@@ -44,7 +45,11 @@ class Experiment(Protocol):
         """The contrasts that the table of evidence lists."""
 
 
-KINDS: dict[str, type[Any]] = {"deep-linear": DeepLinear, "single-output": SingleOutput}
+KINDS: dict[str, type[Any]] = {
+    "deep-linear": DeepLinear,
+    "single-output": SingleOutput,
+    "memorisation": Memorisation,
+}
 
 
 def experiment(values: Mapping[str, Any], seed: int = 0) -> Experiment:

@@ -64,8 +64,8 @@ def completion_figure(frame: pd.DataFrame, width: int | None = None) -> Figure:
                 _mean_line(errors, part, "depth", "wrong", shift, **look)
             _mean_line(ranks, part, "depth", "rank", shift, **look)
             handles.append(proxy(colour, marker, _WORDS[method], line="-"))
-        errors.set(ylabel="wrong signs, unseen entries", ylim=(0, None))
-        ranks.set(ylabel="effective rank", xlabel="depth (layers)", ylim=(1, None))
+        errors.set(ylabel="wrong signs, unseen entries", ylim=(-0.01, None))
+        ranks.set(ylabel="effective rank", xlabel="depth (layers)", ylim=(0.9, None))
         ranks.set_xticks(sorted(at["depth"].unique()))
         for axes in (errors, ranks):
             tidy_ticks(axes, "y")

@@ -41,6 +41,12 @@ CAPTIONS = {
     "compare": "Two distributions over functions, A and B; a row a statistic.",
     "pairs": "Functions of two runs, A and B; a row a function.",
     "logp": r"$\ln P(f)$ in nats, under the prior of infinite width; a row an estimate.",
+    "evidence": "What was computed for each data set.",
+    "findings": "Findings: contrasts over data sets, with their verdicts; a row each.",
+    "memorised": "How far each example is memorised by trained networks and by the posterior.",
+    "influence": "How far each example changes what is found on another input.",
+    "removal": "Errors outside $S$ after removing examples; a row a share and order.",
+    "subsets": "Networks trained on random subsets of $S$; a row a subset and input.",
     "runs": "Trained networks; a row each.",
 }
 """What the rows of a table of a run are, by the name of its file."""
