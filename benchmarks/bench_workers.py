@@ -1,22 +1,35 @@
-"""Is it worth having workers? Seconds with one process and with two, and their ratio.
+"""Is it worth having workers? Seconds with one and with two, and their ratio.
 
     python benchmarks/bench_workers.py [--quick] [--only sample,train,...]
 
-Each line is one command's work, in memory or into a run directory, the start of the processes
-included. A ratio above 1 means that two workers are *slower* than one: the default of ``--workers``
-must then be 1. One and two are timed in turn, medians of the repeats. Elapsed time means little
-on a busy machine, so the last columns give processor time: that of two workers is split into this
-process and its children, and "idle" is the ratio to expect on two idle cores if nothing overlaps,
-(this process + children / 2) / (one process).
+Each line is one command's work, in memory or into a run directory, from its call to its result.
+Work whose heavy part is compiled runs in threads of this process, the rest in processes, whose
+start is included. One and two are timed in turn, and the least of the repeats is shown. Two workers
+should be 1.8 times as fast as one where two cores are idle.
+
+On a busy machine elapsed time says little. Two columns help:
+
+* "cores" is what the machine gives: two processes that do the same work of one worker at once, in
+  units of what one of them does alone. It is 2 with two idle cores. No pair of workers can be
+  faster.
+* "lock" is the share of the time of one worker in which it holds Python's lock, or may: time that
+  is not spent in compiled code, in products, sorts and copies of numpy, or in Parquet. Two threads
+  wait for each other there, so that their ratio is at most 2 / (1 + share) or so.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import functools
+import logging
 import os
+import pstats
 import resource
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +54,7 @@ def sampling(samples: float, **options: Any) -> Work:
 
 def training(runs: float) -> Work:
     def work(workers: int, out: Path | None) -> None:
-        from simprior.training import train
+        from simprior.training.train import train
 
         train(sp.Network(), "x1", train=32, runs=int(runs), workers=workers, out=out)
 
@@ -62,14 +75,50 @@ def posterior(samples: float, method: str) -> Work:
     return work
 
 
+def gaussian(samples: float) -> Work:
+    def work(workers: int, out: Path | None) -> None:
+        from simprior.gp.architectures import kernel
+        from simprior.gp.posterior import sample_posterior
+
+        K = np.asarray(kernel(sp.Network()))
+        sample_posterior(K, np.arange(16), np.arange(16) % 2, int(samples), workers=workers)
+
+    return work
+
+
 def log_priors(functions: float) -> Work:
     def work(workers: int, out: Path | None) -> None:
-        from simprior.gp.kernels import nngp
+        from simprior.gp.architectures import kernel
         from simprior.gp.orthant import Request, log_prior_table
 
         tables = np.random.default_rng(0).integers(0, 2, (int(functions), 128), np.uint8)
-        request = Request(np.asarray(nngp(sp.Network())), tables, methods=("tilted",))
+        request = Request(np.asarray(kernel(sp.Network())), tables, methods=("tilted",))
         log_prior_table(request, out=out, workers=workers)
+
+    return work
+
+
+def annealing(particles: float) -> Work:
+    def work(workers: int, out: Path | None) -> None:
+        from simprior.finite import log_prior_finite
+
+        network = sp.Network(n=4, hidden=(20, 20))
+        log_prior_finite(network, "x1", particles=int(particles), check=False, workers=workers)
+
+    return work
+
+
+@functools.cache
+def _trained(runs: int) -> Any:
+    from simprior.training.train import train
+
+    return train(sp.Network(), "x1", train=32, runs=runs)
+
+
+def measuring(networks: float, groups: str) -> Work:
+    def work(workers: int, out: Path | None) -> None:
+        result = _trained(max(100, int(networks)))
+        sp.measure(result, measures=groups, workers=workers, out=out, quiet=True)
 
     return work
 
@@ -77,12 +126,17 @@ def log_priors(functions: float) -> Work:
 def table(size: float) -> dict[str, tuple[Work, bool]]:
     """Work and whether it can go into a run directory."""
     return {
-        "sample": (sampling(2e7 * size), True),
+        "sample": (sampling(4e7 * size), True),
         "sample --watch": (sampling(4e6 * size, watch=["const0", "x1"]), True),
-        "train": (training(4e3 * size), True),
-        "posterior, rejection": (posterior(1e6 * size, "rejection"), False),
-        "posterior, slice": (posterior(2e4 * size, "slice"), False),
+        "train": (training(8e3 * size), True),
+        "posterior, rejection": (posterior(2e6 * size, "rejection"), False),
+        "posterior, slice": (posterior(4e4 * size, "slice"), False),
+        "posterior, gp": (gaussian(4e6 * size), False),
+        "posterior, hmc (processes)": (posterior(4e3 * size, "hmc"), False),
         "logp, tilted": (log_priors(1e3 * size), True),
+        "logp, smc": (annealing(1e3 * size), False),
+        "measure, functions": (measuring(4e3 * size, "lz,csr,walsh,prior"), True),
+        "measure, weights": (measuring(4e3 * size, "sharpness,norms"), True),
     }
 
 
@@ -104,32 +158,100 @@ def seconds(work: Work, workers: int, stored: bool) -> np.ndarray:
         return np.array([clock() for clock in clocks]) - start
 
 
+UNLOCKED = ("argsort", "sort", "lexsort", "take", "matmul", "dot", "standard_normal", "random")
+"""Builtins of numpy that give up Python's lock."""
+
+
+def locked_share(work: Work, stored: bool) -> float:
+    """Share of one worker's processor time that may be spent under Python's lock."""
+    profile = cProfile.Profile(time.thread_time)
+
+    def run() -> None:  # not in the main thread: the worker is this one
+        profile.enable()
+        seconds(work, 1, stored)
+        profile.disable()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    stats, kernels, free = pstats.Stats(profile), _compiled_names(), 0.0
+    for (file, _, name), (_, _, own, _, _) in stats.stats.items():  # type: ignore[attr-defined]
+        compiled = name in kernels.get(file, ())
+        numpy = file == "~" and any(f"'{one}'" in name or f" {one}" in name for one in UNLOCKED)
+        parquet = "pyarrow" in file and name in ("write_table", "read", "read_table")
+        free += own if compiled or numpy or parquet else 0.0
+    return 1.0 - free / stats.total_tt  # type: ignore[attr-defined]
+
+
+def _compiled_names() -> dict[str, set[str]]:
+    """Names of compiled functions by file."""
+    from numba.core.registry import CPUDispatcher
+
+    found: dict[str, set[str]] = {}
+    for module in list(sys.modules.values()):
+        for value in vars(module).values():
+            if isinstance(value, CPUDispatcher):
+                code = value.py_func.__code__
+                found.setdefault(code.co_filename, set()).add(code.co_name)
+    return found
+
+
+def capacity(name: str, size: float, stored: bool) -> float:
+    """What two processes that do the same work at once do, over what one does alone."""
+    command = [sys.executable, __file__, "--alone", name, str(size), "stored" if stored else ""]
+    took = []
+    for count in (1, 2):
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        running = [subprocess.Popen(command, **pipes) for _ in range(count)]
+        for one in running:
+            one.stdout.readline()  # ready
+        for one in running:
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        took.append(max(float(one.communicate()[0]) for one in running))
+    return 2.0 * took[0] / took[1]
+
+
+def alone(name: str, size: float, stored: bool) -> None:
+    """One of the processes of :func:`capacity`."""
+    seconds(table(0.01)[name][0], 1, stored)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(seconds(table(size)[name][0], 1, stored)[0], flush=True)
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--alone"]:
+        alone(sys.argv[2], float(sys.argv[3]), sys.argv[4] == "stored")
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, fewer repeats")
     parser.add_argument("--only", default="", help="lines whose name begins so, e.g. sample,train")
     options = parser.parse_args()
-    size, repeats = (0.2, 1) if options.quick else (1.0, 3)
+    logging.getLogger("simprior").setLevel(logging.ERROR)
+    size, repeats = (0.2, 2) if options.quick else (1.0, 3)
     only = tuple(options.only.split(","))
     small = table(0.01)
-    print("| work | results | one, s | two, s | two / one | one, CPU s | two, CPU s | idle |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| work | results | one, s | two, s | one / two | cores | one, CPU s | two, CPU s | lock |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, (work, can_store) in table(size).items():
         if not name.startswith(only):
             continue
         for stored in (False, True)[: 1 + can_store]:
-            run = functools.partial(seconds, work, stored=stored)
             seconds(small[name][0], 1, stored)  # compile
             times: dict[int, list[np.ndarray]] = {1: [], 2: []}
             for _ in range(repeats):
                 for workers, found in times.items():
-                    found.append(run(workers))
-            one, two = (np.median(times[workers], axis=0) for workers in (1, 2))
+                    found.append(seconds(work, workers, stored))
+            one, two = (min(times[workers], key=lambda t: t[0]) for workers in (1, 2))
             where = "run directory" if stored else "memory"
-            idle = (two[1] + two[2] / 2) / one[1]
+            children = f" + {two[2]:.1f}" if two[2] > 0.05 else ""
             print(
-                f"| {name} | {where} | {one[0]:.1f} | {two[0]:.1f} | {two[0] / one[0]:.2f} "
-                f"| {one[1]:.1f} | {two[1]:.1f} + {two[2]:.1f} | {idle:.2f} |",
+                f"| {name} | {where} | {one[0]:.1f} | {two[0]:.1f} | {one[0] / two[0]:.2f} "
+                f"| {capacity(name, size, stored):.2f} | {one[1]:.1f} | {two[1]:.1f}{children} "
+                f"| {100 * locked_share(work, stored):.0f} % |",
                 flush=True,
             )
 

@@ -112,19 +112,18 @@ def test_results_of_items_in_order() -> None:
 # ---------------------------------------------------------- threads of numerical libraries
 
 
-def blas(kinds: str = "blas openmp") -> list[int]:
+def number_of_threads(api: str = "") -> list[int]:
+    """Of the libraries of an interface (blas: of the process, openmp: of a thread), or of all."""
     from threadpoolctl import threadpool_info
 
-    found = threadpool_info()
-    return [library["num_threads"] for library in found if library["user_api"] in kinds]
+    return [lib["num_threads"] for lib in threadpool_info() if api in ("", lib["user_api"])]
 
 
 def test_libraries_have_one_thread_until_the_last_call_ends() -> None:
-    import torch  # noqa: F401  (with it OpenMP, whose number of threads each thread has)
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(2):
-        before = blas()
+        before = number_of_threads()
         inside, go = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -136,10 +135,11 @@ def test_libraries_have_one_thread_until_the_last_call_ends() -> None:
         with threads.one_thread():
             other.start()
             inside.wait(60)
-        assert set(blas("blas")) == {1}  # the other one is still at it
+        assert set(number_of_threads("blas")) == {1}  # the other one is still at it
+        assert set(number_of_threads("openmp")) <= {2}
         go.set()
         other.join()
-        assert blas() == before
+        assert number_of_threads() == before
 
 
 def test_libraries_have_one_thread_in_a_pool_and_as_many_as_before_after() -> None:
@@ -147,12 +147,14 @@ def test_libraries_have_one_thread_in_a_pool_and_as_many_as_before_after() -> No
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(2):
-        before, torch_before = blas(), torch.get_num_threads()
-        found = collect(range(4), lambda task: (max(blas()), torch.get_num_threads()), workers=2)
+        before = number_of_threads(), torch.get_num_threads()
+        found = collect(
+            range(4), lambda task: (max(number_of_threads()), torch.get_num_threads()), workers=2
+        )
         assert set(found.values()) == {(1, 1)}
         with pytest.raises(ZeroDivisionError):
             collect(range(4), lambda task: 1 // task, workers=2)
-        assert (blas(), torch.get_num_threads()) == (before, torch_before)
+        assert (number_of_threads(), torch.get_num_threads()) == before
 
 
 # ------------------------------------------------------------------------------ stopping
@@ -295,6 +297,16 @@ def by_process(out: Path | None, workers: int) -> Any:
     return counted(sample_posterior(K, index, labels, 3000, workers=workers))
 
 
+def by_measuring(out: Path | None, workers: int) -> Any:
+    from simprior import measure
+    from simprior.training.train import train
+
+    result = train(NET, "x1", train=6, runs=30)
+    groups = "lz,csr,prior,sharpness,norms"
+    frame = measure(result, measures=groups, workers=workers, out=out, quiet=True)
+    return frame.to_csv()
+
+
 def by_annealing(out: Path | None, workers: int) -> Any:
     from simprior.finite import log_prior_finite
 
@@ -305,6 +317,7 @@ def by_annealing(out: Path | None, workers: int) -> Any:
 SMALL = {
     "simprior.boolean.sampling.sample._TASK_SAMPLES": 4096,
     "simprior.boolean.sampling.watch.BLOCK_DRAWS": 512,
+    "simprior.analysis.measure.sources.NETWORKS_CHUNK": 4,
     "simprior.gp.orthant._BATCH_WORK": 8 * 16**2,
     "simprior.gp.posterior._TASK": 500,
     "simprior.training.posterior.rejection._FIRST_TASK": 2048,
@@ -315,6 +328,7 @@ WAYS = {
     by_watching: True,
     by_training: True,
     by_logp: True,
+    by_measuring: True,
     by_rejection: False,
     by_slices: False,
     by_process: False,

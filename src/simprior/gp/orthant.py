@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 TABLE = "logp.parquet"
 Columns = dict[str, np.ndarray]
 _SMALL = 1e-100  # a variance; beyond 1e-150 or 1e150 the estimators' products over- or underflow
-_BATCH_WORK = 256 * 128**2  # functions a batch at m = 128: about a second of `tilted`
+_BATCH_WORK = 64 * 128**2  # functions a batch at m = 128: less than half a second of `tilted`
 
 METHODS: dict[str, Callable[..., LogProb]] = {
     "tilted": tilted,  # EP-tilted sequential importance sampling
@@ -313,6 +313,7 @@ def log_prior_table(
     copies = min(options.workers, len(request.tables))
     check_memory(len(request.K), copies, matrices=matrices(request.methods, len(request.K)))
     size = max(1, int(_BATCH_WORK / len(request.K) ** 2))
+    size = -(-len(request.tables) // -(-len(request.tables) // size))  # all of about the same size
     columns = run_batches(
         "logp",
         partial(compute, request),

@@ -16,6 +16,7 @@ import json
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ _WORKER = multiprocessing.parent_process() is not None
 _hashed: set[tuple[Any, ...]] = set()
 _seen: set[tuple[Any, ...]] = set()
 _told: set[str] = set()
+_saying = threading.RLock()
+"""Held while it is found out what is still to be said: threads would say it twice."""
 
 
 @contextlib.contextmanager
@@ -163,7 +166,7 @@ class RunInfo:
         """
         for name, entry in (self.files if self.active else self._registered).items():
             path = self.path / name
-            with contextlib.suppress(OSError):
+            with _saying, contextlib.suppress(OSError):
                 stat = path.stat()
                 state = (str(path), entry["sha256"], stat.st_ino, stat.st_mtime_ns, stat.st_size)
                 if state in _seen:
@@ -252,9 +255,10 @@ def problem_once(path: Path, entry: Mapping[str, Any]) -> str | None:
 
 
 def _say_once(message: str, level: int = logging.WARNING) -> None:
-    if message not in _told:
-        _told.add(message)
-        _logger.log(level, message)
+    with _saying:
+        if message not in _told:
+            _told.add(message)
+            _logger.log(level, message)
 
 
 def is_active(path: Path) -> bool:

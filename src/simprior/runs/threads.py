@@ -99,10 +99,11 @@ def in_threads(
 
 
 class _Limits:
-    """Libraries of linear algebra have one thread as long as some call wants that.
+    """Numerical libraries have one thread as long as some call wants that.
 
-    The numbers are those of the process, and calls in several threads overlap: what the first call
-    found is put back when the last one ends. threadpoolctl lets only the thread that came first
+    OpenMP has a number for each thread, which goes with the call. The numbers of the others are
+    those of the process, and calls in several threads overlap: what the first call found is put
+    back when the last one ends. threadpoolctl lets only the thread that came first
     change OpenBLAS (from version 3.7 on); here any may, since the lock keeps them in order.
     """
 
@@ -111,18 +112,24 @@ class _Limits:
         self._calls, self._known = 0, 0
         self._found: list[Any] = []
 
-    def hold(self, controller: Any) -> None:
-        """One more call; ``controller`` knows the libraries that are loaded by now."""
+    def hold(self, controller: Any) -> Any:
+        """One more call; ``controller`` knows the libraries that are loaded by now.
+
+        What it returns goes to :meth:`release`.
+        """
+        shared = controller.select(user_api="blas")
         with self._lock:
             self._calls += 1
             _take_control()
-            limit = controller.limit(limits=1)
-            if len(controller) > self._known:  # the first call, or a library loaded since
-                self._known = len(controller)
+            limit = shared.limit(limits=1)
+            if len(shared) > self._known:  # the first call, or a library loaded since
+                self._known = len(shared)
                 self._found.append(limit)
+        return controller.select(user_api="openmp").limit(limits=1)
 
-    def release(self) -> None:
+    def release(self, own: Any) -> None:
         """One call less."""
+        own.restore_original_limits()
         with self._lock:
             self._calls -= 1
             if not self._calls:
@@ -154,14 +161,11 @@ def one_thread() -> Iterator[None]:
     except ImportError:
         yield
         return
-    controller = ThreadpoolController()
-    _limits.hold(controller.select(user_api="blas"))
-    own = controller.select(user_api="openmp").limit(limits=1)  # a number of each thread
+    own = _limits.hold(ThreadpoolController())
     try:
         yield
     finally:
-        own.restore_original_limits()
-        _limits.release()
+        _limits.release(own)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from simprior.analysis.measure.sources import Source, rebuilt
 from simprior.boolean.truthtable import pack, to_hex, unpack
 from simprior.errors import InputError
 from simprior.modules.spec import FLAGGED
+from simprior.network.activations import ACTIVATIONS
 from simprior.numerics import random as rng
 from simprior.runs.files import sha256_file
 from simprior.training.records import TrainResult, unpack_hex
@@ -91,12 +92,25 @@ def _kind(source: Source) -> _Kind:
     return _Kind(True, n, str(network.get("activation", "")), is_module(network))
 
 
+_LAWS = ("network", "modules", "architecture")
+"""Where a run records its network or module."""
+
+
 def _law_of(result: TrainResult) -> Mapping[str, Any]:
     """The network or module of a run, as it is recorded."""
-    names = ("network", "modules", "architecture")
-    found = next(result.config[name] for name in names if result.config.get(name))
+    found = next(result.config[name] for name in _LAWS if result.config.get(name))
     assert isinstance(found, Mapping)
     return found
+
+
+def calls_no_foreign_code(source: Source) -> bool:
+    """Whether no torch module and no activation of a user's is called to measure a source.
+
+    Both may hold Python's lock, or change what belongs to the whole process.
+    """
+    config = source.config()
+    law = next((config[name] for name in _LAWS if config.get(name)), {})
+    return not is_module(law) and law.get("activation", "relu") in ACTIVATIONS
 
 
 def is_module(network: Mapping[str, Any]) -> bool:

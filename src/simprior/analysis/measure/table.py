@@ -20,7 +20,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simprior.analysis.measure.groups import check_groups, function_columns, network_columns
+from simprior.analysis.measure.groups import (
+    calls_no_foreign_code,
+    check_groups,
+    function_columns,
+    network_columns,
+)
 from simprior.analysis.measure.registry import MEASURES, measure_columns
 from simprior.analysis.measure.settings import MeasureSettings, Request
 from simprior.analysis.measure.sources import (
@@ -167,16 +172,18 @@ def measure(
     check_files(request, sources)
     chunks = split(sources, request.networks)
     total = sum(chunk.size for chunk in chunks)
+    threads = request.device != "cuda" and all(calls_no_foreign_code(one) for one in sources)
+    work = Measuring(request, threads)
     with progress_bar(total, "network", quiet=quiet or progress is not None) as bar:
         how = RunOptions.of({**given, "progress": bar if progress is None else progress})
         if out is None:
-            return joined(run_sharded(Measuring(request), chunks, how, None))
+            return joined(run_sharded(work, chunks, how, None))
         many = source if isinstance(source, list | tuple) else [source]
         paths = [str(one) for one in many if isinstance(one, str | Path)]
         with open_run(how, COMMAND, config_of(request, sources, counted), paths=paths) as store:
             if store.finished(TABLE):
                 return load_measures(store.path)
-            frame = joined(run_sharded(Measuring(request), chunks, how, store))
+            frame = joined(run_sharded(work, chunks, how, store))
             write_table(store.path / TABLE, as_columns(frame))
             store.add_file(TABLE, rows=len(frame))
             store.finish({"rows": len(frame), "columns": list(map(str, frame.columns))})
@@ -227,9 +234,17 @@ def config_of(request: Request, sources: Sequence[Source], counted: bool) -> dic
 
 @dataclass(frozen=True)
 class Measuring(Work[Chunk, Columns]):
-    """The work of :func:`measure`: a shard for every piece."""
+    """The work of :func:`measure`: a shard for every piece.
+
+    ``threads``: whether pieces may be measured in threads.
+    """
 
     request: Request
+    threads: bool = False
+
+    def in_threads(self) -> bool:
+        """Compiled measures run side by side, and products of torch."""
+        return self.threads
 
     def compute(self, piece: Chunk) -> Columns:
         """All columns of one piece."""
