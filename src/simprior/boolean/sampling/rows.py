@@ -321,7 +321,7 @@ _RADIX = 65535
 _LONG_RUN = 512  # rows that agree in what they are sorted by first: beyond, sorted by all words
 _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
-_ENTRY_OVERHEAD = 6  # entries, their index, the sort, and what is returned (5.1 measured)
+_ENTRY_OVERHEAD = 6  # entries, their index, the sort, and what is returned and written
 
 
 @dataclass(frozen=True)
@@ -345,12 +345,19 @@ class Profile:
     @classmethod
     def of(cls, count: np.ndarray, clusters: np.ndarray, sumsq: np.ndarray) -> Profile:
         """Profile of three (F,) columns."""
-        order = np.lexsort((sumsq, clusters, -count))
-        k, c, q = count[order], clusters[order], sumsq[order]
+        other = (count != 1) | (clusters != 1) | (sumsq != 1)  # most functions were met once
+        once = len(count) - int(np.count_nonzero(other))
+        one = np.ones(min(once, 1), np.int64)
+        k, c, q = (np.append(x[other], one) for x in (count, clusters, sumsq))
+        order = np.lexsort((q, c, -k))
+        k, c, q = k[order], c[order], q[order]
         new = np.ones(len(k), bool)
         new[1:] = (k[1:] != k[:-1]) | (c[1:] != c[:-1]) | (q[1:] != q[:-1])
         starts = np.flatnonzero(new)
-        return cls(k[starts], c[starts], q[starts], np.diff(np.append(starts, len(k))))
+        k, c, q = k[starts], c[starts], q[starts]
+        multiplicity = np.diff(np.append(starts, len(order)))
+        multiplicity[(k == 1) & (c == 1) & (q == 1)] = once
+        return cls(k, c, q, multiplicity)
 
 
 class Merger:
@@ -388,11 +395,18 @@ class Merger:
     def rows(self) -> Rows:
         """Everything added so far, by descending count, then ascending table."""
         found = self._entries[: self._used]
-        words, count = np.ascontiguousarray(found[:, :-EXTRA]), found[:, -EXTRA].astype(np.int64)
-        order = row_order(words, count)
+        count = found[:, -EXTRA].astype(np.int64)
+        order = row_order(found[:, :-EXTRA], count)
         tail = pack(np.ones((1, self._m), np.uint8))[0, -1]
         words, numbers = collect(found, order, count[order], tail, self._folded)
         return Rows(words, *numbers)
+
+    def finish(self) -> Rows:
+        """The same for the last time: memory is given back, and nothing can be added any more."""
+        self._index = np.zeros(0, np.uint64)
+        rows = self.rows()
+        self._entries = np.zeros((0, 0), np.uint64)
+        return rows
 
 
 def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -423,7 +437,6 @@ def word_order(words: np.ndarray) -> np.ndarray:
     key = (words[:, 0] & ~low) | rows
     key.sort()
     order: np.ndarray = (key & low).astype(np.int64)
-    words = np.ascontiguousarray(words)
     for start, stop in sort_ties(words, key & ~low, order, _LONG_RUN):
         run = order[start:stop]
         order[start:stop] = run[np.lexsort(words[run].T[::-1])]
@@ -452,7 +465,7 @@ def merge_in_memory(paths: list[Path], out: Path, m: int, folded: bool = False) 
     merger = Merger(m, folded)
     for path in paths:
         merger.add(read_rows(path, m))
-    rows = merger.rows()
+    rows = merger.finish()
     write_rows(out, rows)
     return Profile.of(rows.count, rows.clusters, rows.sumsq)
 
