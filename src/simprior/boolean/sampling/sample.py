@@ -291,8 +291,8 @@ def _in_memory(job: Job, options: RunOptions, draws: int) -> FunctionCounts:
             pooled.add(result.pooled)
 
     run_pieces(Counting(job), tasks, options, None, receive)
-    counts = FunctionCounts.from_rows(job, main.rows(), [tallies[t.index] for t in tasks])
-    return counts.with_pool(pooled.rows(), job.replicates) if job.pool else counts
+    counts = FunctionCounts.from_rows(job, main.finish(), [tallies[t.index] for t in tasks])
+    return counts.with_pool(pooled.finish(), job.replicates) if job.pool else counts
 
 
 def _stored(
