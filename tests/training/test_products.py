@@ -27,9 +27,21 @@ def product(a, b, c, c0, d, groups, how, transposed, with_start):
     stride = 4 * b.shape[1]
     start = c0.ctypes.data if with_start else 0
     gemm(
-        a.ctypes.data, a_row, a_k, b.ctypes.data, stride, c.ctypes.data, stride,
-        start, stride, rows, groups, count, how, d.ctypes.data,
-    )  # fmt: skip
+        a.ctypes.data,
+        a_row,
+        a_k,
+        b.ctypes.data,
+        stride,
+        c.ctypes.data,
+        stride,
+        start,
+        stride,
+        rows,
+        groups,
+        count,
+        how,
+        d.ctypes.data,
+    )
 
 
 def run(a, b, c0=None, *, how=STORE, d=None, transposed=False):
