@@ -548,3 +548,17 @@ def test_a_relative_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run.write_file("tables/a.csv", "a")
         run.finish({})
     assert set(load_run("run").files) == {"tables.parquet", "tables/a.csv", "config.toml"}
+
+
+def test_a_shard_costs_a_line_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registering rewrites nothing: no manifest, as many bytes for the last as for the first."""
+    with started(tmp_path / "run") as run:
+        monkeypatch.setattr("simprior.runs.directory.save_manifest", None)
+        sizes = [0]
+        for i in range(200):
+            run.register_shard(f"{i:04d}", "0" * 64, 10, 100, {"first": 1000 + i})
+            sizes.append((run.shards_folder / INDEX).stat().st_size)
+        monkeypatch.undo()
+    assert len(set(np.diff(sizes))) == 1

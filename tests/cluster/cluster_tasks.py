@@ -19,7 +19,7 @@ def square(task: int) -> int:
 
 
 def slow_square(task: int) -> int:
-    time.sleep(4)
+    time.sleep(2.5)
     return task * task
 
 

@@ -155,8 +155,11 @@ def test_errors_name_the_log_of_an_array_element(tmp_path: Path) -> None:
     assert not e.value.counts
     third.job.result = error
     dump(("error", ""), third.job.paths.result_pickle)
+    dump(Done(1.0, "kept"), done_file(third.job.paths, 0))
+    results = iter(pool.result(third))
+    assert next(results) == "kept"  # before the error
     with pytest.raises(WorkerError, match=r"job 1_2 raised ValueError: x \(log .*/1_2_0_log.err\)"):
-        pool.result(third)
+        next(results)
 
 
 def error() -> None:

@@ -204,7 +204,7 @@ class Cluster(Workers):
         str, choice("local", "slurm", "dask"), arg(help="where the workers run")
     ] = "local"
     executor_options: Annotated[
-        Options, arg(help="for slurm (submitit's parameters) or dask (Client's keywords)")
+        Options, arg(help="for slurm (sbatch's option names) or dask (Client's keywords)")
     ] = None
 
     def worker_count(self) -> int:

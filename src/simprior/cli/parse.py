@@ -67,7 +67,7 @@ _MOST_DIGITS = 100  # Python reads no whole number of more than 4,300 digits
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\Z", re.IGNORECASE)
 _UNIT = r"""(?:[^,"'\[]|"[^"]*"|'[^']*'|\[[^\]]*\])"""
 _PAIR, _PAIRS = re.compile(f"{_UNIT}+"), re.compile(f"{_UNIT}*(?:,{_UNIT}*)*")
-COMMAS = 'quote a value that holds commas, such as exclude="n1,n2"'
+COMMAS = 'check the commas: a value that holds some is quoted, exclude="n1,n2"'
 _SIZES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -211,7 +211,7 @@ def parse_texts(text: str) -> tuple[str, ...]:
 
 
 def parse_options(
-    text: str, example: str = "mem_gb=4,time=01:00:00", remedy: str = COMMAS
+    text: str, example: str = "partition=cpu,time=01:00:00", remedy: str = COMMAS
 ) -> dict[str, Any]:
     """``key=value`` pairs with commas between; numbers are taken as numbers.
 

@@ -366,7 +366,8 @@ class SlurmPool:
             line = _raised(str(error))
             if "UncompletedJobError" in line:  # submitit has started it again several times
                 raise self._lost(handle, "ran out of its walltime again and again") from None
-            raise WorkerError(f"{name} raised {line} (log {handle.log})") from None
+            raised = WorkerError(f"{name} raised {line} (log {handle.log})")
+            return self._results(handle, raised)
         except EOFError:
             raise self._lost(handle, "left a damaged result") from None
         if not _arrive(handle.job.paths, count):
@@ -377,10 +378,13 @@ class SlurmPool:
         yield from self._results(handle)
         handle.remove_files()
 
-    def _results(self, handle: _JobHandle) -> Iterator[Any]:
+    def _results(self, handle: _JobHandle, end: WorkerError | None = None) -> Iterator[Any]:
+        """What the job has done, before the error that it ended with is raised."""
         for done in read_done(handle.job.paths):
             self._measured, self._seconds = self._measured + 1, self._seconds + done.seconds
             yield done.result
+        if end is not None:
+            raise end
 
     def _lost(self, handle: _JobHandle, how: str = "") -> LostCall:
         self._keep = True
