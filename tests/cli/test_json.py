@@ -28,6 +28,7 @@ LINES = {
     "memorise": f"memorise {NET} --target x1 --train 8 --subsets 8 --removal 0 --exact 1",
     "sweep": "sweep grid.toml --workers 1 --out sweep",
     "study": "study recipe.toml --out study --dry-run",
+    "evidence": "evidence --quick --out evidence --dry-run",
     "table of functions": "table sample --top 3",
     "table of a comparison": "table compare",
     "table of estimates": "table logp --format json",

@@ -62,6 +62,7 @@ LINES: dict[str, list[list[str]]] = {
     "memorise": [[*FAST, "--target", "x1", "--train", "4", "--subsets", "6", "--removal", "0.3",
                   "--removal-members", "2", "--exact", "1", "--max-epochs", "20"]],
     "study": [["recipe.toml", "--out", "new", "--dry-run", "--workers", "1"]],
+    "evidence": [["--out", "new", "--dry-run", "--quick", "--workers", "1"]],
     "report": [["run"]],
     "table": [["run", "--top", "3"], ["trained", "--format", "latex"]],
     "plot": [["run", "--out", "figures"]],

@@ -34,6 +34,7 @@ COMMANDS = {
     "memorise": "which training examples are memorised: by trained networks and by exact Bayes",
     "sensitivity": "distance of strings to the other class, and random flips until it changes",
     "study": "run a recipe: train or sample, measure, correlate, draw, tabulate, report",
+    "evidence": "findings about deep networks: of the prior, the posterior, or the optimiser",
     "report": "build report.html of a study or of any run",
     "table": "print a table of a run: functions, measures, coefficients, cells",
     "plot": "draw the figures of a run",

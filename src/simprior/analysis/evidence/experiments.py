@@ -71,7 +71,7 @@ def run_experiment(given: Experiment, **run_options: Any) -> pd.DataFrame:
     name = next(name for name, kind in KINDS.items() if isinstance(given, kind))
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(given).items()}
     columns = run_batches(
-        "evidence",
+        "experiment",
         given.compute,
         given.pieces(),
         partial(_digest, given),

@@ -20,6 +20,7 @@ from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
+from simprior.training.loaders import unsaid
 from simprior.training.targets import Problem
 
 Columns = dict[str, np.ndarray]
@@ -73,7 +74,8 @@ class Memorisation:
         if len(set(self.train)) < len(self.train):
             raise InputError(f"train={list(self.train)}", "each size once", remedy)
         for train in self.train:
-            self.problem(Piece(train, 0))
+            with unsaid():
+                self.problem(Piece(train, 0))
 
     def problem(self, piece: Piece) -> Problem:
         """The problem of a data set. Its seed depends on the data set alone."""
@@ -101,8 +103,10 @@ class Memorisation:
         networks that fitted their subset).
         """
         training = {"optimizer": self.optimizer, "max_epochs": self.max_epochs}
+        with unsaid():
+            problem = self.problem(piece)
         found = memorise(
-            self.problem(piece),
+            problem,
             subsets=self.subsets,
             share=self.share,
             members=self.members,

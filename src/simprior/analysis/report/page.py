@@ -60,7 +60,8 @@ def build_report(path: Path | str, manifest: Mapping[str, Any] | None = None) ->
     path = Path(path)
     run = load_run(path)
     shown = dict(manifest or run.manifest)
-    sections = list(_study_sections(path, shown) if run.command == "study" else _run_sections(run))
+    parts = {"study": _study_sections, "evidence": _evidence_sections}.get(run.command)
+    sections = list(_run_sections(run) if parts is None else parts(path, shown))
     sections.append(_manifest_section(path, shown))
     config = shown["config"]
     title = config.get("title") or f"simprior {run.command}: {path.resolve().name}"
@@ -117,6 +118,32 @@ def _study_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[Section
     yield Section("What was run", "run", _stages(manifest) + recipe_text)
 
 
+def _evidence_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[Section]:
+    """The table of all findings first; then each study's figures, and where its report is."""
+    from simprior.analysis.study.recipe import parse_recipe_of
+
+    results = manifest["results"]
+    file = "tables/findings.parquet"
+    yield Section(
+        "What was found",
+        "findings",
+        paragraph(results.get("verdict", "")) + _table(path, file, caption_of(file)),
+    )
+    if results.get("notes"):
+        yield Section("Notes", "notes", notes(results["notes"]))
+    for folder in sorted(path.iterdir()):
+        if not (_complete(folder) and load_run(folder).command == "study"):
+            continue
+        recipe = parse_recipe_of(folder)
+        body = paragraph(recipe.texts.get("question", ""))
+        body += figures(
+            _figure(folder, config["name"], config.get("caption", config["name"]), folder.name)
+            for config in recipe.stage("figures").config["figures"]
+        )
+        body += paragraph(f"The whole study: {folder.name}/{REPORT}")
+        yield Section(recipe.texts.get("title", folder.name), folder.name, body)
+
+
 def _verdict(folder: Path) -> str:
     """The sentence that a stage draws from its intervals; empty if it draws none."""
     return str(load_run(folder).results.get("verdict", "")) if _complete(folder) else ""
@@ -129,12 +156,14 @@ def _background(recipe: Recipe) -> Section:
     return Section("Held against", "held-against", body)
 
 
-def _figure(path: Path, name: str, caption: str) -> Markup:
+def _figure(path: Path, name: str, caption: str, below: str = "") -> Markup:
+    """A figure of a run; ``below``: its directory as seen from the page, if that is another."""
     file = f"figures/{name}.png"
     run = load_run(path)
     if file not in run.files:
         return Markup()
-    links = [f"figures/{name}.{form}" for form in ("pdf", "png")]
+    prefix = f"{below}/" if below else ""
+    links = [f"{prefix}figures/{name}.{form}" for form in ("pdf", "png")]
     return figure(name, run.read_bytes(file), words(caption), links)
 
 
