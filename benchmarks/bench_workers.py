@@ -126,10 +126,10 @@ def measuring(networks: float, groups: str) -> Work:
 def table(size: float) -> dict[str, tuple[Work, bool]]:
     """Work and whether it can go into a run directory."""
     return {
-        "sample": (sampling(4e7 * size), True),
+        "sample": (sampling(1e8 * size), True),
         "sample --watch": (sampling(4e6 * size, watch=["const0", "x1"]), True),
         "train": (training(8e3 * size), True),
-        "posterior, rejection": (posterior(2e6 * size, "rejection"), False),
+        "posterior, rejection": (posterior(1e7 * size, "rejection"), False),
         "posterior, slice": (posterior(4e4 * size, "slice"), False),
         "posterior, gp": (gaussian(4e6 * size), False),
         "posterior, hmc (processes)": (posterior(4e3 * size, "hmc"), False),
@@ -221,6 +221,7 @@ def alone(name: str, size: float, stored: bool) -> None:
 
 
 def main() -> None:
+    logging.getLogger("simprior").setLevel(logging.ERROR)
     if sys.argv[1:2] == ["--alone"]:
         alone(sys.argv[2], float(sys.argv[3]), sys.argv[4] == "stored")
         return
@@ -228,7 +229,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, fewer repeats")
     parser.add_argument("--only", default="", help="lines whose name begins so, e.g. sample,train")
     options = parser.parse_args()
-    logging.getLogger("simprior").setLevel(logging.ERROR)
     size, repeats = (0.2, 2) if options.quick else (1.0, 3)
     only = tuple(options.only.split(","))
     small = table(0.01)

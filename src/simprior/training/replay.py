@@ -77,7 +77,7 @@ def retrain_members(
     engine, device : str
         ``compiled`` or ``torch``, as the run was made; modules are trained by torch.
     workers : int
-        Processes; results do not depend on it.
+        Threads, or processes with the torch engine; results do not depend on it.
 
     Raises
     ------

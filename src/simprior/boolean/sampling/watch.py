@@ -497,9 +497,11 @@ def _lane_order(words: np.ndarray) -> np.ndarray:
 
 
 def _tasks(job: Job) -> list[Task]:
-    """Tasks of whole blocks, some 260,000 heads each: a second, about."""
+    """Tasks of whole blocks, all of about the same size, some 260,000 heads: a second, about."""
     total = -(-job.samples // job.heads)
-    draws = max(1, (1 << 18) // (job.heads * BLOCK_DRAWS)) * BLOCK_DRAWS
+    most = max(1, (1 << 18) // (job.heads * BLOCK_DRAWS)) * BLOCK_DRAWS
+    tasks = -(-total // most)
+    draws = -(-total // (tasks * BLOCK_DRAWS)) * BLOCK_DRAWS
     return [
         Task(i, a, min(a + draws, total), min((a + draws) * job.heads, job.samples) - a * job.heads)
         for i, a in enumerate(range(0, total, draws))

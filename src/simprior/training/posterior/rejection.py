@@ -13,7 +13,7 @@ intervals those of the ratio.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -51,6 +51,7 @@ _FIRST_TASK = 1 << 16  # prior draws of the first task; each task doubles ...
 _TASK_WORK = 1e11  # ... up to so many multiply-adds
 _SLOWER = 8.0  # multiply-adds of modules than those of the compiled kernel
 _BUFFER = 1 << 15
+_LOOKS = 64  # how often the largest task looks whether there are enough
 _CHUNK = 1 << 16
 
 
@@ -150,12 +151,15 @@ def rejection_posterior(
             at, index, draws = stop, index + 1, min(2 * draws, _task_draws(job))
 
     def receive(task: _Task, result: ClusterSums) -> None:
-        if store is not None:
+        if store is not None and not total.full:
             write_sums(store, task.name, result, task.span)
         total.receive(task, result)
 
+    def enough() -> bool:
+        return total.full
+
     run_tasks(
-        partial(_run, job, given),
+        partial(_run, job, given, enough if job.compiled else _never),
         tasks(),
         on_result=receive,
         workers=workers,
@@ -267,8 +271,16 @@ def _task_draws(job: Job) -> int:
     return max(64, int(_TASK_WORK / work))
 
 
-def _run(job: Job, given: TrainingSet, task: _Task) -> ClusterSums:
-    """Kept functions of a task; a function of (job, given, task)."""
+def _never() -> bool:
+    return False
+
+
+def _run(job: Job, given: TrainingSet, enough: Callable[[], bool], task: _Task) -> ClusterSums:
+    """Kept functions of a task; a function of (job, given, task).
+
+    What is left of it is not done when there are ``enough`` of earlier tasks, which are in the
+    total then: this one is dropped.
+    """
     m = given.m
     main, cross = Merger(m), Merger(m)
     total = ClusterSums(
@@ -284,6 +296,8 @@ def _run(job: Job, given: TrainingSet, task: _Task) -> ClusterSums:
         total.accepted += part.accepted
         total.clusters += part.clusters
         total.squares += part.squares
+        if enough():
+            break
     total.rows, total.cross = main.rows(), cross.rows().sumsq
     return total
 
@@ -328,7 +342,7 @@ def _kept_compiled(
     key = np.uint64(philox_key(job.seed, STREAM))
     room = max(_BUFFER, job.heads)
     found, owner = np.empty((room, plan.n_words), np.uint64), np.empty(room, np.int64)
-    at = task.first
+    at, step = task.first, -(-_task_draws(job) // _LOOKS)
     while at < task.stop:
         at, filled = accept_draws(
             plan.arch,
@@ -337,7 +351,7 @@ def _kept_compiled(
             plan.heads_arch,
             buffers,
             at,
-            task.stop,
+            min(at + step, task.stop),
             job.samples,
             key,
             mask,
