@@ -269,9 +269,8 @@ def complexity_design_effects(
     found = np.zeros((blocks, top))
     for block in range(blocks):
         block_seed = int.from_bytes(derive(seed, "complexity blocks", block)[:7], "little")
-        part = sample(
-            model, samples=size, seed=block_seed, heads=counts.heads, mirror=counts.mirror
-        )
+        heads, mirror = counts.heads, counts.mirror
+        part = sample(model, samples=size, seed=block_seed, heads=heads, mirror=mirror)
         index = complexity_steps(part.words, part.m)
         known = index < top
         found[block] = np.bincount(index[known], part.count[known], minlength=top)

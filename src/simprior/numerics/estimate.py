@@ -175,9 +175,9 @@ def design_effect(
     intervals that miss (95 % intervals covered 0.39 to 0.85 in simulation for functions expected
     in 3 clusters with bursts). Numerator and denominator therefore get ``pseudo`` clusters' worth
     of the pooled values of all functions seen in about as many clusters (1, 2, 3-4, 5-8, ...), and
-    the result is the larger of D, this shrunken value, and 1: given the hidden layers the heads
-    are independent, so that the true effect lies between 1 and R. Pass all functions of a run at
-    once: the pool is what protects. Function-specific bursts which neither the function nor its
+    the result is the larger of D, this shrunken value, and ``least``: given the hidden layers the
+    heads are independent, so that the true effect lies between 1 and R. Pass all functions of a run
+    at once: the pool is what protects. Function-specific bursts which neither the function nor its
     pool has shown stay invisible to any method.
 
     A function with count 0 or N shows no variance at all, which says nothing of its effect: it gets

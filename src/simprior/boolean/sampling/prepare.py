@@ -260,6 +260,7 @@ def _plain_job(
 def _with_heads(job: Job, heads: int | str, mirror: bool | str) -> Job:
     """The job with its number of heads, chosen or as asked for."""
     network = job.model
+    assert not isinstance(network, RandomDNF)
     if isinstance(heads, str) and heads == "auto":
         asked = replace(job, mirror=bool(mirror))
         possible = isinstance(network, Network) and network.depth > 0 and not job.samples % 2
