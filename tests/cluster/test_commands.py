@@ -26,19 +26,13 @@ hidden = [8]
 samples = 400
 [sample.grid]
 sigma_w = [0.5, 2.0]
-[train]
-n = 3
-hidden = [8]
-target = "x1"
-train = 4
-runs = 6
 """
 COMMANDS = {
     "sample": "sample --n 4 --hidden 8 --samples 2e5 --memory 64MB",
     "train": "train --n 3 --hidden 8 --target x1 --train 4 --runs 40",
-    "measure": "measure {here}/train --measures lz,margin",
+    "measure": "measure {here}/train --measures lz,sensitivity",
     "logp": "logp --functions x1,parity,majority,0x1234 --n 4 --method tilted --draws 64",
-    "study": "study {here}/recipe.toml --stages sample,train",
+    "study": "study {here}/recipe.toml --stages sample",
 }
 
 

@@ -125,7 +125,11 @@ def test_ctrl_c_cancels_the_queued_jobs(
         until(lambda: len(node.jobs("PENDING")) >= 4 and len(node.jobs("RUNNING")) >= 1)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with meanwhile(interrupt), pytest.raises(Interrupted) as error:
+    with (
+        caplog.at_level(logging.WARNING, "simprior"),
+        meanwhile(interrupt),
+        pytest.raises(Interrupted) as error,
+    ):
         collect(range(30), slow_square, options, workers=8)
     number = int(str(error.value).split()[2])
     assert 1 <= number < 8  # those that ran were waited for, those that waited were not
