@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,6 +82,6 @@ def shown(frame: pd.DataFrame) -> str:
     return markdown([*head, "cause", "verdict", "literature", "data sets"], rows)
 
 
-def _interval(row: dict[str, Any], name: str) -> str:
+def _interval(row: Mapping[Any, Any], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return with_interval(row[name], low, high, interval_decimals([low], [high])[0])

@@ -57,7 +57,7 @@ def run(spec: Memorise) -> int:
     """Compare, print the verdict, the most memorised examples, the removal and the totals."""
     found = compared(spec)
     frame = found.examples.sort_values("bayes", ascending=False, kind="stable").head(spec.top)
-    values = {"table": frame, "removal": found.removal}
+    values: dict[str, Any] = {"table": frame, "removal": found.removal}
     values["summary"] = {"verdict": found.verdict, **found.summary}
     spec.print_result(values, found.verdict, frame, found.removal, dict(found.summary))
     if found.summary["fitted"] < 1:

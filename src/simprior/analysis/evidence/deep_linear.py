@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,7 @@ MIXED = 1.05
 PRIOR = 50
 """Draws of the prior for each data set."""
 ARORA, SAXE = "Arora et al. 2019", "Saxe et al. 2014; Arora et al. 2019"
+HANIN = "Hanin & Zlokapa 2023"
 _NAME = "low rank"
 Columns = dict[str, np.ndarray]
 
@@ -147,7 +148,7 @@ class DeepLinear:
 
     def _methods(
         self, problem: Completion, piece: Piece, source: np.random.Generator
-    ) -> Iterator[tuple[str, dict[str, object]]]:
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         """(method, its values for each data set) of every method."""
         size, depth = self.size, piece.depth
         widths = [size, *[piece.width] * (depth - 1), size]
@@ -162,9 +163,7 @@ class DeepLinear:
             yield method, values | _values(problem, end.found[None])
         yield from self._posterior(problem, piece)
 
-    def _posterior(
-        self, problem: Completion, piece: Piece
-    ) -> Iterator[tuple[str, dict[str, object]]]:
+    def _posterior(self, problem: Completion, piece: Piece) -> Iterator[tuple[str, dict[str, Any]]]:
         sweeps = range(self.burn, self.burn + self.draws * self.thin, self.thin)
         count = len(problem.truth)
         both = Completion(*(np.tile(a, (self.chains, 1, 1)) for a in vars(problem).values()))
@@ -266,13 +265,9 @@ class DeepLinear:
             each = [_by_depth(frame, w, "posterior", "rank", depths[-1:])[:, 0] for w in widths]
             values = np.stack(each, axis=1)
             claim = f"effective rank of posterior draws: width {widths[-1]} - {widths[0]}"
-            found.append(
-                Finding(
-                    *(_NAME, f"{claim}, depth {depths[-1]}", mean_of(values[:, -1] - values[:, 0])),
-                    *("prior", 1, "Hanin & Zlokapa 2023", slope_of(np.log2(widths), values)),
-                    "log2 width",
-                )
-            )
+            claim = f"{claim}, depth {depths[-1]}"
+            effect, slope = mean_of(values[:, -1] - values[:, 0]), slope_of(np.log2(widths), values)
+            found.append(Finding(_NAME, claim, effect, "prior", 1, HANIN, slope, "log2 width"))
         return found
 
 
@@ -284,7 +279,7 @@ def _by_depth(
     return at.pivot(index="dataset", columns="depth", values=name)[which].to_numpy(float)
 
 
-def _values(problem: Completion, draws: np.ndarray) -> dict[str, object]:
+def _values(problem: Completion, draws: np.ndarray) -> dict[str, Any]:
     """``MEASURES`` of (S, B, d, d) draws, averaged over the draws."""
     found = (problem.error(draws), problem.wrong(draws), effective_rank(draws))
     return {name: value.mean(0) for name, value in zip(MEASURES, found, strict=True)}

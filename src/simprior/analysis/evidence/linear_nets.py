@@ -86,10 +86,12 @@ def _entries(rng: np.random.Generator, count: int, size: int, observed: int) -> 
 
 def _linked(seen: np.ndarray) -> np.ndarray:
     """Whether the entries (B, d, d), as edges between rows and columns, make one component: (B,)"""
-    reach = np.eye(seen.shape[1], dtype=bool) | (seen @ seen.swapaxes(1, 2))  # rows by rows
+    reach: np.ndarray = np.eye(seen.shape[1], dtype=bool) | (
+        seen @ seen.swapaxes(1, 2)
+    )  # rows by rows
     for _ in range(int(np.ceil(np.log2(max(seen.shape[1], 2))))):
         reach = reach @ reach
-    return reach.all((1, 2)) & seen.any(1).all(1)
+    return np.all(reach, axis=(1, 2)) & seen.any(1).all(1)
 
 
 def draw_layers(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -86,7 +86,7 @@ class Memorisation:
             sigma_b=self.sigma_b,
         )
         seed = int(rng.generator(self.seed, "memorisation/data", piece.dataset).integers(2**62))
-        task = {"train": piece.train, "corrupt": self.corrupt, "seed": seed}
+        task: dict[str, Any] = {"train": piece.train, "corrupt": self.corrupt, "seed": seed}
         if self.target:
             return Problem(network, self.target, **task)
         task |= {"data": self.data, "classes": self.classes or None, "test": self.test}
@@ -143,11 +143,10 @@ class Memorisation:
     def findings(self, frame: pd.DataFrame) -> list[Finding]:
         """The contrasts at the first size of S, and their slopes over the sizes."""
         sizes = list(self.train)
-        found = {
-            key: contrasts(part, self.seed)
-            for key, part in frame.groupby(["dataset", "train"], sort=True)
+        found: dict[Any, dict[str, float]] = {
+            key: contrasts(part, self.seed) for key, part in frame.groupby(["dataset", "train"])
         }
-        seeds = sorted({dataset for dataset, _ in found})
+        seeds = sorted(frame["dataset"].unique())
 
         def values(name: str) -> np.ndarray:
             return np.array([[found[d, size][name] for size in sizes] for d in seeds])

@@ -90,8 +90,8 @@ def run_evidence(
         store.save()
         for name in names:
             _log.info("%s: %s", name, recipes[name].texts["question"])
-            state = {"resume": resume, "overwrite": overwrite}
-            run_study(recipes[name], store.path / name, options=options, **state)
+            where = store.path / name
+            run_study(recipes[name], where, resume=resume, overwrite=overwrite, options=options)
         frame = collected(store.path, recipes)
         note = f"simprior evidence --out {out.name}{' --quick' if quick else ''}"
         store.make_folder("tables")

@@ -192,7 +192,10 @@ def _setup(given: Mapping[str, Any]) -> Subsets:
     return Subsets(
         problem,
         kernel[np.ix_(order, order)],
-        *(given[name] for name in ("subsets", "share", "members", "seed")),
+        given["subsets"],
+        given["share"],
+        given["members"],
+        given["seed"],
         training,
     )
 
