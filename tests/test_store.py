@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from simprior.errors import InputError, StoreError
 from simprior.runs import files as store_io
 from simprior.runs.directory import RunDir, load_run, read_table, write_table
+from simprior.runs.files import write_parts
 from simprior.runs.manifest import INDEX, MANIFEST
 from simprior.runs.text_files import plain, to_toml
 
@@ -77,6 +79,23 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 
 
 # ---------------------------------------------------------------- tables and TOML
+
+
+def test_parts_of_a_table_are_one_table_or_none(tmp_path: Path) -> None:
+    parts = [{"a": np.arange(k), "b": np.full(k, "x")} for k in (3, 0, 4)]
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in "ab"}
+    written = write_parts(tmp_path / "a", iter(parts))
+    assert (written.rows, written.bytes) == (7, (tmp_path / "a").stat().st_size)
+    found = read_table(tmp_path / "a")
+    assert {name: list(found[name]) for name in found} == {k: list(v) for k, v in whole.items()}
+
+    def broken() -> Iterator[dict[str, np.ndarray]]:
+        yield parts[0]
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_parts(tmp_path / "b", broken())
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}
 
 
 def test_table_round_trip_and_hash(tmp_path: Path) -> None:

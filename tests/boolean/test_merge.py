@@ -89,6 +89,25 @@ def test_the_choice_of_merge_does_not_show(tmp_path: Path, monkeypatch: pytest.M
     same(read_rows(tmp_path / "a.parquet", 128), read_rows(tmp_path / "b.parquet", 128))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("group", [1, 300, 4000])
+def test_tables_are_written_while_they_are_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int, threads: int
+) -> None:
+    """Many buckets, in groups that end within them; the rows are handed over as well."""
+    monkeypatch.setattr(buckets, "BUCKET", 64)
+    monkeypatch.setattr(merge, "_GROUP", group)
+    paths, kept = make_shards(tmp_path, 128), list[Rows]()
+    out = tmp_path / "a.parquet"
+    profile = merge_in_memory(paths, out, 128, threads=threads, receive=kept.append)
+    expected = by_dictionary(paths, 128)
+    same(read_rows(out, 128), expected)
+    same(kept[0], expected)
+    assert profile.functions == len(expected.count)
+    none = merge_in_memory([], tmp_path / "b.parquet", 128, threads=threads)
+    assert none.functions == 0 and len(read_rows(tmp_path / "b.parquet", 128).count) == 0
+
+
 def test_top_rows_only(tmp_path: Path) -> None:
     paths = make_shards(tmp_path, 128)
     merge_in_memory(paths, tmp_path / "a.parquet", 128)

@@ -109,7 +109,7 @@ def calls_no_foreign_code(source: Source) -> bool:
     Both may hold Python's lock, or change what belongs to the whole process.
     """
     config = source.config()
-    law = next((config[name] for name in _LAWS if config.get(name)), {})
+    law: Mapping[str, Any] = next((config[name] for name in _LAWS if config.get(name)), {})
     return not is_module(law) and law.get("activation", "relu") in ACTIVATIONS
 
 

@@ -48,7 +48,7 @@ def add_up(blocks: Sequence[Columns], threads: int = 1) -> Columns:
 
 
 @njit(nogil=True, cache=True)
-def _by_hash(words, parts, place):
+def _by_hash(words: np.ndarray, parts: int, place: np.ndarray) -> np.ndarray:
     """Part of every row, by the upper bits of its hash, into ``place``; how many each part gets."""
     sizes = np.zeros(parts, np.int64)
     for r in range(words.shape[0]):
@@ -59,7 +59,7 @@ def _by_hash(words, parts, place):
 
 
 @njit(nogil=True, cache=True)
-def _add(words, count, clusters, sumsq):
+def _add(words: np.ndarray, count: np.ndarray, clusters: np.ndarray, sumsq: np.ndarray) -> int:
     """Add up the rows of one part in place; the first rows, so many as returned, are the sums.
 
     ``index`` finds them by open addressing: the number of a row plus 1, or 0 for none.

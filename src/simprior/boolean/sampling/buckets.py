@@ -65,7 +65,15 @@ def in_buckets(
 
 
 @njit(nogil=True, cache=True)
-def _scatter(words, count, clusters, sumsq, place, starts, *out):
+def _scatter(
+    words: np.ndarray,
+    count: np.ndarray,
+    clusters: np.ndarray,
+    sumsq: np.ndarray,
+    place: np.ndarray,
+    starts: np.ndarray,
+    *out: np.ndarray,
+) -> None:
     """Copy rows to their buckets, each from its place in ``starts`` on."""
     out_words, out_count, out_clusters, out_sumsq = out
     at = starts.copy()

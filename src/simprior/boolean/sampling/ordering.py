@@ -9,6 +9,7 @@ and threads there are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -102,7 +103,7 @@ def _arranged(columns: Columns) -> Columns:
 
 
 @njit(inline="always")
-def _rank(first_word, count):
+def _rank(first_word: Any, count: Any) -> Any:
     """A number that does not fall along the order of a table: count, then most of the first word;
     0 for all counts that are very large."""
     if count >= _RADIX:
@@ -111,7 +112,7 @@ def _rank(first_word, count):
 
 
 @njit(nogil=True, cache=True)
-def _ranks(words, count):
+def _ranks(words: np.ndarray, count: np.ndarray) -> np.ndarray:
     """(F,) ranks of rows."""
     found = np.empty(count.size, np.uint64)
     for r in range(count.size):
@@ -120,7 +121,9 @@ def _ranks(words, count):
 
 
 @njit(nogil=True, cache=True)
-def _by_rank(words, count, first, place):
+def _by_rank(
+    words: np.ndarray, count: np.ndarray, first: np.ndarray, place: np.ndarray
+) -> np.ndarray:
     """Bucket of every row, into ``place``; how many rows each bucket gets.
 
     ``first`` (2^k - 1,) are the ranks at which all buckets but the first begin. Rows of one rank
