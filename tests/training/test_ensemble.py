@@ -324,3 +324,26 @@ def test_gd_is_the_full_batch() -> None:
 
     assert TrainSpec(NETWORK, Optimizer("gd", 0.1), batch_size=4).batch(problem.size) == 12
     assert TrainSpec(NETWORK, Optimizer("sgd", 0.1), batch_size=40).batch(problem.size) == 12
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.05), ("sgd", 1.0)])
+def test_full_batch_sees_the_fit_at_the_step_it_comes(optimizer: str, lr: float) -> None:
+    """A step on all examples counts the errors as it goes: as the record does, which looks anew."""
+    problem = Problem(Network(n=5, hidden=(12, 9)), "x1 & x2", train=21, seed=4)
+    steps = list(range(61))
+    result = train(
+        problem,
+        runs=6,
+        optimizer=optimizer,
+        lr=lr,
+        batch_size=21,
+        seed=7,
+        stop="steps:60",
+        record=steps,
+        record_runs=6,
+    )
+    errors = result.trajectories.pivot(index="run", columns="step", values="train_error")
+    fits = errors.to_numpy() == 0
+    first = np.where(fits.any(axis=1), fits.argmax(axis=1), -1)
+    np.testing.assert_array_equal(result.first_fit, first)
+    assert (first > 0).any()
