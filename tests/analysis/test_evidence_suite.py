@@ -17,6 +17,7 @@ from simprior.cli import main
 from simprior.errors import InputError, StoreError
 from simprior.runs.directory import load_run
 
+NAMES = ("deep-linear", "double-descent", "memorisation")
 TEXTS = 'title = "{0}"\nquestion = "Is {0} so?"\nrun_time = "a moment"\n'
 CONTROL = """
 [[evidence]]
@@ -83,7 +84,7 @@ def test_the_set_runs_resumes_and_is_judged_as_one(recipes: Path, tmp_path: Path
 
 
 def test_names_of_recipes() -> None:
-    assert chosen_names(None) == suite.recipe_names() == ("deep-linear", "memorisation")
+    assert chosen_names(None) == suite.recipe_names() == NAMES
     assert chosen_names(["memorisation"]) == ("memorisation",)
     with pytest.raises(InputError, match="did you mean deep-linear"):
         chosen_names(["deep-linaer"])

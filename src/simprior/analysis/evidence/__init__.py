@@ -5,6 +5,6 @@ rows for independent data sets; a recipe of ``simprior study`` runs it as a stag
 Its *findings* (:mod:`~simprior.analysis.evidence.findings`) are contrasts over the data sets with
 intervals; the table of all of them is corrected for their number before it says a verdict.
 
-The mathematics is in modules of its own, which know nothing of recipes or files:
-``linear_nets`` (deep linear networks and matrix completion).
+Larger mathematics is in modules of its own, which know nothing of recipes or files:
+``linear_nets`` (deep linear networks and matrix completion), :mod:`simprior.analysis.memorise`.
 """

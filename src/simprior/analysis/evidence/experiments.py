@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from simprior.analysis.evidence.deep_linear import DeepLinear, SingleOutput
+from simprior.analysis.evidence.double_descent import DoubleDescent
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
 from simprior.analysis.evidence.memorisation import Memorisation
 from simprior.analysis.study.sections import section_settings
@@ -49,6 +50,7 @@ KINDS: dict[str, type[Any]] = {
     "deep-linear": DeepLinear,
     "single-output": SingleOutput,
     "memorisation": Memorisation,
+    "double-descent": DoubleDescent,
 }
 
 

@@ -91,7 +91,7 @@ def _linked(seen: np.ndarray) -> np.ndarray:
     )  # rows by rows
     for _ in range(int(np.ceil(np.log2(max(seen.shape[1], 2))))):
         reach = reach @ reach
-    return np.all(reach, axis=(1, 2)) & seen.any(1).all(1)
+    return np.all(reach, axis=(1, 2)) & np.all(np.any(seen, axis=1), axis=1)
 
 
 def draw_layers(

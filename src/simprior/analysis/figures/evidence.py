@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from simprior.analysis.evidence.deep_linear import METHODS
+from simprior.analysis.evidence.double_descent import LEAST
 from simprior.analysis.evidence.paired import Estimate, mean_of
 from simprior.analysis.figures.marks import check_columns, draw_points, legend, proxy, styled
 from simprior.analysis.figures.registry import kind
@@ -69,5 +70,35 @@ def completion_figure(frame: pd.DataFrame, width: int | None = None) -> Figure:
         ranks.set_xticks(sorted(at["depth"].unique()))
         for axes in (errors, ranks):
             tidy_ticks(axes, "y")
+        legend(figure, handles, columns=2)
+    return figure
+
+
+@kind("double-descent", "Error against the number of random features", "evidence", takes="corrupt")
+def double_descent_figure(frame: pd.DataFrame, corrupt: float | None = None) -> Figure:
+    """Error outside S against the number of features; one panel for draws, one for means.
+
+    ``frame`` as of a stage [evidence] of kind ``double-descent``; ``corrupt``: the share of wrong
+    labels (default: the first). Bars are 95 % intervals over data sets.
+    """
+    check_columns(frame, ["features", "method", "noise", "corrupt", "error"])
+    shown = frame["corrupt"].iloc[0] if corrupt is None else corrupt
+    Choice([f"{c:g}" for c in frame["corrupt"].unique()], "correct it")("corrupt", f"{shown:g}")
+    at = frame[frame["corrupt"] == shown]
+    noises = [noise for noise in sorted(at["noise"].unique()) if noise > 0]
+    with style():
+        figure, panels = new_panels(2, height=4.2)
+        handles = []
+        for place, (noise, colour, marker) in enumerate(styled([0.0, *noises])):
+            label = f"posterior, noise {noise:g}" if noise else LEAST
+            for axes, of in zip(panels, ("draw", "mean"), strict=True):
+                method = f"posterior {of}" if noise else LEAST
+                part = at[(at["noise"] == noise) & (at["method"] == method)]
+                part = part.assign(features=part["features"] * 1.02 ** (place - len(noises) / 2))
+                _mean_line(axes, part, "features", "error", colour=colour, marker=marker)
+            handles.append(proxy(colour, marker, label, line="-"))
+        for axes, of in zip(panels, ("draws", "means"), strict=True):
+            axes.set(xscale="log", ylim=(0, None), ylabel=f"error outside S, {of}")
+        panels[1].set(xlabel="random features")
         legend(figure, handles, columns=2)
     return figure
