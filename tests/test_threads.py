@@ -56,11 +56,19 @@ def test_calls_are_made_side_by_side_in_this_process(no_processes: None) -> None
 
 
 def test_tasks_that_do_not_say_so_go_to_processes() -> None:
-    found: dict[int, int] = {}
-    run_tasks(os.sched_getaffinity, [0], on_result=lambda t, r: None, workers=1)
-    run_tasks(os.getpgid, [0, 0], on_result=found.__setitem__, workers=2)
-    assert isinstance(local.local_pool(2, threads=False), local.ProcessPool)
-    assert isinstance(local.local_pool(1, threads=False), local.ThreadPool)
+    for workers, threads_too, kind in (
+        (2, False, local.ProcessPool),
+        (2, True, local.ThreadPool),
+        (1, False, local.ThreadPool),
+    ):
+        pool = local.local_pool(workers, threads=threads_too)
+        assert type(pool) is kind
+        pool.shutdown(kill=False)
+    found: list[Any] = []
+    call = threading.Thread(target=lambda: found.append(local.local_pool(1, threads=True)))
+    call.start()
+    call.join()
+    assert isinstance(found[0], local.CallingThread)
 
 
 @pytest.mark.parametrize("error", [InputError("task", "another", "go"), StoreError("full")])

@@ -17,6 +17,7 @@ from simprior.cli import main
 from simprior.cli.options import human, key_values, markdown, print_json
 from simprior.network.spec import Network
 from simprior.runs.directory import RunDir, load_run, write_table
+from simprior.runs.tasks import available_cores
 
 FRAME = pd.DataFrame(
     {
@@ -105,8 +106,11 @@ def test_sample_passes_everything_on(fake: dict[str, Any], capsys: Any, tmp_path
     assert "samples      10" in output.out
 
 
-def test_sample_in_memory_defaults_to_one_worker(fake: dict[str, Any], capsys: Any) -> None:
-    assert main(["sample", "--quiet"]) == 0
+def test_workers_of_a_sample_in_memory(fake: dict[str, Any], capsys: Any) -> None:
+    """All cores, but one worker where torch draws the networks."""
+    assert main(["sample", "--device", "cpu", "--quiet"]) == 0
+    assert fake["workers"] == available_cores()
+    assert main(["sample", "--dtype", "float64", "--quiet"]) == 0
     assert fake["workers"] == 1
 
 

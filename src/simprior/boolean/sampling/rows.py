@@ -316,7 +316,7 @@ _COUNTS = ("count", "clusters", "sumsq")
 _THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
 _WAITING = 1 << 21  # rows that wait to be added up, if there are fewer sums than that
 _GROUP = 1 << 20  # rows that Parquet keeps together
-_ENTRY_OVERHEAD = 6  # table at half load, the read rows and the sort
+_ENTRY_OVERHEAD = 6  # the read rows, these in parts, the sums, and these in buckets
 
 
 @dataclass(frozen=True)
