@@ -262,7 +262,7 @@ def test_the_law_is_that_of_plain_sampling(bits: int, options: dict[str, Any]) -
 @pytest.mark.parametrize("keep", [1.0, 1 / 4])
 @pytest.mark.parametrize("sigma_b", [0.0, 0.7])
 def test_errors_and_unseen_masses_are_true(sigma_b: float, keep: float) -> None:
-    """400 runs of 100 hidden draws against 4e7 networks without mirrors; with pairs and with mirrors
+    """400 runs of 100 hidden draws against 4e7 without mirrors; with pairs and with mirrors
     counted apart, all functions and a share: P(t) of constants and of t = 1, 4, 8, common functions
     (mean within 5 standard errors, spread over stated error within 5 / sqrt(2 * 400)), and the 95 %
     interval of the unseen mass (0.905 is 4 standard errors below). False alarm 1e-5 in all."""

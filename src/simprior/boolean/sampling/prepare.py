@@ -285,7 +285,8 @@ def _with_mirrors(job: Job, mirror: bool | str) -> Job:
     if mirror != "auto":
         expected = "an even number of networks that share hidden layers, 4 heads at least"
         raise InputError(f"mirror with {why}", expected, "leave mirror out")
-    _LOG.info("no mirrors: %s", why)
+    if isinstance(job.model, Network) and not job.iid:
+        _LOG.info("no mirrors: %s", why)
     return job
 
 
