@@ -21,8 +21,8 @@ from simprior.checks import Choice
 ALPHA = 0.05
 CAUSES = ("prior", "posterior", "optimiser")
 COLUMNS = (
-    *("finding", "claim", "effect", "effect_low", "effect_high", "p_value", "p_holm"),
-    *("slope", "slope_low", "slope_high", "along", "cause", "verdict", "literature", "datasets"),
+    *("finding", "claim", "effect", "effect_low", "effect_high", "verdict", "cause"),
+    *("slope", "slope_low", "slope_high", "along", "p_value", "p_holm", "literature", "datasets"),
     *("source", "expected"),
 )
 """Columns of a table of findings; the last two are what :func:`judged` needs."""

@@ -127,7 +127,8 @@ def _evidence_sections(path: Path, manifest: Mapping[str, Any]) -> Iterator[Sect
     yield Section(
         "What was found",
         "findings",
-        paragraph(results.get("verdict", "")) + _table(path, file, caption_of(file)),
+        paragraph(results.get("verdict", ""))
+        + _table(path, file, caption_of(file), drop=("finding", "source", "expected")),
     )
     if results.get("notes"):
         yield Section("Notes", "notes", notes(results["notes"]))
@@ -167,12 +168,14 @@ def _figure(path: Path, name: str, caption: str, below: str = "") -> Markup:
     return figure(name, run.read_bytes(file), words(caption), links)
 
 
-def _table(path: Path, file: str, caption: str, folded: bool = False) -> Markup:
+def _table(
+    path: Path, file: str, caption: str, folded: bool = False, drop: Sequence[str] = ()
+) -> Markup:
     run = (path / MANIFEST).is_file()
     if not (file in load_run(path).files if run else (path / file).is_file()):
         return Markup()
     try:
-        frame = named(read_registered(path, file))
+        frame = named(read_registered(path, file).drop(columns=list(drop)))
     except NoRows:  # the predicted flips of modules, say, of which there are none
         return Markup()
     for column in NAMED:
