@@ -73,7 +73,7 @@ def test_a_lost_call_is_submitted_again(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_call_lost_for_good_ends_the_run_last() -> None:
     found: dict[int, int] = {}
     pool = FakePool({3: 99})
-    with pytest.raises(WorkerError, match=r"job \d+ ended: NODE_FAIL \(log /log/\d+\); 2 tasks"):
+    with pytest.raises(WorkerError, match=r"job \d+ ended: NODE_FAIL \(log /log/\d+\).*; 2 tasks"):
         run_pool(
             pool, 4, lambda group: [t * t for t in group], groups(range(40), 2), found.__setitem__,
             threading.Event(), lambda: "broken",
@@ -124,43 +124,45 @@ def says(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, str, str]]:
     return answers
 
 
-@pytest.mark.parametrize(
-    ("options", "minutes"),
-    [
-        ({}, 1440),
-        ({"slurm_partition": "short"}, 3),
-        ({"slurm_partition": "free"}, 1440),
-        ({"slurm_partition": "free,short"}, 3),
-        ({"slurm_partition": "short", "timeout_min": 2}, 2),
-        ({"slurm_time": 2000}, 2000),
-    ],
-)
-def test_walltime_fits_the_partition(says: Any, options: dict[str, Any], minutes: int) -> None:
-    assert engine_slurm.walltime(options) == minutes
+NAMES = ("time", "partition")
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "partition", "minutes"),
     [
-        ({"slurm_partition": "shor"}, "slurm_partition='shor': expected one of main, short, free"),
-        (
-            {"timeout_min": 4, "slurm_partition": "short"},
-            "at most 3 minutes, the limit of .* short",
-        ),
-        ({"timeout_min": "long"}, "timeout_min='long': expected a whole number >= 1"),
-        ({"timeout_min": float("nan")}, "a whole number >= 1"),
+        (None, None, 1440),
+        (None, "short", 3),
+        (None, "free", 1440),
+        (None, "free,short", 3),
+        (2, "short", 2),
+        (2000, None, 2000),
     ],
 )
-def test_walltime_refuses(says: Any, options: dict[str, Any], message: str) -> None:
+def test_walltime_fits_the_partition(
+    says: Any, given: int | None, partition: str | None, minutes: int
+) -> None:
+    assert engine_slurm.walltime(given, partition, NAMES) == minutes
+
+
+@pytest.mark.parametrize(
+    ("given", "partition", "message"),
+    [
+        (None, "shor", "partition=shor: expected one of main, short, free"),
+        (4, "short", "time=4 minutes: expected at most 3 minutes, the limit of partition short"),
+    ],
+)
+def test_walltime_refuses(
+    says: Any, given: int | None, partition: str | None, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
-        engine_slurm.walltime(options)
+        engine_slurm.walltime(given, partition, NAMES)
 
 
 def test_states_without_accounting(says: Any) -> None:
-    says["squeue"] = (0, "12|PENDING|Resources\n13|CANCELLED|None\n14|RUNNING|None\n", "")
+    says["squeue"] = (0, "12|N/A|PENDING|Resources\n13|0|CANCELLED|None\n14|N/A|RUNNING|None\n", "")
     states = engine_slurm.job_states(["12", "13", "14", "15"])
     assert states == {
-        "12": JobState("PENDING", "Resources"), "13": JobState("CANCELLED", "None"),
+        "12": JobState("PENDING", "Resources"), "13_0": JobState("CANCELLED", "None"),
         "14": JobState("RUNNING", "None"),
     }  # fmt: skip
     assert [s.over for s in states.values()] == [False, True, False]
@@ -186,7 +188,7 @@ def test_why_jobs_wait(says: Any) -> None:
         "2 jobs pending because Priority (jobs 1, 2)",
         f"1 job pending because {drained} (job 4); node vm is drained (fan broken)",
         "1 job pending because PartitionTimeLimit (job 5); "
-        "the walltime is above the partition's limit: lower timeout_min",
+        "the walltime is above the partition's limit: lower time",
     ]
 
 

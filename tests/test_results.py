@@ -16,6 +16,7 @@ import pytest
 import simprior as sp
 from simprior.analysis.compare.sources import WeightedFunctions
 from simprior.analysis.loading import RunTable
+from simprior.analysis.memorise.run import Memorised
 from simprior.analysis.strings.run import StringsResult
 from simprior.boolean.sampling.watch import WatchResult
 from simprior.cli import main
@@ -44,8 +45,11 @@ def results(folder: Path) -> dict[str, Any]:
     summary = pd.DataFrame({"n": np.arange(200), "networks": 4, "distance": 1.0})
     words, p = counts.words[:500], np.full(min(500, len(counts)), 1 / min(500, len(counts)))
     frame = pd.DataFrame({f"a_long_name_of_a_column_{i}": np.arange(99.0) for i in range(99)})
+    means = ("pearson", "pearson_low", "pearson_high", "ceiling", "sgd_clean", "bayes_clean")
+    memorised = dict.fromkeys(means, 0.5) | {"wrong": 0}
     return {
         "FunctionCounts": counts,
+        "Memorised": Memorised(frame, frame, frame, memorised),
         "WatchResult": sp.watch(NET, ["x1", "parity"], samples=2000, heads=1),
         "TrainResult": sgd,
         "Comparison": sp.compare(sgd, counts, bootstrap=5, splits=2, min_count=1),

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 import simprior as sp
 from simprior.analysis.correlate.correlations import Correlations
+from simprior.analysis.evidence.deep_linear import METHODS
+from simprior.analysis.evidence.double_descent import LEAST
 from simprior.analysis.figures import registry
 from simprior.analysis.strings.settings import StringsSettings
 from simprior.analysis.study.logp import EpStudy, run_logp
@@ -20,7 +22,13 @@ from simprior.analysis.table_runs import sensitivity
 from simprior.errors import InputError
 from simprior.network.spec import Network
 
-PANELS = {"nearest-distance": 2, "architectures": 2, "nonconstant": 3}
+PANELS = {
+    "nearest-distance": 2,
+    "architectures": 2,
+    "nonconstant": 3,
+    "completion": 2,
+    "double-descent": 2,
+}
 
 
 def measures() -> pd.DataFrame:
@@ -86,6 +94,21 @@ def finite_widths() -> pd.DataFrame:
     return frame.assign(gain=frame["gap"], gain_stderr=0.01)
 
 
+def evidence() -> pd.DataFrame:
+    """Columns of all stages [evidence] that are drawn."""
+    methods = [*dict.fromkeys([*METHODS, LEAST, "posterior draw", "posterior mean"])]
+    rows = pd.DataFrame({"method": methods * 2, "dataset": [0] * len(methods) + [1] * len(methods)})
+    rows = rows.assign(depth=1, width=5, wrong=0.5, rank=2.0, features=16, corrupt=0.0, error=0.2)
+    rows = rows.assign(noise=np.where(rows["method"].str.startswith("posterior "), 0.5, 0.0))
+    return rows.assign(sgd=0.3, sgd_stderr=0.1, subset_bayes=0.2, subset_bayes_stderr=0.1)
+
+
+def multipliers() -> pd.DataFrame:
+    rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
+    rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
+    return rows.assign(reliable=True, ep_converged=True, probit_converged=True)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[str, Any]]]:
     """{kind: (what is drawn, keywords)}."""
@@ -116,6 +139,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         **dict.fromkeys(("ep-complexity", "ep-settings"), (errors, {})),
         "width-convergence": (widths(), {}),
         "logp-width": (finite_widths(), {}),
+        "multiplier": (multipliers(), {}),
+        **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
+        "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),
         "sensitivity": (out, {"figure": "random-flips"}),
         "trained-sensitivity": (fitted.assign(test_error=[0.1, 0.2], uniform_flips=1.9), {}),

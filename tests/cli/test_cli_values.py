@@ -60,7 +60,7 @@ def test_a_count_is_a_positive_integer_or_refused(text: str) -> None:
     except Refused:
         return
     assert isinstance(value, int) and value >= 1
-    assert value == pytest.approx(float(text), rel=1e-12)
+    assert value == pytest.approx(float(text.strip()), rel=1e-12)
 
 
 @pytest.mark.parametrize(

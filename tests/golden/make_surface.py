@@ -34,7 +34,7 @@ def main() -> None:
             values[name] = case(world)
             if (took := time.monotonic() - began) > 2:
                 print(f"{took:6.1f} s {name}")
-    parts = [f"{json.dumps(name)}: {_text(value)}" for name, value in values.items()]
+    parts = [f"{json.dumps(name)}: {_text(values[name])}" for name in cases() if name in values]
     VALUES.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 

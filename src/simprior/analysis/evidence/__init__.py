@@ -8,3 +8,9 @@ intervals; the table of all of them is corrected for their number before it says
 Larger mathematics is in modules of its own, which know nothing of recipes or files:
 ``linear_nets`` (deep linear networks and matrix completion), :mod:`simprior.analysis.memorise`.
 """
+
+from __future__ import annotations
+
+from simprior._attach import attach
+
+__getattr__, __dir__, __all__ = attach(__name__)
