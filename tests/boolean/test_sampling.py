@@ -19,6 +19,7 @@ from simprior.boolean.sampling.tasks import count_range
 from simprior.boolean.sampling.tile import WIDTHS, tile_width
 from simprior.boolean.truthtable import input_matrix, pack, unpack
 from simprior.errors import InputError
+from simprior.network.density import thresholds
 from simprior.numerics.random import philox_key
 
 LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -181,7 +182,7 @@ def test_last_cluster_is_cut_short() -> None:
 def float32_parameters(net: Network, key: int, draw: int, heads: int) -> list[np.ndarray]:
     """What the kernel itself draws, as float64 arrays of the float32 values."""
     out, buf = [], np.empty(32, np.uint64)
-    common = (np.uint64(key),)
+    common, kept = (np.uint64(key),), thresholds(net.densities)
     for layer, (fan, width) in enumerate(zip(net.fan_ins, (*net.hidden, heads), strict=True)):
         scale = np.float32(net.sigma_ws[layer] / math.sqrt(fan))
         ratio = np.float32(net.sigma_bs[layer] / (net.sigma_ws[layer] / math.sqrt(fan)))
@@ -191,14 +192,14 @@ def float32_parameters(net: Network, key: int, draw: int, heads: int) -> list[np
             for p in range(-(-width // nt)):
                 w = np.zeros((fan + 1) * nt + 64, np.float32)
                 draw_panel(w, p, fan, nt, buf, buf.view(np.uint32), layer, draw, *common, scale,
-                           ratio, False)  # fmt: skip
+                           ratio, False, kept[layer])  # fmt: skip
                 units.append(w[: (fan + 1) * nt].reshape(fan + 1, nt))
         else:
             alive = np.ones(fan, np.uint8)
             for group in range(heads // 64):
                 v = np.zeros((fan + 1) * 64, np.float32)
                 draw_heads(v, group, fan, alive, buf, buf.view(np.uint32), layer, draw, *common,
-                           scale, scale * ratio, False)  # fmt: skip
+                           scale, scale * ratio, False, kept[layer])  # fmt: skip
                 units.extend(v.reshape(4, fan + 1, 16))
         out.append(np.concatenate(units, axis=1)[:, :width].astype(np.float64))
     return out
