@@ -29,7 +29,7 @@ from simprior.runs import pool, slurm_pool
 from simprior.runs.tasks import Interrupted, WorkerError, run_tasks
 
 # one node, so all in one process of pytest-xdist
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("slurm")]
 
 
 def test_a_cancelled_job_does_not_hang(
