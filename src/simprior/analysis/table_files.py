@@ -1,4 +1,4 @@
-"""Reading tables from files and from run directories.
+"""Reading tables from files and from run directories, and keeping them there.
 
 A file that is missing, altered or damaged raises an error of one line: numbers are never taken from
 it.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import logging
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from simprior.checks import Choice
 from simprior.errors import InputError, StoreError
-from simprior.runs.directory import RunInfo, load_run
+from simprior.runs.directory import RunDir, RunInfo, load_run, write_table
 from simprior.runs.manifest import MANIFEST
 from simprior.runs.text_files import Records, check_shape, read_text, without_comments
 
@@ -114,3 +114,10 @@ def table_file(run: Path, file: str | None = None) -> str:
             raise StoreError(f"{run}: a run of simprior {info.command} without a table to read")
         return found[0]
     return Choice(tables, f"see {run}")("file", file)
+
+
+def keep_table(run: RunDir, name: str, frame: pd.DataFrame) -> None:
+    """Write a frame into an open run directory as the Parquet table ``name``, and register it."""
+    run.make_folder(str(PurePosixPath(name).parent))
+    written = write_table(run.path / name, {str(c): frame[c].to_numpy() for c in frame})
+    run.add_file(name, rows=written.rows)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
@@ -30,6 +29,7 @@ import numpy as np
 
 from simprior.gp.duals import LayerMap
 from simprior.numerics.compiled import OPTIONS
+from simprior.runs.threads import in_threads
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -217,8 +217,7 @@ def _by_compiled(
     def run(start: int) -> None:
         _pairs(left, right, *rooted[0], *rooted[1], *constants, start, min(start + step, m), total)
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, range(0, m, step)))
+    in_threads(run, range(0, m, step), threads)
 
 
 def _scales(var: np.ndarray, code: int | None) -> tuple[np.ndarray, np.ndarray]:

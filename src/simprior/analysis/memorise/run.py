@@ -20,6 +20,7 @@ import pandas as pd
 
 from simprior.analysis.memorise.bayes import leave_one_out, memorised
 from simprior.analysis.memorise.subsets import Subsets, bayes_on, gained, trained_on
+from simprior.analysis.table_files import keep_table
 from simprior.checks import (
     LEVEL,
     RUN_OPTIONS,
@@ -38,7 +39,7 @@ from simprior.network.losses import threshold
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import sample_sd
 from simprior.routes.evidence import kernel_of
-from simprior.runs.directory import RunDir, write_table
+from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, RunOptions, one_thread
 from simprior.training.targets import Problem, problem_on
 from simprior.training.train import check_settings
@@ -361,8 +362,6 @@ def _kept(
 def _write(found: Memorised, out: Path) -> None:
     tables = {TABLE: found.examples, INFLUENCE: found.influence, REMOVAL: found.removal}
     with RunDir.attach(out) as run:
-        run.make_folder("tables")
         for name, frame in tables.items():
-            written = write_table(run.path / name, {str(c): frame[c].to_numpy() for c in frame})
-            run.add_file(name, rows=written.rows)
+            keep_table(run, name, frame)
         run.finish({**found.summary, "verdict": found.verdict})

@@ -23,7 +23,6 @@ The stage is a run directory as of ``simprior logp``: ``logp.parquet`` and, in
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 import math
@@ -39,7 +38,8 @@ import pandas as pd
 
 from simprior.analysis.study.logp_finite import FiniteStudy, finite_overview
 from simprior.analysis.study.logp_multiplier import MultiplierStudy, multiplier_overview
-from simprior.analysis.study.sections import section_settings
+from simprior.analysis.study.sections import run_section, section_settings
+from simprior.analysis.table_files import keep_table
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.sampling.watch import watch as watch_functions
 from simprior.boolean.truthtable import (
@@ -53,11 +53,11 @@ from simprior.boolean.truthtable import (
 from simprior.errors import InputError
 from simprior.gp.covariance import root
 from simprior.gp.kernels import nngp
-from simprior.gp.orthant import Columns, log_prior, run_batches
+from simprior.gp.orthant import Columns, log_prior
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb
-from simprior.runs.directory import RunDir, write_table
+from simprior.runs.directory import RunDir
 from simprior.runs.tasks import RunOptions, progress_bar
 
 OVERVIEW = "tables/overview.parquet"
@@ -385,22 +385,7 @@ def run_logp(study: Study, *, out: Path | str | None = None, **run_options: Any)
     ``run_options`` (resume, overwrite, workers, executor, progress, ...) are fields of
     :class:`simprior.runs.tasks.RunOptions`. Raises InputError, StoreError, Interrupted.
     """
-    name = next(name for name, kind in KINDS.items() if isinstance(study, kind))
-    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(study).items()}
-    columns = run_batches(
-        "logp",
-        study.compute,
-        study.pieces(),
-        partial(_digest, study),
-        RunOptions(out=out, **run_options),
-        config={"kind": name, **settings},
-        join=study.join,
-    )
-    return pd.DataFrame(columns)
-
-
-def _digest(study: Study, piece: Any) -> str:
-    return hashlib.sha256(repr((study, piece)).encode()).hexdigest()
+    return pd.DataFrame(run_section("logp", KINDS, study, RunOptions(out=out, **run_options)))
 
 
 def logp_stage(
@@ -417,11 +402,8 @@ def logp_stage(
             doubtful,
             len(frame),
         )
-    table = overview(frame)
     with RunDir.attach(out) as run:
-        (run.path / OVERVIEW).parent.mkdir(exist_ok=True)
-        written = write_table(run.path / OVERVIEW, {str(c): table[c].to_numpy() for c in table})
-        run.add_file(OVERVIEW, rows=written.rows)
+        keep_table(run, OVERVIEW, overview(frame))
         run.save()
 
 

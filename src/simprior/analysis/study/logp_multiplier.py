@@ -21,6 +21,7 @@ from simprior.errors import InputError
 from simprior.gp.kernels import nngp
 from simprior.gp.orthant import Columns, log_prior
 from simprior.network.spec import Network
+from simprior.numerics.estimate import sample_sd
 from simprior.training.data import load_dataset
 
 _ENOUGH = "write subsets = 8"
@@ -158,4 +159,4 @@ def _mean(values: np.ndarray) -> tuple[float, float]:
     """Mean and its standard error; nan where there are too few values to tell."""
     if len(values) < 2:
         return (float(values.mean()) if len(values) else math.nan), math.nan
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()), float(sample_sd(values)) / math.sqrt(len(values))

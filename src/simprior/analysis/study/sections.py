@@ -1,19 +1,37 @@
 """Sections of a recipe that describe one of several kinds of computation by a frozen dataclass.
 
 A section has a key ``kind``, which names the dataclass; its other keys are the fields. Each value
-must have the type of the field's default: a recipe is refused before anything is computed.
+must have the type of the field's default: a recipe is refused before anything is computed. What is
+described is computed piece by piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from simprior.checks import unknown
 from simprior.errors import InputError
+from simprior.gp.orthant import Columns, run_batches
+from simprior.runs.tasks import RunOptions
 
 Settings = TypeVar("Settings")
+
+
+class Pieced(Protocol):
+    """A frozen dataclass of settings, whose work may be split over workers piece by piece."""
+
+    def pieces(self) -> Sequence[Any]:
+        """What is computed one by one, in order."""
+
+    def compute(self, piece: Any) -> Columns:
+        """Columns of the rows of a piece."""
+
+    def join(self, columns: Columns) -> Columns:
+        """Columns of the whole table, from those of all pieces."""
 
 
 def section_settings(
@@ -62,3 +80,33 @@ def _as_type(section: str, key: str, value: Any, default: Any) -> Any:
         raise InputError(f"{key}={value!r} of [{section}]", expected, "correct the file")
     converted = tuple(kind(v) for v in items)
     return converted[0] if single else converted
+
+
+def run_section(
+    command: str,
+    kinds: Mapping[str, type[Any]],
+    given: Pieced,
+    options: RunOptions,
+    **how: Any,
+) -> Columns:
+    """The whole table of what a section describes; with ``options.out`` a run of ``command``.
+
+    Until the end each piece is a shard there. ``how``: other keywords of
+    :func:`simprior.gp.orthant.run_batches`. Raises InputError, StoreError, Interrupted.
+    """
+    name = next(name for name, kind in kinds.items() if isinstance(given, kind))
+    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(given).items()}
+    return run_batches(
+        command,
+        given.compute,
+        given.pieces(),
+        partial(_digest, given),
+        options,
+        config={"kind": name, **settings},
+        join=given.join,
+        **how,
+    )
+
+
+def _digest(given: Pieced, piece: Any) -> str:
+    return hashlib.sha256(repr((given, piece)).encode()).hexdigest()

@@ -53,7 +53,7 @@ def _fill(arch, consts, scratch, heads_arch, buffers, first, stop, wanted, key, 
         done = 0
         while done < wanted:
             rows = min(GROUP, wanted - done)
-            head_functions(layer, below, heads, draw, done, rows, key)
+            head_functions(layer, below, heads, draw, done, rows, key, False)
             for r in range(rows):
                 keys[r, n_words - 1] &= tail
                 for w in range(n_words):

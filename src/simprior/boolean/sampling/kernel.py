@@ -181,35 +181,22 @@ def draw_heads(
 
 
 @njit(nogil=True)
-def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride):
-    """Sign bits of one panel of 16 heads: row r of ``out`` gets two bytes a block of inputs."""
+def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride, mirrors):
+    """Sign bits of one panel of 16 heads: row r of ``out`` gets two bytes a block of inputs.
+
+    With ``mirrors`` those of the mirrors as well, ``MIRRORS`` rows further on.
+    """
     w = v.ctypes.data + panel * (fan_in + 1) * HEAD_TILE * 4
     for b in range(cnt.size):
-        sign_tile(
-            w,
+        units, listed, place = (
             h.ctypes.data + b * pad * 64,
             idx.ctypes.data + b * pad * 4,
-            cnt[b],
-            fan_in,
             out + 2 * b,
-            out_stride,
         )
-
-
-@njit(nogil=True)
-def mirrored_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride):
-    """The same with the sign bits of the mirrors, ``MIRRORS`` rows further on."""
-    w = v.ctypes.data + panel * (fan_in + 1) * HEAD_TILE * 4
-    for b in range(cnt.size):
-        both_tile(
-            w,
-            h.ctypes.data + b * pad * 64,
-            idx.ctypes.data + b * pad * 4,
-            cnt[b],
-            fan_in,
-            out + 2 * b,
-            out_stride,
-        )
+        if mirrors:
+            both_tile(w, units, listed, cnt[b], fan_in, place, out_stride)
+        else:
+            sign_tile(w, units, listed, cnt[b], fan_in, place, out_stride)
 
 
 @njit(nogil=True)
@@ -390,11 +377,12 @@ def head_layer(arch, consts, scratch, buffers):
 
 
 @njit(inline="always")
-def head_functions(layer, below, heads, draw, first, rows, key):
+def head_functions(layer, below, heads, draw, first, rows, key, mirrors):
     """Functions of heads ``first .. first + rows - 1`` of a hidden draw, up to 64 from a 64th on.
 
     ``layer`` is from :func:`head_layer`, ``below`` from :func:`hidden_features`. The sign bits (in
-    lane order) are left in the keys of the buffers, a row a head.
+    lane order) are left in the keys of the buffers, a row a head; with ``mirrors`` (of several
+    heads) those of the mirrors from row ``MIRRORS`` on.
     """
     depth, fan_in, blocks, law, out, stride = layer[0]
     scale, ratio, uniform, kept = law
@@ -427,21 +415,7 @@ def head_functions(layer, below, heads, draw, first, rows, key):
         )
         for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
             at = out + panel * HEAD_TILE * stride
-            heads_signs(v, panel, fan_in, h, pad, idx, cnt, at, stride)
-
-
-@njit(inline="always")
-def mirrored_functions(layer, below, draw, first, rows, key):
-    """As :func:`head_functions` of several heads, and their mirrors from row ``MIRRORS`` on."""
-    depth, fan_in, _blocks, law, out, stride = layer[0]
-    scale, ratio, uniform, kept = law
-    v, _live, buf, words = layer[1]
-    h, idx, cnt, alive, pad = below
-    group, bias = first // GROUP, scale * ratio
-    draw_heads(v, group, fan_in, alive, buf, words, depth, draw, key, scale, bias, uniform, kept)
-    for panel in range((rows + HEAD_TILE - 1) // HEAD_TILE):
-        at = out + panel * HEAD_TILE * stride
-        mirrored_signs(v, panel, fan_in, h, pad, idx, cnt, at, stride)
+            heads_signs(v, panel, fan_in, h, pad, idx, cnt, at, stride, mirrors)
 
 
 @njit(nogil=True, cache=True)
@@ -480,10 +454,7 @@ def count_draws(
         done = 0
         while done < wanted:
             rows = min(GROUP, wanted - done)
-            if mirror == BOTH:
-                mirrored_functions(layer, below, draw, done, rows, key)
-            else:
-                head_functions(layer, below, heads, draw, done, rows, key)
+            head_functions(layer, below, heads, draw, done, rows, key, mirror == BOTH)
             number = (draw - base) * heads + done if iid else draw - base
             for side in range(2 if mirror == BOTH else 1):
                 used += count_rows(

@@ -368,9 +368,8 @@ class Merger:
     """
 
     def __init__(self, m: int, threads: int = 1, folded: bool = False) -> None:
-        none = np.zeros(0, np.int64)
         self._m, self._threads, self._folded = m, threads, folded
-        self._sums: Columns = (np.zeros((0, n_words(m)), np.uint64), none, none, none)
+        self._sums = _no_rows(m)
         self._waiting: list[Columns] = []
 
     def add(self, *parts: Rows) -> None:
@@ -403,9 +402,13 @@ class Merger:
     def finish(self) -> Rows:
         """The same as :meth:`rows` for the last time: what was added up is given back."""
         rows = self.rows()
-        none = np.zeros(0, np.int64)
-        self._sums = (np.zeros((0, n_words(self._m)), np.uint64), none, none, none)
+        self._sums = _no_rows(self._m)
         return rows
+
+
+def _no_rows(m: int) -> Columns:
+    none = np.zeros(0, np.int64)
+    return np.zeros((0, n_words(m)), np.uint64), none, none, none
 
 
 def unfolded(rows: Rows, m: int) -> Rows:

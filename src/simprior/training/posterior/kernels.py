@@ -379,7 +379,7 @@ def accept_draws(
         done = 0
         while done < wanted:
             rows = min(GROUP, wanted - done)
-            head_functions(layer, below, heads, draw, done, rows, key)
+            head_functions(layer, below, heads, draw, done, rows, key, False)
             filled = _keep(keys, rows, tail, mask, want, draw, found, owner, filled)
             done += rows
         draw += 1
