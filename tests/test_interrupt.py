@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import signal
 import threading
 import time
 
 import pytest
 
+from interrupting import GO_ON, SAID, blocked, interrupt, press
 from simprior.runs.tasks import Interrupted, run_tasks
-
-SAID = "finishing the tasks in work"
-_go_on = threading.Event()
-
-
-def blocked(task: int) -> int:
-    """A task that goes on until the test lets it: as a long call of compiled code."""
-    _go_on.wait(60)
-    return task
 
 
 def slow(task: int) -> int:
@@ -29,33 +19,15 @@ def slow(task: int) -> int:
     return task
 
 
-def interrupt_once_said(caplog: pytest.LogCaptureFixture, then: str) -> None:
-    """From another thread: Ctrl-C at once, and when it was announced Ctrl-C again, or go on."""
-
-    def run() -> None:
-        time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(600):
-            time.sleep(0.05)
-            if SAID in caplog.text:
-                break
-        if then == "again":
-            os.kill(os.getpid(), signal.SIGINT)
-        else:
-            _go_on.set()
-
-    threading.Thread(target=run, daemon=True).start()
-
-
 @pytest.fixture(autouse=True)
 def _events(caplog: pytest.LogCaptureFixture) -> None:
-    _go_on.clear()
+    GO_ON.clear()
     caplog.set_level(logging.INFO, "simprior")
 
 
 def test_the_first_is_announced_and_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     found: list[int] = []
-    interrupt_once_said(caplog, "go on")
+    interrupt(caplog, GO_ON.set)
     with pytest.raises(Interrupted, match="after 1 finished"):
         run_tasks(blocked, range(5), on_result=lambda task, result: found.append(result))
     assert found == [0] and caplog.text.count(SAID) == 1
@@ -63,11 +35,11 @@ def test_the_first_is_announced_and_waited_for(caplog: pytest.LogCaptureFixture)
 
 def test_a_second_leaves_the_call_behind(caplog: pytest.LogCaptureFixture) -> None:
     found: list[int] = []
-    interrupt_once_said(caplog, "again")
+    interrupt(caplog, press)
     with pytest.raises(KeyboardInterrupt):
         run_tasks(blocked, range(5), on_result=lambda task, result: found.append(result))
-    assert found == [] and not _go_on.is_set()  # the call was still in work
-    _go_on.set()
+    assert found == [] and not GO_ON.is_set()  # the call was still in work
+    GO_ON.set()
 
 
 def test_the_next_call_waits_for_one_that_was_left_behind(
@@ -81,11 +53,11 @@ def test_the_next_call_waits_for_one_that_was_left_behind(
         events.append("first ends")
         return task
 
-    interrupt_once_said(caplog, "again")
+    interrupt(caplog, press)
     with pytest.raises(KeyboardInterrupt):
         run_tasks(slow_call, [0], on_result=lambda task, result: None)
     assert events == []
-    threading.Timer(0.5, _go_on.set).start()
+    threading.Timer(0.5, GO_ON.set).start()
     run_tasks(lambda task: events.append("second"), [0], on_result=lambda task, result: None)
     assert events == ["first ends", "second"]
 
@@ -93,7 +65,7 @@ def test_the_next_call_waits_for_one_that_was_left_behind(
 def test_a_second_stops_workers(caplog: pytest.LogCaptureFixture) -> None:
     """Tasks of a minute in two workers; if the second Ctrl-C waited, their results would come."""
     found: list[int] = []
-    interrupt_once_said(caplog, "again")
+    interrupt(caplog, press)
     with pytest.raises(KeyboardInterrupt):
         run_tasks(slow, range(1, 9), on_result=lambda task, result: found.append(result), workers=2)
     assert found == []
@@ -108,7 +80,7 @@ def test_how_long_is_estimated_from_what_is_done(caplog: pytest.LogCaptureFixtur
             return blocked(task)
         return task
 
-    interrupt_once_said(caplog, "go on")
+    interrupt(caplog, GO_ON.set)
     with pytest.raises(Interrupted):
         run_tasks(first_at_once, range(5), on_result=lambda task, result: None)
     assert began.is_set() and re.search(r"\(about \d+ s\)", caplog.text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from interrupting import GO_ON, SAID, blocked, interrupt, press
 from simprior import Network
 from simprior.errors import InputError, StoreError
 from simprior.runs import local, threads
@@ -167,34 +167,11 @@ def test_libraries_have_one_thread_in_a_pool_and_as_many_as_before_after() -> No
 
 # ------------------------------------------------------------------------------ stopping
 
-SAID = "finishing the tasks in work"
-_go_on = threading.Event()
-
-
-def blocked(task: int) -> int:
-    _go_on.wait(60)
-    return task
-
-
-def interrupt(caplog: pytest.LogCaptureFixture, then: Callable[[], None]) -> None:
-    """From another thread: Ctrl-C at once, and ``then`` when it was announced."""
-
-    def run() -> None:
-        time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(600):
-            time.sleep(0.05)
-            if SAID in caplog.text:
-                break
-        then()
-
-    threading.Thread(target=run, daemon=True).start()
-
 
 def test_the_first_signal_finishes_the_tasks_in_work(caplog: pytest.LogCaptureFixture) -> None:
-    _go_on.clear()
+    GO_ON.clear()
     caplog.set_level(logging.INFO, "simprior")
-    interrupt(caplog, _go_on.set)
+    interrupt(caplog, GO_ON.set)
     found: list[int] = []
     with pytest.raises(Interrupted, match="after 3 finished"):
         run_tasks(
@@ -209,9 +186,9 @@ def test_the_first_signal_finishes_the_tasks_in_work(caplog: pytest.LogCaptureFi
 
 def test_the_second_leaves_them_behind(caplog: pytest.LogCaptureFixture) -> None:
     """And the next run, which may work in the same files, begins when they have ended."""
-    _go_on.clear()
+    GO_ON.clear()
     caplog.set_level(logging.INFO, "simprior")
-    interrupt(caplog, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupt(caplog, press)
     found: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         run_tasks(
@@ -221,11 +198,11 @@ def test_the_second_leaves_them_behind(caplog: pytest.LogCaptureFixture) -> None
             workers=2,
             threads=True,
         )
-    assert found == [] and not _go_on.is_set()
-    threading.Timer(0.5, _go_on.set).start()
+    assert found == [] and not GO_ON.is_set()
+    threading.Timer(0.5, GO_ON.set).start()
     began = time.monotonic()
     assert collect([7], abs, workers=2) == {7: 7}
-    assert _go_on.is_set() and time.monotonic() - began > 0.3
+    assert GO_ON.is_set() and time.monotonic() - began > 0.3
     assert "waiting for the end of the call" in caplog.text
 
 
