@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import re
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from interrupting import GO_ON, SAID, blocked, interrupt, press
+from simprior.runs.local import ProcessPool
 from simprior.runs.tasks import Interrupted, run_tasks
 
 
@@ -69,6 +72,22 @@ def test_a_second_stops_workers(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_tasks(slow, range(1, 9), on_result=lambda task, result: found.append(result), workers=2)
     assert found == []
+
+
+def test_a_worker_that_dies_after_calls_were_cancelled() -> None:
+    pool = ProcessPool(1)
+    try:
+        calls = [pool.submit(slow, task) for task in range(1, 9)]
+        while not calls[1].running():
+            time.sleep(0.01)
+        time.sleep(0.5)  # the pool's own thread has seen them all
+        assert set(calls[4:]) <= set(pool.cancel(calls))
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        with pytest.raises(BrokenProcessPool):
+            pool.result(next(iter(pool.wait([calls[0]], 30))))
+    finally:
+        pool.shutdown(kill=True)
 
 
 def test_how_long_is_estimated_from_what_is_done(caplog: pytest.LogCaptureFixture) -> None:

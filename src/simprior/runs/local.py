@@ -170,12 +170,27 @@ class ProcessPool(_Futures):
         with _importable_main():
             return self._pool.submit(function, *args)
 
+    def cancel(self, handles: list[Any]) -> Iterable[Any]:
+        """Cancel what has not begun.
+
+        When a worker dies, some versions of Python raise in the pool's own thread at the first call
+        that was cancelled, and the other calls never end. So these take any exception.
+        """
+        cancelled = list(super().cancel(handles))
+        for handle in cancelled:
+            handle.set_exception = _ignore
+        return cancelled
+
     def shutdown(self, *, kill: bool) -> None:
         """End the processes."""
         if kill:
             for child in set(multiprocessing.active_children()) - self._before:
                 child.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore(error: BaseException) -> None:
+    """What a cancelled call does with an exception."""
 
 
 @contextlib.contextmanager
