@@ -30,6 +30,7 @@ from simprior.training.products import (
     RECTIFY,
     STORE,
     TIMES,
+    address,
     dot16,
     gemm,
     groups_of,
@@ -65,6 +66,10 @@ _f = np.float32
 _ZERO = np.float32(0.0)
 _ONE = np.ones(1, np.float32)
 
+# Of one type each, as numba compiles a function once more for every plain number it is called with.
+_FLOAT, _NONE = np.int64(4), np.int64(0)
+_EVERY, _ANY = np.bool_(True), np.bool_(False)
+
 
 @njit(nogil=True)
 def forward(P, net, x, x_row, rows, H, D, z):
@@ -72,25 +77,25 @@ def forward(P, net, x, x_row, rows, H, D, z):
     widths, pads, off, boff, hoff, _, code = net
     depth = widths.size - 1
     how = RECTIFY if code == RELU else STORE
-    p, source, source_row = P.ctypes.data, x, x_row
+    p, source, source_row = address(P), x, x_row
     for l in range(depth):  # noqa: E741
         cols = pads[l + 1]
-        target = H.ctypes.data + 4 * hoff[l + 1]
+        target = address(H) + 4 * hoff[l + 1]
         gemm(
             source,
             source_row,
-            4,
+            _FLOAT,
             p + 4 * off[l],
             4 * cols,
             target,
             4 * cols,
             p + 4 * boff[l],
-            0,
+            _NONE,
             rows,
             groups_of(widths[l + 1]),
             widths[l],
             how,
-            D.ctypes.data + 4 * hoff[l + 1],
+            address(D) + 4 * hoff[l + 1],
         )
         if code != RELU:
             activate_with_slope(code, H, D, hoff[l + 1], rows * cols)
@@ -108,9 +113,9 @@ def transpose_weights(P, net, T):
         cols, back = pads[l + 1], pads[l]
         for i in range(0, back, 16):
             for j in range(0, cols, 16):
-                source = P.ctypes.data + 4 * (off[l] + i * cols + j)
+                source = address(P) + 4 * (off[l] + i * cols + j)
                 transpose16(
-                    source, 4 * cols, T.ctypes.data + 4 * (toff[l] + j * back + i), 4 * back
+                    source, 4 * cols, address(T) + 4 * (toff[l] + j * back + i), 4 * back
                 )
 
 
@@ -144,57 +149,57 @@ def backward(P, G, net, x, rows, H, D, T, dz, first):
     """
     widths, pads, off, boff, hoff, toff, _ = net
     depth = widths.size - 1
-    g, deltas, one = G.ctypes.data, D.ctypes.data, _ONE.ctypes.data
+    g, deltas, one = address(G), address(D), address(_ONE)
     total = _ZERO if first else G[boff[depth]]
     for s in range(rows):
         total += dz[s]
     G[boff[depth]] = total
     place = g + 4 * off[depth]
-    before = 0 if first else place
-    source = H.ctypes.data + 4 * hoff[depth] if depth else x
+    before = _NONE if first else place
+    source = address(H) + 4 * hoff[depth] if depth else x
     groups = groups_of(widths[depth])
-    weighted_row(dz.ctypes.data, 4, source, 4 * pads[depth], place, before, groups, rows)
+    weighted_row(address(dz), _FLOAT, source, 4 * pads[depth], place, before, groups, rows)
     if depth:
         _output_delta(P, net, rows, D, dz)
     for l in range(depth - 1, -1, -1):  # noqa: E741
         cols, back = pads[l + 1], pads[l]
-        source = H.ctypes.data + 4 * hoff[l] if l else x
+        source = address(H) + 4 * hoff[l] if l else x
         delta = deltas + 4 * hoff[l + 1]
         groups = groups_of(widths[l + 1])
         place, bias = g + 4 * off[l], g + 4 * boff[l]
         gemm(
             source,
-            4,
+            _FLOAT,
             4 * back,
             delta,
             4 * cols,
             place,
             4 * cols,
-            0 if first else place,
+            _NONE if first else place,
             4 * cols,
             (widths[l] + 3) // 4 * 4,
             groups,
             rows,
-            STORE,
+            np.int64(STORE),
             place,
         )
-        weighted_row(one, 0, delta, 4 * cols, bias, 0 if first else bias, groups, rows)
+        weighted_row(one, _NONE, delta, 4 * cols, bias, _NONE if first else bias, groups, rows)
         if l:
             target = deltas + 4 * hoff[l]
             gemm(
                 delta,
                 4 * cols,
-                4,
-                T.ctypes.data + 4 * toff[l],
+                _FLOAT,
+                address(T) + 4 * toff[l],
                 4 * back,
                 target,
                 4 * back,
-                0,
-                0,
+                _NONE,
+                _NONE,
                 rows,
                 groups_of(widths[l]),
                 widths[l + 1],
-                TIMES,
+                np.int64(TIMES),
                 target,
             )
             _clear_padding(D, hoff[l], rows, widths[l], back)
@@ -264,7 +269,7 @@ def outputs(P, net, x, rows, s, z):
     pad = net[1][0]
     for first in range(0, rows, BLOCK_ROWS):
         n = min(BLOCK_ROWS, rows - first)
-        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, part)
+        forward(P, net, address(x) + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, part)
         for i in range(n):
             z[first + i] = part[i]
 
@@ -290,7 +295,7 @@ def count_errors(P, net, x, y, rows, threshold, all_of_them, s):
     errors, block = 0, BLOCK_ROWS if all_of_them else LOOK_ROWS
     for first in range(0, rows, block):
         n = min(block, rows - first)
-        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
+        forward(P, net, address(x) + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
         errors += _misclassified(z, y[first:], n, threshold)
         if errors and not all_of_them:
             return errors
@@ -316,7 +321,7 @@ def function_of(P, net, x, m, threshold, s, packed):
     packed[:] = np.uint64(0)
     for first in range(0, m, BLOCK_ROWS):
         n = min(BLOCK_ROWS, m - first)
-        forward(P, net, x.ctypes.data + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
+        forward(P, net, address(x) + 4 * first * pad, 4 * pad, (n + 3) // 4 * 4, H, D, z)
         for i in range(n):
             j = first + i
             if z[i] > threshold:
@@ -351,9 +356,9 @@ def gradient(P, G, net, x, y, chosen, first, count, loss, s):
         rows = (n + 3) // 4 * 4
         if chosen.size:
             _gather(x, y, pad, chosen, first + start, n, rows, xb, yb)
-            inputs, labels = xb.ctypes.data, yb
+            inputs, labels = address(xb), yb
         else:
-            inputs, labels = x.ctypes.data + 4 * start * pad, y[start:]
+            inputs, labels = address(x) + 4 * start * pad, y[start:]
         forward(P, net, inputs, 4 * pad, rows, H, D, z)
         errors += _misclassified(z, labels, n, threshold)
         loss_gradient(z, labels, dz, n, rows, scale, loss)
@@ -368,7 +373,7 @@ def record(shown, net, data, y, loss, threshold, s, watch, at, step):
     steps, tables, errors, losses = watch
     while at < steps.size and steps[at] <= step:
         function_of(shown, net, everything, m, threshold, s, tables[at])
-        errors[at] = count_errors(shown, net, x, y, size, threshold, True, s)
+        errors[at] = count_errors(shown, net, x, y, size, threshold, _EVERY, s)
         losses[at] = mean_loss(shown, net, x, y, size, loss, s, s[16])
         at += 1
     return at
@@ -386,7 +391,7 @@ def take_minibatch(P, G, member, step, net, data, y, rule, keys, s):
     perm, chosen, each, cumulative, buf, words = s[14:]
     x, size, batch, loss = data[0], data[2], rule[R_BATCH], rule[R_LOSS]
     if _takes_all(rule, size):
-        return gradient(P, G, net, x, y, perm[:0], 0, size, loss, s)
+        return gradient(P, G, net, x, y, perm[:0], _NONE, size, loss, s)
     epoch_steps = (size + batch - 1) // batch
     start = step % epoch_steps * batch
     count = min(batch, size - start)
@@ -419,7 +424,7 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
     masked = has_masks(law[4])
     prepare(code, P, a, b, e, c)
     shown = a if code == ENTROPY else P
-    step, first_fit, at = 0, np.int64(-1), 0
+    step, first_fit, at = np.int64(0), np.int64(-1), np.int64(0)
     seen = _takes_all(rule, size) and code != ENTROPY  # a gradient also counts the errors
     while True:
         last = step >= rule[R_MAX_STEPS]
@@ -429,7 +434,7 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
         if not last and (seen or not needed):
             errors = take_minibatch(P, G, member, step, net, data, y, rule, keys, s)
         elif needed:
-            errors = count_errors(shown, net, x, y, size, threshold, False, s)
+            errors = count_errors(shown, net, x, y, size, threshold, _ANY, s)
         if needed:
             fits = errors == 0
             if fits and first_fit < 0:
@@ -499,7 +504,7 @@ def train_members(P, first, count, net, law, data, rule, stop_loss, c, keys, s, 
                 s,
                 mine,
             )
-        errors[i] = count_errors(P, net, x, labels, size, threshold, True, s)
+        errors[i] = count_errors(P, net, x, labels, size, threshold, _EVERY, s)
         losses[i] = mean_loss(P, net, x, labels, size, loss, s, s[16])
         function_of(P, net, everything, m, threshold, s, tables[i])
 
@@ -520,9 +525,9 @@ def guess_and_check(P, first, count, net, law, data, rule, keys, s, out):
             key = keys[K_INIT]
             draw_parameters(P, net, scales, ratios, uniform, kept, member, key, s[0], s[18], s[19])
             steps[i] += 1
-            if count_errors(P, net, x, y, size, threshold, False, s) == 0:
+            if count_errors(P, net, x, y, size, threshold, _ANY, s) == 0:
                 fits[i] = steps[i]
                 break
-        errors[i] = count_errors(P, net, x, y, size, threshold, True, s)
+        errors[i] = count_errors(P, net, x, y, size, threshold, _EVERY, s)
         losses[i] = mean_loss(P, net, x, y, size, rule[R_LOSS], s, s[16])
         function_of(P, net, everything, m, threshold, s, tables[i])

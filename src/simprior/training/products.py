@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
@@ -60,6 +61,12 @@ def pad16(size: int) -> int:
 def pad4(size: int) -> int:
     """``size`` rounded up to whole row tiles."""
     return -(-size // ROWS) * ROWS
+
+
+@njit(nogil=True)
+def address(array):
+    """Where an array begins, as a signed integer: sums with unsigned ones are floats in numba."""
+    return np.int64(array.ctypes.data)
 
 
 @njit(nogil=True)

@@ -307,7 +307,7 @@ def random_labels(y, member, key, buf, words):
 @njit(nogil=True)
 def draw_noise(noise, step, member, key, buf, words):
     """Standard normals for every parameter (padding included)."""
-    fill(noise, noise.size // BLOCK, buf, words, 0, step, member, key, np.float32(1.0), False)
+    fill(noise, noise.size // BLOCK, buf, words, 0, step, member, key, np.float32(1.0), np.bool_(False))
 
 
 def flat_size(widths: np.ndarray) -> int:
