@@ -37,7 +37,7 @@ import numpy as np
 from numba import njit
 
 from simprior.network.compiled import RELU, activate
-from simprior.numerics.compiled import BLOCK, fill, words_block
+from simprior.numerics.compiled import BLOCK, fill, inner, words_block
 
 _FAST = {"contract", "nsz", "reassoc"}
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -70,7 +70,7 @@ def randomness(net: Any, size: int, key: int) -> tuple[Any, ...]:
     return normals, np.empty(BLOCK // 2, np.uint64), np.zeros(3, np.int64), np.uint64(key)
 
 
-@njit(nogil=True)
+@inner()
 def _begin(source, time, rung):
     """The numbers of one sweep (or one draw from the prior)."""
     normals, words, at, key = source
@@ -79,7 +79,7 @@ def _begin(source, time, rung):
     at[0], at[1], at[2] = 0, BLOCK, 0
 
 
-@njit(nogil=True)
+@inner()
 def _uniform_at(source, time, rung):
     """The next uniform number in (0, 1)."""
     _, words, at, key = source
@@ -92,7 +92,7 @@ def _uniform_at(source, time, rung):
     return (np.float64(word) + 0.5) * 2.0**-32
 
 
-@njit(nogil=True)
+@inner()
 def _row_of_prior(source, fan, scale, bias_scale):
     """Where a fresh row of weights and its bias lie among the normals."""
     normals, at = source[0], source[2]
@@ -104,7 +104,7 @@ def _row_of_prior(source, fan, scale, bias_scale):
     return first
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def shortfall(z, sign, ones):
     """U of outputs z (m,): ``sign`` (m,) is +-1; ``ones`` (m,) 1 where the label is 1, or empty
     where outputs are never exactly 0."""
@@ -120,7 +120,7 @@ def shortfall(z, sign, ones):
     return missed if total == _ZERO else missed + wrong / total
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _weigh(row, start, fan, h, first, out):
     """out = the unit with weights row[start : start + fan] and the bias after them."""
     m = out.size
@@ -137,7 +137,7 @@ def _weigh(row, start, fan, h, first, out):
             out[j] += row[start + k] * h[first + k, j]
 
 
-@njit(nogil=True)
+@inner()
 def _hidden(p, net, layer, pre, h):
     """Fill the rows of one hidden layer."""
     fans, widths, offsets, rows, _, _, code = net
@@ -147,13 +147,13 @@ def _hidden(p, net, layer, pre, h):
     _activation(code, pre, h, g, widths[layer], m)
 
 
-@njit(nogil=True)
+@inner()
 def _activation(code, pre, h, first, count, m):
     h[first : first + count] = pre[first : first + count]
     activate(code, h.reshape(-1), first * m, count * m)
 
 
-@njit(nogil=True)
+@inner()
 def evaluate(p, net, state):
     """Fill pre, h and z of the network with parameters p."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -164,13 +164,13 @@ def evaluate(p, net, state):
     _weigh(p, offsets[last], fans[last], h, rows[last], z)
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _combine(c, a, s, b, out):
     for j in range(out.size):
         out[j] = c * a[j] + s * b[j]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _without(pre, first, count, weights, unit, rest):
     """rest = ``count`` rows of pre from ``first``, less what the unit gives them."""
     for i in range(count):
@@ -179,7 +179,7 @@ def _without(pre, first, count, weights, unit, rest):
             rest[i, j] = pre[first + i, j] - w * unit[j]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _with(rest, count, weights, unit, pre, first):
     """The inverse of :func:`_without`."""
     for i in range(count):
@@ -188,7 +188,7 @@ def _with(rest, count, weights, unit, pre, first):
             pre[first + i, j] = rest[i, j] + w * unit[j]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _through_relu(rest, count, weights, unit, p, start, z):
     """Outputs of a last relu layer with the unit below it added to ``rest``."""
     m = z.size
@@ -208,7 +208,7 @@ def _through_relu(rest, count, weights, unit, p, start, z):
             z[j] += v0 * max(rest[i, j] + w0 * unit[j], _ZERO)
 
 
-@njit(nogil=True)
+@inner()
 def _remainder(p, net, state, work, layer, unit, up, exact):
     """Fill ``rest`` (the sums above without the unit) and ``out_old`` (its weights out)."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -229,7 +229,7 @@ def _remainder(p, net, state, work, layer, unit, up, exact):
         _without(pre, rows[layer + 2], up, out_old, h[g], rest)
 
 
-@njit(nogil=True)
+@inner()
 def _outputs(p, net, work, layer, up):
     """Outputs z_new with the unit's new activations unit_h and weights out_new."""
     fans, widths, offsets, rows, _, _, code = net
@@ -249,7 +249,7 @@ def _outputs(p, net, work, layer, up):
     _weigh(p, offsets[depth], fans[depth], h_new, rows[depth], z_new)
 
 
-@njit(nogil=True)
+@inner()
 def _keep(p, net, state, work, layer, unit, up, turn_in, turn_out, direction, c, s, normals):
     """Make the angle tried last the present state."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -273,7 +273,7 @@ def _keep(p, net, state, work, layer, unit, up, turn_in, turn_out, direction, c,
             p[offsets[layer + 1] + i * (fans[layer + 1] + 1) + unit] = out_new[i]
 
 
-@njit(nogil=True)
+@inner()
 def _turn_unit(p, net, state, work, target, source, level, when, layer, unit, turn_in, turn_out):
     """Turn the weights into and out of one hidden unit."""
     fans, widths, _, rows, scales, biases, code = net
@@ -313,7 +313,7 @@ def _turn_unit(p, net, state, work, target, source, level, when, layer, unit, tu
     return _ANGLES
 
 
-@njit(nogil=True)
+@inner()
 def _turn_output(p, net, state, work, target, source, level, when):
     """Turn the weights and the bias of the output."""
     fans, widths, offsets, rows, scales, biases, _ = net
@@ -341,7 +341,7 @@ def _turn_output(p, net, state, work, target, source, level, when):
     return _ANGLES
 
 
-@njit(nogil=True)
+@inner()
 def sweep(p, net, state, work, target, source, level, when):
     """Turn a share ``TURNED`` of the units, and the output after each layer, within U <= level;
     returns the number of angles tried.
@@ -368,7 +368,7 @@ def sweep(p, net, state, work, target, source, level, when):
     return tries
 
 
-@njit(nogil=True)
+@inner()
 def from_prior(p, net, source, when):
     """Fill p with a draw from the prior."""
     fans, widths, offsets, _, scales, biases, _ = net
@@ -382,7 +382,7 @@ def from_prior(p, net, source, when):
             p[start : start + fan + 1] = normals[first : first + fan + 1]
 
 
-@njit(nogil=True)
+@inner()
 def _step(p, value, level, machine, when, sweeps):
     """Move one replica on its rung; returns its U and the number of angles tried."""
     net, state, work, target, source, spare = machine
@@ -400,7 +400,7 @@ def _step(p, value, level, machine, when, sweeps):
     return value, tries
 
 
-@njit(nogil=True)
+@inner()
 def _exchange(params, values, levels, heading, low, high, odd, spare):
     """Let neighbours change places: pairs (k, k + 1), k of one parity."""
     for k in range(low + (low + odd) % 2, high - 1, 2):
@@ -412,7 +412,7 @@ def _exchange(params, values, levels, heading, low, high, odd, spare):
             heading[k], heading[k + 1] = heading[k + 1], heading[k]
 
 
-@njit(nogil=True)
+@inner()
 def _count_trips(heading, low, high, trips):
     """Note who is at an end: 1 has been on the first rung last, -1 on the last one, 0 on neither.
 

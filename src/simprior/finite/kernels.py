@@ -34,7 +34,7 @@ import numpy as np
 from numba import njit
 
 from simprior.network.compiled import RELU, activate
-from simprior.numerics.compiled import BLOCK, fill, words_block
+from simprior.numerics.compiled import BLOCK, fill, inner, words_block
 
 _FAST = {"contract", "nsz", "reassoc"}
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -43,7 +43,7 @@ INCOMING, OUTGOING = 0.2, 0.2  # shares of first-layer updates that move one sid
 DEEP_OUTGOING = 0.7  # share of deeper updates that move the outgoing weights, too
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def violation(z, sign, ones):
     """V of outputs z (m,): ``sign`` (m,) is +-1, ``ones`` (m,) 1 where the label is 1.
 
@@ -61,7 +61,7 @@ def violation(z, sign, ones):
     return part if total == _ZERO else part + wrong / total
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _affine(row, start, fan, h, first, out):
     """out = bias + sum over k of row[start + k] h[first + k]; the bias is row[start + fan]."""
     out[:] = row[start + fan]
@@ -79,7 +79,7 @@ def _affine(row, start, fan, h, first, out):
         k += 1
 
 
-@njit(nogil=True)
+@inner()
 def _layer(p, net, layer, pre, h):
     """Pre-activations and activations of hidden layer ``layer`` (0: the first)."""
     fans, widths, offsets, rows, _, _, code = net
@@ -92,7 +92,7 @@ def _layer(p, net, layer, pre, h):
         activate(code, h[g], 0, m)
 
 
-@njit(nogil=True)
+@inner()
 def forward(p, net, pre, h, z):
     """Fill pre, h and z of the network with parameters p."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -106,14 +106,14 @@ def forward(p, net, pre, h, z):
 # ``normals``, the next block of normals, the place in ``words``, the next block of words, the step.
 
 
-@njit(nogil=True)
+@inner()
 def _roll(dice, step, particle):
     """Start the stream of one particle at one step."""
     normals, _, _, at, _ = dice
     at[0], at[1], at[2], at[3], at[4], at[5] = normals.size, 0, BLOCK, 0, step, particle
 
 
-@njit(nogil=True)
+@inner()
 def _normals(dice, count):
     """Where ``count`` fresh standard normals begin in ``normals``."""
     normals, _, buffer, at, key = dice
@@ -130,7 +130,7 @@ def _normals(dice, count):
     return found
 
 
-@njit(nogil=True)
+@inner()
 def _uniform(dice):
     """A uniform number in (0, 1)."""
     _, words, _, at, key = dice
@@ -143,7 +143,7 @@ def _uniform(dice):
     return (np.float64(word) + 0.5) * 2.0**-32
 
 
-@njit(nogil=True)
+@inner()
 def _fresh(dice, out, fan, scale, bias_scale):
     """A row of weights and its bias from the prior."""
     normals = dice[0]
@@ -153,7 +153,7 @@ def _fresh(dice, out, fan, scale, bias_scale):
     out[fan] = bias_scale * normals[start + fan]
 
 
-@njit(nogil=True)
+@inner()
 def threshold(v, strength, power, dice):
     """Largest V of the slice: strength (2V)^power may rise by an exponential variable."""
     if strength <= 0.0:
@@ -162,20 +162,20 @@ def threshold(v, strength, power, dice):
     return np.float32(0.5 * energy ** (1.0 / power))
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _mix(c, a, s, b, out):
     for j in range(out.size):
         out[j] = c * a[j] + s * b[j]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _add(z, w_new, new, w_old, old, out):
     """out = z + w_new new - w_old old."""
     for j in range(out.size):
         out[j] = z[j] + w_new * new[j] - w_old * old[j]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _add_rows(pre, first, w_new, new, w_old, old, count):
     """The same in place, for ``count`` rows of pre from ``first``."""
     for i in range(count):
@@ -184,7 +184,7 @@ def _add_rows(pre, first, w_new, new, w_old, old, count):
             pre[g, j] += a * new[j] - b * old[j]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _rectified(pre, first, w_new, new, w_old, old, count, p, last, z):
     """Outputs of a relu layer, the last one, above the unit that moved."""
     z[:] = p[last + count]
@@ -211,12 +211,12 @@ def _rectified(pre, first, w_new, new, w_old, old, count, p, last, z):
         i += 1
 
 
-@njit(nogil=True)
+@inner()
 def _activate_rows(code, h, first, count):
     activate(code, h.reshape(-1), first * h.shape[1], count * h.shape[1])
 
 
-@njit(nogil=True)
+@inner()
 def _above(p, net, layer, state, moved, fresh, z):
     """Outputs where one unit of ``layer`` moved; the layers above it are left in ``fresh``."""
     fans, widths, offsets, rows, _, _, code = net
@@ -237,7 +237,7 @@ def _above(p, net, layer, state, moved, fresh, z):
     _affine(p, offsets[depth], fans[depth], h_new, rows[depth], z)
 
 
-@njit(nogil=True)
+@inner()
 def _keep_above(net, layer, state, moved, fresh):
     """Pre-activations above a unit of ``layer`` after its move was accepted.
 
@@ -254,7 +254,7 @@ def _keep_above(net, layer, state, moved, fresh):
     h[g:] = fresh[1][g:]
 
 
-@njit(nogil=True)
+@inner()
 def _refresh(net, layer, state):
     """Activations of hidden layer ``layer`` from its pre-activations."""
     _, widths, _, rows, _, _, code = net
@@ -264,7 +264,7 @@ def _refresh(net, layer, state):
     _activate_rows(code, h, g, width)
 
 
-@njit(nogil=True)
+@inner()
 def _direction(p, net, h, work, dice, layer, unit, incoming, outgoing):
     """What a unit may turn towards: fresh weights in and out, and what the former feed it.
 
@@ -289,7 +289,7 @@ def _direction(p, net, h, work, dice, layer, unit, incoming, outgoing):
     return up
 
 
-@njit(nogil=True)
+@inner()
 def _accept(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     """The unit as it was tried last, at the angle with cosine c and sine s."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -311,7 +311,7 @@ def _accept(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     z[:] = z_new
 
 
-@njit(nogil=True)
+@inner()
 def _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     """Outputs with the unit at the angle with cosine c and sine s."""
     rows, code = net[3], net[6]
@@ -333,7 +333,7 @@ def _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
         _above(p, net, layer, state, (hu, h[g], out_now, out_less), (pre_new, h_new), z_new)
 
 
-@njit(nogil=True)
+@inner()
 def _take_out(p, net, state, work, layer, unit, up):
     """The sums above without the unit, exactly; ``out_less`` becomes 0."""
     fans, _, offsets, rows, _, _, _ = net
@@ -352,7 +352,7 @@ def _take_out(p, net, state, work, layer, unit, up):
     h[g, :] = hu
 
 
-@njit(nogil=True)
+@inner()
 def _put_back(net, state, work, layer, unit, up):
     """Undo :func:`_take_out`: the unit stays as it was."""
     rows = net[3]
@@ -365,7 +365,7 @@ def _put_back(net, state, work, layer, unit, up):
         _add_rows(pre, rows[layer + 2], out_old, old, out_less, old, up)
 
 
-@njit(nogil=True)
+@inner()
 def _update(p, net, state, work, labels, dice, v, limit, layer, unit, incoming, outgoing):
     """Move the weights into and out of one hidden unit; returns V and the number of tries."""
     up = _direction(p, net, state[1], work, dice, layer, unit, incoming, outgoing)
@@ -391,7 +391,7 @@ def _update(p, net, state, work, labels, dice, v, limit, layer, unit, incoming, 
     return v, _MAX_TRIES
 
 
-@njit(nogil=True)
+@inner()
 def _update_output(p, net, state, work, labels, dice, v, limit):
     """Move the weights and the bias of the output; returns V and the number of tries."""
     fans, _, offsets, rows, scales, bias_scales, _ = net
@@ -420,7 +420,7 @@ def _update_output(p, net, state, work, labels, dice, v, limit):
     return v, _MAX_TRIES
 
 
-@njit(nogil=True)
+@inner()
 def _sweep(p, net, state, work, labels, dice, v, strength, power):
     """Update every weight once or more; returns V and the number of tries."""
     widths = net[1]

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from simprior.network.activations import ACTIVATIONS, COMPILED
-from simprior.numerics.compiled import named
+from simprior.numerics.compiled import inner, named
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -27,7 +26,7 @@ def _in_place(f: Any, name: str) -> Any:
         for i in range(a, a + n):
             z[i] = f(z[i])
 
-    compiled = njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    compiled = inner(fastmath=_FAST, error_model="numpy")
     return compiled(named(loop, f"in_place_{name}"))
 
 
@@ -39,7 +38,7 @@ def _with_slope(f: Any, name: str) -> Any:
             h[i] = y
             d[i] = slope
 
-    compiled = njit(nogil=True, fastmath=_FAST, error_model="numpy")
+    compiled = inner(fastmath=_FAST, error_model="numpy")
     return compiled(named(loop, f"with_slope_{name}"))
 
 
@@ -47,7 +46,7 @@ def _one(f: Any, name: str) -> Any:
     def call(z):
         return f(z)
 
-    return njit(nogil=True)(named(call, f"one_{name}"))
+    return inner()(named(call, f"one_{name}"))
 
 
 def choose(functions: list[Any], name: str) -> Any:
@@ -71,7 +70,7 @@ def _case(number: int, function: Any, otherwise: Any, name: str) -> Any:
             return function(*rest)
         return otherwise(k, *rest)
 
-    return njit(nogil=True)(named(last if otherwise is None else case, name))
+    return inner()(named(last if otherwise is None else case, name))
 
 
 _FORMS = {name: ACTIVATIONS[name].compiled() for name in COMPILED}  # type: ignore[misc]

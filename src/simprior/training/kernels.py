@@ -25,7 +25,7 @@ from numba import njit
 
 from simprior.network.compiled import RELU, activate_with_slope, choose
 from simprior.network.losses import LOSSES
-from simprior.numerics.compiled import named
+from simprior.numerics.compiled import inner, named
 from simprior.training.products import (
     RECTIFY,
     STORE,
@@ -71,7 +71,7 @@ _FLOAT, _NONE = np.int64(4), np.int64(0)
 _EVERY, _ANY = np.bool_(True), np.bool_(False)
 
 
-@njit(nogil=True)
+@inner()
 def forward(P, net, x, x_row, rows, H, D, z):
     """Pre-activations of the output, z[0:rows], from ``rows`` (a multiple of 4) inputs at ``x``."""
     widths, pads, off, boff, hoff, _, code = net
@@ -105,7 +105,7 @@ def forward(P, net, x, x_row, rows, H, D, z):
         z[s] = dot16(source + s * source_row, p + 4 * off[depth], pads[depth] // 16) + bias
 
 
-@njit(nogil=True)
+@inner()
 def transpose_weights(P, net, T):
     """Transposes of the weight matrices that deltas pass through, into T (layer l at toff[l])."""
     widths, pads, off, _, _, toff, _ = net
@@ -114,12 +114,10 @@ def transpose_weights(P, net, T):
         for i in range(0, back, 16):
             for j in range(0, cols, 16):
                 source = address(P) + 4 * (off[l] + i * cols + j)
-                transpose16(
-                    source, 4 * cols, address(T) + 4 * (toff[l] + j * back + i), 4 * back
-                )
+                transpose16(source, 4 * cols, address(T) + 4 * (toff[l] + j * back + i), 4 * back)
 
 
-@njit(nogil=True)
+@inner()
 def _clear_padding(D, start, rows, width, pad):
     """Zero the computed columns of padded units: their dL/dh is not meaningful."""
     end = 8 * groups_of(width)
@@ -129,7 +127,7 @@ def _clear_padding(D, start, rows, width, pad):
         D[start + s * pad + width : start + s * pad + end] = _ZERO
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _output_delta(P, net, rows, D, dz):
     """Delta of the last hidden layer, in the place of its slopes."""
     _, pads, off, _, hoff, _, _ = net
@@ -141,7 +139,7 @@ def _output_delta(P, net, rows, D, dz):
             D[a + i] = g * P[v + i] * D[a + i]
 
 
-@njit(nogil=True)
+@inner()
 def backward(P, G, net, x, rows, H, D, T, dz, first):
     """Gradient of sum_s dz[s] z[s], after :func:`forward` of the same ``rows`` inputs at ``x``.
 
@@ -205,7 +203,7 @@ def backward(P, G, net, x, rows, H, D, T, dz, first):
             _clear_padding(D, hoff[l], rows, widths[l], back)
 
 
-_compiled = njit(nogil=True, fastmath=_FAST, error_model="numpy")
+_compiled = inner(fastmath=_FAST, error_model="numpy")
 
 
 def _gradient_loop(derivative: Any, name: str) -> Any:
@@ -232,7 +230,7 @@ _value_of = choose([_value_loop(value, name) for name, (value, _) in _COMPILED.i
 _THRESHOLDS = tuple(_f(loss.threshold) for loss in LOSSES.values())
 
 
-@njit(nogil=True)
+@inner()
 def loss_gradient(z, y, dz, rows, padded, scale, loss):
     """dz[s] = scale d loss / d z of ``rows`` samples with labels y (0 or 1); 0 up to ``padded``."""
     _gradient_of(loss, z, y, dz, rows, scale)
@@ -240,13 +238,13 @@ def loss_gradient(z, y, dz, rows, padded, scale, loss):
         dz[s] = _ZERO
 
 
-@njit(nogil=True)
+@inner()
 def loss_values(z, y, out, rows, loss):
     """Loss of each sample (float32), label y 0 or 1."""
     _value_of(loss, z, y, out, rows)
 
 
-@njit(nogil=True)
+@inner()
 def threshold_of(loss):
     """The class is 1 iff the output is above this."""
     return _THRESHOLDS[loss]
@@ -262,7 +260,7 @@ R_OPTIMIZER, R_LOSS, R_BATCH, R_STOP, R_STOP_N, R_MAX_STEPS, R_CHECK, R_ADVERSAR
 K_INIT, K_ORDER, K_NOISE, K_LABELS = range(4)
 
 
-@njit(nogil=True)
+@inner()
 def outputs(P, net, x, rows, s, z):
     """Pre-activations z[0:rows] of the ``rows`` inputs in the flat padded array ``x``."""
     H, D, part = s[2], s[3], s[6]
@@ -274,7 +272,7 @@ def outputs(P, net, x, rows, s, z):
             z[first + i] = part[i]
 
 
-@njit(nogil=True)
+@inner()
 def _misclassified(z, y, rows, threshold):
     errors = 0
     for i in range(rows):
@@ -284,7 +282,7 @@ def _misclassified(z, y, rows, threshold):
     return errors
 
 
-@njit(nogil=True)
+@inner()
 def count_errors(P, net, x, y, rows, threshold, all_of_them, s):
     """Number of misclassified samples; stops after the first block with one unless told not to.
 
@@ -302,7 +300,7 @@ def count_errors(P, net, x, y, rows, threshold, all_of_them, s):
     return errors
 
 
-@njit(nogil=True)
+@inner()
 def mean_loss(P, net, x, y, rows, loss, s, each):
     """Mean loss over all samples; ``each`` gets the loss of every one."""
     outputs(P, net, x, rows, s, each)
@@ -313,7 +311,7 @@ def mean_loss(P, net, x, y, rows, loss, s, each):
     return total / rows
 
 
-@njit(nogil=True)
+@inner()
 def function_of(P, net, x, m, threshold, s, packed):
     """Truth table on the m inputs in ``x``, packed (input 0 in the top bit of word 0)."""
     H, D, z = s[2], s[3], s[6]
@@ -328,7 +326,7 @@ def function_of(P, net, x, m, threshold, s, packed):
                 packed[j >> 6] |= np.uint64(1) << np.uint64(63 - (j & 63))
 
 
-@njit(nogil=True)
+@inner()
 def _gather(x, y, pad, chosen, first, count, rows, xb, yb):
     """The ``count`` examples ``chosen[first:]`` into xb, with zeros up to ``rows``, and yb."""
     width = np.uint64(pad)
@@ -342,7 +340,7 @@ def _gather(x, y, pad, chosen, first, count, rows, xb, yb):
         xb[k] = _ZERO
 
 
-@njit(nogil=True)
+@inner()
 def gradient(P, G, net, x, y, chosen, first, count, loss, s):
     """Mean-loss gradient over ``chosen[first : first + count]`` into G; with ``chosen`` empty over
     all ``count`` examples as they lie. Returns how many of them are misclassified."""
@@ -366,7 +364,7 @@ def gradient(P, G, net, x, y, chosen, first, count, loss, s):
     return errors
 
 
-@njit(nogil=True)
+@inner()
 def record(shown, net, data, y, loss, threshold, s, watch, at, step):
     """Fill the rows of ``watch`` from ``at`` whose step has come; returns the next row."""
     x, _, size, everything, m = data
@@ -379,13 +377,13 @@ def record(shown, net, data, y, loss, threshold, s, watch, at, step):
     return at
 
 
-@njit(nogil=True)
+@inner()
 def _takes_all(rule, size):
     """Whether every step takes all examples, in their order."""
     return rule[R_BATCH] >= size and rule[R_ADVERSARIAL] == 0
 
 
-@njit(nogil=True)
+@inner()
 def take_minibatch(P, G, member, step, net, data, y, rule, keys, s):
     """Gradient of the minibatch of step ``step`` (from 0) into G; returns its misclassified."""
     perm, chosen, each, cumulative, buf, words = s[14:]
@@ -408,7 +406,7 @@ def take_minibatch(P, G, member, step, net, data, y, rule, keys, s):
     return gradient(P, G, net, x, y, perm, start, count, loss, s)
 
 
-@njit(nogil=True)
+@inner()
 def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
     """Train from P until the rule says stop; the trained parameters are left in P.
 
@@ -459,7 +457,7 @@ def fit(P, member, net, law, data, y, rule, stop_loss, c, keys, s, watch):
     return step, first_fit
 
 
-@njit(nogil=True)
+@inner()
 def prepare_stage(stage, labels, rule, member, data, keys, s):
     """Labels and rule of a stage: 0 pre-training on random labels, 1 the training itself."""
     if stage == 1:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from simprior.numerics.compiled import (
@@ -33,6 +33,7 @@ from simprior.numerics.compiled import (
     emit_load,
     emit_splat,
     emit_store,
+    inner,
     named,
 )
 
@@ -63,13 +64,13 @@ def pad4(size: int) -> int:
     return -(-size // ROWS) * ROWS
 
 
-@njit(nogil=True)
+@inner()
 def address(array):
     """Where an array begins, as a signed integer: sums with unsigned ones are floats in numba."""
     return np.int64(array.ctypes.data)
 
 
-@njit(nogil=True)
+@inner()
 def groups_of(size):
     """Groups of columns that hold ``size``."""
     return (size + GROUP - 1) // GROUP
@@ -248,13 +249,13 @@ def _make_strip(rows: int) -> Any:
             c0 = c0 + step if c0 else c0
             left -= now
 
-    return njit(nogil=True)(named(strip, f"strip_of_{rows}"))
+    return inner()(named(strip, f"strip_of_{rows}"))
 
 
 _strip4, _strip8 = _make_strip(4), _make_strip(8)
 
 
-@njit(nogil=True)
+@inner()
 def gemm(a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, rows, groups, count, how, d):
     """C = C0 + A B for ``rows`` (a multiple of 4) and ``groups`` groups of 8 columns.
 
@@ -292,7 +293,7 @@ def _make_row_tile(groups: int) -> Any:
 _row1, _row6 = _make_row_tile(1), _make_row_tile(6)
 
 
-@njit(nogil=True)
+@inner()
 def weighted_row(a, a_k, b, b_k, c, c0, groups, count):
     """c[j] = c0[j] + sum_k a_k B[k, j] for one row, ``a`` at stride ``a_k``; ``c0`` as in
     :func:`gemm`. The sums of the columns are those with a one at ``a`` and stride 0."""

@@ -17,9 +17,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from simprior.numerics.compiled import BLOCK, fill, thin, words_block
+from simprior.numerics.compiled import BLOCK, fill, inner, thin, words_block
 from simprior.training.products import pad16
 
 # mypy: disable-error-code="no-untyped-def"
@@ -30,7 +29,7 @@ _FAST = {"contract", "nsz"}
 _f = np.float32
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def _decay(P, G, weight_decay):
     w = _f(weight_decay)
     if weight_decay != 0.0:
@@ -38,7 +37,7 @@ def _decay(P, G, weight_decay):
             G[i] += w * P[i]
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def _sgd(P, G, a, c, t):
     """c: lr, weight_decay, momentum, dampening, nesterov."""
     lr, momentum = _f(c[0]), _f(c[2])
@@ -57,7 +56,7 @@ def _sgd(P, G, a, c, t):
             P[i] -= lr * (G[i] + momentum * a[i])
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def _adam(P, G, a, b, e, c, t):
     """c: lr, weight_decay, beta1, beta2, eps, amsgrad (Kingma & Ba 2015)."""
     beta1, beta2, eps = _f(c[2]), _f(c[3]), _f(c[4])
@@ -84,7 +83,7 @@ def _adam(P, G, a, b, e, c, t):
             P[i] -= step * m / (np.sqrt(e[i]) * inverse + eps)
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def _rmsprop(P, G, a, b, e, c):
     """c: lr, weight_decay, alpha, eps, momentum, centered."""
     lr, alpha, rest, eps = _f(c[0]), _f(c[2]), _f(1.0 - c[2]), _f(c[3])
@@ -101,7 +100,7 @@ def _rmsprop(P, G, a, b, e, c):
         P[i] -= lr * b[i]
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def _adagrad(P, G, a, c, t):
     """c: lr, weight_decay, lr_decay, initial_accumulator_value, eps."""
     lr, eps = _f(c[0] / (1.0 + (t - 1) * c[2])), _f(c[4])
@@ -111,7 +110,7 @@ def _adagrad(P, G, a, c, t):
         P[i] -= lr * G[i] / (np.sqrt(s) + eps)
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def _adadelta(P, G, a, b, c):
     """c: lr, weight_decay, rho, eps."""
     lr, rho, rest, eps = _f(c[0]), _f(c[2]), _f(1.0 - c[2]), _f(c[3])
@@ -124,7 +123,7 @@ def _adadelta(P, G, a, b, c):
         P[i] -= lr * x
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def _sgld(P, G, noise, mask, c):
     """c: lr, weight_decay, temperature: dP = -lr G + sqrt(2 lr temperature) N(0, 1)."""
     lr, size = _f(c[0]), _f(math.sqrt(2.0 * c[0] * c[2]))
@@ -132,7 +131,7 @@ def _sgld(P, G, noise, mask, c):
         P[i] += size * noise[i] * mask[i] - lr * G[i]
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def _entropy(P, G, a, b, noise, mask, c, t):
     """c: lr, weight_decay, inner_lr, inner_steps, gamma, alpha, noise (Entropy-SGD, Algorithm 1).
 
@@ -153,7 +152,7 @@ def _entropy(P, G, a, b, noise, mask, c, t):
             P[i] = x
 
 
-@njit(nogil=True)
+@inner()
 def prepare(code, P, a, b, e, c):
     """State before the first step."""
     a[:] = 0.0
@@ -166,7 +165,7 @@ def prepare(code, P, a, b, e, c):
         b[:] = P
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy")
 def update(code, P, G, a, b, e, noise, mask, c, t):
     """Step ``t`` (1, 2, ...) of optimiser ``code``; G is overwritten."""
     if code == ADAMW:
@@ -199,7 +198,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 STAGE = np.uint64(1 << 62)  # added to a member's number in the pre-training stage
 
 
-@njit(nogil=True)
+@inner()
 def draw_parameters(P, net, scales, ratios, uniform, kept, member, key, flat, buf, words):
     """Fill P with the initial parameters of ``member``; padding and masked weights become zero.
 
@@ -226,13 +225,13 @@ def draw_parameters(P, net, scales, ratios, uniform, kept, member, key, flat, bu
                     P[off[l] + i] = value
 
 
-@njit(nogil=True)
+@inner()
 def has_masks(kept):
     """Whether the law of the parameters masks any weights."""
     return kept.min() <= _LOW
 
 
-@njit(nogil=True)
+@inner()
 def draw_mask(mask, net, kept, member, key, flat, buf, words):
     """Put 1 into ``mask`` for every weight of ``member`` that is kept, and 0 for the others.
 
@@ -253,14 +252,14 @@ def draw_mask(mask, net, kept, member, key, flat, buf, words):
                 mask[off[l] + i * stride + j] = flat[i * width + j]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@inner(fastmath=_FAST)
 def apply_mask(G, mask):
     """Gradients of masked weights become 0."""
     for i in range(np.uint64(G.size)):
         G[i] *= mask[i]
 
 
-@njit(nogil=True)
+@inner()
 def shuffle(perm, epoch, member, key, buf, words):
     """The order of the samples in one epoch: a uniformly random permutation (Fisher-Yates)."""
     size = perm.size
@@ -280,7 +279,7 @@ def shuffle(perm, epoch, member, key, buf, words):
         perm[j] = kept
 
 
-@njit(nogil=True)
+@inner()
 def draw_weighted(chosen, weights, cumulative, step, member, key, buf, words):
     """``chosen.size`` samples with replacement, probability proportional to ``weights``."""
     total = 0.0
@@ -295,7 +294,7 @@ def draw_weighted(chosen, weights, cumulative, step, member, key, buf, words):
         chosen[b] = min(found, weights.size - 1)
 
 
-@njit(nogil=True)
+@inner()
 def random_labels(y, member, key, buf, words):
     """Fair coin flips as labels 0 and 1."""
     for i in range(y.size):
@@ -304,10 +303,21 @@ def random_labels(y, member, key, buf, words):
         y[i] = np.float32(words[i % BLOCK] >> np.uint32(31))
 
 
-@njit(nogil=True)
+@inner()
 def draw_noise(noise, step, member, key, buf, words):
     """Standard normals for every parameter (padding included)."""
-    fill(noise, noise.size // BLOCK, buf, words, 0, step, member, key, np.float32(1.0), np.bool_(False))
+    fill(
+        noise,
+        noise.size // BLOCK,
+        buf,
+        words,
+        0,
+        step,
+        member,
+        key,
+        np.float32(1.0),
+        np.bool_(False),
+    )
 
 
 def flat_size(widths: np.ndarray) -> int:

@@ -40,6 +40,7 @@ from simprior.network.compiled import RELU, activate
 from simprior.numerics.compiled import (
     BLOCK,
     fill,
+    inner,
     normals_block,
     thin,
     thin_block,
@@ -47,7 +48,7 @@ from simprior.numerics.compiled import (
 )
 
 
-@njit(nogil=True)
+@inner()
 def draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, bias_ratio, uniform, kept):
     """Weights of panel ``p``: ``w[j * nt + i]``, row ``fan_in`` the bias; all are float32."""
     blocks = ((fan_in + 1) * nt + BLOCK - 1) // BLOCK
@@ -58,7 +59,7 @@ def draw_panel(w, p, fan_in, nt, buf, words, layer, network, key, scale, bias_ra
         w[last + np.uint64(i)] *= bias_ratio
 
 
-@njit(nogil=True)
+@inner()
 def _mark(mask, first, width, b, pad, idx, cnt, alive):
     """Append the units of ``mask`` (bit i = unit first + i) to the list of block ``b``."""
     c = cnt[b]
@@ -74,7 +75,7 @@ def _mark(mask, first, width, b, pad, idx, cnt, alive):
     cnt[b] = c
 
 
-@njit(nogil=True)
+@inner()
 def dense_layer(
     w, p, fan_in, nt, code, width, h_in, pad_in, idx_in, cnt_in, pad, h, idx, cnt, alive
 ):
@@ -98,7 +99,7 @@ PLAIN, FOLD, BOTH = 0, 1, 2
 """What is counted of a head: its function; it and its complement as one; it and its mirror."""
 
 
-@njit(nogil=True)
+@inner()
 def hidden_features(arch, consts, scratch, ones_list, draw, key):
     """What the heads of hidden draw ``draw`` read from: the last hidden layer, or the inputs.
 
@@ -160,7 +161,7 @@ def hidden_features(arch, consts, scratch, ones_list, draw, key):
     return h[last], idx[last], cnt[last], alive[last], pads[widths.size - 1]
 
 
-@njit(nogil=True)
+@inner()
 def draw_heads(
     v, group, fan_in, alive, buf, words, layer, network, key, scale, bias_scale, uniform, kept
 ):
@@ -180,7 +181,7 @@ def draw_heads(
             thin_block(v, at, stride, v.size, buf, words, block, layer, network, key, kept)
 
 
-@njit(nogil=True)
+@inner()
 def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride, mirrors):
     """Sign bits of one panel of 16 heads: row r of ``out`` gets two bytes a block of inputs.
 
@@ -199,7 +200,7 @@ def heads_signs(v, panel, fan_in, h, pad, idx, cnt, out, out_stride, mirrors):
             sign_tile(w, units, listed, cnt[b], fan_in, place, out_stride)
 
 
-@njit(nogil=True)
+@inner()
 def single_head(
     v,
     fan_in,
@@ -220,8 +221,9 @@ def single_head(
     kept,
 ):
     """One head (independent networks): weights drawn flat, all blocks with one list of units."""
-    fill(v, (fan_in + 1 + 63) // 64, buf, words, 0, layer, network, key, scale, uniform)
-    thin(v, fan_in, buf, words, 0, layer, network, key, kept)
+    first = np.int64(0)  # the type that draw_panel's blocks have
+    fill(v, (fan_in + 1 + 63) // 64, buf, words, first, layer, network, key, scale, uniform)
+    thin(v, fan_in, buf, words, first, layer, network, key, kept)
     v[fan_in] *= bias_ratio
     n = 0
     for j in range(fan_in):
@@ -244,7 +246,7 @@ def single_head(
         b += nb
 
 
-@njit(nogil=True)
+@inner()
 def _fold(keys, rows, n_words):
     """Complement the rows that give 1 on the first input (bits beyond the last input as well)."""
     for r in range(rows):
@@ -253,7 +255,7 @@ def _fold(keys, rows, n_words):
             keys[r, w] ^= turned
 
 
-@njit(nogil=True)
+@inner()
 def count_rows(
     keys, rows, n_words, full, tail, draw, iid, keep_shift, fold, table, tally, t_table, hashes
 ):
@@ -309,7 +311,7 @@ def count_rows(
     return new
 
 
-@njit(nogil=True)
+@inner()
 def _close_draw(tally):
     """Add the counts of the two constants in the hidden draw that ends to their sums."""
     for side in range(2):

@@ -14,6 +14,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from simprior.numerics.compiled import inner
+
 EXTRA = 3  # words an entry besides the key
 _ONE32 = np.uint64(1 << 32)
 _LOW32 = np.uint64(0xFFFFFFFF)
@@ -73,7 +75,7 @@ def _same(table, slot, keys, r, n_words):
     return True
 
 
-@njit(nogil=True)
+@inner()
 def insert(table, keys, r, h, n_words, cluster):
     """Count row ``r`` of ``keys`` once in ``cluster``; returns 1 if the function is new, else 0."""
     mask = np.uint64(table.shape[0] - 1)
@@ -214,12 +216,12 @@ def sort_ties(words, first, order, longest):
                 _sift(words, order, start, i, size)
             for last in range(size - 1, 0, -1):
                 order[start], order[start + last] = order[start + last], order[start]
-                _sift(words, order, start, 0, last)
+                _sift(words, order, start, np.int64(0), last)
         start = stop
     return left
 
 
-@njit(nogil=True)
+@inner()
 def _sift(words, order, start, root, size):
     while True:
         child = 2 * root + 1

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from simprior.numerics.compiled import (
@@ -33,6 +33,7 @@ from simprior.numerics.compiled import (
     emit_load,
     emit_splat,
     emit_store,
+    inner,
     named,
 )
 
@@ -176,7 +177,7 @@ def _dispatcher(epilogue: str, widths: tuple[int, ...]) -> Callable[..., Any]:
             return t3(w, h, idx, count, fan_in, out, stride)
         return t4(w, h, idx, count, fan_in, out, stride)
 
-    compiled = njit(inline="never", nogil=True)
+    compiled = inner(inline="never")
     return compiled(named(run, f"{epilogue}_tile"))  # type: ignore[no-any-return]
 
 
@@ -187,7 +188,7 @@ both_tile = make_tile("both", HEAD_TILE)
 _S1, _S2, _S4, _S8 = (make_tile("sign", 1, nb) for nb in (1, 2, 4, 8))
 
 
-@njit(inline="never", nogil=True)
+@inner(inline="never")
 def sign_one(nb, w, h, idx, count, fan_in, out, h_stride):
     """Sign bits of a single head on ``nb`` (1, 2, 4 or 8) consecutive blocks, 2 bytes a block."""
     if nb == 8:

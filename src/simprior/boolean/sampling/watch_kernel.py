@@ -17,7 +17,7 @@ from numba import njit
 from simprior.boolean.sampling.kernel import GROUP, draw_heads, hidden_features
 from simprior.boolean.sampling.table import hash_row
 from simprior.boolean.sampling.tile import HEAD_TILE, store_tile
-from simprior.numerics.compiled import float_to_bits
+from simprior.numerics.compiled import float_to_bits, inner
 
 
 @njit(inline="always")
@@ -47,7 +47,7 @@ def _between(low, tail_low, high, tail_high):
     return 1.0 - tail_low - tail_high
 
 
-@njit(nogil=True)
+@inner()
 def _sort(order, spare, m):
     """Sort ``order[:m]`` by the upper 32 bits, ties as they were (by index)."""
     if m < 48:
@@ -72,7 +72,7 @@ def _sort(order, spare, m):
         source, target = target, source
 
 
-@njit(nogil=True)
+@inner()
 def _lookup(slots, targets, keys, row, n_words):
     """Index of the watched function equal to ``keys[row]``, or -1."""
     mask = np.uint64(slots.size - 1)
@@ -100,7 +100,7 @@ def fill_slots(slots, targets):
         slots[slot] = i
 
 
-@njit(nogil=True)
+@inner()
 def _one_function(g, key, m, slots, targets, group, watched_t, inside, ones):
     """:func:`_one_head` without a last bias: the head computes one function, with probability 1."""
     key[0, :] = 0
@@ -116,7 +116,7 @@ def _one_function(g, key, m, slots, targets, group, watched_t, inside, ones):
             inside[group[found]] += 1.0
 
 
-@njit(nogil=True)
+@inner()
 def _one_head(
     g, order, spare, key, m, sigma, uniform, slots, targets, group, watched_t, inside, ones
 ):

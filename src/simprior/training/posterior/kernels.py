@@ -23,12 +23,13 @@ from numba import njit
 from simprior.boolean.sampling.kernel import GROUP, head_functions, head_layer, hidden_features
 from simprior.boolean.sampling.table import reverse64
 from simprior.network.compiled import RELU, activation_at
+from simprior.numerics.compiled import inner
 
 _HALF_PI = math.pi / 2
 _MAX_TRIES = 200  # a bracket of 2 pi shrinks below 1e-16 long before
 
 
-@njit(nogil=True)
+@inner()
 def affine(row, fan_in, below, out):
     """out[j] = bias + sum over k of row[k] below[k, j]."""
     for j in range(out.size):
@@ -41,7 +42,7 @@ def affine(row, fan_in, below, out):
                 out[j] += r * source[j]
 
 
-@njit(nogil=True)
+@inner()
 def apply(source, out, code):
     """out[j] = activation(source[j])."""
     if code == RELU:
@@ -63,7 +64,7 @@ def forward(w, fans, widths, code, h, pre, z):
     affine(w[depth, 0], fans[depth], h[depth], z)
 
 
-@njit(nogil=True)
+@inner()
 def agrees(z, bits, active):
     """Whether z > 0 exactly on the active inputs with label 1, and nowhere else among them."""
     for j in range(z.size):  # noqa: SIM110
@@ -72,7 +73,7 @@ def agrees(z, bits, active):
     return True
 
 
-@njit(nogil=True)
+@inner()
 def fresh_row(row, fan_in, scale, bias_scale, rng):
     """A row of weights and its bias from the prior."""
     for k in range(fan_in):
@@ -80,7 +81,7 @@ def fresh_row(row, fan_in, scale, bias_scale, rng):
     row[fan_in] = bias_scale * rng.standard_normal() if bias_scale > 0.0 else 0.0
 
 
-@njit(nogil=True)
+@inner()
 def output_update(w, fans, scales, bias_scales, h, z, q, nu, bits, active, rng):
     """Exact draw on an ellipse through the output weights, given the features.
 
@@ -114,7 +115,7 @@ def output_update(w, fans, scales, bias_scales, h, z, q, nu, bits, active, rng):
     z[:] = q
 
 
-@njit(nogil=True)
+@inner()
 def _propose(  # noqa: PLR0912
     first, stop, layer, w, fans, widths, code, h, pre, z, delta, q, phi, h_new, pre_new, z_new
 ):
@@ -160,7 +161,7 @@ def _propose(  # noqa: PLR0912
     affine(w[depth, 0], fans[depth], h_new[depth], z_new)
 
 
-@njit(nogil=True)
+@inner()
 def block_update(
     layer,
     first,
@@ -339,7 +340,7 @@ def settle(spec, state, work, blocks, bits, active, rng, limit):
     return -1
 
 
-@njit(nogil=True)
+@inner()
 def _keep(keys, rows, tail, mask, want, draw, found, owner, filled):
     """Append the rows of ``keys`` that equal ``want`` under ``mask`` (all in lane order)."""
     last = keys.shape[1] - 1
