@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 from numpy.polynomial import chebyshev
 
@@ -41,13 +42,31 @@ F32, I16, I32, I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(
 VECTOR = ir.VectorType(F32, LANES)
 
 
-def inner(**options: Any) -> Any:
-    """``numba.njit`` for a function that only compiled code calls.
+class _Inner(CPUDispatcher):  # type: ignore[misc]
+    """A compiled function that is compiled once more if it is called from Python."""
 
-    What makes it callable from Python is left out: that took a third of the time of compiling.
+    def __call__(self, *args: Any) -> Any:
+        if "callable" not in self.__dict__:
+            options = self.targetoptions | {"no_cpython_wrapper": False, "no_cfunc_wrapper": False}
+            del options["nopython"]
+            self.callable = njit(**options)(self.py_func)
+        return self.callable(*args)
+
+
+def inner(**options: Any) -> Any:
+    """``numba.njit`` for a function that compiled code calls.
+
+    What makes it callable from Python is left out, which takes a third of the time of compiling,
+    unless it is called from there.
     """
     given = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(**given | options)
+
+    def compiled(function: Any) -> Any:
+        dispatcher = njit(**given | options)(function)
+        dispatcher.__class__ = _Inner
+        return dispatcher
+
+    return compiled
 
 
 def emit_load(builder: Any, address: Any, kind: Any) -> Any:

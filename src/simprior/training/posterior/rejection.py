@@ -13,9 +13,11 @@ intervals those of the ratio.
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,19 +156,20 @@ def rejection_posterior(
         if store is not None and not total.full:
             write_sums(store, task.name, result, task.span)
         total.receive(task, result)
+        if total.full:
+            enough.say()
 
-    def enough() -> bool:
-        return total.full
-
-    run_tasks(
-        partial(_run, job, given, enough if job.compiled else _never),
-        tasks(),
-        on_result=receive,
-        workers=workers,
-        progress=progress,
-        amount=lambda t: t.networks,
-        threads=job.compiled,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        enough = _Enough(Path(folder, "enough"))
+        run_tasks(
+            partial(_run, job, given, enough),
+            tasks(),
+            on_result=receive,
+            workers=workers,
+            progress=progress,
+            amount=lambda t: t.networks,
+            threads=job.compiled,
+        )
     if total.sums.accepted == 0:
         seen = total.networks if job.iid else total.draws  # heads of one hidden draw go together
         raise NumericalError(
@@ -175,6 +178,19 @@ def rejection_posterior(
             "one; raise max_draws, or use slice sampling or the Gaussian process"
         )
     return total.counts(job)
+
+
+@dataclass(frozen=True)
+class _Enough:
+    """Whether enough functions are kept, for tasks in threads and in other processes: a file."""
+
+    path: Path
+
+    def say(self) -> None:
+        self.path.touch()
+
+    def __call__(self) -> bool:
+        return self.path.exists()
 
 
 class _Total:
@@ -269,10 +285,6 @@ def _task_draws(job: Job) -> int:
     layers = list(zip(model.fan_ins, (*model.hidden, job.heads), strict=True))
     work = sum((f + 1) * w * (model.m + 8) for f, w in layers) + 1000
     return max(64, int(_TASK_WORK / work))
-
-
-def _never() -> bool:
-    return False
 
 
 def _run(job: Job, given: TrainingSet, enough: Callable[[], bool], task: _Task) -> ClusterSums:
