@@ -40,6 +40,7 @@ def softsign() -> Iterator[str]:
     del ACTIVATIONS[entry.name]
 
 
+@pytest.mark.slow
 def test_one_entry_makes_an_activation(softsign: str) -> None:
     network = Network(activation=softsign, **SAME)
     known = Network(activation="torch.nn.functional:softsign", **SAME)
@@ -97,6 +98,7 @@ def test_what_trains_refuses_a_callable_without_a_gradient_at_once(use: str, fun
     assert "\n" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [np.tanh, arrays_only])
 def test_numpy_callables_sample_and_give_kernels(
     function: Any, monkeypatch: pytest.MonkeyPatch

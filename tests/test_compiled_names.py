@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
 import simprior
 
 USE = """
@@ -46,6 +48,7 @@ def test_no_two_compiled_functions_share_a_name() -> None:
     assert [name for name, number in Counter(names).items() if number > 1] == []
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_what_the_process_did_before() -> None:
     """All compiled code of one process and of several, linked from the same files."""
     for activation in ("tanh", "relu"):

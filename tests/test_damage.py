@@ -206,6 +206,7 @@ def stopped(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return out
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_an_unfinished_run(
     runs: Path, stopped: Path, run: Run, tmp_path: Path
 ) -> None:
@@ -452,6 +453,7 @@ def _loads(path: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_workers_compare_hashes_as_the_process_that_sent_the_work(
     runs: Path, tmp_path: Path
 ) -> None:

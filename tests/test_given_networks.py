@@ -177,6 +177,7 @@ def test_another_loss_moves_the_threshold(runs: Path) -> None:
     assert (half["loss"] == "mse01").all()
 
 
+@pytest.mark.slow
 def test_a_result_in_memory_is_measured_as_its_run(runs: Path) -> None:
     for name in ("bits", "digits"):
         result = TrainResult.load(runs / name)

@@ -370,6 +370,7 @@ def wait_for_shards(path: Path, number: int, process: subprocess.Popen[bytes]) -
     pytest.fail(f"the writer did not get to {number} shards")
 
 
+@pytest.mark.slow
 def test_kill_9_at_several_moments_then_resume_is_bit_identical(tmp_path: Path) -> None:
     assert writer(tmp_path / "whole").wait(60) == 0
     path = tmp_path / "killed"

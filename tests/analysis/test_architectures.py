@@ -75,6 +75,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_study_of_architectures(study: Path) -> None:
     assert recipe().names[:2] == ("sample-plain", "sample-parts")
     frame = read_frame(study / "sample-parts")
@@ -174,6 +175,7 @@ def test_panels_of_a_grid() -> None:
         architectures_figure(frame_of(3), x="sigma_w", y=["lz76_nonconst"])
 
 
+@pytest.mark.slow
 def test_a_run_that_measured_its_functions_is_drawn(tmp_path: Path) -> None:
     network = sp.Network(n=3, hidden=(6,))
     sp.sample(network, 400, heads=4, complexity=100, out=tmp_path / "run")

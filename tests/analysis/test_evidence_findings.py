@@ -134,6 +134,7 @@ def test_a_quick_study_has_other_settings_and_can_be_resumed(tmp_path: Path) -> 
     assert {step.action for step in plan(kept, out)} == {"skip"}
 
 
+@pytest.mark.slow
 def test_results_are_the_same_with_workers_and_after_an_interruption(tmp_path: Path) -> None:
     from simprior.analysis.evidence.deep_linear import DeepLinear
     from simprior.analysis.evidence.experiments import run_experiment

@@ -125,6 +125,7 @@ def test_extreme_tables_can_be_drawn(kind: str, tmp_path: Path) -> None:
     assert all(file.stat().st_size > 1000 for file in files)
 
 
+@pytest.mark.slow
 def test_files_are_the_same_bytes_again(found: Comparison, tmp_path: Path) -> None:
     one = write_figures(found, tmp_path / "one", ("A", "B"), "test")
     two = write_figures(found, tmp_path / "two", ("A", "B"), "test")

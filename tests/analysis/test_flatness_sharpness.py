@@ -147,6 +147,7 @@ def test_keskar_is_no_less_than_the_best_of_all_vertices():
         assert found.converged.all() or zeta > 1e-3
 
 
+@pytest.mark.slow
 def test_sam_is_no_less_than_its_first_step_or_random_points():
     ensemble = small_relu(hidden=(4, 3))
     many = sam_sharpness(ensemble, rho=0.3)

@@ -26,6 +26,7 @@ SMALL = {"hidden": (30, 30), "sigma_b": 0.1, "strings": 2, "paths": 2, "budget":
 STUDY = StringsSettings(n=(12, 25, 50), networks=45, gp_draws=500, **SMALL)
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_workers_chunks_or_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_fits_of_flips_are_weighted_lines() -> None:
             assert row["p_value"] == pytest.approx(stats.chi2.sf(chi2, 1), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_too_few_networks_or_lengths_are_not_fitted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

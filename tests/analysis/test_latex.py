@@ -329,6 +329,7 @@ def test_what_has_no_room_is_left_out_from_the_right(width: str) -> None:
     assert r"\resizebox{\linewidth}" in everything and "design" in everything
 
 
+@pytest.mark.slow
 @needs_latex
 def test_tables_fit_a_two_column_page(tmp_path: Path) -> None:
     """Of functions of 3 to 9 bits, and of hard numbers: no box is too wide."""

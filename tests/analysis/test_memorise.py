@@ -93,6 +93,7 @@ def test_gains_are_differences_of_means() -> None:
     assert np.isnan(value[3]).all() and np.isnan(error[3]).all()
 
 
+@pytest.mark.slow
 def test_memorise_is_the_same_with_workers_and_after_an_interruption(tmp_path: Path) -> None:
     alone = memorise(SMALL, **FEW)
     kept = memorise(SMALL, **FEW, out=tmp_path / "run", workers=2)

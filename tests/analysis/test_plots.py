@@ -175,6 +175,7 @@ def test_histogram_densities_add_up_to_one() -> None:
     np.testing.assert_allclose((high - low)[much], 2 * 1.96 * sigma[much], rtol=0.2)
 
 
+@pytest.mark.slow
 def test_plot_run_registers_whole_files(run: Path) -> None:
     before = load_run(run).results
     paths = plot_run(run)
@@ -193,6 +194,7 @@ def test_plot_run_registers_whole_files(run: Path) -> None:
     assert b"simprior sample" in (run / "figures/rank.pdf").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_second_call_gives_the_same_bytes(run: Path) -> None:
     first = {p: p.read_bytes() for p in plot_run(run)}
     entries = {name: load_run(run).files[name]["sha256"] for name in FILES}
@@ -204,6 +206,7 @@ def test_a_second_call_gives_the_same_bytes(run: Path) -> None:
     assert sorted(p.name for p in (run / "figures").iterdir()) == sorted(p.name for p in first)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_file(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plot_run(run)
 
@@ -218,6 +221,7 @@ def test_a_full_disk_leaves_the_old_file(run: Path, monkeypatch: pytest.MonkeyPa
     assert load_run(run).verify() == [] and len(list((run / "figures").iterdir())) == len(FILES)
 
 
+@pytest.mark.slow
 def test_another_folder_is_not_registered(run: Path, tmp_path: Path) -> None:
     manifest = (run / "manifest.json").read_bytes()
     paths = plot_run(run, out=tmp_path / "there" / "deep")
@@ -235,6 +239,7 @@ def test_a_run_without_counts_is_refused_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "other" / "figures").exists()
 
 
+@pytest.mark.slow
 def test_imported_counts_are_drawn(tmp_path: Path) -> None:
     words = np.array([[0], [2**63], [2**63 + 2**61]], np.uint64)
     made = FunctionCounts.from_counts(words, np.array([70, 20, 10]), m=4, n=2)

@@ -84,6 +84,7 @@ def test_bad_settings_are_refused_before_anything_is_run(
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.slow
 def test_a_stage_is_a_run_of_logp_with_an_overview(tmp_path: Path) -> None:
     """The recipe gives the rows of the library call, whatever the number of workers."""
     (tmp_path / "r.toml").write_text(SMALL)

@@ -75,6 +75,7 @@ def test_bad_settings_are_refused_before_anything_is_run(
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.slow
 def test_a_small_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows are those of the library, whatever the workers; figure, overview, resume and plot."""
     (tmp_path / "r.toml").write_text(QUICK)

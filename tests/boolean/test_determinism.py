@@ -76,6 +76,7 @@ def test_disk_and_memory_agree(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert load_run(tmp_path / "b").verify() == []
 
 
+@pytest.mark.slow
 def test_tasks_cover_the_samples_once() -> None:
     for samples in (1, 63, 64, 65, 10**6 + 1, 10**10):
         for heads in (1, 7, 64, 500):

@@ -102,6 +102,7 @@ def random_function(n, rng):
     return named(rng.choice(function_names(n)), n)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 9), st.integers(0, 2**32), st.sampled_from(KINDS))
 def test_form_and_size_depend_on_the_class_only(n, seed, symmetry):
@@ -148,6 +149,7 @@ SEVEN_CASES = [(name, False) for name in SEVEN_BITS] + [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "flips"), SEVEN_CASES)
 def test_seven_bits_against_all_permutations(name, flips):
     table = SEVEN_BITS[name]()

@@ -329,7 +329,9 @@ def test_help_is_quick_and_listed(command: str) -> None:
     assert "--sigma-w" in done.stdout
 
 
-@pytest.mark.parametrize("method", ["rejection", "slice", "hmc"])
+@pytest.mark.parametrize(
+    "method", ["rejection", "slice", pytest.param("hmc", marks=pytest.mark.slow)]
+)
 def test_posterior_at_finite_width(method: str, tmp_path: Path, capsys: Any) -> None:
     words = ["posterior", "--n", "3", "--hidden", "8", "--target", "x1", "--train", "4"]
     words += ["--method", method, "--samples", "400", "--seed", "1", "--quiet", "--json"]

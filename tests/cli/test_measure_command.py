@@ -76,6 +76,7 @@ def test_measure_writes_one_tidy_table(sweep: Path, capsys: pytest.CaptureFixtur
     assert "measure" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_table_and_plot_of_measures(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["table", str(sweep / "m"), "--columns", "optimizer,log_p,test_error"]
     assert main([*command, "--top", "3", "--format", "csv"]) == 0
@@ -124,6 +125,7 @@ def test_the_summary_has_no_rounding_and_no_nan(capsys: pytest.CaptureFixture[st
     assert math.isnan(spread(np.array([1.0])))
 
 
+@pytest.mark.slow
 def test_correlate(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--by", "optimizer", "--controls", "train_size", "--bootstrap", "200"]
     options += ["--permutations", "99"]

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import simprior as sp
 
 
+@pytest.mark.slow
 def test_compare_is_written_before_it_is_printed(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         sp.sample(sp.Network(n=3, hidden=(4,)), samples=2000, heads=1, seed=seed,

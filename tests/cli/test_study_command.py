@@ -130,6 +130,7 @@ def test_study_leaves_what_the_recipe_asks_for(study: tuple[Path, Path]) -> None
     assert "What rescaling changes" in page and "The function changed in 0 %" in page
 
 
+@pytest.mark.slow
 def test_an_edit_of_correlate_does_not_train(study: tuple[Path, Path], tmp_path, capsys) -> None:
     recipe, out = study
     edited = tmp_path / "e.toml"
@@ -144,6 +145,7 @@ def test_an_edit_of_correlate_does_not_train(study: tuple[Path, Path], tmp_path,
     assert main(restore) == 0
 
 
+@pytest.mark.slow
 def test_plot_table_and_report_of_the_stages(study: tuple[Path, Path], tmp_path, capsys) -> None:
     out = study[1]
     for stage, figure in (("measure", "rescaling.png"), ("correlate-plain", "forest-kendall.png")):

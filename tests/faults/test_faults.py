@@ -287,7 +287,13 @@ def points(b: Bench, name: str, few: int) -> Iterator[tuple[str, int, int]]:
             yield fault, at, 0
 
 
-@pytest.mark.parametrize("name", ["sample", "posterior-gp", "posterior-slice", "table"])
+_MORE = ("posterior-gp", "posterior-slice", "table")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sample", *(pytest.param(name, marks=pytest.mark.slow) for name in _MORE)],
+)
 def test_a_few_faults(name: str, inputs: Path) -> None:
     b = bench(name, inputs)
     for fault, at, second in points(b, name, 3):

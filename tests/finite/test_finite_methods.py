@@ -203,6 +203,7 @@ def test_tol_adds_draws_for_each_function_by_itself(method: str, draws: int) -> 
     assert alone.diagnostics["tol_reached"] == (alone.stderr <= tol)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_interruptions_or_workers(tmp_path: Path) -> None:
     network, names = Network(n=2, hidden=(30, 30)), ["x1", "x1&x2"]
     for method in ("conditional", "first-order"):
@@ -253,6 +254,7 @@ def test_draws_that_do_not_fit_are_refused() -> None:
         log_prior_by(Network(n=9), "x1", "first-order", draws=10**9)
 
 
+@pytest.mark.slow
 def test_any_activation_has_a_first_order() -> None:
     """A user's own: kernels by quadrature. tanh by both routes agrees to the quadrature."""
     (found,) = log_prior_by(Network(n=2, hidden=(40,), activation=np.sin), "x1", "first-order")
@@ -263,6 +265,7 @@ def test_any_activation_has_a_first_order() -> None:
 SMALL = "logp --n 2 --hidden 40,40 --functions x1,xor2 --quiet --draws 128"
 
 
+@pytest.mark.slow
 def test_the_table_of_several_methods(tmp_path: Path, capsys) -> None:
     flags = f"{SMALL} --method first-order,conditional --width finite,infinite"
     assert main(f"{flags} --out {tmp_path / 'o'} --json".split()) == 0

@@ -42,7 +42,14 @@ def check_close(found: LogProb, value: float, stderr: float, what: object) -> No
 
 
 @pytest.mark.parametrize(
-    ("n", "hidden"), [(3, ()), (3, (1,)), (3, (4,)), (4, (2, 3)), (4, (3, 2, 2))]
+    ("n", "hidden"),
+    [
+        (3, ()),
+        (3, (1,)),
+        (3, (4,)),
+        pytest.param(4, (2, 3), marks=pytest.mark.slow),
+        pytest.param(4, (3, 2, 2), marks=pytest.mark.slow),
+    ],
 )
 def test_linear_networks_without_biases_equal_the_perceptron(n: int, hidden: tuple) -> None:
     """z = v x with v in a uniformly random direction at every width and depth."""

@@ -80,6 +80,7 @@ class _Conv(torch.nn.Module):
         return self.read(torch.relu(self.conv(x[:, None, :])).mean(dim=2))
 
 
+@pytest.mark.slow
 def test_convolutional_module():
     sites = np.random.default_rng(4).standard_normal((3, 5))
     patches = np.stack([np.roll(sites, s, axis=1) for s in (1, 0, -1)], axis=2).reshape(15, 3)

@@ -141,7 +141,7 @@ def test_train_and_posterior_of_a_module(folder: Path, capsys) -> None:
     """A run of a user's factory, its posterior from the run directory, and both compared."""
     task = "--n 3 --target x1 --train 4 --quiet --json"
     module = f"--module {folder.name}.nets:make --option width=5"
-    options = "--runs 20 --lr 0.05 --max-epochs 100 --batch-size 2"
+    options = "--runs 20 --lr 0.05 --max-epochs 100 --batch-size 2 --workers 1"
     assert main(["train", *f"{task} {module} {options} --out trained".split()]) == 0
     printed = json.loads(capsys.readouterr().out)["summary"]
     found = sp.train(
@@ -154,7 +154,7 @@ def test_train_and_posterior_of_a_module(folder: Path, capsys) -> None:
         batch_size=2,
     )
     assert printed == pytest.approx(found.summary())
-    drawn = "posterior --from trained --method rejection --samples 50 --quiet --json --out drawn"
+    drawn = "posterior --from trained --method rejection --samples 50 --quiet --json --workers 1 --out drawn"
     assert main(drawn.split()) == 0
     assert json.loads(capsys.readouterr().out)["summary"]["converged"]
     assert main(["compare", "trained", "drawn", "--quiet"]) == 0

@@ -109,7 +109,8 @@ def test_any_range_of_hidden_draws_gives_its_functions() -> None:
         assert np.array_equal(part, whole[3 * first : 3 * stop])
 
 
-@pytest.mark.parametrize("make", ["nets:relu_net", pytest.param(relu_net, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", ["nets:relu_net", relu_net])
 def test_workers_and_the_split_change_nothing(make, tmp_path, monkeypatch) -> None:
     module = sp.Module(make, n=4)
     plain = sp.sample(module, 3000, seed=5, heads=2)

@@ -107,6 +107,7 @@ def test_effects_are_the_changes_of_the_output() -> None:
 STUDY = StringsSettings(n=(7, 12), module=module("lstm"), networks=5, strings=2, budget=50)
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_workers_chunks_or_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

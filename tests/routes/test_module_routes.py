@@ -92,6 +92,7 @@ def test_posteriors_without_spread_or_with_much_bias_say_so(
     assert not sp.posterior(made, samples=300, kernel_draws=240).info["posterior"]["reliable"]
 
 
+@pytest.mark.slow
 def test_the_posterior_of_a_sampled_kernel_holds_its_error() -> None:
     """Six kernels, two numbers each at 4.5 standard errors: a false alarm in 12,000. The spread
     between kernels is larger than what the draws alone would tell."""

@@ -171,6 +171,7 @@ def test_cold_likelihood_approaches_the_step() -> None:
     assert violating[2] < 0.1
 
 
+@pytest.mark.slow
 def test_same_seed_same_counts_whatever_the_workers() -> None:
     network = Network(n=3, hidden=(4,))
     one, two = (

@@ -151,6 +151,7 @@ def same(a: TrainResult, b: TrainResult, rows: slice = slice(None)) -> bool:
     return all(np.array_equal(getattr(a, n)[rows], getattr(b, n)) for n in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_a_member_does_not_depend_on_its_company(name: str) -> None:
     """Nor does it when it is trained again; all to the last bit."""
@@ -192,6 +193,7 @@ def test_examples_chosen_by_their_loss() -> None:
     assert np.array_equal(found.loss, result.loss[[32]])
 
 
+@pytest.mark.slow
 def test_run_directories(tmp_path: Path) -> None:
     module = MODULES["transformer"]
     how = {"runs": 130, "members": 32, "seed": 5, **FAST}

@@ -117,6 +117,7 @@ def test_clustered_errors_are_right() -> None:
         assert 0.68 < values.std() < 1.32
 
 
+@pytest.mark.slow
 def test_same_counts_whatever_the_workers() -> None:
     network = Network(n=4, hidden=(6,))
     one = rejection_posterior(network, [0, 1, 2], [0, 1, 1], 5000, seed=5)
