@@ -154,8 +154,8 @@ def test_train_and_posterior_of_a_module(folder: Path, capsys) -> None:
         batch_size=2,
     )
     assert printed == pytest.approx(found.summary())
-    drawn = "posterior --from trained --method rejection --samples 50 --quiet --json --workers 1 --out drawn"
-    assert main(drawn.split()) == 0
+    drawn = "posterior --from trained --method rejection --samples 50 --out drawn"
+    assert main([*drawn.split(), "--workers", "1", "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["summary"]["converged"]
     assert main(["compare", "trained", "drawn", "--quiet"]) == 0
     assert "total_variation" in capsys.readouterr().out
