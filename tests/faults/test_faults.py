@@ -3,7 +3,7 @@
 After each fault: `info` and `table` give a right answer or one line and status 2; the directory is
 refused without --resume or --overwrite; a run that says it is complete is whole and verifies; the
 same command with --resume then ends with the files of a run that was never disturbed, and no other.
-The quick test takes a few events of each command (seeded), the slow one all.
+The quick test takes a few events of one command (seeded), the slow one all of all.
 """
 
 from __future__ import annotations
@@ -287,16 +287,10 @@ def points(b: Bench, name: str, few: int) -> Iterator[tuple[str, int, int]]:
             yield fault, at, 0
 
 
-_MORE = ("posterior-gp", "posterior-slice", "table")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["sample", *(pytest.param(name, marks=pytest.mark.slow) for name in _MORE)],
-)
-def test_a_few_faults(name: str, inputs: Path) -> None:
-    b = bench(name, inputs)
-    for fault, at, second in points(b, name, 3):
+def test_a_few_faults(inputs: Path) -> None:
+    """Of one command; the slow test takes all of all."""
+    b = bench("sample", inputs)
+    for fault, at, second in points(b, "sample", 3):
         check_point(b, fault, at, second)
 
 
