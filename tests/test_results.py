@@ -17,6 +17,7 @@ import simprior as sp
 from simprior.analysis.compare.sources import WeightedFunctions
 from simprior.analysis.loading import RunTable
 from simprior.analysis.memorise.run import Memorised
+from simprior.analysis.rare.run import RareOutputs
 from simprior.analysis.strings.run import StringsResult
 from simprior.boolean.sampling.watch import WatchResult
 from simprior.cli import main
@@ -50,6 +51,9 @@ def results(folder: Path) -> dict[str, Any]:
     return {
         "FunctionCounts": counts,
         "Memorised": Memorised(frame, frame, frame, memorised),
+        "RareOutputs": RareOutputs(
+            frame, {"network": "a " * 200, "law": "bits", "verdict": "yes " * 200}
+        ),
         "WatchResult": sp.watch(NET, ["x1", "parity"], samples=2000, heads=1),
         "TrainResult": sgd,
         "Comparison": sp.compare(sgd, counts, bootstrap=5, splits=2, min_count=1),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from simprior.analysis.correlate.correlations import correlate as correlate
     from simprior.analysis.loading import load as load
     from simprior.analysis.measure.table import measure as measure
+    from simprior.analysis.rare.run import rare as rare
     from simprior.analysis.table_runs import sensitivity as sensitivity
     from simprior.boolean.sampling.counts import FunctionCounts as FunctionCounts
     from simprior.boolean.sampling.dnf import RandomDNF as RandomDNF

@@ -28,6 +28,7 @@ PANELS = {
     "nonconstant": 3,
     "completion": 2,
     "double-descent": 2,
+    "rare": 2,
 }
 
 
@@ -103,6 +104,14 @@ def evidence() -> pd.DataFrame:
     return rows.assign(sgd=0.3, sgd_stderr=0.1, subset_bayes=0.2, subset_bayes_stderr=0.1)
 
 
+def rare_outputs() -> pd.DataFrame:
+    rows = pd.DataFrame(
+        {"method": ["exact", "tilt", "gld"] * 2, "threshold": [1.0] * 3 + [2.0] * 3}
+    )
+    rows = rows.assign(logp=-5.0 - rows["threshold"], low=-8.0, high=-5.0, off=[0, 0.1, -1] * 2)
+    return rows.assign(reliable=[True, False, True] * 2)
+
+
 def multipliers() -> pd.DataFrame:
     rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
     rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
@@ -142,6 +151,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         "multiplier": (multipliers(), {}),
         **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
+        "rare": (rare_outputs(), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),
         "sensitivity": (out, {"figure": "random-flips"}),
         "trained-sensitivity": (fitted.assign(test_error=[0.1, 0.2], uniform_flips=1.9), {}),

@@ -26,6 +26,7 @@ LINES = {
     "correlate": "correlate rows.csv --y y --bootstrap 100 --permutations 99",
     "sensitivity": "sensitivity --n 6 --hidden 5 --networks 4 --gp-draws 50 --workers 1",
     "memorise": f"memorise {NET} --target x1 --train 8 --subsets 8 --removal 0 --exact 1",
+    "rare": f"rare {NET} --methods exact,sampling,gld --samples 500",
     "sweep": "sweep grid.toml --workers 1 --out sweep",
     "study": "study recipe.toml --out study --dry-run",
     "evidence": "evidence --quick --out evidence --dry-run",
@@ -100,7 +101,7 @@ def test_json_of_a_command(
     assert main([*LINES[name].split(), "--json", "--quiet"]) == 0
     value = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert problems(value) == [] and value["table"]
-    if name in ("compare", "bound", "logp", "memorise", "table of a comparison"):
+    if name in ("compare", "bound", "logp", "memorise", "rare", "table of a comparison"):
         assert value["summary"]["verdict"].endswith(".")
 
 

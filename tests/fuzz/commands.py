@@ -57,6 +57,11 @@ LINES: dict[str, list[list[str]]] = {
     "measure": [["trained", "--measures", "lz,entropy", "--networks", "3", "--workers", "1"],
                 ["run", "--measures", "lz", "--networks", "5", "--workers", "1"]],
     "correlate": [["table.parquet", "--y", "y", "--bootstrap", "100", "--permutations", "5"]],
+    "rare": [
+        [*FAST, "--samples", "200", "--particles", "10", "--runs", "2", "--moves", "2"],
+        ["trained", "--law", "gaussian", "--methods", "sampling,gld", "--samples", "200",
+         "--workers", "1"],
+    ],
     "sensitivity": [["--n", "6,8", "--hidden", "5", "--networks", "4", "--gp-draws", "50",
                      "--workers", "1"]],
     "memorise": [[*FAST, "--target", "x1", "--train", "4", "--subsets", "6", "--removal", "0.3",

@@ -5,7 +5,8 @@ May import: errors, checks, numerics, runs, network, boolean, gp, training. Neve
 Data come from run directories that the layers below have written, or from their results in memory.
 They leave as tables (``measure``: a row a network), figures, and pages. ``flatness`` and
 ``strings`` are the larger families of measures; ``correlate`` asks what predicts the error;
-``memorise`` finds the examples that are known only because they were seen; ``evidence`` puts
+``memorise`` finds the examples that are known only because they were seen; ``rare`` estimates the
+probability of rare outputs of one network; ``evidence`` puts
 findings about deep networks to prior, posterior and optimiser; ``study`` runs recipes of all of
 these; ``report`` makes the page.
 

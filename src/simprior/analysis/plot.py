@@ -15,7 +15,8 @@ Each takes a result in memory, its table, or the path of a run:
 * of networks (``scatter``, ``sweep``, ``bound``, ``rescaling``): the table of measures, or its run;
 * of coefficients (``forest``): ``Correlations``, its table, or its run;
 * of strings: a ``StringsResult`` (``trained_sensitivity``: the table), or its run;
-* of ln P: the table of ``simprior logp``, or its run.
+* of ln P: the table of ``simprior logp``, or its run;
+* of rare outputs (``rare``): a ``RareOutputs``, its table, or its run.
 
 Further keywords are those of the figure, and three of all:
 
@@ -248,7 +249,8 @@ def plot_run(path: Path | str, out: Path | str | None = None) -> list[Path]:
         function counts, and nonconstant if they were measured; for ln P sampled-gp and
         sampled-gp-ratio, or (a study of EP) ep-complexity
         and ep-settings, or (a study of widths) width-convergence; for sensitivity
-        nearest-distance, random-flips and flips-law, or trained-sensitivity; for measures
+        nearest-distance, random-flips and flips-law, or trained-sensitivity; for rare outputs rare;
+        for measures
         scatter-<measure>, rescaling and bound; for correlations forest-<coefficient>; for a study
         those of its recipe.
 

@@ -24,6 +24,7 @@ MAIN_TABLES = (
     "measures.parquet",
     "logp.parquet",
     "evidence.parquet",
+    "rare.parquet",
     "tables/correlations.parquet",
     "tables/memorised.parquet",
     "tables/targets.parquet",

@@ -32,6 +32,7 @@ COMMANDS = {
     "measure": "prior, flatness, sensitivity, complexity of networks or functions, one table",
     "correlate": "which measures predict the test error: coefficients, intervals, tests, controls",
     "memorise": "which training examples are memorised: by trained networks and by exact Bayes",
+    "rare": "how probable is an output of one network that hardly any input gives",
     "sensitivity": "distance of strings to the other class, and random flips until it changes",
     "study": "run a recipe: train or sample, measure, correlate, draw, tabulate, report",
     "evidence": "findings about deep networks: of the prior, the posterior, or the optimiser",
