@@ -13,7 +13,7 @@ import torch
 import simprior as sp
 from simprior.analysis.flatness.ensemble import Ensemble
 from simprior.analysis.measure import sources as measure_sources
-from simprior.analysis.measure.registry import GROUPS, MEASURES, WEIGHT_GROUPS
+from simprior.analysis.measure.registry import GROUPS, MEASURES, SUFFIXES, WEIGHT_GROUPS
 from simprior.analysis.measure.table import Measuring, load_measures, measure
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import input_matrix, unpack
@@ -115,7 +115,7 @@ def test_a_function_that_a_rescaling_changed_would_be_seen(
 def test_every_column_of_the_flatness_package_is_described() -> None:
     for name, group in WEIGHT_GROUPS.items():
         for column in group.columns():
-            if not column.endswith(("_stderr", "_converged")):
+            if not column.endswith(SUFFIXES):
                 known = MEASURES[column]
                 assert known.weights and known.group == name and known.source, column
     assert {measure.group for measure in MEASURES.values()} == set(GROUPS)

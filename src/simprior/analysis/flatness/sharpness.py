@@ -32,6 +32,19 @@ Tensor = torch.Tensor
 Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (R, P), rows (R,)) -> values (R,) and gradients (R, P) of the functions ``rows``."""
 
+
+def differentiated(loss: Callable[[Tensor], Tensor]) -> Function:
+    """Values and gradients, by torch, of a loss that maps (R, P) points to (R,) values."""
+
+    def both(points: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = points.detach().requires_grad_()
+        values = loss(leaf)
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        return values.detach(), gradient.clone()
+
+    return both
+
+
 _ARMIJO, _SHORTEST = 1e-4, 0.05
 
 
@@ -219,16 +232,11 @@ def box_maximum(
         As for :func:`keskar_sharpness`; ``value`` is the rise.
     """
 
-    def both(points: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-        leaf = points.detach().requires_grad_()
-        values = function(leaf)
-        (gradient,) = torch.autograd.grad(values.sum(), leaf)
-        gradient = gradient.clone()
-        return values.detach(), gradient
-
     drawn = np.random.default_rng(seed).integers(2, size=(len(centre), starts, centre.shape[1]))
     others = torch.from_numpy(drawn * 2.0 - 1.0).to(centre)
-    found, base = _from_starts(both, Box, centre, radius, others, iterations, tolerance)
+    found, base = _from_starts(
+        differentiated(function), Box, centre, radius, others, iterations, tolerance
+    )
     return _sharpness(found, base, tolerance, lambda gain, _: gain)
 
 

@@ -55,10 +55,13 @@ OUTCOME = (
 SAMPLED = {"test_error": "test_size", "held_out_error": "held_out_size"}
 """Outcomes that are shares of a sample of inputs, and the column with its size."""
 
+NEVER = -1
 MOST_BITS = 16
 """Families with a column a bit, or a degree, are listed for so many bits."""
 PRIOR, FUNCTION, WEIGHTS = "prior", "function", "weights"
-SUFFIXES = ("_stderr", "_low", "_high", "_converged")
+CHAINS = ("_stderr", "_converged", "_rhat", "_accepted", "_step", "_halved", "_halved_stderr")
+"""Endings of what belongs to a measure that is drawn by Markov chains."""
+SUFFIXES = ("_low", "_high", *CHAINS)
 """Endings of the columns that belong to a measure: its errors and limits, success of a search."""
 
 
@@ -105,7 +108,7 @@ class Group:
     ``needs_bits``: the inputs must be all bit strings. ``gradients``: the activation must have a
     gradient. ``layered``: the networks must be fully connected, no torch modules. ``default``:
     measured if no groups are named. ``all_bits``: ``all`` includes it for at most so many bits
-    (None: always). ``text``: its line in the documentation.
+    (None: always; ``NEVER``: only by name). ``text``: its line in the documentation.
     """
 
     name: str
@@ -690,18 +693,89 @@ def _volume(
     return {"log_volume": found.value, "log_volume_stderr": found.stderr}
 
 
+def _learning_coefficient(ensemble: Ensemble, seed: int, name: str, **options: Any) -> Columns:
+    """The columns of ``llc``, or of ``llc_sgld``, by the method that the name says."""
+    from simprior.analysis.flatness.llc import Chains, ensemble_llc
+
+    found = ensemble_llc(ensemble, seed, Chains(**_given(**options)))
+    ends = (end.removeprefix("_") for end in CHAINS)
+    return {name: found.value, **{f"{name}_{end}": getattr(found, end) for end in ends}}
+
+
+_LLC = Measure(
+    label="local learning coefficient",
+    source="Lau et al. 2023",
+    moves=True,
+    also=CHAINS,
+)
+
+
+@group(
+    "llc",
+    WEIGHTS,
+    {"llc": _LLC},
+    gradients=True,
+    all_bits=NEVER,
+    text="local learning coefficient, by chains with Metropolis' correction; `_rhat`, and the same "
+    f"at half the step (`_halved`) {_FLATNESS}",
+)
+def _llc(
+    ensemble: Ensemble,
+    seed: int = 0,
+    *,
+    chains: int | None = None,
+    warmup: int | None = None,
+    draws: int | None = None,
+    leaps: int | None = None,
+    gamma: float | None = None,
+) -> Columns:
+    options = {"chains": chains, "warmup": warmup, "draws": draws, "leaps": leaps, "gamma": gamma}
+    return _learning_coefficient(ensemble, seed, "llc", **options)
+
+
+@group(
+    "llc-sgld",
+    WEIGHTS,
+    {"llc_sgld": replace(_LLC, label="local learning coefficient, SGLD")},
+    gradients=True,
+    all_bits=NEVER,
+    text="the same by Langevin steps without correction, to compare: its value depends on the step "
+    f"{_FLATNESS}",
+)
+def _llc_sgld(
+    ensemble: Ensemble,
+    seed: int = 0,
+    *,
+    chains: int | None = None,
+    warmup: int | None = None,
+    draws: int | None = None,
+    leaps: int | None = None,
+    gamma: float | None = None,
+    step: float | None = None,
+) -> Columns:
+    import logging
+
+    logging.getLogger("simprior").warning(
+        "llc-sgld: without Metropolis' correction the value depends on the step; "
+        "where llc_sgld_converged is false it says nothing (use llc)"
+    )
+    options = {"chains": chains, "warmup": warmup, "draws": draws, "leaps": leaps, "gamma": gamma}
+    return _learning_coefficient(ensemble, seed, "llc_sgld", method="sgld", step=step, **options)
+
+
 def measure_weights(
     ensemble: Ensemble,
     groups: Sequence[str] | None = None,
     seed: int = 0,
     options: Mapping[str, object] | None = None,
 ) -> Columns:
-    """All columns of the chosen groups of weights (default: all), a (N,) array each.
+    """All columns of the chosen groups of weights (default: those of ``all``), (N,) arrays.
 
     ``options`` go to every chosen group that has them. Raises :class:`InputError` on a group or an
     option that does not exist, or an activation without gradients where they are needed.
     """
-    chosen = list(WEIGHT_GROUPS) if groups is None else list(groups)
+    usual = [name for name, one in WEIGHT_GROUPS.items() if one.all_bits is None]
+    chosen = usual if groups is None else list(groups)
     for name in chosen:
         if name not in WEIGHT_GROUPS:
             known = ", ".join(WEIGHT_GROUPS)
