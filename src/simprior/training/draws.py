@@ -94,7 +94,7 @@ def make_plan(spec: TrainSpec, problem: Problem) -> Plan:
     """Everything the kernel needs except scratch."""
     network = network_only(spec.network, "compiled training")
     net, length = geometry(network)
-    scales, ratios, kept = _law(network)
+    scales, ratios, kept = _law(network_only(spec.start, "compiled training"))
     mask = np.zeros(length, np.float32)
     for index in parameter_slices(network):
         mask[index] = 1.0

@@ -279,7 +279,7 @@ def spec_of(result: TrainResult, problem: Problem) -> TrainSpec:
     return TrainSpec(
         network, optimizer, config["loss"], int(config["batch_size"]), Stop.parse(config["stop"]),
         int(config["max_epochs"]), int(config["check"]), int(config["pretrain"]),
-        int(config["seed"]),
+        int(config["seed"]), init_scale=float(config.get("init_scale", 1.0)),
     )  # fmt: skip
 
 

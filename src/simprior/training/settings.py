@@ -202,6 +202,9 @@ class TrainSettings(ProblemSettings):
     pretrain: Annotated[
         int, Setting("whole", "bad initialisation: epochs on random labels, at most; 0 is none")
     ] = 0
+    init_scale: Annotated[
+        float, Setting("number", "factor on the initial weights, apart from the prior's sigma_w")
+    ] = 1.0
     seed: Annotated[int, Setting("whole", "root of all random numbers, 0 to 2^63 - 1")] = 0
     record: Annotated[
         tuple[int, ...], Setting("steps", "steps at which trajectories are recorded")

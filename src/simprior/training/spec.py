@@ -32,7 +32,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -231,7 +231,9 @@ class TrainSpec:
     ``max_epochs`` the limit after which a member is given up; ``pretrain`` the largest number of
     epochs of a first stage on random labels of the same inputs, until they are fitted (a bad
     initialisation, Liu et al. 2020; 0: none); ``record`` the steps at which a trajectory is
-    recorded, for the first ``record_runs`` members.
+    recorded, for the first ``record_runs`` members; ``init_scale`` a factor on the initial weights
+    (not on the biases): training starts at a draw of :attr:`start`, while P(f) stays that of
+    ``network``.
     """
 
     network: Network | Module
@@ -245,6 +247,7 @@ class TrainSpec:
     seed: int = 0
     record: tuple[int, ...] = ()
     record_runs: int = 0
+    init_scale: float = 1.0
 
     def __post_init__(self) -> None:
         ARCHITECTURE("network", self.network)
@@ -254,6 +257,7 @@ class TrainSpec:
         object.__setattr__(self, "seed", check_seed(self.seed))
         for name, low in (("batch_size", 1), ("max_epochs", 1), ("check", 0), ("pretrain", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), low))
+        object.__setattr__(self, "init_scale", self._check_init_scale())
         if isinstance(self.network, Network):  # modules are tried out before they are trained
             self._check_gradient(self.network)
         object.__setattr__(self, "record_runs", whole("record_runs", self.record_runs, 0))
@@ -261,6 +265,29 @@ class TrainSpec:
         if list(steps) != sorted(set(steps)):
             what = f"record={shown(self.record)}"
             raise InputError(what, "increasing steps >= 0", "write for example 0,10,100")
+
+    def _check_init_scale(self) -> float:
+        remedy = "pass for example --init-scale 3"
+        scale = float(Number(0, open=True, remedy=remedy)("init_scale", self.init_scale))
+        if scale == 1:
+            return scale
+        what = ""
+        if not isinstance(self.network, Network):
+            what = "a torch module"
+        elif self.optimizer.rule == "guess":
+            what = "guess-and-check"
+        if what:
+            expected = "1, or a Network that is trained by gradients"
+            raise InputError(f"init_scale={scale:g} with {what}", expected, "leave init_scale out")
+        return scale
+
+    @property
+    def start(self) -> Network | Module:
+        """What the initial parameters are a draw of: ``network``, its weights scaled."""
+        if self.init_scale == 1 or not isinstance(self.network, Network):
+            return self.network
+        scaled = tuple(self.init_scale * sigma for sigma in self.network.sigma_ws)
+        return replace(self.network, sigma_w=scaled)
 
     def _check_gradient(self, network: Network) -> None:
         if not has_gradient(network) and self.optimizer.rule != "guess":
@@ -302,6 +329,8 @@ class TrainSpec:
             "stop": self.stop.text,
             **{name: getattr(self, name) for name in ("max_epochs", "check", "pretrain", "seed")},
         }
+        if self.init_scale != 1:
+            out["init_scale"] = self.init_scale
         if self.record:
             out |= {"record": list(self.record), "record_runs": self.record_runs}
         return out

@@ -157,8 +157,8 @@ class Batch:
 
 def forward_and_choices(spec: TrainSpec, size: int, device: str) -> tuple[Any, Any]:
     """What passes inputs through E members, and what makes their random choices."""
-    if isinstance(spec.network, Network):
-        return Batch(spec.network, device), Source(spec.network, spec.seed)
+    if isinstance(spec.start, Network):
+        return Batch(spec.start, device), Source(spec.start, spec.seed)
     from simprior.training.module_members import ModuleBatch, ModuleSource
 
     net = ModuleBatch(spec.network, spec.batch(size), device)

@@ -56,7 +56,7 @@ from simprior.training.targets import Problem, key_of
 
 TASK = "target train data classes label missing scale test corrupt attack".split()
 """The arguments of :func:`train` that describe a problem; they are those of :class:`Problem`."""
-_SPEC = "loss batch_size max_epochs check pretrain seed".split()
+_SPEC = "loss batch_size max_epochs check pretrain seed init_scale".split()
 COLUMNS = ("steps", "first_fit", "errors", "loss")
 """Fields of :class:`Members` that are columns as they are."""
 
@@ -182,6 +182,7 @@ def train(
     max_epochs: int = 1000,
     check: int = 0,
     pretrain: int = 0,
+    init_scale: float = 1.0,
     corrupt: float = 0.0,
     attack: int = 0,
     data_seed: int | None = None,
@@ -227,6 +228,9 @@ def train(
         Steps between looks at the training error; 0: once an epoch, and before the first step.
     pretrain : int
         Epochs (at most) of a first stage on random labels: a bad initialisation.
+    init_scale : float
+        Factor on the initial weights (not the biases) of a network: training starts outside the
+        prior, which P(f) stays with.
     data_seed : int, optional
         Of target, split, corruption and attack points; default ``seed``.
     record, record_runs

@@ -15,6 +15,7 @@ import pandas as pd
 from simprior.analysis.evidence.deep_linear import DeepLinear, SingleOutput
 from simprior.analysis.evidence.double_descent import DoubleDescent
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
+from simprior.analysis.evidence.grokking import Grokking
 from simprior.analysis.evidence.memorisation import Memorisation
 from simprior.analysis.study.sections import Pieced, run_section, section_settings
 from simprior.analysis.table_files import keep_table
@@ -39,6 +40,7 @@ KINDS: dict[str, type[Any]] = {
     "single-output": SingleOutput,
     "memorisation": Memorisation,
     "double-descent": DoubleDescent,
+    "grokking": Grokking,
 }
 
 

@@ -336,8 +336,8 @@ class Passes:
 
 def _source_of(spec: TrainSpec) -> Source | ModuleSource:
     """The random choices of the members of a run."""
-    if isinstance(spec.network, Network):
-        return Source(spec.network, spec.seed)
+    if isinstance(spec.start, Network):
+        return Source(spec.start, spec.seed)
     from simprior.training.module_members import ModuleSource
 
     return ModuleSource(spec.network, spec.seed)
