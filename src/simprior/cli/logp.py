@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -21,7 +21,16 @@ from simprior.cli.options import (
     load_data,
     prior_config,
 )
-from simprior.cli.parse import Count, FunctionList, MaybeCount, MaybePath, MaybeText, Texts, Widths
+from simprior.cli.parse import (
+    Count,
+    FunctionList,
+    MaybeCount,
+    MaybeInteger,
+    MaybePath,
+    MaybeText,
+    Texts,
+    Widths,
+)
 from simprior.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
     from simprior.modules.spec import Module
     from simprior.network.spec import Network
 
-SHOWN = """name width method logp log10 stderr ess pareto_k bound_low reliable seconds
+SHOWN = """name part labels width method logp log10 stderr ess pareto_k bound_low reliable seconds
 rank count p p_low p_high""".split()
 _NAME_WIDTH = 36
 FINITE_HELP = (
@@ -85,6 +94,16 @@ class LogP(KernelOptions, DataOptions, RunOptions, Reading):
         MaybeCount,
         arg(help="--width finite: what did not converge is tried again with up to these"),
     ] = None
+    robust: Annotated[
+        MaybeInteger,
+        arg(help="ln P of the labels of --train or --strings on all strings within so many flips"),
+    ] = None
+    strings: Annotated[
+        Texts, arg(help="--robust: training strings, bits with commas between, or hamming")
+    ] = None
+    places: Annotated[
+        MaybeInteger, arg(help="--robust: draws of as many labels at random places (8)")
+    ] = None
     show: Annotated[Count, arg(help="rows to print")] = 20
 
 
@@ -96,6 +115,12 @@ def run(spec: LogP) -> int:
     from simprior.finite.table import check_widths
 
     check_device(spec)
+    if spec.robust is not None:
+        return _run_robust(spec)
+    for name, value in spec.chosen("strings places").items():
+        if value is not None:
+            what = f"{name} without robust"
+            raise InputError(what, "--robust with it", "add --robust 1, or leave it out")
     sources = {"functions": spec.functions, "from": spec.from_, "data": spec.data}
     given = [name for name, value in sources.items() if value]
     if given == ["from", "data"]:  # the data file of the run
@@ -117,6 +142,86 @@ def run(spec: LogP) -> int:
     warn_unreliable(frame, "raise --kernel-draws or --draws" if module else "raise --draws")
     spec.say_written()
     return 0
+
+
+def _run_robust(spec: LogP) -> int:
+    """What robustness costs: the table of events, and the costs of each function."""
+    from simprior.routes.robust import cost_table
+
+    frame = _robust_table(spec)
+    costs = cost_table(frame)
+    shown = frame[[name for name in SHOWN if name in frame]].head(spec.show).copy()
+    shown["name"] = [_short(name) for name in shown["name"]]
+    said = [
+        "logp and costs are in nats; a cost is ln P of what is named minus ln P of the balls.",
+        "against_strings: the labels alone; against_places: as many labels at random places.",
+    ]
+    notes = "\n".join(f"- {note}" for note in said)
+    values = {"table": frame, "costs": costs, "summary": {"notes": said}}
+    spec.print_result(values, costs, shown, notes)
+    warn_unreliable(frame)
+    spec.say_written()
+    return 0
+
+
+def _robust_table(spec: LogP) -> pd.DataFrame:
+    from simprior.boolean.balls import NOT_BITS
+    from simprior.routes.evidence import tables_of
+    from simprior.routes.robust import RobustRequest, bits_only, robust_table
+    from simprior.runs.tasks import progress_bar
+
+    assert spec.robust is not None
+    for name in ("data", "from_"):
+        if getattr(spec, name) is not None:
+            what = f"robust={spec.robust} with {name.strip('_')}={getattr(spec, name)}"
+            raise InputError(what, NOT_BITS, "pass --functions, or leave --robust out")
+    if not spec.functions:
+        what = f"robust={spec.robust} without functions"
+        raise InputError(what, "functions that give the labels", "pass --functions random")
+    if tuple(spec.width or ()) != ("infinite",):
+        what = f"robust={spec.robust} with width={','.join(spec.width or ())}"
+        raise InputError(what, "--width infinite", "leave --width out")
+    _refuse_idle(spec)
+    check_no_data(replace(spec, train=None))
+    network = spec.build_architecture()
+    n = bits_only(network, spec.robust)
+    strings = _training_strings(spec, n)
+    methods = ("tilted",) if spec.method is None else spec.method
+    options = _estimator_options(spec)
+    places = {} if spec.places is None else {"places": spec.places}
+    request = RobustRequest(
+        network,
+        tables_of(network, list(spec.functions), spec.seed),
+        tuple(spec.functions),
+        strings,
+        spec.robust,
+        methods=methods,
+        seed=spec.seed,
+        kernel_draws=spec.kernel_draws,
+        options=options,
+        **places,
+    )
+    config = {"network": prior_config(spec, network), "functions": list(spec.functions)}
+    config |= spec.chosen("robust train strings") | places | options
+    config = {key: value for key, value in config.items() if value is not None}
+    config |= {"method": list(methods), "seed": spec.seed}
+    total = len(request.pieces()) * len(methods)
+    with progress_bar(total, "estimate", quiet=spec.quiet) as progress:
+        return robust_table(request, config=config, progress=progress, **spec.run_options())
+
+
+def _training_strings(spec: LogP, n: int) -> Any:
+    """Numbers of the strings given, or of ``--train`` drawn ones. Raises :class:`InputError`."""
+    from simprior.boolean.balls import read_strings
+    from simprior.training.targets import draw_training_set
+
+    if (spec.strings is None) is (spec.train is None):
+        both = "no training strings" if spec.train is None else "strings and train"
+        what = f"robust={spec.robust} with {both}"
+        raise InputError(what, "--strings or --train", "pass for example --strings hamming")
+    if spec.strings is not None:
+        return read_strings(spec.strings, n)
+    return draw_training_set(1 << n, spec.train, spec.seed)
 
 
 def _refuse_idle(spec: LogP) -> None:

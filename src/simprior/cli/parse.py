@@ -43,6 +43,7 @@ __all__ = [
     "FunctionList",
     "Integer",
     "MaybeCount",
+    "MaybeInteger",
     "MaybeNumber",
     "MaybePath",
     "MaybeText",
@@ -304,7 +305,7 @@ MaybePath = Annotated[Path | None, kind(_maybe(parse_path), "PATH")]
 MaybeText = Annotated[str | None, kind(_maybe(str), "TEXT")]
 Steps = Annotated[tuple[int, ...], kind(_parse_steps, "STEP[,STEP...]|log")]
 Switch = Annotated[bool | None, kind(_parse_switch, "true|false")]
-MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
+MaybeInteger = MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
 
 SETTINGS: dict[str, Any] = {
     "whole": Integer,

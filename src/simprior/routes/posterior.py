@@ -50,7 +50,7 @@ from simprior.routes.evidence import SEED, kernel_of, log_evidence
 from simprior.routes.methods import DEFAULTS, OF_MODULES, OPTIONS, check_method
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress
-from simprior.training.targets import Problem
+from simprior.training.targets import Problem, key_of
 
 
 @checked(
@@ -198,8 +198,8 @@ def posterior_config(
         del law["weight_dist"]
     chosen = {"method": method, "samples": samples, "seed": seed}
     if problem.settings or problem.source:
-        del law["inputs"]
-        return {"architecture": law, "problem": problem.describe(), **chosen}
+        law.pop("inputs", None)
+        return {key_of(problem): law, "problem": problem.describe(), **chosen}
     config: dict[str, Any] = {"modules" if isinstance(network, Module) else "network": law}
     config["target"] = problem.target_text if problem.name == "given" else problem.name
     config["train"] = len(problem.train_index)

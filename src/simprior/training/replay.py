@@ -318,20 +318,23 @@ def retrain(
 
 
 def _rebuilt(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> Problem:
-    train, attack = recorded["train_index"], len(recorded["attack_index"])
+    train = recorded.get("strings", recorded["train_index"])
+    attack = len(recorded["attack_index"])
     network = _architecture(config)
     more: dict[str, Any] = {
         "seed": recorded["seed"],
         "corrupt": recorded["corrupt"],
         "attack": attack,
+        "robust": recorded.get("robust", 0),
     }
     if recorded["n"]:
         table: Any = recorded["name"]
         if table == "given":
             table = unpack_hex(recorded["target"], recorded["m"])
-        made = Problem(network, table, train=len(train), **more)
-        if made.train_index.tolist() == list(train):
-            return made
+        if not more["robust"]:  # strings that are drawn anew may be too near each other
+            made = Problem(network, table, train=len(train), **more)
+            if made.train_index.tolist() == list(train):
+                return made
         return Problem(network, table, train=list(train), **more)
     name, _, classes = recorded["name"].partition(" ")
     if name not in SOURCES:

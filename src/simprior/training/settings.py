@@ -161,6 +161,10 @@ class ProblemSettings(NetworkSettings):
     attack: Annotated[
         int, Setting("whole", "mislabelled points outside the training set to be fitted as well")
     ] = 0
+    robust: Annotated[
+        int,
+        Setting("whole", "bits: the labels are fitted on all strings within so many flips, too"),
+    ] = 0
     data_seed: Annotated[
         int | None, Setting("whole?", "seed of target, split, corruption, attack (default: --seed)")
     ] = None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simprior.boolean.balls import NOT_BITS, check_flips, robust_labels
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import input_matrix, pack, parse_functions, to_hex
 from simprior.checks import (
@@ -83,6 +84,9 @@ class Problem(Shown):
         Share of the labels of S replaced by coin flips (``data.corrupt_labels``).
     attack : int
         Number of attack points (module docstring).
+    robust : int
+        Bits: the label of each training string is to be fitted on all strings within so many
+        flips of it (:mod:`simprior.boolean.balls`), which then are the training set.
     seed : int
         Of the target (if drawn), S, the corruption and the attack points, independent streams.
 
@@ -101,7 +105,8 @@ class Problem(Shown):
         Number of bits if the inputs are all bit strings, else 0.
     settings, source
         Of data: what else determines the inputs (classes, label, missing, scale); what was read,
-        and how many test inputs are training inputs too.
+        and how many test inputs are training inputs too. With ``robust``: its value, and the
+        training ``strings`` themselves.
 
     Raises
     ------
@@ -139,6 +144,7 @@ class Problem(Shown):
         train_index: Sequence[int] | np.ndarray | None = None,
         corrupt: float = 0.0,
         attack: int = 0,
+        robust: int = 0,
         seed: int = 0,
     ) -> None:
         given = {k: v for k, v in locals().items() if k != "self"}
@@ -288,6 +294,9 @@ def _check_task(given: Mapping[str, Any]) -> None:
         what = f"target={shown(given['target'])}, data={given['data']!r}"
         what += "" if given["labels"] is None else ", labels"
         raise InputError(what, "one of the two", "pass for example --target lz:35")
+    if given["robust"] and (given["data"] is not None or given["inputs"] is not None):
+        what = "inputs" if given["data"] is None else f"data={given['data']!r}"
+        raise InputError(f"robust={shown(given['robust'])} with {what}", NOT_BITS, "leave it out")
     if given["data"] is None:
         found = {name: given[name] for name in _DATA_ONLY}
         found["missing"] = None if given["missing"] == "refuse" else given["missing"]
@@ -313,10 +322,16 @@ def _function_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     name, table = make_target(asked, m, n, seed, network)
     train = given["train"] if given["train_index"] is None else given["train_index"]
     index = _training_set(train, m, seed)
-    points = _attack_points(np.setdiff1d(np.arange(m), index), given["attack"], seed)
     labels = corrupt_labels(table[index], corrupt, seed)
+    settings: dict[str, Any] = {}
+    robust = _flips(given["robust"], n)
+    if robust:
+        settings = {"robust": robust, "strings": index.tolist()}
+        index, labels = robust_labels(index, labels, robust, n)
+    points = _attack_points(np.setdiff1d(np.arange(m), index), given["attack"], seed)
     labels = np.concatenate([labels, 1 - table[points]])
     return {
+        "settings": settings,
         "network": network,
         "name": name,
         "n": n,
@@ -597,9 +612,16 @@ def draw_training_set(m: int, size: int, seed: int) -> np.ndarray:
     return np.sort(rng.generator(seed, SPLIT_STREAM).permutation(m)[:size])
 
 
+def _flips(robust: Any, n: int) -> int:
+    """``robust`` on functions of ``n`` bits (0: other inputs). Raises :class:`InputError`."""
+    if n == 0 and robust:
+        raise InputError(f"robust={shown(robust)} with inputs", NOT_BITS, "leave it out")
+    return check_flips(robust, n)
+
+
 def _attack_points(outside: np.ndarray, attack: Any, seed: int) -> np.ndarray:
     attack = whole("attack", attack, 0)
-    if attack >= len(outside):
+    if attack and attack >= len(outside):
         expected = f"fewer than the {len(outside)} inputs outside the training set"
         raise InputError(f"attack={attack}", expected, "lower --attack or --train")
     return rng.generator(seed, "train/attack").permutation(outside)[:attack]

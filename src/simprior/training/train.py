@@ -54,7 +54,7 @@ from simprior.training.spec import (
 )
 from simprior.training.targets import Problem, key_of
 
-TASK = "target train data classes label missing scale test corrupt attack".split()
+TASK = "target train data classes label missing scale test corrupt attack robust".split()
 """The arguments of :func:`train` that describe a problem; they are those of :class:`Problem`."""
 _SPEC = "loss batch_size max_epochs check pretrain seed init_scale".split()
 COLUMNS = ("steps", "first_fit", "errors", "loss")
@@ -185,6 +185,7 @@ def train(
     init_scale: float = 1.0,
     corrupt: float = 0.0,
     attack: int = 0,
+    robust: int = 0,
     data_seed: int | None = None,
     seed: int = 0,
     record: Sequence[int] = (),
@@ -208,7 +209,7 @@ def train(
     problem : Problem, Network or Module
         What is to be learned, with the law of the initial parameters; or that law alone, and the
         task in the arguments that follow.
-    target, train, data, classes, label, missing, scale, test, corrupt, attack
+    target, train, data, classes, label, missing, scale, test, corrupt, attack, robust
         As of :class:`simprior.Problem`; with a problem they must be left out.
     runs : int
         Members of the ensemble.
