@@ -35,7 +35,7 @@ def compiled_functions() -> list[tuple[str, str]]:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     found = [o for o in gc.get_objects() if issubclass(type(o), Dispatcher)]
-    functions = [o.py_func for o in found if o.targetoptions.get("inline") != "always"]
+    functions = {o.py_func for o in found if o.targetoptions.get("inline") != "always"}
     names = [(f.__module__, f.__qualname__) for f in functions]
     return [name for name in names if name[0].startswith("simprior.")]
 

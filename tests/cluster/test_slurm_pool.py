@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,6 +83,7 @@ def test_a_refused_array_is_made_smaller(tmp_path: Path) -> None:
 
 
 def test_a_submit_limit_is_kept_to(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "simprior")  # --quiet of an earlier test is still on
     pool, submitit_ = make(tmp_path, 200, most=120)
     for _ in range(5):
         fill(pool)
