@@ -28,6 +28,7 @@ PANELS = {
     "nonconstant": 3,
     "completion": 2,
     "double-descent": 2,
+    "grokking": 4,
 }
 
 
@@ -103,6 +104,15 @@ def evidence() -> pd.DataFrame:
     return rows.assign(sgd=0.3, sgd_stderr=0.1, subset_bayes=0.2, subset_bayes_stderr=0.1)
 
 
+def grokking() -> pd.DataFrame:
+    """Columns of a stage [evidence] of kind grokking."""
+    moments = pd.DataFrame({"moment": ["curve", "curve", "end", "random function"]})
+    arms = pd.DataFrame({"decay": [0.0, 1.0], "generalised": [-1, 20]})
+    rows = moments.merge(arms, how="cross").assign(step=50, fit=10, target="parity:2", scale=1.0)
+    rows = rows.assign(error=0.1, train_error=0.0, lz76=30.0, sensitivity=2.0)
+    return rows.assign(**{"log_p 1:0.1": -50.0})
+
+
 def multipliers() -> pd.DataFrame:
     rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
     rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
@@ -141,6 +151,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         "logp-width": (finite_widths(), {}),
         "multiplier": (multipliers(), {}),
         **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
+        **dict.fromkeys(("grokking", "delay"), (grokking(), {})),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),
         "sensitivity": (out, {"figure": "random-flips"}),
