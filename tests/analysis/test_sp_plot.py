@@ -29,6 +29,7 @@ PANELS = {
     "completion": 2,
     "double-descent": 2,
     "rare": 2,
+    "grokking": 4,
 }
 
 
@@ -112,6 +113,15 @@ def rare_outputs() -> pd.DataFrame:
     return rows.assign(reliable=[True, False, True] * 2)
 
 
+def grokking() -> pd.DataFrame:
+    """Columns of a stage [evidence] of kind grokking."""
+    moments = pd.DataFrame({"moment": ["curve", "curve", "end", "random function"]})
+    arms = pd.DataFrame({"decay": [0.0, 1.0], "generalised": [-1, 20]})
+    rows = moments.merge(arms, how="cross").assign(step=50, fit=10, target="parity:2", scale=1.0)
+    rows = rows.assign(error=0.1, train_error=0.0, lz76=30.0, sensitivity=2.0)
+    return rows.assign(**{"log_p 1:0.1": -50.0})
+
+
 def multipliers() -> pd.DataFrame:
     rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
     rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
@@ -150,6 +160,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         "logp-width": (finite_widths(), {}),
         "multiplier": (multipliers(), {}),
         **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
+        **dict.fromkeys(("grokking", "delay"), (grokking(), {})),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
         "rare": (rare_outputs(), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),

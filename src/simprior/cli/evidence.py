@@ -27,9 +27,7 @@ class Evidence(ComputeOptions):
     slopes with scale, and their verdicts, p-values corrected together; report.html begins with it.
     """
 
-    only: Annotated[
-        Texts, arg(help="these recipes: deep-linear, double-descent, memorisation, robust")
-    ] = None
+    only: Annotated[Texts, arg(help="these recipes only, for example grokking,memorisation")] = None
     quick: Annotated[bool, arg(help="short runs with wide intervals, a few minutes in all")] = False
     dry_run: Annotated[bool, arg(help="print what would be done with each stage")] = False
 
