@@ -41,7 +41,7 @@ def robust_figure(frame: pd.DataFrame, measure: str = "fitted") -> Figure:
             handles.append(proxy(colour, marker, _PARTS[part], line="-"))
         if measure == "fitted":
             axes.set(xlabel="width of hidden layers", ylabel="share of networks that fit")
-            axes.set_ylim(-0.03, 1.03)
+            axes.set(ylim=(-0.03, 1.03), xticks=range(0, int(at[x].max()) + 1, 4))
         else:
             axes.set(xlabel="depth (hidden layers)", ylabel="ln P (nats)")
             axes.set_xticks(sorted(at["depth"].unique()))
