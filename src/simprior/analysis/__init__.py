@@ -6,9 +6,8 @@ Data come from run directories that the layers below have written, or from their
 They leave as tables (``measure``: a row a network), figures, and pages. ``flatness`` and
 ``strings`` are the larger families of measures; ``correlate`` asks what predicts the error;
 ``memorise`` finds the examples that are known only because they were seen; ``rare`` estimates the
-probability of rare outputs of one network; ``evidence`` puts
-findings about deep networks to prior, posterior and optimiser; ``study`` runs recipes of all of
-these; ``report`` makes the page.
+probability of rare outputs of one network; ``evidence`` puts findings about deep networks to prior,
+posterior and optimiser; ``study`` runs recipes of all of these; ``report`` makes the page.
 
 Statistics turn records into tables; ``figures`` only draws tables; ``text``, ``table_runs`` and
 ``plot`` write files. matplotlib is used through Figure objects: no window, no global state, the

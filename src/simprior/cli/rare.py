@@ -96,6 +96,8 @@ def run(spec: Rare) -> int:
         logging.getLogger("simprior").warning(
             "threshold %g, %s: %s", row.threshold, row.method, row.note
         )
+    for note in summary["notes"]:
+        logging.getLogger("simprior").warning("%s", note)
     spec.say_written()
     return 0
 

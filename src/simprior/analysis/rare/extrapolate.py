@@ -71,7 +71,7 @@ def qld(question: Question, samples: int, source: np.random.Generator) -> LogPro
         found.append(_Decomposition(question, layers, layers.fields(inputs)).log_p())
     logs = np.array(found)
     value, stderr = log_mean(logs), relative_error(logs)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if not stderr < _FIT:
         notes = (f"the fits differ: {stderr:.2g} nats",)
     factor = student_factor(GROUPS, LEVEL)

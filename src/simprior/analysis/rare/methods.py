@@ -22,8 +22,9 @@ class Effort:
     """How much work an estimator may do.
 
     ``samples`` of plain and importance sampling and of ``gld``; ``particles`` in each of ``runs``
-    independent runs of ``splitting`` and ``mhis``, with ``moves`` Metropolis steps a rung (None:
-    twice the entries of an input, at least 20).
+    independent runs of ``splitting`` and ``mhis``, with blocks of ``moves`` Metropolis steps a rung
+    (None: twice the entries of an input, at least 20). Importance sampling checks its error with
+    one run of ``particles``.
     """
 
     samples: int = 100_000
@@ -32,13 +33,16 @@ class Effort:
     moves: int | None = None
 
 
+_Estimate = Callable[[Question, Effort, np.random.Generator], LogProb]
+
+
 @dataclass(frozen=True)
 class Method:
     """An estimator. ``kind``: ``exact``, ``unbiased`` (of P, with a true standard error), or
     ``approximation``. ``lacks`` says why it cannot answer a question; empty if it can."""
 
     kind: str
-    estimate: Callable[[Question, Effort, np.random.Generator], LogProb]
+    estimate: _Estimate
     lacks: Callable[[Question], str] = lambda question: ""
 
 
@@ -76,15 +80,19 @@ def _no_slopes(question: Question) -> str:
     return "" if question.given.has_slopes() else "outputs have no gradient in the inputs"
 
 
-def _chains(name: str) -> Callable[[Question, Effort, np.random.Generator], LogProb]:
+def _tilted(method: Callable[..., LogProb]) -> _Estimate:
+    return lambda q, e, source: method(q, e.samples, e.particles, source)
+
+
+def _chains(name: str) -> _Estimate:
     return lambda q, e, source: along_chains(name, q, e.particles, e.runs, e.moves, source)
 
 
 METHODS: dict[str, Method] = {
     "exact": Method("exact", lambda q, e, source: exact(q), _not_exact),
     "sampling": Method("unbiased", lambda q, e, s: weighted.sampling(q, e.samples, s)),
-    "tilt": Method("unbiased", lambda q, e, s: weighted.tilt(q, e.samples, s)),
-    "itgis": Method("unbiased", lambda q, e, s: weighted.itgis(q, e.samples, s), _no_slopes),
+    "tilt": Method("unbiased", _tilted(weighted.tilt)),
+    "itgis": Method("unbiased", _tilted(weighted.itgis), _no_slopes),
     "mhis": Method("unbiased", _chains("mhis")),
     "splitting": Method("unbiased", _chains("splitting")),
     "gaussian": Method("approximation", lambda q, e, s: moments.gaussian(q), _no_layers),

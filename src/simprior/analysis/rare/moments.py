@@ -27,14 +27,13 @@ NODES = (48, 64)
 _BLOCK = 1 << 10  # pairs of units at a time
 _FLAT = 1e-24  # variances relative to the largest: constant units
 _DIFFERENT = 0.01  # nats
-_Pairs = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 def gaussian(question: Question) -> LogProb:
     """ln P of the normal law that propagation gives the output; its standard error is not known
     (nan), or 0 where it is exact. Raises :class:`InputError` for modules without layers."""
     found = [_tail(question, nodes) for nodes in NODES]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if abs(found[0] - found[1]) > _DIFFERENT:
         notes = (f"the quadrature is off by about {abs(found[0] - found[1]):.2g} nats",)
     exact = is_exact(question)

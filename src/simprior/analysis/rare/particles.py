@@ -145,7 +145,7 @@ def along_chains(
 ) -> LogProb:
     """``splitting`` or ``mhis``: a pilot, then ``runs`` independent runs of ``particles`` each."""
     steps = moves_of(question, moves)
-    ladder, bound = pilot(method, question, particles, steps, source)
+    ladder, bound, _ = pilot(method, question, particles, steps, source)
     if not ladder.reached:
         note = "the event was not reached"
         if method == "splitting":
@@ -174,6 +174,14 @@ def along_chains(
     return finding(method, value, stderr, ess=ess, factor=factor, notes=tuple(notes))
 
 
+def inside(question: Question, particles: int, source: np.random.Generator) -> np.ndarray:
+    """(k, size) states in the event, about as the law has them there: those of a splitting pilot;
+    none if it did not come there."""
+    moves = moves_of(question, None)
+    _, _, swarm = pilot("splitting", question, particles, moves, source)
+    return swarm.states[swarm.scores > 0]
+
+
 def climb(
     question: Question, ladder: Ladder, count: int, source: np.random.Generator
 ) -> tuple[float, float]:
@@ -197,9 +205,9 @@ def climb(
 
 def pilot(
     method: str, question: Question, count: int, moves: int, source: np.random.Generator
-) -> tuple[Ladder, float]:
-    """The ladder that one run builds as it climbs, and the ln of the mean weights on the way: of
-    levels, how rare the last one is."""
+) -> tuple[Ladder, float, Swarm]:
+    """The ladder that one run builds as it climbs, the ln of the mean weights on the way, and the
+    particles at the end. Of levels the second is how rare the last one is."""
     ladder = Ladder(method)
     swarm, scale, total = Swarm.start(question, count, source), 0.5, 0.0
     unit = float(swarm.scores.std()) or 1.0
@@ -207,7 +215,7 @@ def pilot(
         before = ladder.rungs[-1] if ladder.rungs else None
         rung = _next(ladder, swarm.scores, before, unit)
         if rung is None:
-            return replace(ladder, reached=bool((swarm.scores > 0).any())), total
+            return replace(ladder, reached=bool((swarm.scores > 0).any())), total, swarm
         logs = ladder.log_step(swarm.scores, before, rung)
         total += log_mean(logs)
         swarm = swarm.resampled(logs, source)
@@ -221,7 +229,7 @@ def pilot(
             done += moves
             alike = _correlation(start, swarm.scores)
         ladder = ladder.with_rung(rung, scale, done, alike > _STUCK)
-    return replace(ladder, reached=False), total
+    return replace(ladder, reached=False), total, swarm
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

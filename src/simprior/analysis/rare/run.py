@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from simprior.runs.tasks import Progress, RunOptions, one_thread
 
 TABLE = "rare.parquet"
 _PILOT = 4096
+_ODDS = 5.0  # standard errors between two methods that are both trusted
 _TEXTS = ("event", "method", "kind", "note")
 
 
@@ -310,14 +312,26 @@ def reference(part: pd.DataFrame) -> Any:
 
 def _summary(given: Given, law: Law, columns: Columns) -> dict[str, Any]:
     frame = pd.DataFrame(columns)
-    said = [_sentence(part) for _, part in frame.groupby("threshold", sort=False)]
+    parts = [part for _, part in frame.groupby("threshold", sort=False)]
     return {
         "network": given.name,
         "law": law.name,
         "evaluations": int(frame["evaluations"].sum()),
+        "notes": [note for part in parts for note in _at_odds(part)],
         "unreliable": int((~frame["reliable"].astype(bool)).sum()),
-        "verdict": " ".join(said),
+        "verdict": " ".join(map(_sentence, parts)),
     }
+
+
+def _at_odds(part: pd.DataFrame) -> list[str]:
+    """Which trusted estimates of a threshold differ by more than ``_ODDS`` standard errors."""
+    trusted = part[(part["kind"] != "approximation") & part["reliable"] & (part["stderr"] >= 0)]
+    trusted = trusted[np.isfinite(trusted["logp"])]
+    return [
+        f"threshold {a.threshold:g}: {a.method} and {b.method} differ by {a.logp - b.logp:+.3g}"
+        for a, b in combinations(trusted.itertuples(), 2)
+        if abs(a.logp - b.logp) > _ODDS * math.hypot(a.stderr, b.stderr)
+    ]
 
 
 def _sentence(part: pd.DataFrame) -> str:

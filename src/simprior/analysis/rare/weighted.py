@@ -9,7 +9,10 @@ that the estimate from fresh draws is unbiased:
   Hilton 2024, "Independent Token Gradient Importance Sampling").
 
 Draws come from a mixture: a tenth of them from the law itself, so that no importance weight exceeds
-ten (Hesterberg 1995).
+ten (Hesterberg 1995). A part of the event that the tilt does not reach is hardly ever drawn, and
+then the spread of the weights does not show it. So the weights are also asked for where Metropolis
+chains find the event: E_q[w^2 1] = P E[w | event] gives the standard error a second time. The
+larger one counts.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import math
 import numpy as np
 
 from simprior.analysis.rare.given import BLOCK
+from simprior.analysis.rare.particles import inside
 from simprior.analysis.rare.question import (
     LEVEL,
     Question,
@@ -35,6 +39,7 @@ _PILOT, _ELITE, _ROUNDS = 2000, 0.1, 40
 _GRADIENTS, _STEPS, _MEMORY, _DOUBLINGS = 64, 24, 0.9, 14
 _FEWEST = 20  # hits of a pilot whose spread says something
 _LARGEST, _LEAST_ESS, _WORST = 0.1, 50.0, 0.5
+_UNSEEN = 3.0  # of the standard error of the draws
 
 
 def sampling(question: Question, samples: int, source: np.random.Generator) -> LogProb:
@@ -53,23 +58,23 @@ def sampling(question: Question, samples: int, source: np.random.Generator) -> L
         return finding("sampling", math.nan, math.nan, ess=0.0, notes=notes, limits=limits)
     share = hits / samples
     stderr = math.sqrt((1.0 - share) / hits)
-    notes = () if hits >= _FEWEST else (f"{hits} hits: read the limits",)
-    return finding("sampling", math.log(share), stderr, ess=float(hits), notes=notes, limits=limits)
+    few = () if hits >= _FEWEST else (f"{hits} hits: read the limits",)
+    return finding("sampling", math.log(share), stderr, ess=float(hits), notes=few, limits=limits)
 
 
-def tilt(question: Question, samples: int, source: np.random.Generator) -> LogProb:
+def tilt(question: Question, samples: int, particles: int, source: np.random.Generator) -> LogProb:
     """Importance sampling from the tilt that cross-entropy finds."""
     theta, reached = _by_cross_entropy(question, source)
-    return _estimate("tilt", question, theta, samples, source, reached)
+    return _estimate("tilt", question, theta, samples, particles, source, reached)
 
 
-def itgis(question: Question, samples: int, source: np.random.Generator) -> LogProb:
+def itgis(question: Question, samples: int, particles: int, source: np.random.Generator) -> LogProb:
     """Importance sampling from the tilt along the mean gradient.
 
     Raises :class:`InputError` for a network without gradients in its inputs.
     """
     theta, reached = _by_gradient(question, source)
-    return _estimate("itgis", question, theta, samples, source, reached)
+    return _estimate("itgis", question, theta, samples, particles, source, reached)
 
 
 def _log_weights(question: Question, states: np.ndarray, theta: np.ndarray) -> np.ndarray:
@@ -105,6 +110,7 @@ def _estimate(
     question: Question,
     theta: np.ndarray,
     samples: int,
+    particles: int,
     source: np.random.Generator,
     reached: bool,
 ) -> LogProb:
@@ -114,15 +120,36 @@ def _estimate(
         note = "no hits under the tilted law" + ("" if reached else ", which did not reach it")
         limits = (-math.inf, math.nan)
         return finding(method, math.nan, math.nan, ess=0.0, notes=(note,), limits=limits)
+    seen = _error_by_chains(question, theta, value, samples, particles, source)
     notes = [] if reached else ["the fit of the tilt did not reach the event"]
     largest = math.exp(float(logs.max()) - value) / len(logs)
     if ess < _LEAST_ESS:
         notes.append(f"{ess:.0f} effective hits")
     if largest > _LARGEST:
         notes.append(f"one draw has {largest:.0%} of the weight")
+    if seen > _UNSEEN * stderr:
+        notes.append(f"chains find the event where the tilt has few draws: error {seen:.2g}")
+    stderr = max(stderr, seen)
     if stderr > _WORST:
         notes.append(f"error {stderr:.2g} nats")
     return finding(method, value, stderr, ess=ess, notes=tuple(notes))
+
+
+def _error_by_chains(
+    question: Question,
+    theta: np.ndarray,
+    value: float,
+    samples: int,
+    particles: int,
+    source: np.random.Generator,
+) -> float:
+    """The standard error of ln P from the weights at states of the event that chains found; 0 if
+    they found none."""
+    states = inside(question, particles, source)
+    if not len(states):
+        return 0.0
+    square = math.exp(log_mean(_log_weights(question, states, theta)) - value) - 1.0
+    return math.sqrt(max(0.0, square) / samples)
 
 
 def _by_cross_entropy(question: Question, source: np.random.Generator) -> tuple[np.ndarray, bool]:
