@@ -20,6 +20,7 @@ from simprior.gp import nngp
 from simprior.gp import posterior as gp
 from simprior.network.spec import Network
 from simprior.runs.directory import RunDir, load_run
+from simprior.runs.tasks import RunOptions
 from simprior.training.posterior import hmc_posterior, rejection_posterior, slice_posterior
 from simprior.training.posterior import rejection as rejection_module
 
@@ -83,11 +84,12 @@ def test_stopped_again_and_again(name: str, tmp_path: Path) -> None:
         stops += 1
         assert load_run(out).shards and load_run(out).status == "interrupted"
     assert stops == 5
-    run = stored_posterior(lambda s: draw(store=s), out, {"seed": 3}, resume=True)
+    resumed = RunOptions(out=out, resume=True)
+    run = stored_posterior(lambda s: draw(store=s), {"seed": 3}, resumed)
     _same(whole, run)
     assert load_run(out).verify() == [] and load_run(out).status == "complete"
     assert not list((out / "shards").glob("*.parquet"))
-    again = stored_posterior(_never, out, {"seed": 3}, resume=True)
+    again = stored_posterior(_never, {"seed": 3}, resumed)
     np.testing.assert_array_equal(again.rows.count, whole.rows.count)
 
 
@@ -104,14 +106,17 @@ def test_a_damaged_block_is_not_used(kind: str, tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
-    _same(draw(), stored_posterior(lambda s: draw(store=s), out, {"seed": 3}, resume=True))
+    resumed = RunOptions(out=out, resume=True)
+    _same(draw(), stored_posterior(lambda s: draw(store=s), {"seed": 3}, resumed))
 
 
 def test_where_blocks_end_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = _draws("slice")
-    one = stored_posterior(lambda s: draw(store=s), tmp_path / "a", {"seed": 3})
+    one = stored_posterior(lambda s: draw(store=s), {"seed": 3}, RunOptions(out=tmp_path / "a"))
     monkeypatch.setattr(blocks, "BLOCK_SECONDS", 1e9)
-    _same(one, stored_posterior(lambda s: draw(store=s), tmp_path / "b", {"seed": 3}))
+    _same(
+        one, stored_posterior(lambda s: draw(store=s), {"seed": 3}, RunOptions(out=tmp_path / "b"))
+    )
 
 
 def test_the_lock_is_held_while_it_computes_and_complete_comes_last(tmp_path: Path) -> None:
@@ -130,6 +135,6 @@ def test_the_lock_is_held_while_it_computes_and_complete_comes_last(tmp_path: Pa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunDir, "finish", watched)
-        stored_posterior(draw, out, {"seed": 3})
+        stored_posterior(draw, {"seed": 3}, RunOptions(out=out))
     assert seen == [["counts.parquet", "posterior.json"]]
     assert load_posterior(out).info["posterior"]["method"] == "ep"

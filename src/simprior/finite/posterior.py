@@ -215,7 +215,7 @@ def smc_posterior(
     effort = Effort(particles, runs, max_particles=max_particles, check=check)
     work = _work(network, given, effort, check_samples(samples), check_seed(seed), thin)
     check_cost(work.network, effort, workers)
-    options = RunOptions(workers=workers, progress=progress)
+    options = RunOptions.of(locals())
     outcome = Session(work, effort, options, store).outcomes([0])[0]
     drawn = Draws(given, outcome.runs)
     if not drawn.weights.any():

@@ -44,7 +44,7 @@ from simprior.gp.orthant import log_prior
 from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb, clopper_pearson, normal_factor, share_stderr
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress, one_thread
+from simprior.runs.tasks import Progress, RunOptions, one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,6 +126,7 @@ def sample_posterior(
     NumericalError
         K is neither of full rank nor clearly rank-deficient, or EP diverged.
     """
+    how = RunOptions.of(locals())
     Choice(METHODS, "pass method='exact'")("method", method)
     K = check_symmetric(K)
     samples, seed = check_samples(samples), rng.check_seed(seed)
@@ -136,10 +137,8 @@ def sample_posterior(
     heads = 1 if given.source is None else max(1, min(_BATCH, samples // _BATCHES))
     size = max(1, _TASK // heads) * heads
     tasks = [_Task(i, min(size, samples - at)) for i, at in enumerate(range(0, samples, size))]
-    found = run_chains(
-        partial(_run, given, seed, heads, tasks), len(tasks), len(K), store, workers=workers,
-        progress=progress, threads=True,
-    )  # fmt: skip
+    advance = partial(_run, given, seed, heads, tasks)
+    found = run_chains(advance, len(tasks), len(K), how, store, threads=True)
     bits_n = bits_of(len(K), n)
     merger, tallies, wrong = Merger(len(K)), [], []
     for task, (words, _) in zip(tasks, found, strict=True):

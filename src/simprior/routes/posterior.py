@@ -24,6 +24,8 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -49,7 +51,7 @@ from simprior.numerics.estimate import share_stderr
 from simprior.routes.evidence import SEED, kernel_of, log_evidence
 from simprior.routes.methods import DEFAULTS, OF_MODULES, OPTIONS, check_method
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress
+from simprior.runs.tasks import Progress, RunOptions
 from simprior.training.targets import Problem, key_of
 
 
@@ -113,6 +115,7 @@ def posterior(
     InputError, NumericalError, StoreError, Interrupted
         Among others for an option that the method does not have.
     """
+    how = RunOptions.of(locals())
     likelihood = check_method(method, likelihood, noise, options)
     if isinstance(problem.network, Module):
         remedy = "use one of these, or describe the network by a Network"
@@ -124,10 +127,10 @@ def posterior(
         own.pop("beta", None)
         own["noise"] = DEFAULTS["noise"] if noise is None else float(noise)
     options = {name: value for name, value in own.items() if value is not None}
-    how = {"workers": workers, "progress": progress}
+    wanted = _Wanted(problem, method, likelihood, samples, seed, options)
 
     def draw(store: RunDir | None) -> FunctionCounts:
-        return _draw(problem, method, likelihood, samples, seed, {**options, **how, "store": store})
+        return wanted.draw(workers=workers, progress=progress, store=store)
 
     if out is None:
         counts = draw(None)
@@ -137,15 +140,7 @@ def posterior(
     problem.network.check_storable()
     config = posterior_config(problem, method, samples, seed)
     config |= {} if likelihood != "squared" else {"likelihood": likelihood}
-    return stored_posterior(
-        draw,
-        out,
-        config | options,
-        about=lambda counts: _about(problem, counts),
-        resume=resume,
-        overwrite=overwrite,
-        options={"workers": workers},
-    )
+    return stored_posterior(draw, config | options, how, partial(_about, problem))
 
 
 def agreement(reports: Mapping[str, Mapping[str, Any]], level: float = 0.95) -> str:
@@ -239,36 +234,45 @@ def _about(problem: Problem, counts: FunctionCounts) -> dict[str, Any]:
     return found | {"train_index": fitted.tolist()}
 
 
-def _draw(
-    problem: Problem,
-    method: str,
-    likelihood: str,
-    samples: int | float,
-    seed: int,
-    how: dict[str, Any],
-) -> FunctionCounts:
-    """Counts by the chosen method; ``how``: its options, workers, progress, store."""
-    index, labels, target = problem.fitted_index, problem.labels, problem.target
-    if method in ("gp", "ep", "features"):
-        kernel_draws = how.pop("kernel_draws", None)
-        if method == "features":
-            found = features(network_only(problem.network, "method features"), seed)
-            return _gaussian(problem, found, method, likelihood, samples, seed, how)
-        K = kernel_of(problem.network, 1, (), kernel_draws, seed)
-        if isinstance(K, SampledKernel):
-            return _of_sampled(problem, K, method, likelihood, samples, seed, how)
-        return _gaussian(problem, K, method, likelihood, samples, seed, how)
-    from simprior import finite
-    from simprior.training import posterior as chains
+@dataclass(frozen=True)
+class _Wanted:
+    """The draws that are wanted, and the options of the method that is to give them."""
 
-    if method == "rejection":
-        _check_hope(problem, float(how["max_draws"]))
-    home = finite if method == "smc" else chains
-    name = f"{method}_posterior"
-    if method == "slice" and isinstance(problem.network, Module):
-        name = f"module_{name}"
-    function: Callable[..., FunctionCounts] = getattr(home, name)
-    return function(problem.network, index, labels, samples, seed, target=target, **how)
+    problem: Problem
+    method: str
+    likelihood: str
+    samples: int | float
+    seed: int
+    options: dict[str, Any]
+
+    @property
+    def given(self) -> tuple[np.ndarray, np.ndarray, int | float, int]:
+        """The training set with its labels, how many draws, their seed."""
+        return self.problem.fitted_index, self.problem.labels, self.samples, self.seed
+
+    def draw(self, **how: Any) -> FunctionCounts:
+        """Counts by the chosen method; ``how``: workers, progress, store."""
+        problem, method, network = self.problem, self.method, self.problem.network
+        if method == "features":
+            return _gaussian(
+                self, features(network_only(network, "method features"), self.seed), how
+            )
+        if method in ("gp", "ep"):
+            K = kernel_of(network, 1, (), self.options.get("kernel_draws"), self.seed)
+            if isinstance(K, SampledKernel):
+                return _of_sampled(self, K, how)
+            return _gaussian(self, K, how)
+        from simprior import finite
+        from simprior.training import posterior as chains
+
+        if method == "rejection":
+            _check_hope(problem, float(self.options["max_draws"]))
+        home = finite if method == "smc" else chains
+        name = f"{method}_posterior"
+        if method == "slice" and isinstance(network, Module):
+            name = f"module_{name}"
+        function: Callable[..., FunctionCounts] = getattr(home, name)
+        return function(network, *self.given, target=problem.target, **self.options, **how)
 
 
 _HOPELESS = -30.0  # ln of the expected number of prior draws that fit S
@@ -300,27 +304,20 @@ def _check_hope(problem: Problem, draws: float) -> None:
         )
 
 
-def _gaussian(
-    problem: Problem,
-    K: np.ndarray,
-    method: str,
-    likelihood: str,
-    samples: int | float,
-    seed: int,
-    how: dict[str, Any],
-) -> FunctionCounts:
+def _gaussian(wanted: _Wanted, K: np.ndarray, how: dict[str, Any]) -> FunctionCounts:
     from simprior.gp.posterior import sample_posterior
     from simprior.gp.regression import sample_regression
 
-    task = (K, problem.fitted_index, problem.labels, samples, seed)
-    n = problem.n if problem.n else 0
-    if likelihood == "squared":
-        options = {k: v for k, v in how.items() if k != "store"}
-        counts = sample_regression(*task, target=problem.target, n=n, **options)
+    problem = wanted.problem
+    how = {k: v for k, v in wanted.options.items() if k != "kernel_draws"} | how
+    how |= {"target": problem.target, "n": problem.n if problem.n else 0}
+    if wanted.likelihood == "squared":
+        how.pop("store", None)
+        counts = sample_regression(K, *wanted.given, **how)
     else:
-        kind = "ep" if method == "ep" else "exact"
-        counts = sample_posterior(*task, kind, target=problem.target, n=n, **how)
-    if method == "features":
+        kind = "ep" if wanted.method == "ep" else "exact"
+        counts = sample_posterior(K, *wanted.given, kind, **how)
+    if wanted.method == "features":
         counts.info["posterior"]["method"] = "features"
     return counts
 
@@ -328,15 +325,7 @@ def _gaussian(
 _FEW = 2000  # draws at a time, of the error that a sampled kernel makes
 
 
-def _of_sampled(
-    problem: Problem,
-    kernel: SampledKernel,
-    method: str,
-    likelihood: str,
-    samples: int | float,
-    seed: int,
-    how: dict[str, Any],
-) -> FunctionCounts:
+def _of_sampled(wanted: _Wanted, kernel: SampledKernel, how: dict[str, Any]) -> FunctionCounts:
     """Draws with a sampled kernel, whose own error is part of the numbers that are reported.
 
     The posterior of fewer draws (``_FEW``) is drawn from the kernels of groups and of halves of the
@@ -347,19 +336,18 @@ def _of_sampled(
     functions are those of the draws alone. As ln P, it is not reliable beyond half a nat of
     second-order bias.
     """
-    few = min(int(samples), _FEW)
-    quiet = {name: value for name, value in how.items() if name not in ("store", "progress")}
+    few = replace(wanted, samples=min(int(wanted.samples), _FEW))
 
     def of(K: np.ndarray) -> list[float]:
-        counts = _gaussian(problem, K, method, likelihood, few, seed, quiet)
+        counts = _gaussian(few, K, {"workers": how["workers"]})
         found = counts.info["posterior"]
-        return [found["error"], found["log_evidence"], counts.share(problem.target)[0]]
+        return [found["error"], found["log_evidence"], counts.share(wanted.problem.target)[0]]
 
-    counts = _gaussian(problem, kernel.K, method, likelihood, samples, seed, how)
+    counts = _gaussian(wanted, kernel.K, how)
     report = counts.info["posterior"]
     found = [Jackknife.of(*column) for column in over_groups(kernel, of)]
     error, evidence, target = (math.hypot(j.noise, j.bias, j.second) for j in found)
-    target = target or float(share_stderr(0.0, few))  # no kernel gave it, or all always did
+    target = target or float(share_stderr(0.0, few.samples))  # no kernel gave it, or all always did
     report["error_stderr"] = math.hypot(report["error_stderr"], error)
     report["log_evidence_stderr"] = math.hypot(report["log_evidence_stderr"], evidence)
     report |= {"kernel_draws": kernel.draws, "target_p_kernel_stderr": target}

@@ -29,7 +29,7 @@ from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
 from simprior.boolean.sampling.rows import key_columns, words_from_columns, write_rows
 from simprior.errors import StoreError
 from simprior.runs.directory import RunDir, load_run, read_table, write_table
-from simprior.runs.tasks import Progress, run_tasks
+from simprior.runs.tasks import RunOptions, run_tasks
 
 BLOCK_SECONDS = 4.0  # work of a chain between two reports, and that a kill may cost, about
 State = dict[str, Any]
@@ -89,10 +89,9 @@ def run_chains(
     advance: Advance,
     chains: int,
     m: int,
+    options: RunOptions,
     store: RunDir | None,
     *,
-    workers: int = 1,
-    progress: Progress | None = None,
     threads: bool = False,
 ) -> list[tuple[np.ndarray, State]]:
     """(draws (k, W), last state) of every chain.
@@ -104,16 +103,19 @@ def run_chains(
         ``state`` for about ``seconds``. State: arrays, numbers, texts.
     chains, m : int
         Number of chains; inputs of a function.
+    options : RunOptions
+        Workers and progress are read, which counts rows of draws.
     store : RunDir, optional
         Where blocks are kept, and found again; without it all is in memory.
-    workers, progress, threads
-        See :func:`simprior.runs.tasks.run_tasks`; progress counts rows of draws.
+    threads
+        See :func:`simprior.runs.tasks.run_tasks`.
 
     Raises
     ------
     StoreError, Interrupted, and what ``advance`` raises.
     """
     found = [_Chain() if store is None else _kept(store, c) for c in range(chains)]
+    progress = options.progress
     if progress is not None and any(chain.rows for chain in found):
         progress.update(sum(chain.rows for chain in found))
     todo = [Block(c, f.blocks, f.state) for c, f in enumerate(found) if not f.done]
@@ -136,7 +138,7 @@ def run_chains(
         partial(_advance, advance, BLOCK_SECONDS),
         todo,
         on_result=receive,
-        workers=min(workers, max(1, len(todo))),
+        workers=min(options.workers, max(1, len(todo))),
         then=follow,
         threads=threads,
     )
@@ -248,15 +250,11 @@ COMMAND, REPORT = "posterior", "posterior.json"
 
 def stored_posterior(
     draw: Callable[[RunDir], FunctionCounts],
-    out: Path | str,
     config: Mapping[str, Any],
-    *,
+    options: RunOptions,
     about: Callable[[FunctionCounts], Mapping[str, Any]] = lambda counts: {},
-    resume: bool = False,
-    overwrite: bool = False,
-    options: Mapping[str, Any] | None = None,
 ) -> FunctionCounts:
-    """What ``draw`` gives, kept in the run directory ``out``.
+    """What ``draw`` gives, kept in the run directory ``options.out``; a finished run is only read.
 
     Parameters
     ----------
@@ -267,15 +265,16 @@ def stored_posterior(
     about : callable, optional
         Further entries of the report, of the counts (``posterior.json`` alone has
         ``train_index``).
-    resume, overwrite, options
-        As of :meth:`simprior.runs.directory.RunDir.open`. A finished run is only read.
 
     Raises
     ------
     StoreError, Interrupted, and what ``draw`` raises.
     """
+    assert options.out is not None
+    recorded = {"workers": options.workers}
+    resume, overwrite = options.resume, options.overwrite
     with RunDir.open(
-        out, COMMAND, config, resume=resume, overwrite=overwrite, options=options
+        options.out, COMMAND, config, resume=resume, overwrite=overwrite, options=recorded
     ) as store:
         if store.finished(COUNTS, REPORT):
             return load_posterior(store.path)

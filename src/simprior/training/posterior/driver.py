@@ -22,7 +22,7 @@ from simprior.errors import check_fits
 from simprior.modules.spec import Module
 from simprior.network.spec import Network, check_size
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress
+from simprior.runs.tasks import RunOptions
 from simprior.training.posterior.chains import TrainingSet, counts_of_chains
 
 MOST = {"chains": 10**5, "thin": 10**9, "burn_in": 10**9, "leapfrog": 10**6, "max_depth": 30}
@@ -80,11 +80,10 @@ def draw_chains(
     given: TrainingSet,
     length: Length,
     describe: Callable[[list[State]], dict[str, Any]],
+    options: RunOptions,
+    store: RunDir | None,
     *,
     group: int = 1,
-    workers: int = 1,
-    progress: Progress | None = None,
-    store: RunDir | None = None,
     threads: bool = False,
 ) -> FunctionCounts:
     """Run the chains of a method and count their functions.
@@ -97,25 +96,17 @@ def draw_chains(
         one chain; the chains of a group take turns.
     describe : callable
         Last states of all groups -> what the report says of the method.
+    options, store, threads
+        As of ``run_chains``.
     group : int
         Chains that ``advance`` carries together; the last group may have fewer.
-    workers, progress, store, threads
-        As of ``run_chains``.
 
     Raises
     ------
     StoreError, Interrupted, and what ``advance`` raises.
     """
     sizes = [min(group, length.chains - c) for c in range(0, length.chains, group)]
-    found = run_chains(
-        advance,
-        len(sizes),
-        network.m,
-        store,
-        workers=workers,
-        progress=progress,
-        threads=threads,
-    )
+    found = run_chains(advance, len(sizes), network.m, options, store, threads=threads)
     words, name = [], "chain" if group == 1 else "chains of group"
     for number, ((part, _), size) in enumerate(zip(found, sizes, strict=True)):
         check_rows(part, length.draws * size, f"{name} {number}")

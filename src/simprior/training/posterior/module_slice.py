@@ -37,7 +37,7 @@ from simprior.modules.spec import Module
 from simprior.network.density import refuse_density
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress
+from simprior.runs.tasks import Progress, RunOptions
 from simprior.training.module_members import ModuleBatch
 from simprior.training.posterior.chains import TrainingSet, make_training_set
 from simprior.training.posterior.driver import Length, draw_chains, length_of
@@ -95,7 +95,7 @@ def module_slice_posterior(
     NumericalError
         A chain found no module that agrees with S.
     """
-    given = make_training_set(network.m, train_index, labels, target)
+    how, given = RunOptions.of(locals()), make_training_set(network.m, train_index, labels, target)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     Choice(("auto", "prior"), "leave start out", "prior with a torch module")("start", start)
     _check_law(network)
@@ -113,8 +113,7 @@ def module_slice_posterior(
         }
 
     advance = partial(run_group, network, given, length, settle_limit, seed)
-    how: dict[str, Any] = {"workers": workers, "progress": progress, "store": store}
-    return draw_chains(advance, network, given, length, describe, group=GROUP, **how)
+    return draw_chains(advance, network, given, length, describe, how, store, group=GROUP)
 
 
 def _check_law(module: Module) -> None:

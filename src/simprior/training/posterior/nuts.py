@@ -19,7 +19,7 @@ from simprior.network.density import refuse_density
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress, one_torch_thread
+from simprior.runs.tasks import Progress, RunOptions, one_torch_thread
 from simprior.training.posterior.chains import TrainingSet, make_training_set
 from simprior.training.posterior.driver import Length, draw_chains, length_of
 from simprior.training.posterior.soft import BETA, GRADIENTS, SHORTEST, Likelihood, SoftTarget
@@ -66,7 +66,7 @@ def nuts_posterior(
     """
     refuse_density(network, GRADIENTS)
     _import_pyro()
-    given = make_training_set(network.m, train_index, labels, target)
+    how, given = RunOptions.of(locals()), make_training_set(network.m, train_index, labels, target)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     likelihood = Likelihood.of(beta, noise)
     length = length_of(
@@ -90,9 +90,7 @@ def nuts_posterior(
         }
 
     advance = partial(_run, network, given, likelihood, seed, length, accept, max_depth)
-    return draw_chains(
-        advance, network, given, length, describe, workers=workers, progress=progress, store=store
-    )
+    return draw_chains(advance, network, given, length, describe, how, store)
 
 
 def run_nuts(

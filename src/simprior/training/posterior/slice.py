@@ -41,7 +41,7 @@ from simprior.network.parameters import Parameters
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress
+from simprior.runs.tasks import Progress, RunOptions
 from simprior.training.posterior import kernels as kernel
 from simprior.training.posterior.chains import TrainingSet, make_training_set
 from simprior.training.posterior.driver import draw_chains, length_of
@@ -150,7 +150,7 @@ def slice_posterior(
     NumericalError
         A chain found no network that agrees with S.
     """
-    given = make_training_set(network.m, train_index, labels, target)
+    how, given = RunOptions.of(locals()), make_training_set(network.m, train_index, labels, target)
     _check_network(network)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     Choice(STARTS, "pass start='auto'")("start", start)
@@ -169,17 +169,7 @@ def slice_posterior(
         }
 
     advance = partial(run_chain, network, given, options, seed)
-    return draw_chains(
-        advance,
-        network,
-        given,
-        length,
-        describe,
-        workers=workers,
-        progress=progress,
-        store=store,
-        threads=True,
-    )
+    return draw_chains(advance, network, given, length, describe, how, store, threads=True)
 
 
 def run_chain(

@@ -43,7 +43,7 @@ from simprior.network.parameters import flat_layers, flat_size, forward, shapes_
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.runs.directory import RunDir
-from simprior.runs.tasks import Progress, one_torch_thread
+from simprior.runs.tasks import Progress, RunOptions, one_torch_thread
 from simprior.training.posterior.chains import TrainingSet, make_training_set
 from simprior.training.posterior.driver import Length, draw_chains, length_of
 
@@ -467,7 +467,7 @@ def hmc_posterior(
     ------
     InputError, NumericalError
     """
-    given = make_training_set(network.m, train_index, labels, target)
+    how, given = RunOptions.of(locals()), make_training_set(network.m, train_index, labels, target)
     samples, seed = check_samples(samples), rng.check_seed(seed)
     likelihood = Likelihood.of(beta, noise)
     length = length_of(
@@ -494,17 +494,8 @@ def hmc_posterior(
             "divergent": sum(int(end["divergent"].sum()) for end in ends),
         }
 
-    return draw_chains(
-        partial(_run, network, given, likelihood, seed, length, leapfrog, accept),
-        network,
-        given,
-        length,
-        describe,
-        group=GROUP,
-        workers=workers,
-        progress=progress,
-        store=store,
-    )
+    advance = partial(_run, network, given, likelihood, seed, length, leapfrog, accept)
+    return draw_chains(advance, network, given, length, describe, how, store, group=GROUP)
 
 
 def check_beta(beta: Any) -> float:
