@@ -85,7 +85,8 @@ def test_arms_share_training_sets_and_starts(frame: pd.DataFrame) -> None:
     assert SMALL.base == Arm("junta:0110", 1.0, 1.0) and len(SMALL.arms()) == 5
     asked = frame[frame["log_p 2:1"].notna()]
     assert set(asked["decay"]) == {0.0, 1.0} and set(asked["member"]) == {0}
-    assert (frame["moment"] == RANDOM).sum() == (frame["moment"] == POSTERIOR).sum() == 3
+    for moment in (RANDOM, f"{POSTERIOR} 1:1", f"{POSTERIOR} 2:1"):
+        assert (frame["moment"] == moment).sum() == 3
 
 
 def test_data_sets_do_not_depend_on_each_other(frame: pd.DataFrame) -> None:
@@ -97,7 +98,7 @@ def test_data_sets_do_not_depend_on_each_other(frame: pd.DataFrame) -> None:
 
 def test_findings_overview_and_figures(frame: pd.DataFrame) -> None:
     found = table_of(SMALL.findings(frame))
-    assert len(found) == 2 + 3 + 2 * 2 and (found["datasets"] == 3).all()
+    assert len(found) == 2 + 2 + 2 * 3 and (found["datasets"] == 3).all()
     assert found.loc[found["source"] == "control", "claim"].item().startswith("error outside S, ra")
     assert "of 9" in found["claim"][0] and found["along"][0] == "log10 weight decay"
     overview = SMALL.overview(frame)

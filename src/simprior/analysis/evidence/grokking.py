@@ -39,7 +39,7 @@ from simprior.training.train import train
 
 CURVE, FIT, END, RANDOM, POSTERIOR = "curve", "fit", "end", "random function", "posterior"
 """Moments that rows are of: a step of the curve; the fit; the last step; and, once a data set, a
-uniformly random function, and draws of the posterior of the infinitely wide network."""
+uniformly random function, and (with its kernel) the posterior of each infinitely wide network."""
 CONTROL = "random"
 """Target of the control: labels without structure, so there is nothing to generalise to."""
 POWER, LIU, KUMAR = "Power et al. 2022", "Liu et al. 2023", "Kumar et al. 2024"
@@ -213,7 +213,9 @@ class Grokking:
                 values[wanted] = prior.log_p(words[wanted])["log_p"]
             rows[f"log_p {name}"] = values
         if arm == self.base:
-            rows = _with_row(rows, moment=POSTERIOR, member=0, error=self._posterior(problem))
+            for name in self.kernels:
+                error = self._posterior_error(problem, name)
+                rows = _with_row(rows, moment=f"{POSTERIOR} {name}", member=0, error=error)
         count = len(rows["moment"])
         said = {"target": np.full(count, arm.target, object), "decay": np.full(count, arm.decay)}
         said |= {"scale": np.full(count, arm.scale), "dataset": np.full(count, dataset)}
@@ -271,9 +273,9 @@ class Grokking:
             wanted |= (rows["moment"] == CURVE) & np.isin(rows["step"], some)
         return np.asarray(wanted & (rows["member"] < self.log_p_members))
 
-    def _posterior(self, problem: Problem) -> float:
-        """Mean error outside S of the posterior of the first kernel (expectation propagation)."""
-        K = Prior(self.kernel_network(self.kernels[0])).K
+    def _posterior_error(self, problem: Problem, name: str) -> float:
+        """Mean error outside S of posterior draws under a kernel (expectation propagation)."""
+        K = Prior(self.kernel_network(name)).K
         drawn = sample_posterior(
             np.asarray(K),
             problem.train_index,
@@ -317,7 +319,7 @@ class Grokking:
                 **{"log_delay": log_delay.value, "log_delay_low": log_delay.low},
                 "log_delay_high": log_delay.high,
             }
-            for moment in (FIT, END, RANDOM, POSTERIOR):
+            for moment in (FIT, END, RANDOM, *(f"{POSTERIOR} {name}" for name in self.kernels)):
                 part = of[of["moment"] == moment]
                 for name in ("error", *(f"log_p {kernel}" for kernel in self.kernels)):
                     row[f"{name}, {moment}"] = float(part[name].median())
@@ -373,25 +375,20 @@ class Grokking:
         return np.stack(values, axis=1), censored
 
     def _error_findings(self, frame: pd.DataFrame) -> list[Finding]:
-        """Error at the fit, at the end, and of the infinitely wide posterior."""
+        """Error at the fit minus that at the end, also on random labels; and, by kernel, that at
+        the end minus that of the infinitely wide posterior."""
         claim = f"error outside S, {self.target}: "
-        at = {moment: self._values(frame, moment, "error") for moment in (FIT, END, POSTERIOR)}
-        gap = at[FIT] - at[END]
-        lazy = at[END] - at[POSTERIOR]
+        fit, end = (self._values(frame, moment, "error") for moment in (FIT, END))
+        found = [_finding(f"{claim}fit - end", mean_of(fit - end), "optimiser", 1, POWER)]
+        for name in self.kernels:
+            effect = mean_of(end - self._values(frame, f"{POSTERIOR} {name}", "error"))
+            text = f"{claim}end - posterior, {_in_words(name)}"
+            found.append(_finding(text, effect, "optimiser", -1, KUMAR))
         control = _of_arm(frame, self.control)
         none = _means(control[control["moment"] == FIT], "error")
         none = none - _means(control[control["moment"] == END], "error")
-        return [
-            _finding(f"{claim}fit - end", mean_of(gap), "optimiser", 1, POWER),
-            _finding(f"{claim}end - infinite width", mean_of(lazy), "optimiser", -1, KUMAR),
-            _finding(
-                f"error outside S, random labels, |S| = {self.train}: fit - end",
-                mean_of(none),
-                "control",
-                0,
-                "exact",
-            ),
-        ]
+        claim = f"error outside S, random labels, |S| = {self.train}: fit - end"
+        return [*found, _finding(claim, mean_of(none), "control", 0, "exact")]
 
     def _log_p_findings(self, frame: pd.DataFrame) -> list[Finding]:
         """ln P(f) at the end minus that at the fit, and that of random functions, by kernel.
@@ -405,9 +402,7 @@ class Grokking:
             if not all(np.isfinite(values).all() for values in at.values()):
                 continue
             for moment in (FIT, RANDOM):
-                depth, _, bias = name.partition(":")
-                claim = f"ln P(f), {self.target}, kernel of depth {depth}, sigma_b {bias}: "
-                claim += f"end - {moment}"
+                claim = f"ln P(f), {self.target}, {_in_words(name)}: end - {moment}"
                 effect = mean_of(at[END] - at[moment])
                 found.append(_finding(claim, effect, "prior", 1, MINGARD))
         return found
@@ -444,6 +439,12 @@ def _with_row(rows: Columns, **values: Any) -> Columns:
         extra = np.array([values.get(name, blank)], column.dtype)
         found[name] = np.concatenate([column, extra])
     return found
+
+
+def _in_words(kernel: str) -> str:
+    """A kernel as claims have it."""
+    depth, _, bias = kernel.partition(":")
+    return f"kernel of depth {depth}, sigma_b {bias}"
 
 
 def _of_arm(frame: pd.DataFrame, arm: Arm) -> pd.DataFrame:
