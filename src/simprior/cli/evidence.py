@@ -28,7 +28,8 @@ class Evidence(ComputeOptions):
     """
 
     only: Annotated[
-        Texts, arg(help="these recipes: deep-linear, double-descent, memorisation, robust")
+        Texts,
+        arg(help="these recipes: capacity, deep-linear, double-descent, memorisation, robust"),
     ] = None
     quick: Annotated[bool, arg(help="short runs with wide intervals, a few minutes in all")] = False
     dry_run: Annotated[bool, arg(help="print what would be done with each stage")] = False
