@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from simprior.analysis.evidence.bad_minima import BadMinima
+from simprior.analysis.evidence.capacity import Capacity
 from simprior.analysis.evidence.deep_linear import DeepLinear, SingleOutput
 from simprior.analysis.evidence.double_descent import DoubleDescent
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
@@ -43,6 +45,8 @@ KINDS: dict[str, type[Any]] = {
     "double-descent": DoubleDescent,
     "grokking": Grokking,
     "robust": Robust,
+    "capacity": Capacity,
+    "bad-minima": BadMinima,
 }
 
 
