@@ -151,8 +151,8 @@ def test_the_probability_along_a_direction() -> None:
     at = np.linspace(-12, 12, 481)
     for low, high in ((1.03, 2.51), (-3.0, 0.4), (9.0, 9.5)):
         scores = np.minimum(at - low, high - at)
-        assert _inside(at, scores) == pytest.approx(norm.sf(low) - norm.sf(high), rel=0.01)
-    assert _inside(at, np.full(481, -1.0)) == 0.0
+        found = _inside(at, np.stack([scores, np.full(481, -1.0)]))
+        assert found.tolist() == pytest.approx([norm.sf(low) - norm.sf(high), 0.0], rel=1e-6)
 
 
 # -- exact enumeration -----------------------------------------------------------------------------

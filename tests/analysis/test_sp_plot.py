@@ -15,6 +15,7 @@ import simprior as sp
 from simprior.analysis.correlate.correlations import Correlations
 from simprior.analysis.evidence.deep_linear import METHODS
 from simprior.analysis.evidence.double_descent import LEAST
+from simprior.analysis.evidence.rare_outputs import COMPARED
 from simprior.analysis.figures import registry
 from simprior.analysis.strings.settings import StringsSettings
 from simprior.analysis.study.logp import EpStudy, run_logp
@@ -30,6 +31,7 @@ PANELS = {
     "double-descent": 2,
     "rare": 2,
     "grokking": 4,
+    "rare-outputs": 2,
 }
 
 
@@ -122,6 +124,12 @@ def grokking() -> pd.DataFrame:
     return rows.assign(**{"log_p 1:0.1": -50.0})
 
 
+def rare_networks() -> pd.DataFrame:
+    rows = pd.DataFrame({"method": [*COMPARED] * 4, "dataset": np.repeat([0, 1, 0, 1], 4)})
+    rows = rows.assign(kind=np.repeat(["random", "trained"], 8), width=8, bits=4)
+    return rows.assign(off=np.linspace(-1, 1, 16))
+
+
 def multipliers() -> pd.DataFrame:
     rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
     rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
@@ -161,6 +169,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         "multiplier": (multipliers(), {}),
         **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
         **dict.fromkeys(("grokking", "delay"), (grokking(), {})),
+        "rare-outputs": (rare_networks(), {}),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
         "rare": (rare_outputs(), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),

@@ -19,6 +19,7 @@ from simprior.analysis.evidence.double_descent import DoubleDescent
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
 from simprior.analysis.evidence.grokking import Grokking
 from simprior.analysis.evidence.memorisation import Memorisation
+from simprior.analysis.evidence.rare_outputs import RareNetworks
 from simprior.analysis.evidence.robust import Robust
 from simprior.analysis.study.sections import Pieced, run_section, section_settings
 from simprior.analysis.table_files import keep_table
@@ -47,6 +48,7 @@ KINDS: dict[str, type[Any]] = {
     "robust": Robust,
     "capacity": Capacity,
     "bad-minima": BadMinima,
+    "rare-outputs": RareNetworks,
 }
 
 

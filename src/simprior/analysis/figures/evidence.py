@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from simprior.analysis.evidence.deep_linear import METHODS
 from simprior.analysis.evidence.double_descent import LEAST
 from simprior.analysis.evidence.paired import Estimate, mean_of
+from simprior.analysis.evidence.rare_outputs import COMPARED, RANDOM, TRAINED
 from simprior.analysis.figures.marks import check_columns, draw_points, legend, proxy, styled
 from simprior.analysis.figures.registry import kind
 from simprior.analysis.figures.style import new_panels, style, tidy_ticks
@@ -70,6 +72,36 @@ def completion_figure(frame: pd.DataFrame, width: int | None = None) -> Figure:
         ranks.set_xticks(sorted(at["depth"].unique()))
         for axes in (errors, ranks):
             tidy_ticks(axes, "y")
+        legend(figure, handles, columns=2)
+    return figure
+
+
+@kind("rare-outputs", "What methods for rare outputs are off by, by rarity", "evidence")
+def rare_outputs_figure(frame: pd.DataFrame) -> Figure:
+    """Difference of ln P from the exact one against the rarity, in bits; one panel a kind.
+
+    ``frame`` as of a stage [evidence] of kind ``rare-outputs``: random networks, and trained ones
+    of the same width. Bars are 95 % intervals over networks; estimates of nothing are left out.
+    """
+    check_columns(frame, ["kind", "width", "bits", "method", "off"])
+    trained = frame[frame["kind"] == TRAINED]
+    widths = set(trained["width"])
+    with style():
+        figure, panels = new_panels(2, height=4.2)
+        handles = []
+        for place, (method, colour, marker) in enumerate(styled(COMPARED)):
+            for axes, of in zip(panels, (RANDOM, TRAINED), strict=True):
+                part = frame[(frame["kind"] == of) & (frame["method"] == method)]
+                part = part[part["width"].isin(widths) & np.isfinite(part["off"])]
+                shift = 0.1 * (place - len(COMPARED) / 2)
+                _mean_line(axes, part, "bits", "off", shift, colour=colour, marker=marker)
+            handles.append(proxy(colour, marker, method, line="-"))
+        for axes, of in zip(panels, (RANDOM, TRAINED), strict=True):
+            axes.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+            axes.set(ylabel=f"off by (nats), {of}")
+            tidy_ticks(axes, "y")
+        panels[1].set(xlabel="rarity: minus log2 P")
+        panels[1].set_xticks(sorted(trained["bits"].unique()))
         legend(figure, handles, columns=2)
     return figure
 

@@ -32,10 +32,11 @@ _DIFFERENT = 0.01  # nats
 def gaussian(question: Question) -> LogProb:
     """ln P of the normal law that propagation gives the output; its standard error is not known
     (nan), or 0 where it is exact. Raises :class:`InputError` for modules without layers."""
-    found = [_tail(question, nodes) for nodes in NODES]
+    closed = question.given.layers.network.activation_name in _CLOSED
+    found = [_tail(question, nodes) for nodes in (NODES[-1:] if closed else NODES)]
     notes: tuple[str, ...] = ()
-    if abs(found[0] - found[1]) > _DIFFERENT:
-        notes = (f"the quadrature is off by about {abs(found[0] - found[1]):.2g} nats",)
+    if abs(found[0] - found[-1]) > _DIFFERENT:
+        notes = (f"the quadrature is off by about {abs(found[0] - found[-1]):.2g} nats",)
     exact = is_exact(question)
     return finding("gaussian", found[-1], 0.0 if exact else math.nan, notes=notes)
 

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import logsumexp
 
 from simprior.analysis.rare.given import Given
 from simprior.analysis.rare.laws import Law
@@ -52,9 +51,8 @@ class Question:
 
 def log_mean(logs: np.ndarray) -> float:
     """ln of the mean of exp; -inf where all are."""
-    if not np.isfinite(logs).any():
-        return -math.inf
-    return float(logsumexp(logs)) - math.log(len(logs))
+    top = float(logs.max())
+    return top + math.log(float(np.exp(logs - top).mean())) if math.isfinite(top) else top
 
 
 def relative_error(logs: np.ndarray) -> float:
@@ -70,9 +68,11 @@ def relative_error(logs: np.ndarray) -> float:
 
 def effective(logs: np.ndarray) -> float:
     """Effective number of weights exp(``logs``): (sum)^2 / sum of squares; 0 if all are 0."""
-    if not np.isfinite(logs).any():
+    top = float(logs.max())
+    if not math.isfinite(top):
         return 0.0
-    return math.exp(2.0 * float(logsumexp(logs)) - float(logsumexp(2.0 * logs)))
+    weights = np.exp(logs - top)
+    return float(weights.sum() ** 2 / (weights @ weights))
 
 
 def finding(
