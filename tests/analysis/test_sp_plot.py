@@ -28,6 +28,7 @@ PANELS = {
     "nonconstant": 3,
     "completion": 2,
     "double-descent": 2,
+    "narrow-teachers": 2,
 }
 
 
@@ -103,6 +104,11 @@ def evidence() -> pd.DataFrame:
     return rows.assign(sgd=0.3, sgd_stderr=0.1, subset_bayes=0.2, subset_bayes_stderr=0.1)
 
 
+def teachers() -> pd.DataFrame:
+    rows = pd.DataFrame({"student": [8, 8, 0, 0], "dataset": [0, 1, 0, 1]})
+    return rows.assign(labels="teacher", teacher=1, train=16, error=[0.2, 0.3, 0.2, 0.4])
+
+
 def multipliers() -> pd.DataFrame:
     rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
     rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
@@ -141,6 +147,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         "logp-width": (finite_widths(), {}),
         "multiplier": (multipliers(), {}),
         **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
+        "narrow-teachers": (teachers(), {}),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),
         "sensitivity": (out, {"figure": "random-flips"}),

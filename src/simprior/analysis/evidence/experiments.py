@@ -16,6 +16,7 @@ from simprior.analysis.evidence.deep_linear import DeepLinear, SingleOutput
 from simprior.analysis.evidence.double_descent import DoubleDescent
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
 from simprior.analysis.evidence.memorisation import Memorisation
+from simprior.analysis.evidence.narrow_teachers import NarrowTeachers
 from simprior.analysis.study.sections import Pieced, run_section, section_settings
 from simprior.analysis.table_files import keep_table
 from simprior.runs.directory import RunDir
@@ -39,6 +40,7 @@ KINDS: dict[str, type[Any]] = {
     "single-output": SingleOutput,
     "memorisation": Memorisation,
     "double-descent": DoubleDescent,
+    "narrow-teachers": NarrowTeachers,
 }
 
 
