@@ -32,6 +32,7 @@ PANELS = {
     "rare": 2,
     "grokking": 4,
     "rare-outputs": 2,
+    "narrow-teachers": 2,
 }
 
 
@@ -128,6 +129,9 @@ def rare_networks() -> pd.DataFrame:
     rows = pd.DataFrame({"method": [*COMPARED] * 4, "dataset": np.repeat([0, 1, 0, 1], 4)})
     rows = rows.assign(kind=np.repeat(["random", "trained"], 8), width=8, bits=4)
     return rows.assign(off=np.linspace(-1, 1, 16))
+def teachers() -> pd.DataFrame:
+    rows = pd.DataFrame({"student": [8, 8, 0, 0], "dataset": [0, 1, 0, 1]})
+    return rows.assign(labels="teacher", teacher=1, train=16, error=[0.2, 0.3, 0.2, 0.4])
 
 
 def multipliers() -> pd.DataFrame:
@@ -170,6 +174,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
         **dict.fromkeys(("grokking", "delay"), (grokking(), {})),
         "rare-outputs": (rare_networks(), {}),
+        "narrow-teachers": (teachers(), {}),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
         "rare": (rare_outputs(), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from simprior.analysis.evidence.deep_linear import METHODS
 from simprior.analysis.evidence.double_descent import LEAST
+from simprior.analysis.evidence.narrow_teachers import INFINITE, TEACHER
 from simprior.analysis.evidence.paired import Estimate, mean_of
 from simprior.analysis.evidence.rare_outputs import COMPARED, RANDOM, TRAINED
 from simprior.analysis.figures.marks import check_columns, draw_points, legend, proxy, styled
@@ -132,5 +133,35 @@ def double_descent_figure(frame: pd.DataFrame, corrupt: float | None = None) -> 
         for axes, of in zip(panels, ("draws", "means"), strict=True):
             axes.set(xscale="log", ylim=(0, None), ylabel=f"error outside S, {of}")
         panels[1].set(xlabel="random features")
+        legend(figure, handles, columns=2)
+    return figure
+
+
+@kind("narrow-teachers", "Error against |S|, by width of teacher and student", "evidence")
+def narrow_teachers_figure(frame: pd.DataFrame) -> Figure:
+    """Error of posterior draws outside S against |S|: a panel a student, a line a teacher.
+
+    ``frame`` as of a stage [evidence] of kind ``narrow-teachers``. Bars are 95 % intervals over
+    data sets.
+    """
+    check_columns(frame, ["labels", "teacher", "student", "train", "error"])
+    at = frame[frame["labels"] == TEACHER]
+    students = sorted(at["student"].unique(), key=lambda width: (width == INFINITE, width))
+    teachers = sorted(at["teacher"].unique())
+    with style():
+        figure, panels = new_panels(len(students), height=1.0 + 1.1 * len(students))
+        handles = []
+        for place, (teacher, colour, marker) in enumerate(styled(teachers)):
+            of = at[at["teacher"] == teacher]
+            shifted = of["train"] * 1.02 ** (place - len(teachers) / 2)
+            for axes, student in zip(panels, students, strict=True):
+                part = of.assign(train=shifted)[of["student"] == student]
+                _mean_line(axes, part, "train", "error", colour=colour, marker=marker)
+            handles.append(proxy(colour, marker, f"teacher of width {teacher}", line="-"))
+        for axes, student in zip(panels, students, strict=True):
+            width = "infinite" if student == INFINITE else student
+            axes.set(ylim=(0, None), ylabel=f"error, width {width}")
+            axes.set_xscale("log", base=2)
+        panels[-1].set(xlabel="|S|")
         legend(figure, handles, columns=2)
     return figure
