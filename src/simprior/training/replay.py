@@ -27,7 +27,7 @@ from simprior.training.data import SOURCES
 from simprior.training.draws import Plan, make_plan, make_scratch
 from simprior.training.draws import parameter_slices as slices
 from simprior.training.loaders import unsaid
-from simprior.training.records import TrainResult, unpack_hex
+from simprior.training.records import ProblemRecord, TrainResult
 from simprior.training.spec import Optimizer, Stop, TrainSpec
 from simprior.training.targets import Problem, recorded_network
 
@@ -328,7 +328,7 @@ def _rebuilt(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> Problem:
     if recorded["n"]:
         table: Any = recorded["name"]
         if table == "given":
-            table = unpack_hex(recorded["target"], recorded["m"])
+            table = ProblemRecord.of(recorded).table
         made = Problem(network, table, train=len(train), **more)
         if made.train_index.tolist() == list(train):
             return made

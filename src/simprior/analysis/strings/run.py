@@ -292,7 +292,7 @@ def trained_sensitivity(run: TrainResult | Path | str, members: int | None = Non
         Not a complete run of ``simprior train``.
     """
     result = run if isinstance(run, TrainResult) else TrainResult.load(run)
-    n, m = int(result.problem["n"]), result.m
+    n, m = result.trained_on.n, result.m
     if not 1 <= n <= MOST_BITS or m != 1 << n:
         raise InputError(
             f"a run with n={n}, m={m} inputs",
