@@ -319,7 +319,7 @@ def run_samples(
                     **run_options,
                 )
                 assert isinstance(counts, FunctionCounts)
-                varied = {k: _plain(cell.get(k)) for k in names}
+                varied = {k: _entry(cell.get(k)) for k in names}
                 row = {"cell": name, **varied, **prior_means(counts)}
                 if counts.complexity is not None:
                     row |= {"component": component_of(network), **complexity_columns(counts)}
@@ -341,7 +341,7 @@ def sample_settings(cell: Mapping[str, Any], seed: int) -> tuple[Any, dict[str, 
     return network, job
 
 
-def _plain(value: Any) -> Any:
+def _entry(value: Any) -> Any:
     """A setting as an entry of a table: lists become text."""
     return text(value) if isinstance(value, list | Mapping) else value
 
