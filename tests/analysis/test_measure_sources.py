@@ -19,7 +19,7 @@ from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import from_hex, pack, unpack
 from simprior.cli import main
 from simprior.errors import InputError
-from simprior.training.records import TrainResult, unpack_hex
+from simprior.training.records import TrainResult
 from simprior.training.settings import settings
 
 NET = sp.Network(n=4, hidden=(8, 8))
@@ -144,7 +144,7 @@ def test_held_out_inputs_are_seen_by_no_measure(tmp_path: Path) -> None:
     assert (part["test_error"] == whole["test_error"]).all() and "held_out_error" not in whole
     assert (part["held_out_size"] == 30).all()
     result = TrainResult.load(tmp_path)
-    wrong = unpack(result.words[part["member"]], 52) != unpack_hex(result.problem["target"], 52)
+    wrong = unpack(result.words[part["member"]], 52) != result.trained_on.table
     test = np.setdiff1d(np.arange(52), result.problem["train_index"])
     out = held_out_inputs(result, 0.75)
     assert len(out) == 30 and set(out) < set(test) and out.tolist() != test[10:].tolist()

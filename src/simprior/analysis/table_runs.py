@@ -319,7 +319,7 @@ def run_samples(
                     **run_options,
                 )
                 assert isinstance(counts, FunctionCounts)
-                varied = {k: _plain(cell.get(k)) for k in names}
+                varied = {k: _entry(cell.get(k)) for k in names}
                 row = {"cell": name, **varied, **prior_means(counts)}
                 if counts.complexity is not None:
                     row |= {"component": component_of(network), **complexity_columns(counts)}
@@ -341,7 +341,7 @@ def sample_settings(cell: Mapping[str, Any], seed: int) -> tuple[Any, dict[str, 
     return network, job
 
 
-def _plain(value: Any) -> Any:
+def _entry(value: Any) -> Any:
     """A setting as an entry of a table: lists become text."""
     return text(value) if isinstance(value, list | Mapping) else value
 
@@ -386,21 +386,19 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
     rows, known = [], {}
     for path in paths:
         result = TrainResult.load(path)
-        problem, good = result.problem, result.fitted
-        config = result.config
-        key = (problem["target"], repr(config.get("network")), threshold(config["loss"]))
+        on, good, config = result.trained_on, result.fitted, result.config
+        key = (on.target, repr(config.get("network")), threshold(config["loss"]))
         if key not in known:
             known[key] = _log_p(result, seed, draws)
-        words = from_hex(problem["target"], result.m)
+        words = from_hex(on.target, result.m)
         error = result.test_error[good]
-        size = len(problem["train_index"])
         row = {
             "run": path.name,
             "cluster": cluster_of(result),
-            "target": problem["target"],
-            "optimizer": result.config["optimizer"],
-            "train_size": size,
-            "data_seed": problem["seed"],
+            "target": on.target,
+            "optimizer": config["optimizer"],
+            "train_size": len(on.train_index),
+            "data_seed": on.seed,
             "target_lz76": float(lz76_packed(words, result.m)[0]),
             "target_entropy": float(entropy_packed(words, result.m)[0]),
             "target_log_p": known[key]["log_p"],
@@ -417,9 +415,10 @@ def target_table(train: Path, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
 
 def _log_p(result: TrainResult, seed: int, draws: int) -> dict[str, float]:
     """``log_p`` and ``log_p_stderr`` of the target under the prior of the run's networks."""
-    if int(result.problem["n"]) == 0:
+    if result.trained_on.n == 0:
         raise StoreError("targets: expected Boolean inputs; leave [targets] out for real data")
-    found = prior_of(result, seed, draws=draws).log_p(from_hex(result.problem["target"], result.m))
+    words = from_hex(result.trained_on.target, result.m)
+    found = prior_of(result, seed, draws=draws).log_p(words)
     return {name: float(value[0]) for name, value in found.items()}
 
 

@@ -93,8 +93,6 @@ def minimal_dnf(n: int) -> tuple[np.ndarray, np.ndarray]:
     the fewest terms stays smallest for its own function when a term is left out, so that unions of
     one more cube with the functions of t - 1 terms reach all functions of t terms.
     """
-    if not 1 <= n <= EXACT_BITS:
-        raise InputError(f"n={n}", f"1 to {EXACT_BITS} variables", "use normal_forms beyond")
     return _union_closure(1 << (1 << n), *cubes(n))
 
 

@@ -32,7 +32,7 @@ def run(spec: Info) -> int:
 
     info = load_run(spec.path)
     problems = info.verify()
-    files = [{"file": name, **_plain(entry)} for name, entry in info.files.items()]
+    files = [{"file": name, **_registered(entry)} for name, entry in info.files.items()]
     summary = {**info.manifest, "status": info.status, "problems": problems}
     values = {"table": files, "summary": summary}
     spec.print_result(values, describe(info), verdict(info, problems))
@@ -44,7 +44,7 @@ def run(spec: Info) -> int:
     return 0
 
 
-def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _registered(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What is registered about a file, the same keys for each."""
     return {name: entry.get(name) for name in ("bytes", "rows", "sha256")}
 

@@ -89,8 +89,9 @@ class Annealing(Work[Piece, "smc.Ladder | smc.Run"]):
     def shards(self, piece: Piece, result: smc.Ladder | smc.Run) -> list[Shard]:
         """One table a piece."""
         if isinstance(result, smc.Ladder):
-            rest = {"complete": result.complete, "value": result.value, "seconds": result.seconds}
-            return [Shard(piece.name, {"strengths": result.strengths}, _plain(rest))]
+            value = None if math.isinf(result.value) else result.value  # JSON has no infinity
+            rest = {"complete": bool(result.complete), "value": value, "seconds": result.seconds}
+            return [Shard(piece.name, {"strengths": result.strengths}, rest)]
         columns = {name: np.array([value]) for name, value in vars(result).items()}
         return [Shard(piece.name, columns)]
 
@@ -102,9 +103,3 @@ class Annealing(Work[Piece, "smc.Ladder | smc.Run"]):
         meta = store.shards[piece.name]["meta"]
         value = -math.inf if meta["value"] is None else float(meta["value"])
         return smc.Ladder(columns["strengths"], meta["complete"], value, meta["seconds"])
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Values that JSON knows: no infinity."""
-    finite = {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
-    return finite | {"complete": bool(values["complete"])}

@@ -46,8 +46,8 @@ from simprior.gp.sampled import SampledKernel, through_groups
 from simprior.gp.tilted import smc, tilted
 from simprior.numerics.estimate import LogProb
 from simprior.numerics.random import check_seed
-from simprior.runs.directory import RunDir, load_run, write_table
-from simprior.runs.sharded import Shard, Work, open_run, run_sharded
+from simprior.runs.directory import load_run, write_table
+from simprior.runs.sharded import Work, open_run, run_sharded
 from simprior.runs.tasks import RunKeywords, RunOptions, one_thread
 
 if TYPE_CHECKING:
@@ -389,12 +389,6 @@ class _Rows(Work[_Batch, Columns]):
     def compute(self, piece: _Batch) -> Columns:
         with one_thread():
             return self.function(piece.content)
-
-    def shards(self, piece: _Batch, result: Columns) -> list[Shard]:
-        return [Shard(piece.name, result)]
-
-    def read(self, store: RunDir, piece: _Batch) -> Columns:
-        return store.read_shard(piece.name)
 
 
 def run_batches(

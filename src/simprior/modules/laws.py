@@ -20,6 +20,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
+from simprior.checks import Choice
 from simprior.errors import InputError
 from simprior.modules.architecture import ParameterTensor
 
@@ -77,9 +78,7 @@ def parameters_of(module: nn.Module) -> Iterator[tuple[str, Tensor, nn.Module]]:
 def _check_names(module: nn.Module, laws: Mapping[str, str]) -> None:
     names = [name for name, _ in module.named_parameters()]
     for pattern, law in laws.items():
-        if law not in LAWS:
-            what, expected = f"laws[{pattern!r}]={law!r}", f"one of {', '.join(LAWS)}"
-            raise InputError(what, expected, "check the spelling")
+        Choice(LAWS)(f"laws[{pattern!r}]", law)
         if not any(fnmatchcase(name, pattern) for name in names):
             what = f"laws[{pattern!r}]"
             listed = ", ".join(names) or "none"

@@ -212,7 +212,7 @@ class Module:
         if self.make not in SHIPPED and not isinstance(self.make, NamedFactory):
             check_importable("make", self.make_name, self.make, "mynets:make")
         for name, value in (self.options or {}).items():
-            if not _plain(value):
+            if not _is_plain(value):
                 raise InputError(
                     f"options[{name!r}]={shown(value)} with a run directory",
                     "numbers, texts, True, False, or lists of them",
@@ -229,7 +229,7 @@ class Module:
         names = "n sigma_w sigma_b encoding weight_dist init".split()
         names += MASK_FIELDS if self.masked else ()
         out |= {name: getattr(self, name) for name in names}
-        out["option"] = {name: v if _plain(v) else repr(v) for name, v in options.items()} or None
+        out["option"] = {k: v if _is_plain(v) else repr(v) for k, v in options.items()} or None
         out["laws"] = dict(self.laws or {}) or None
         out["inputs"] = None if self.inputs is None else self.inputs.tolist()
         return {
@@ -320,9 +320,9 @@ def _imported(path: str) -> Callable[..., Any]:
     return import_callable("make", path, _EXPECTED, remedy)
 
 
-def _plain(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return all(_plain(entry) and not isinstance(entry, list | tuple) for entry in value)
+        return all(_is_plain(entry) and not isinstance(entry, list | tuple) for entry in value)
     return isinstance(value, bool | int | str) or (
         isinstance(value, float) and math.isfinite(value)
     )

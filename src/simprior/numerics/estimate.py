@@ -43,7 +43,7 @@ class LogProb(Shown):
         said = {
             k: v for k, v in self.diagnostics.items() if isinstance(v, bool | int | float | str)
         }
-        about = ", ".join(f"{key} {_plain(value)}" for key, value in said.items())
+        about = ", ".join(f"{key} {_in_words(value)}" for key, value in said.items())
         return [
             f"LogProb: ln P = {estimate(self.value, stderr=self.stderr)} nats "
             f"({self.log10:.4g} decades)",
@@ -64,7 +64,7 @@ class LogProb(Shown):
         return self.value / math.log(10.0)
 
 
-def _plain(value: bool | int | float | str) -> str:
+def _in_words(value: bool | int | float | str) -> str:
     """A diagnostic as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -77,7 +77,7 @@ def translate(options: Mapping[str, Any], valid: Collection[str]) -> Translated:
     given: dict[str, str] = {}
     more: dict[str, Any] = {}
     for name, value in options.items():
-        plain = _plain(name)
+        plain = _sbatch_name(name)
         if plain in given:
             first = given[plain]
             raise InputError(
@@ -108,7 +108,7 @@ def translate(options: Mapping[str, Any], valid: Collection[str]) -> Translated:
 
 def _names(valid: Collection[str]) -> set[str]:
     """What a user may write, in plain words: for the message about a name that is none of it."""
-    return {_plain(name) for name in valid if _is_slurms(name)} | _OTHERS | {*OURS}
+    return {_sbatch_name(name) for name in valid if _is_slurms(name)} | _OTHERS | {*OURS}
 
 
 def _is_slurms(name: str) -> bool:
@@ -120,7 +120,7 @@ def _of_another(name: str, valid: Collection[str]) -> bool:
     return name in valid and name.partition("_")[0] in ("local", "debug")
 
 
-def _plain(name: str) -> str:
+def _sbatch_name(name: str) -> str:
     """sbatch's own name of an option, with underscores."""
     name = name.strip().lstrip("-").replace("-", "_")
     if name in OURS or name in CONSTRUCTOR:

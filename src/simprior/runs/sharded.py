@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from simprior.runs.directory import RunDir, Written, write_table
 from simprior.runs.tasks import RunOptions, run_tasks
@@ -81,12 +81,15 @@ class Work(Generic[P, R]):
         return (piece.name,)
 
     def shards(self, piece: P, result: R) -> Sequence[Shard]:
-        """The shards that keep ``result``, in the order in which they are registered."""
-        raise NotImplementedError
+        """The shards that keep ``result``, in the order in which they are registered.
+
+        Here as in :meth:`read` a result is columns, which are kept as they are.
+        """
+        return [Shard(piece.name, cast("Table", result))]
 
     def read(self, store: RunDir, piece: P) -> R:
         """The result of a piece from its shards. Raises :class:`StoreError`."""
-        raise NotImplementedError
+        return cast(R, store.read_shard(piece.name))
 
 
 def open_run(

@@ -435,11 +435,10 @@ def _choose(
     labels: np.ndarray, train: int | None, seed: int, balanced: bool, name: str
 ) -> np.ndarray:
     """Positions of the training examples, in random order."""
-    wanted = len(labels) if train is None else whole("train", train, 1)
-    order = rng.generator(seed, "data/split").permutation(len(labels))
-    if isinstance(wanted, bool) or not 1 <= wanted <= len(labels):
-        what = f"train={wanted!r}"
-        raise InputError(what, f"1 to {len(labels)} examples of {name}", "ask for fewer")
+    size = len(labels)
+    wanted = size if train is None else whole("train", train, 1)
+    Whole(1, size, "ask for fewer", f"1 to {size} examples of {name}")("train", wanted)
+    order = rng.generator(seed, "data/split").permutation(size)
     if not balanced:
         return order[:wanted]
     halves = [order[labels[order] == 0], order[labels[order] == 1]]

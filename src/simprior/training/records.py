@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 from simprior.boolean.complexity import differences, lz76_packed, ones_packed
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.rows import inputs_of, key_columns, words_from_columns, write_rows
-from simprior.boolean.truthtable import to_hex, unpack
+from simprior.boolean.truthtable import from_hex, to_hex, unpack
 from simprior.display import Shown, estimate
 from simprior.errors import StoreError
 from simprior.numerics.estimate import clopper_pearson, mean_stderr, sample_sd
@@ -29,6 +29,56 @@ RUNS, COUNTS, TRAJECTORIES = "runs.parquet", "counts.parquet", "trajectories.par
 Complement = Callable[["TrainResult", RunDir], None]
 
 
+@dataclass(frozen=True)
+class ProblemRecord:
+    """What is on record of every problem, by the names of ``targets.Problem.describe``.
+
+    ``target`` is the truth table of the true labels as hex, ``labels`` a text of 0 and 1, ``n`` the
+    number of bits of an input (0: real data), ``m`` the number of inputs.
+    """
+
+    name: str
+    n: int
+    m: int
+    text: str
+    target: str
+    seed: int
+    corrupt: float
+    train_index: list[int]
+    attack_index: list[int]
+    labels: str
+    majority_error: float
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> ProblemRecord:
+        """From a description, which may have settings of the data as well."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+    @property
+    def fitted_index(self) -> list[int]:
+        """The inputs trained on: training set and attack set."""
+        return [*self.train_index, *self.attack_index]
+
+    @property
+    def table(self) -> np.ndarray:
+        """(m,) uint8 true labels."""
+        return np.asarray(unpack(from_hex(self.target, self.m), self.m)[0])
+
+    @property
+    def test_mask(self) -> np.ndarray:
+        """(m,) bool: the inputs that are neither in the training set nor in the attack set."""
+        mask = np.ones(self.m, bool)
+        mask[self.fitted_index] = False
+        return mask
+
+    def test_errors(self, words: np.ndarray) -> np.ndarray:
+        """(F,) share of the held-out inputs on which packed functions differ from the target."""
+        mask = self.test_mask
+        if not mask.any():
+            return np.full(len(words), math.nan)
+        return differences(words, self.table, mask) / mask.sum()
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainResult(Shown):
     """Members of an ensemble after training; row i is member i.
@@ -39,8 +89,8 @@ class TrainResult(Shown):
     ``words`` (R, W) packed functions; ``steps`` (R,) done; ``first_fit`` (R,) step of the first
     check with zero training error, or -1; ``errors`` (R,) examples wrong at the end and ``loss``
     (R,) mean loss then, both over everything to be fitted; ``problem`` as
-    ``targets.Problem.describe`` gives it; ``config`` of the run. ``trajectory`` has the columns
-    run, step, words, errors, loss.
+    ``targets.Problem.describe`` gives it, and :attr:`trained_on` with types; ``config`` of the run.
+    ``trajectory`` has the columns run, step, words, errors, loss.
     """
 
     words: np.ndarray
@@ -65,10 +115,13 @@ class TrainResult(Shown):
         row["test_error"] = float(self._errors_of([row["function"]])[0])
         return row
 
-    def _errors_of(self, functions: list[str]) -> np.ndarray:
-        from simprior.boolean.truthtable import from_hex
+    @cached_property
+    def trained_on(self) -> ProblemRecord:
+        """The problem."""
+        return ProblemRecord.of(self.problem)
 
-        return test_errors(from_hex(functions, self.m), self.problem)
+    def _errors_of(self, functions: list[str]) -> np.ndarray:
+        return self.trained_on.test_errors(from_hex(functions, self.m))
 
     def to_frame(self, top: int | None = 20) -> pd.DataFrame:
         """:meth:`function_table`: the functions found, with intervals and test errors."""
@@ -77,10 +130,10 @@ class TrainResult(Shown):
     def lines(self) -> list[str]:
         """What was trained, how much of it fitted with what error, the commonest functions."""
         totals = self.summary()
-        size, optimiser = len(self.problem["train_index"]), self.config["optimizer"]
+        on, optimiser = self.trained_on, self.config["optimizer"]
         said = [
-            f"TrainResult: {self.runs:,} members by {optimiser} on target {self.problem['text']}, "
-            f"{size:,} training inputs (m={self.m})",
+            f"TrainResult: {self.runs:,} members by {optimiser} on target {on.text}, "
+            f"{len(on.train_index):,} training inputs (m={self.m})",
             f"fitted: {totals['fitted']:,}, share "
             + estimate(totals["fitted_share"], totals["fitted_low"], totals["fitted_high"]),
         ]
@@ -103,27 +156,26 @@ class TrainResult(Shown):
     @property
     def m(self) -> int:
         """Number of inputs of a function."""
-        return int(self.problem["m"])
+        return self.trained_on.m
 
     @property
     def size(self) -> int:
         """Number of examples to fit."""
-        return len(self.problem["labels"])
+        return len(self.trained_on.labels)
 
     @cached_property
     def counts(self) -> FunctionCounts:
         """Functions found by the members that fitted, as independent samples of P_opt(f|S)."""
         words = self.words[self.fitted]
-        counts = FunctionCounts.from_counts(
-            words, np.ones(len(words), np.int64), m=self.m, n=int(self.problem["n"])
-        )
+        ones, n = np.ones(len(words), np.int64), self.trained_on.n
+        counts = FunctionCounts.from_counts(words, ones, m=self.m, n=n)
         counts.info["config"] = self.config
         return counts
 
     @cached_property
     def test_error(self) -> np.ndarray:
         """(R,) share of the inputs outside S and the attack set that are wrong."""
-        return test_errors(self.words, self.problem)
+        return self.trained_on.test_errors(self.words)
 
     @property
     def records(self) -> pd.DataFrame:
@@ -161,7 +213,7 @@ class TrainResult(Shown):
                 "function": to_hex(words, self.m),
                 "train_error": self.trajectory["errors"] / self.size,
                 "loss": self.trajectory["loss"],
-                "test_error": test_errors(words, self.problem),
+                "test_error": self.trained_on.test_errors(words),
                 "lz76": lz76_packed(words, self.m),
                 "ones": ones_packed(words, self.m),
             }
@@ -178,7 +230,7 @@ class TrainResult(Shown):
             return pd.DataFrame()
         part = self.counts if top is None else self.counts.head(top)
         frame = part.to_frame(top=None)
-        frame.insert(3, "test_error", test_errors(part.words, self.problem))
+        frame.insert(3, "test_error", self.trained_on.test_errors(part.words))
         return frame
 
     @property
@@ -199,16 +251,16 @@ class TrainResult(Shown):
             "fitted_share": float(good.mean()),
             "fitted_low": float(low[0]),
             "fitted_high": float(high[0]),
-            "train": len(self.problem["train_index"]),
-            "attack": len(self.problem["attack_index"]),
-            "majority_error": self.problem["majority_error"],
+            "train": len(self.trained_on.train_index),
+            "attack": len(self.trained_on.attack_index),
+            "majority_error": self.trained_on.majority_error,
         }
         if not good.any():
             return out
         error = self.test_error[good]
         spread = float(sample_sd(error)) if len(error) > 1 else math.nan
         first = self.first_fit[good]
-        target = self.counts.find(self.problem["target"])[0]
+        target = self.counts.find(self.trained_on.target)[0]
         return {
             **out,
             "steps_to_fit_median": float(np.median(first)),
@@ -249,13 +301,12 @@ class TrainResult(Shown):
             store.add_file(TRAJECTORIES, rows=len(frame))
         if complement is not None:
             complement(self, store)
-        index = [*self.problem["train_index"], *self.problem["attack_index"]]
         store.finish(
             {
                 **counts.run_totals(),
                 "training": self.summary(),
-                "target": self.problem["text"],
-                "train_index": sorted(index),
+                "target": self.trained_on.text,
+                "train_index": sorted(self.trained_on.fitted_index),
             }
         )
 
@@ -276,20 +327,19 @@ class TrainResult(Shown):
                 f"'simprior {run.command}' that is {run.status}; {run.way_on}"
             )
         problem, columns = run.config["problem"], run.read_table(RUNS)
-        _check_problem(path, problem, run)
+        on = ProblemRecord.of(problem)
+        _check_problem(path, on, run)
         trajectory = {}
         if TRAJECTORIES in run.files:
-            from simprior.boolean.truthtable import from_hex
-
             found = run.read_table(TRAJECTORIES)
             trajectory = {
                 "run": found["run"],
                 "step": found["step"],
                 "loss": found["loss"],
-                "words": from_hex(found["function"].tolist(), problem["m"]),
-                "errors": np.rint(found["train_error"] * len(problem["labels"])).astype(np.int64),
+                "words": from_hex(found["function"].tolist(), on.m),
+                "errors": np.rint(found["train_error"] * len(on.labels)).astype(np.int64),
             }
-        words = words_from_columns(columns, problem["m"])
+        words = words_from_columns(columns, on.m)
         if len(words) != run.config["runs"]:
             raise StoreError(
                 f"{path / RUNS}: {len(words)} members in place of the {run.config['runs']} of the "
@@ -301,11 +351,9 @@ class TrainResult(Shown):
         return cls(words, steps, first_fit, errors, loss, problem, run.config, trajectory)
 
 
-def _check_problem(path: Path, problem: dict[str, Any], run: RunInfo) -> None:
+def _check_problem(path: Path, on: ProblemRecord, run: RunInfo) -> None:
     """Raise :class:`StoreError` unless the sizes in the record of a problem fit together."""
-    m, n = problem["m"], problem["n"]
-    inside = [i for key in ("train_index", "attack_index") for i in problem[key]]
-    examples = len(problem["labels"])
+    m, n, inside, examples = on.m, on.n, on.fitted_index, len(on.labels)
     good = whole_in(m, 1, 2**62) and whole_in(n, 0, 62) and (not n or m == inputs_of(run.config))
     if not (
         good
@@ -317,29 +365,6 @@ def _check_problem(path: Path, problem: dict[str, Any], run: RunInfo) -> None:
             f"{path}: m={m}, n={n}, {len(inside)} inputs trained on and {examples} labels in "
             "manifest.json do not fit together; train again with --overwrite"
         )
-
-
-def test_mask(problem: dict[str, Any]) -> np.ndarray:
-    """(m,) bool: the inputs that are neither in the training set nor in the attack set."""
-    mask = np.ones(int(problem["m"]), bool)
-    mask[problem["train_index"]] = mask[problem["attack_index"]] = False
-    return mask
-
-
-def test_errors(words: np.ndarray, problem: dict[str, Any]) -> np.ndarray:
-    """(F,) share of the held-out inputs on which packed functions differ from the target."""
-    mask = test_mask(problem)
-    if not mask.any():
-        return np.full(len(words), math.nan)
-    target = unpack_hex(problem["target"], int(problem["m"]))
-    return differences(words, target, mask) / mask.sum()
-
-
-def unpack_hex(text: str, m: int) -> np.ndarray:
-    """(m,) uint8 table of a hex text."""
-    from simprior.boolean.truthtable import from_hex
-
-    return np.asarray(unpack(from_hex(text, m), m)[0])
 
 
 def dtype_of(column: Any) -> Any:

@@ -27,7 +27,7 @@ from simprior.training.data import SOURCES
 from simprior.training.draws import Plan, make_plan, make_scratch
 from simprior.training.draws import parameter_slices as slices
 from simprior.training.loaders import unsaid
-from simprior.training.records import TrainResult, unpack_hex
+from simprior.training.records import ProblemRecord, TrainResult
 from simprior.training.spec import Optimizer, Stop, TrainSpec
 from simprior.training.targets import Problem, recorded_network
 
@@ -335,6 +335,10 @@ def _rebuilt(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> Problem:
             made = Problem(network, table, train=len(train), **more)
             if made.train_index.tolist() == list(train):
                 return made
+            table = ProblemRecord.of(recorded).table
+        made = Problem(network, table, train=len(train), **more)
+        if made.train_index.tolist() == list(train):
+            return made
         return Problem(network, table, train=list(train), **more)
     name, _, classes = recorded["name"].partition(" ")
     if name not in SOURCES:

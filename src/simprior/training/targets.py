@@ -606,9 +606,8 @@ def draw_training_set(m: int, size: int, seed: int) -> np.ndarray:
 
     Training and posterior draw the same one from the same seed. Raises :class:`InputError`.
     """
-    if not 1 <= size < m:
-        what = f"train={size}"
-        raise InputError(what, f"1 to {m - 1} of the {m} inputs", "leave some inputs outside")
+    expected = f"1 to {m - 1} of the {m} inputs"
+    Whole(1, m - 1, "leave some inputs outside", expected)("train", size)
     return np.sort(rng.generator(seed, SPLIT_STREAM).permutation(m)[:size])
 
 

@@ -38,7 +38,7 @@ from simprior.checks import LEVEL, Number, Whole, checked, shown
 from simprior.display import Shown
 from simprior.errors import InputError
 from simprior.numerics import random as rng
-from simprior.training.records import TrainResult, test_mask, unpack_hex
+from simprior.training.records import TrainResult
 
 SPLITS = 16
 _NAN = math.nan
@@ -176,7 +176,7 @@ def _task_of(*sides: Any) -> tuple[Any, Any]:
     """Target and mask of the test inputs of the first training result, or (None, None)."""
     for side in sides:
         if isinstance(side, TrainResult):
-            return unpack_hex(side.problem["target"], side.m), test_mask(side.problem)
+            return side.trained_on.table, side.trained_on.test_mask
     return None, None
 
 
@@ -273,8 +273,9 @@ def _different_targets(a: Any, b: Any) -> tuple[str, ...]:
     """A remark if both are ensembles that were trained on different targets."""
     if not (isinstance(a, TrainResult) and isinstance(b, TrainResult)):
         return ()
-    targets = [x.problem["text"] for x in (a, b) if x.problem["target"] != a.problem["target"]]
-    return (remark_on_targets(a.problem["text"], *targets),) if targets else ()
+    first, second = a.trained_on, b.trained_on
+    differ = first.target != second.target
+    return (remark_on_targets(first.text, second.text),) if differ else ()
 
 
 def remark_on_targets(first: str, second: str) -> str:

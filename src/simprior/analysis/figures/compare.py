@@ -110,7 +110,7 @@ def _panels() -> tuple[Figure, Axes, Axes, Axes]:
         guest, axes = new_figure()
         left = axes.inset_axes((-1.2 * _STRIP, 0, _STRIP, 1), sharey=axes)
         below = axes.inset_axes((0, -1.2 * _STRIP, 1, _STRIP), sharex=axes)
-        return guest, axes, *_plain(axes, left, below)
+        return guest, axes, *_bare_strips(axes, left, below)
     figure = blank_figure(COLUMN_WIDTH, 3.1)
     engine: Any = figure.get_layout_engine()
     engine.set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
@@ -121,10 +121,10 @@ def _panels() -> tuple[Figure, Axes, Axes, Axes]:
     left = figure.add_subplot(grid[0, 0], sharey=axes)
     below = figure.add_subplot(grid[1, 1], sharex=axes)
     drawn_on([axes])
-    return figure, axes, *_plain(axes, left, below)
+    return figure, axes, *_bare_strips(axes, left, below)
 
 
-def _plain(axes: Axes, left: Axes, below: Axes) -> tuple[Axes, Axes]:
+def _bare_strips(axes: Axes, left: Axes, below: Axes) -> tuple[Axes, Axes]:
     """The strips, grey and without ticks across; their other ticks are those of the panel."""
     axes.tick_params(which="both", labelleft=False, labelbottom=False)
     for strip in (left, below):

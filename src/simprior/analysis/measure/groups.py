@@ -35,7 +35,7 @@ from simprior.modules.spec import FLAGGED
 from simprior.network.activations import ACTIVATIONS
 from simprior.numerics import random as rng
 from simprior.runs.files import sha256_file
-from simprior.training.records import TrainResult, unpack_hex
+from simprior.training.records import TrainResult
 from simprior.training.spec import Optimizer
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _kind(source: Source) -> _Kind:
     if source.kind == "functions":
         return _Kind(False, source.bits(), "")
     result = source.record()
-    n, network = int(result.problem["n"]), _law_of(result)
+    n, network = result.trained_on.n, _law_of(result)
     return _Kind(True, n, str(network.get("activation", "")), is_module(network))
 
 
@@ -139,7 +139,7 @@ def network_columns(request: Request, source: Source, members: np.ndarray) -> pd
     result = source.record()
     frame = network_rows(result, source.name, members, request.held_out)
     columns = _of_networks_functions(request, result, members)
-    on_data = [] if result.problem["n"] else [g for g in _asked(request) if g.on_data is not None]
+    on_data = [] if result.trained_on.n else [g for g in _asked(request) if g.on_data is not None]
     weights = [g for g in _asked(request) if g.of == WEIGHTS]
     columns |= _priors(request, source, result, members)
     ensemble = None
@@ -196,10 +196,10 @@ def compared_inputs(result: TrainResult, held_out: float = 0.0) -> np.ndarray:
     Attack points are left out: their number would otherwise decide ln P and complexity.
     """
     index = np.arange(result.m)
-    if result.problem["n"]:
+    if result.trained_on.n:
         return index
     unseen = held_out_inputs(result, held_out)
-    return np.setdiff1d(index, [*result.problem["attack_index"], *unseen])
+    return np.setdiff1d(index, [*result.trained_on.attack_index, *unseen])
 
 
 def _of_networks_functions(
@@ -209,7 +209,7 @@ def _of_networks_functions(
     index, words = compared_inputs(result, request.held_out), result.words[members]
     if len(index) < result.m:
         words = pack(unpack(words, result.m)[:, index])
-    return _of_functions(request, words, len(index), int(result.problem["n"]))
+    return _of_functions(request, words, len(index), result.trained_on.n)
 
 
 def _of_functions(request: Request, words: np.ndarray, m: int, n: int) -> dict[str, np.ndarray]:
@@ -343,22 +343,22 @@ def settings_of(result: TrainResult) -> dict[str, Any]:
 
     How networks from elsewhere were trained is not known: they have no such settings.
     """
-    config, problem = result.config, result.problem
+    config, on = result.config, result.trained_on
     network = _law_of(result)
     found: dict[str, Any] = {
         "loss": config["loss"],
-        "train_size": len(problem["train_index"]),
-        "attack": len(problem["attack_index"]),
-        "corrupt": float(problem["corrupt"]),
-        "data_seed": int(problem["seed"]),
+        "train_size": len(on.train_index),
+        "attack": len(on.attack_index),
+        "corrupt": float(on.corrupt),
+        "data_seed": on.seed,
         **_shape(network),
         "sigma_w": _number(network["sigma_w"]),
         "sigma_b": _number(network["sigma_b"]),
         "encoding": network["encoding"],
         "weight_dist": network["weight_dist"],
-        "n": int(problem["n"]),
-        "m": int(problem["m"]),
-        "target": str(problem["name"] if problem["n"] == 0 else problem["text"]),
+        "n": on.n,
+        "m": on.m,
+        "target": on.text if on.n else on.name,
         "alpha": 1.0,
     }
     if _trained_here(result):
@@ -422,8 +422,7 @@ def held_out_inputs(result: TrainResult, share: float) -> np.ndarray:
 
     Raises :class:`InputError` if that is none of them, or all.
     """
-    used = [*result.problem["train_index"], *result.problem["attack_index"]]
-    test = np.setdiff1d(np.arange(result.m), used)
+    test = np.flatnonzero(result.trained_on.test_mask)
     number = round(share * len(test))
     if share and not 0 < number < len(test):
         raise InputError(
@@ -431,7 +430,7 @@ def held_out_inputs(result: TrainResult, share: float) -> np.ndarray:
             "at least one held out and one not",
             "change --held-out, or test on more inputs",
         )
-    order = rng.generator(int(result.problem["seed"]), "measure/held-out").permutation(len(test))
+    order = rng.generator(result.trained_on.seed, "measure/held-out").permutation(len(test))
     return np.sort(test[order[len(test) - number :]])
 
 
@@ -444,7 +443,7 @@ def network_rows(
     On bit strings ``total_error`` is the error over all of them, the training set included.
     """
     k = len(members)
-    test = result.m - len(result.problem["train_index"]) - len(result.problem["attack_index"])
+    test = result.m - len(result.trained_on.fitted_index)
     columns: dict[str, Any] = {
         "run": [run] * k,
         "member": members,
@@ -460,7 +459,7 @@ def network_rows(
         "test_error": result.test_error[members],
         "test_size": [test] * k,
         **_further_errors(result, members, held_out),
-        "majority_error": [float(result.problem["majority_error"])] * k,
+        "majority_error": [float(result.trained_on.majority_error)] * k,
         "cluster": [cluster_of(result)] * k,
     }
     return pd.DataFrame(columns)
@@ -469,11 +468,10 @@ def network_rows(
 def _further_errors(
     result: TrainResult, members: np.ndarray, held_out: float
 ) -> dict[str, np.ndarray]:
-    if not result.problem["n"] and not held_out:
+    if not result.trained_on.n and not held_out:
         return {}
-    target = unpack_hex(result.problem["target"], result.m)
-    wrong = unpack(result.words[members], result.m) != target
-    if result.problem["n"]:
+    wrong = unpack(result.words[members], result.m) != result.trained_on.table
+    if result.trained_on.n:
         return {"total_error": wrong.mean(axis=1)}
     index = held_out_inputs(result, held_out)
     return {

@@ -40,8 +40,8 @@ from simprior.analysis.table_files import read_file, read_run_table
 from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, shown
 from simprior.errors import InputError, StoreError
 from simprior.modules.spec import Module
-from simprior.runs.directory import RunDir, load_run, write_table
-from simprior.runs.sharded import Shard, Work, open_run, run_sharded
+from simprior.runs.directory import load_run, write_table
+from simprior.runs.sharded import Work, open_run, run_sharded
 from simprior.runs.tasks import Progress, RunOptions, progress_bar
 from simprior.training.records import TrainResult
 from simprior.training.targets import Problem
@@ -250,14 +250,6 @@ class Measuring(Work[Chunk, Columns]):
         """All columns of one piece."""
         make = network_columns if piece.source.kind == "networks" else function_columns
         return as_columns(make(self.request, piece.source, np.array(piece.rows)))
-
-    def shards(self, piece: Chunk, result: Columns) -> list[Shard]:
-        """The columns as they are."""
-        return [Shard(piece.name, result)]
-
-    def read(self, store: RunDir, piece: Chunk) -> Columns:
-        """The columns of a shard."""
-        return store.read_shard(piece.name)
 
 
 def load_measures(path: Path | str) -> pd.DataFrame:

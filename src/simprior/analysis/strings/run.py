@@ -33,7 +33,7 @@ from simprior.display import Shown
 from simprior.errors import InputError, StoreError
 from simprior.numerics.estimate import mean_stderr
 from simprior.runs.directory import RunDir, load_run
-from simprior.runs.sharded import Shard, Work, open_run, run_sharded
+from simprior.runs.sharded import Work, open_run, run_sharded
 from simprior.runs.tasks import RunOptions, one_thread
 from simprior.training.records import TrainResult
 
@@ -147,14 +147,6 @@ class StringsWork(Work[Chunk, Columns]):
                 for row in measure_network(settings, source, k)
             ]
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-    def shards(self, piece: Chunk, result: Columns) -> list[Shard]:
-        """The columns as they are."""
-        return [Shard(piece.name, result)]
-
-    def read(self, store: RunDir, piece: Chunk) -> Columns:
-        """The columns of a shard."""
-        return store.read_shard(piece.name)
 
 
 def run_networks(
@@ -292,7 +284,7 @@ def trained_sensitivity(run: TrainResult | Path | str, members: int | None = Non
         Not a complete run of ``simprior train``.
     """
     result = run if isinstance(run, TrainResult) else TrainResult.load(run)
-    n, m = int(result.problem["n"]), result.m
+    n, m = result.trained_on.n, result.m
     if not 1 <= n <= MOST_BITS or m != 1 << n:
         raise InputError(
             f"a run with n={n}, m={m} inputs",

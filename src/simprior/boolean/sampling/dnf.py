@@ -189,9 +189,8 @@ def count_dnf_chunk(dnf: RandomDNF, key: int, start: int, stop: int) -> np.ndarr
     Counts of disjoint ranges add up to the counts of their union.
     """
     _check_range(start, stop)
-    if dnf.n > MAX_EXACT_BITS:
-        what = f"n={dnf.n}"
-        raise InputError(what, f"n <= {MAX_EXACT_BITS} for dense counts", "use sample_dnf_chunk")
+    expected = f"n <= {MAX_EXACT_BITS} for dense counts"
+    Integer(1, MAX_EXACT_BITS, "use sample_dnf_chunk", expected)("n", dnf.n)
     counts = np.zeros(1 << dnf.m, dtype=np.int64)
     for at in range(start, stop, _COUNTED):
         words = sample_dnf_chunk(dnf, key, at, min(at + _COUNTED, stop))
