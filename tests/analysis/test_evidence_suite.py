@@ -17,7 +17,16 @@ from simprior.cli import main
 from simprior.errors import InputError, StoreError
 from simprior.runs.directory import load_run
 
-NAMES = ("capacity", "deep-linear", "double-descent", "grokking", "memorisation", "narrow-teachers", "rare-outputs", "robust")
+NAMES = (
+    "capacity",
+    "deep-linear",
+    "double-descent",
+    "grokking",
+    "memorisation",
+    "narrow-teachers",
+    "rare-outputs",
+    "robust",
+)
 TEXTS = 'title = "{0}"\nquestion = "Is {0} so?"\nrun_time = "a moment"\n'
 CONTROL = """
 [[evidence]]

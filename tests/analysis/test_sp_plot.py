@@ -129,6 +129,8 @@ def rare_networks() -> pd.DataFrame:
     rows = pd.DataFrame({"method": [*COMPARED] * 4, "dataset": np.repeat([0, 1, 0, 1], 4)})
     rows = rows.assign(kind=np.repeat(["random", "trained"], 8), width=8, bits=4)
     return rows.assign(off=np.linspace(-1, 1, 16))
+
+
 def teachers() -> pd.DataFrame:
     rows = pd.DataFrame({"student": [8, 8, 0, 0], "dataset": [0, 1, 0, 1]})
     return rows.assign(labels="teacher", teacher=1, train=16, error=[0.2, 0.3, 0.2, 0.4])

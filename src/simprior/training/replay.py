@@ -330,15 +330,11 @@ def _rebuilt(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> Problem:
     if recorded["n"]:
         table: Any = recorded["name"]
         if table == "given":
-            table = unpack_hex(recorded["target"], recorded["m"])
+            table = ProblemRecord.of(recorded).table
         if not more["robust"]:  # strings that are drawn anew may be too near each other
             made = Problem(network, table, train=len(train), **more)
             if made.train_index.tolist() == list(train):
                 return made
-            table = ProblemRecord.of(recorded).table
-        made = Problem(network, table, train=len(train), **more)
-        if made.train_index.tolist() == list(train):
-            return made
         return Problem(network, table, train=list(train), **more)
     name, _, classes = recorded["name"].partition(" ")
     if name not in SOURCES:

@@ -19,9 +19,9 @@ from simprior.analysis.evidence.double_descent import DoubleDescent
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
 from simprior.analysis.evidence.grokking import Grokking
 from simprior.analysis.evidence.memorisation import Memorisation
+from simprior.analysis.evidence.narrow_teachers import NarrowTeachers
 from simprior.analysis.evidence.rare_outputs import RareNetworks
 from simprior.analysis.evidence.robust import Robust
-from simprior.analysis.evidence.narrow_teachers import NarrowTeachers
 from simprior.analysis.study.sections import Pieced, run_section, section_settings
 from simprior.analysis.table_files import keep_table
 from simprior.runs.directory import RunDir
