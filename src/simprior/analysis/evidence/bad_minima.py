@@ -23,7 +23,7 @@ from simprior.errors import InputError
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.routes.posterior import posterior
-from simprior.training.records import test_errors
+from simprior.training.records import ProblemRecord
 from simprior.training.targets import Problem
 from simprior.training.train import train
 
@@ -137,7 +137,7 @@ class BadMinima:
     def _drawn(self, piece: Piece) -> dict[str, Any]:
         problem, seed = self.problem(piece), self._seed("posterior", piece.dataset)
         drawn = posterior(problem, samples=self.draws, seed=seed)
-        errors = test_errors(drawn.words, problem.describe())
+        errors = ProblemRecord.of(problem.describe()).test_errors(drawn.words)
         unknown = {"log_p": math.nan, "sharpness": math.nan, "steps": math.nan}
         error = float(np.average(errors, weights=drawn.count))
         return {"start": DRAWN, "fitted": 1.0, "error": error, **unknown}
