@@ -30,10 +30,21 @@ from simprior.gp.orthant import log_prior
 from simprior.numerics import random as rng
 
 SMALL = Grokking(
-    n=3, target="junta:0110", train=5, width=5, sigma_w=1.0, sigma_b=1.0, lr=0.05, steps=60,
-    tolerance=0.34, decay=(0.0, 0.1, 1.0), init_scale=(1.0, 3.0), datasets=3, members=3,
+    n=3,
+    target="junta:0110",
+    train=5,
+    width=5,
+    sigma_w=1.0,
+    sigma_b=1.0,
+    lr=0.05,
+    steps=60,
+    tolerance=0.34,
+    decay=(0.0, 0.1, 1.0),
+    init_scale=(1.0, 3.0),
+    datasets=3,
+    members=3,
     kernels=("1:1", "2:1"),
-)  # fmt: skip
+)
 
 
 def computed(given: Grokking) -> pd.DataFrame:
@@ -57,10 +68,19 @@ def test_steps_are_those_of_the_members_trained_by_themselves(frame: pd.DataFram
     network = sp.Network(n=3, hidden=(5,), sigma_w=1.0, sigma_b=1.0, encoding="pm1")
     problem = sp.Problem(network, arm.target, train=5, seed=SMALL._seed("data", 1))
     run = sp.train(
-        problem, runs=3, optimizer="adamw", lr=0.05, options={"weight_decay": 0.0}, check=1,
-        batch_size=5, stop="steps:60", init_scale=3.0, seed=SMALL._seed("members", 1),
-        record=range(61), record_runs=3,
-    ).trajectories  # fmt: skip
+        problem,
+        runs=3,
+        optimizer="adamw",
+        lr=0.05,
+        options={"weight_decay": 0.0},
+        check=1,
+        batch_size=5,
+        stop="steps:60",
+        init_scale=3.0,
+        seed=SMALL._seed("members", 1),
+        record=range(61),
+        record_runs=3,
+    ).trajectories
     of = frame[(frame["decay"] == 0) & (frame["scale"] == 3) & (frame["dataset"] == 1)]
     assert len(of) == 3 * (len(SMALL.curve_steps) + 2)
     for member, rows in of.groupby("member"):
@@ -156,8 +176,9 @@ def test_the_values_of_the_prototype() -> None:
     for decay, wanted in ((1.0, 5.0), (0.0, 122.0)):
         parts = []
         for dataset in range(12):
-            trained = given._train(given._problem("parity:2", dataset), Piece(
-                Arm("parity:2", decay, 1.0), dataset))  # fmt: skip
+            trained = given._train(
+                given._problem("parity:2", dataset), Piece(Arm("parity:2", decay, 1.0), dataset)
+            )
             rows, _ = given._rows(trained)
             parts.append(pd.DataFrame(rows)[lambda part: part["moment"] == END])
         times, seen = delays(pd.concat(parts), given.steps)

@@ -157,12 +157,13 @@ class Batch:
 
 def forward_and_choices(spec: TrainSpec, size: int, device: str) -> tuple[Any, Any]:
     """What passes inputs through E members, and what makes their random choices."""
-    if isinstance(spec.start, Network):
-        return Batch(spec.start, device), Source(spec.start, spec.seed)
+    start = spec.start
+    if isinstance(start, Network):
+        return Batch(start, device), Source(start, spec.seed)
     from simprior.training.module_members import ModuleBatch, ModuleSource
 
-    net = ModuleBatch(spec.network, spec.batch(size), device)
-    return net, ModuleSource(spec.network, spec.seed)
+    net = ModuleBatch(start, spec.batch(size), device)
+    return net, ModuleSource(start, spec.seed)
 
 
 def period_of(network: Network | Module) -> int:

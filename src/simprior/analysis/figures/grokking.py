@@ -28,7 +28,7 @@ def grokking_figure(frame: pd.DataFrame) -> Figure:
     their quartiles. ln P(f) is that of the arm with the largest weight decay, the others also have
     the smallest one; dotted: of uniformly random functions.
     """
-    names = [name for name in frame if str(name).startswith(_LOG_P)]
+    names = [str(name) for name in frame if str(name).startswith(_LOG_P)]
     check_columns(frame, ["decay", "step", "error", "train_error", "lz76", "sensitivity", *names])
     shown = frame[(frame["target"] != CONTROL) & (frame["scale"] == frame["scale"].iloc[0])]
     curve = shown[(shown["moment"] == CURVE) & (shown["step"] > 0)]
@@ -86,12 +86,15 @@ def delay_figure(frame: pd.DataFrame) -> Figure:
             times, seen = delays(part, steps)
             at, share = survival(times, seen)
             ends_at = np.append(at, max(times.max(), 1.0))
-            look = "-" if scale == first else DASHED
+            look = "-" if scale == first else "--"
             left = np.append(share, share[-1] if len(share) else 1.0)
             axes.step(
-                np.concatenate([[1.0], ends_at]), np.concatenate([[1.0], left]), where="post",
-                color=colour, ls=look,
-            )  # fmt: skip
+                np.concatenate([[1.0], ends_at]),
+                np.concatenate([[1.0], left]),
+                where="post",
+                color=colour,
+                ls=look,
+            )
             label = f"decay {decay:g}" + ("" if scale == first else f", weights x {scale:g}")
             handles.append(proxy(colour, "none", label, line=look))
         axes.set(xscale="log", ylim=(-0.02, 1.04), xlabel="step of generalisation / step of fit")

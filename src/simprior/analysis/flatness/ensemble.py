@@ -336,11 +336,12 @@ class Passes:
 
 def _source_of(spec: TrainSpec) -> Source | ModuleSource:
     """The random choices of the members of a run."""
-    if isinstance(spec.start, Network):
-        return Source(spec.start, spec.seed)
+    start = spec.start
+    if isinstance(start, Network):
+        return Source(start, spec.seed)
     from simprior.training.module_members import ModuleSource
 
-    return ModuleSource(spec.network, spec.seed)
+    return ModuleSource(start, spec.seed)
 
 
 def passes_of(network: Network | Module) -> AnyPasses:
