@@ -19,7 +19,7 @@ from simprior.errors import InputError
 from simprior.modules.build import evaluation, users_code
 from simprior.modules.flat import Layout
 from simprior.modules.spec import Module
-from simprior.network.states import FILES, float_array, read_states
+from simprior.network.states import FILES, finite_networks, float_array, read_states
 
 _CLOSE = 1e-3
 """Outputs of a module and of the factory's with its weights agree within this share of their
@@ -83,15 +83,7 @@ def _flat(state: Mapping[str, Any], module: Module, where: str) -> np.ndarray:
     if len(counts) > 1:
         what = f"tensors of {where} for {' and '.join(map(str, sorted(counts)))} networks"
         raise InputError(what, "as many in every tensor", "stack all tensors along a first axis")
-    flat = Layout(module.tensors(), transposed=True).flat(parts).numpy()
-    bad = ~np.isfinite(flat).all(axis=1)
-    if bad.any():
-        raise InputError(
-            f"{int(bad.sum())} networks of {where} with weights that are not finite",
-            "finite weights",
-            "leave out networks whose training diverged",
-        )
-    return np.asarray(flat)
+    return finite_networks(Layout(module.tensors(), transposed=True).flat(parts).numpy(), where)
 
 
 def _check_outputs(given: torch.nn.Module, flat: np.ndarray, module: Module, what: str) -> None:

@@ -230,7 +230,11 @@ def _flat(state: State, network: Network, where: str) -> np.ndarray:
         for layer in layers
         for part in (layer.weight.transpose(0, 2, 1), layer.bias)
     ]
-    flat = np.concatenate(parts, axis=1)
+    return finite_networks(np.concatenate(parts, axis=1), where)
+
+
+def finite_networks(flat: np.ndarray, where: str) -> np.ndarray:
+    """(N, p) parameters as they are; :class:`InputError` if some are not finite."""
     bad = ~np.isfinite(flat).all(axis=1)
     if bad.any():
         raise InputError(

@@ -188,15 +188,9 @@ def sample(  # mypy does not see that this takes the keywords above
             watch,
             samples,
             seed,
-            workers=workers,
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
             heads=heads,
             pool=pool,
-            executor=executor,
-            executor_options=executor_options,
-            progress=progress,
+            **vars(options),
         )
     if mirror == "auto" and out is not None and resume and not overwrite:
         mirror = stored_mirror(Path(out))

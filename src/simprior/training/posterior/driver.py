@@ -74,6 +74,18 @@ def length_of(
     return Length(chains, draws, thin, burn_in)
 
 
+def describe_sweeps(length: Length, ends: list[State]) -> dict[str, Any]:
+    """What the report says of slice sampling, but for where its chains began."""
+    tries = sum(int(end["tries"]) for end in ends)
+    return {
+        "method": "slice",
+        "thin": length.thin,
+        "burn_in": length.burn_in,
+        "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
+        "settle_sweeps": max(int(end["settled"]) for end in ends),
+    }
+
+
 def draw_chains(
     advance: Advance,
     network: Network | Module,

@@ -40,7 +40,7 @@ from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, RunOptions
 from simprior.training.module_members import ModuleBatch
 from simprior.training.posterior.chains import TrainingSet, make_training_set
-from simprior.training.posterior.driver import Length, draw_chains, length_of
+from simprior.training.posterior.driver import Length, describe_sweeps, draw_chains, length_of
 
 GROUP = 32
 SETTLE_LIMIT = 20_000  # sweeps to find modules that agree with S
@@ -102,15 +102,7 @@ def module_slice_posterior(
     length = length_of(network, samples, chains, thin, burn_in)
 
     def describe(ends: list[dict[str, Any]]) -> dict[str, Any]:
-        tries = sum(int(end["tries"]) for end in ends)
-        return {
-            "method": "slice",
-            "thin": thin,
-            "burn_in": length.burn_in,
-            "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
-            "settle_sweeps": max(int(end["settled"]) for end in ends),
-            "starts": f"{chains} prior",
-        }
+        return describe_sweeps(length, ends) | {"starts": f"{chains} prior"}
 
     advance = partial(run_group, network, given, length, settle_limit, seed)
     return draw_chains(advance, network, given, length, describe, how, store, group=GROUP)

@@ -44,7 +44,7 @@ from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, RunOptions
 from simprior.training.posterior import kernels as kernel
 from simprior.training.posterior.chains import TrainingSet, make_training_set
-from simprior.training.posterior.driver import draw_chains, length_of
+from simprior.training.posterior.driver import describe_sweeps, draw_chains, length_of
 from simprior.training.replay import retrain_members
 from simprior.training.spec import Job, Optimizer, TrainSpec
 from simprior.training.targets import problem_on
@@ -158,15 +158,8 @@ def slice_posterior(
     options = Options(length.draws, thin, length.burn_in, settle_limit, start)
 
     def describe(ends: list[dict[str, Any]]) -> dict[str, Any]:
-        tries = sum(int(end["tries"]) for end in ends)
-        return {
-            "method": "slice",
-            "thin": thin,
-            "burn_in": length.burn_in,
-            "acceptance": sum(int(end["updates"]) for end in ends) / tries if tries else 1.0,
-            "settle_sweeps": max(int(end["settled"]) for end in ends),
-            "starts": origin_counts([str(end["origin"]) for end in ends]),
-        }
+        starts = origin_counts([str(end["origin"]) for end in ends])
+        return describe_sweeps(length, ends) | {"starts": starts}
 
     advance = partial(run_chain, network, given, options, seed)
     return draw_chains(advance, network, given, length, describe, how, store, threads=True)
