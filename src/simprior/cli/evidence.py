@@ -27,9 +27,9 @@ class Evidence(ComputeOptions):
     slopes with scale, and their verdicts, p-values corrected together; report.html begins with it.
     """
 
-    only: Annotated[Texts, arg(help="these recipes: deep-linear, double-descent, memorisation")] = (
-        None
-    )
+    only: Annotated[
+        Texts, arg(help="these recipes: deep-linear, double-descent, memorisation, rare-outputs")
+    ] = None
     quick: Annotated[bool, arg(help="short runs with wide intervals, a few minutes in all")] = False
     dry_run: Annotated[bool, arg(help="print what would be done with each stage")] = False
 
