@@ -50,7 +50,7 @@ class RareNetworks:
 
     n: int = 15
     bits: tuple[int, ...] = (4, 8, 12)
-    width: tuple[int, ...] = (8, 32, 128)
+    width: tuple[int, ...] = (8, 64)
     depth: int = 2
     sigma_w: float = 1.0
     sigma_b: float = 0.5
@@ -58,8 +58,8 @@ class RareNetworks:
     train: int = 64
     lr: float = 0.01
     max_epochs: int = 2000
-    datasets: int = 24
-    samples: int = 20_000
+    datasets: int = 32
+    samples: int = 10_000
     particles: int = 200
     runs: int = 8
     seed: int = 0

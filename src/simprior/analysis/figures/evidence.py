@@ -79,7 +79,7 @@ def completion_figure(frame: pd.DataFrame, width: int | None = None) -> Figure:
 
 @kind("rare-outputs", "What methods for rare outputs are off by, by rarity", "evidence")
 def rare_outputs_figure(frame: pd.DataFrame) -> Figure:
-    """Difference of ln P from the exact one against the rarity, in bits; one panel a kind.
+    """Mean absolute difference of ln P from the exact one against the rarity; one panel a kind.
 
     ``frame`` as of a stage [evidence] of kind ``rare-outputs``: random networks, and trained ones
     of the same width. Bars are 95 % intervals over networks; estimates of nothing are left out.
@@ -94,12 +94,12 @@ def rare_outputs_figure(frame: pd.DataFrame) -> Figure:
             for axes, of in zip(panels, (RANDOM, TRAINED), strict=True):
                 part = frame[(frame["kind"] == of) & (frame["method"] == method)]
                 part = part[part["width"].isin(widths) & np.isfinite(part["off"])]
+                part = part.assign(size=part["off"].abs())
                 shift = 0.1 * (place - len(COMPARED) / 2)
-                _mean_line(axes, part, "bits", "off", shift, colour=colour, marker=marker)
+                _mean_line(axes, part, "bits", "size", shift, colour=colour, marker=marker)
             handles.append(proxy(colour, marker, method, line="-"))
         for axes, of in zip(panels, (RANDOM, TRAINED), strict=True):
-            axes.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-            axes.set(ylabel=f"off by (nats), {of}")
+            axes.set(ylabel=f"|off| (nats), {of}", ylim=(0, None))
             tidy_ticks(axes, "y")
         panels[1].set(xlabel="rarity: minus log2 P")
         panels[1].set_xticks(sorted(trained["bits"].unique()))
