@@ -201,7 +201,8 @@ def _robust_table(spec: LogP) -> pd.DataFrame:
         options=options,
         **places,
     )
-    config = {"network": prior_config(spec, network), "functions": list(spec.functions)}
+    config: dict[str, Any] = {"network": prior_config(spec, network)}
+    config |= {"functions": list(spec.functions)}
     config |= spec.chosen("robust train strings") | places | options
     config = {key: value for key, value in config.items() if value is not None}
     config |= {"method": list(methods), "seed": spec.seed}
@@ -219,9 +220,9 @@ def _training_strings(spec: LogP, n: int) -> Any:
         both = "no training strings" if spec.train is None else "strings and train"
         what = f"robust={spec.robust} with {both}"
         raise InputError(what, "--strings or --train", "pass for example --strings hamming")
-    if spec.strings is not None:
-        return read_strings(spec.strings, n)
-    return draw_training_set(1 << n, spec.train, spec.seed)
+    if spec.train is not None:
+        return draw_training_set(1 << n, spec.train, spec.seed)
+    return read_strings(spec.strings or (), n)
 
 
 def _refuse_idle(spec: LogP) -> None:

@@ -305,7 +305,8 @@ MaybePath = Annotated[Path | None, kind(_maybe(parse_path), "PATH")]
 MaybeText = Annotated[str | None, kind(_maybe(str), "TEXT")]
 Steps = Annotated[tuple[int, ...], kind(_parse_steps, "STEP[,STEP...]|log")]
 Switch = Annotated[bool | None, kind(_parse_switch, "true|false")]
-MaybeInteger = MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
+MaybeSeed = Annotated[int | None, kind(_parse_seed, "INT")]
+MaybeInteger = MaybeSeed
 
 SETTINGS: dict[str, Any] = {
     "whole": Integer,

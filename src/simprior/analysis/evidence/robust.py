@@ -181,9 +181,9 @@ class Robust:
             found = mean_of(part["value"].to_numpy(float))
             row = dict(zip(("measure", "part", "depth"), key, strict=True))
             rows.append({**row, "value": found.value, "low": found.low, "high": found.high})
-        for part in PARTS:
-            half = half_fit(np.array(self.width), self._shares(frame, part), seed=self.seed)
-            row = {"measure": "half-fit width", "part": part, "depth": self.depth[0]}
+        for name in PARTS:
+            half = half_fit(np.array(self.width), self._shares(frame, name), seed=self.seed)
+            row = {"measure": "half-fit width", "part": name, "depth": self.depth[0]}
             row |= {"value": half.value, "low": half.low, "high": half.high}
             rows.append({**row, "below": half.below, "above": half.above})
         return pd.DataFrame(rows)
