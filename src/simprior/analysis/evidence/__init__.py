@@ -6,7 +6,7 @@ Its *findings* (:mod:`~simprior.analysis.evidence.findings`) are contrasts over 
 intervals; the table of all of them is corrected for their number before it says a verdict.
 
 Larger mathematics is in modules of its own, which know nothing of recipes or files:
-``linear_nets`` (deep linear networks and matrix completion), ``survival`` (times that are censored),
+``linear_nets`` (deep linear networks and matrix completion), ``survival`` (censored times),
 :mod:`simprior.analysis.memorise`.
 """
 
