@@ -6,7 +6,8 @@ Its *findings* (:mod:`~simprior.analysis.evidence.findings`) are contrasts over 
 intervals; the table of all of them is corrected for their number before it says a verdict.
 
 Larger mathematics is in modules of its own, which know nothing of recipes or files:
-``linear_nets`` (deep linear networks and matrix completion), :mod:`simprior.analysis.memorise`.
+``linear_nets`` (deep linear networks and matrix completion), ``survival`` (censored times),
+:mod:`simprior.analysis.memorise`.
 """
 
 from __future__ import annotations
