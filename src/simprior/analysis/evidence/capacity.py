@@ -209,6 +209,7 @@ class Capacity:
         return [growth, Finding(_NAME, text, null, "control", 0, "exact")]
 
     def _against_target(self, frame: pd.DataFrame) -> list[Finding]:
+        """Steps and ln P of random labels; the slope is over sizes that all data sets fit."""
         width, at = self.width[-1], self.train.index(self.compare)
         random, true = (
             np.log2(np.maximum(self._pivot(frame, labels, width, "steps"), 1.0))
