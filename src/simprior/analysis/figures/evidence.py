@@ -30,7 +30,7 @@ _WORDS = {
 }
 
 
-def _mean_line(
+def mean_line(
     axes: Axes, frame: pd.DataFrame, x: str, y: str, shift: float = 0.0, **look: Any
 ) -> None:
     """The mean of ``y`` over data sets at each ``x``, with 95 % intervals and a line through."""
@@ -65,8 +65,8 @@ def completion_figure(frame: pd.DataFrame, width: int | None = None) -> Figure:
             part, look = at[at["method"] == method], {"colour": colour, "marker": marker}
             shift = 0.05 * (place - 2)
             if method != "prior":
-                _mean_line(errors, part, "depth", "wrong", shift, **look)
-            _mean_line(ranks, part, "depth", "rank", shift, **look)
+                mean_line(errors, part, "depth", "wrong", shift, **look)
+            mean_line(ranks, part, "depth", "rank", shift, **look)
             handles.append(proxy(colour, marker, _WORDS[method], line="-"))
         errors.set(ylabel="wrong signs, unseen entries", ylim=(-0.01, None))
         ranks.set(ylabel="effective rank", xlabel="depth (layers)", ylim=(0.9, None))
@@ -96,7 +96,7 @@ def rare_outputs_figure(frame: pd.DataFrame) -> Figure:
                 part = part[part["width"].isin(widths) & np.isfinite(part["off"])]
                 part = part.assign(size=part["off"].abs())
                 shift = 0.1 * (place - len(COMPARED) / 2)
-                _mean_line(axes, part, "bits", "size", shift, colour=colour, marker=marker)
+                mean_line(axes, part, "bits", "size", shift, colour=colour, marker=marker)
             handles.append(proxy(colour, marker, method, line="-"))
         for axes, of in zip(panels, (RANDOM, TRAINED), strict=True):
             axes.set(ylabel=f"|off| (nats), {of}", ylim=(0, None))
@@ -128,7 +128,7 @@ def double_descent_figure(frame: pd.DataFrame, corrupt: float | None = None) -> 
                 method = f"posterior {of}" if noise else LEAST
                 part = at[(at["noise"] == noise) & (at["method"] == method)]
                 part = part.assign(features=part["features"] * 1.02 ** (place - len(noises) / 2))
-                _mean_line(axes, part, "features", "error", colour=colour, marker=marker)
+                mean_line(axes, part, "features", "error", colour=colour, marker=marker)
             handles.append(proxy(colour, marker, label, line="-"))
         for axes, of in zip(panels, ("draws", "means"), strict=True):
             axes.set(xscale="log", ylim=(0, None), ylabel=f"error outside S, {of}")
@@ -156,7 +156,7 @@ def narrow_teachers_figure(frame: pd.DataFrame) -> Figure:
             shifted = of["train"] * 1.02 ** (place - len(teachers) / 2)
             for axes, student in zip(panels, students, strict=True):
                 part = of.assign(train=shifted)[of["student"] == student]
-                _mean_line(axes, part, "train", "error", colour=colour, marker=marker)
+                mean_line(axes, part, "train", "error", colour=colour, marker=marker)
             handles.append(proxy(colour, marker, f"teacher of width {teacher}", line="-"))
         for axes, student in zip(panels, students, strict=True):
             width = "infinite" if student == INFINITE else student

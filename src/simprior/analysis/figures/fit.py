@@ -9,7 +9,7 @@ import pandas as pd
 from simprior.analysis.evidence.bad_minima import ATTACKED, BAD, SCRATCH
 from simprior.analysis.evidence.capacity import RANDOM
 from simprior.analysis.evidence.robust import PARTS
-from simprior.analysis.figures.evidence import _mean_line as mean_line
+from simprior.analysis.figures.evidence import mean_line
 from simprior.analysis.figures.marks import check_columns, draw_points, legend, proxy, styled
 from simprior.analysis.figures.registry import kind
 from simprior.analysis.figures.style import new_figure, style, tidy_ticks
