@@ -18,7 +18,6 @@ from simprior.boolean.sampling.chains import load_posterior
 from simprior.boolean.sampling.counts import COUNTS
 from simprior.boolean.sampling.watch import load_result
 from simprior.display import Shown
-from simprior.errors import StoreError
 from simprior.runs.directory import load_run
 from simprior.training.records import TrainResult
 
@@ -99,10 +98,7 @@ def load(path: Path | str) -> Any:
     path = Path(path)
     run = load_run(path)
     if run.status != "complete":
-        raise StoreError(
-            f"{path}: expected a complete run, found one of 'simprior {run.command}' that is "
-            f"{run.status}; {run.way_on}"
-        )
+        raise run.in_place_of("a complete run")
     if run.command == "train":
         return TrainResult.load(path)
     if run.command == "correlate":

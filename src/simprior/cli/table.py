@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from simprior.cli.options import Reading, say_unlisted, set_up_logging
 from simprior.cli.parse import Count, MaybeCount, MaybePath, MaybeText, Texts, choice
-from simprior.errors import InputError, StoreError
+from simprior.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,10 +224,8 @@ def _check_whole(path: Path) -> None:
 
     run = load_run(path)
     if run.status != "complete" and run.command != "study":  # a study may be read by stages
-        raise StoreError(
-            f"{path}: expected a complete run, found one of 'simprior {run.command}' that is "
-            f"{run.status}; finish it with --resume, or name a table with --file"
-        )
+        remedy = "finish it with --resume, or name a table with --file"
+        raise run.in_place_of("a complete run", remedy)
 
 
 def command_line(spec: Table, form: str) -> str:

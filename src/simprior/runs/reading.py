@@ -112,6 +112,12 @@ class RunInfo:
         """What to do where a complete run of another kind was expected, for messages."""
         return "name another run" if self.status == "complete" else "finish it with --resume"
 
+    def in_place_of(self, expected: str, way_on: str = "") -> StoreError:
+        """The error where ``expected`` was asked for and this run was found."""
+        found = f"one of 'simprior {self.command}' that is {self.status}"
+        way_on = way_on or self.way_on
+        return StoreError(f"{self.path}: expected {expected}, found {found}; {way_on}")
+
     @property
     def _registered(self) -> dict[str, dict[str, Any]]:
         """All hashed files, shards included, by path relative to the directory."""

@@ -322,10 +322,7 @@ class TrainResult(Shown):
     def _load(cls, path: Path) -> TrainResult:
         run = load_run(path)
         if run.command != "train" or run.status != "complete":
-            raise StoreError(
-                f"{path}: expected a complete run of 'simprior train', found one of "
-                f"'simprior {run.command}' that is {run.status}; {run.way_on}"
-            )
+            raise run.in_place_of("a complete run of 'simprior train'")
         problem, columns = run.config["problem"], run.read_table(RUNS)
         on = ProblemRecord.of(problem)
         _check_problem(path, on, run)

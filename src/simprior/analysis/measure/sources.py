@@ -25,7 +25,7 @@ from simprior.analysis.measure.settings import Request
 from simprior.boolean.sampling.counts import COUNTS, FunctionCounts
 from simprior.boolean.truthtable import pack
 from simprior.checks import shown
-from simprior.errors import InputError, StoreError
+from simprior.errors import InputError
 from simprior.modules.spec import Module
 from simprior.network.losses import check_loss
 from simprior.network.spec import Network
@@ -127,10 +127,7 @@ def find_sources(given: Sequence[Path | str | TrainResult]) -> list[Source]:
         run = load_run(path)
         cells = sorted(p for p in (path / CELLS).glob("*") if (p / "manifest.json").is_file())
         if run.status != "complete":
-            raise StoreError(
-                f"{path}: expected a complete run, found one of 'simprior {run.command}' that is "
-                f"{run.status}; finish it with --resume"
-            )
+            raise run.in_place_of("a complete run")
         found += [_source(p, load_run(p)) for p in cells] if cells else [_source(path, run)]
     if not found:
         raise InputError("no runs", "at least one run directory", "pass for example results/sgd")

@@ -38,7 +38,7 @@ from simprior.analysis.measure.sources import (
 )
 from simprior.analysis.table_files import read_file, read_run_table
 from simprior.checks import RUN_OPTIONS, File, Maybe, Text, checked, shown
-from simprior.errors import InputError, StoreError
+from simprior.errors import InputError
 from simprior.modules.spec import Module
 from simprior.runs.directory import load_run, write_table
 from simprior.runs.sharded import Work, open_run, run_sharded
@@ -262,10 +262,7 @@ def load_measures(path: Path | str) -> pd.DataFrame:
         return read_file(path)
     run = load_run(path)
     if TABLE not in run.files or run.status != "complete":
-        raise StoreError(
-            f"{path}: expected a complete run of 'simprior measure', found one of "
-            f"'simprior {run.command}' that is {run.status}; measure it first"
-        )
+        raise run.in_place_of("a complete run of 'simprior measure'", "measure it first")
     return read_run_table(run, TABLE)
 
 

@@ -30,7 +30,7 @@ from simprior.analysis.strings.search import (
 from simprior.analysis.strings.settings import StringsSettings
 from simprior.boolean.truthtable import to_hex, unpack
 from simprior.display import Shown
-from simprior.errors import InputError, StoreError
+from simprior.errors import InputError
 from simprior.numerics.estimate import mean_stderr
 from simprior.runs.directory import RunDir, load_run
 from simprior.runs.sharded import Work, open_run, run_sharded
@@ -90,10 +90,8 @@ def load(path: Path | str) -> StringsResult:
     path = Path(path)
     run = load_run(path)
     if run.command != COMMAND or run.status != "complete" or NETWORKS not in run.files:
-        raise StoreError(
-            f"{path}: expected a complete run of 'simprior {COMMAND}' over random networks, found "
-            f"one of 'simprior {run.command}' that is {run.status}; finish it with --resume"
-        )
+        expected = f"a complete run of 'simprior {COMMAND}' over random networks"
+        raise run.in_place_of(expected, "finish it with --resume")
     rows, summary, fits, law = (
         pd.DataFrame(run.read_table(name)) if name in run.files else pd.DataFrame()
         for name in (NETWORKS, f"{SUMMARY}.parquet", f"{FITS}.parquet", LAW)

@@ -298,10 +298,7 @@ def load_posterior(path: Path | str) -> FunctionCounts:
     """Counts of a complete run with its report. Raises :class:`StoreError`."""
     path, run = Path(path), load_run(path)
     if run.command != COMMAND or run.status != "complete" or REPORT not in run.files:
-        raise StoreError(
-            f"{path}: expected a complete run of 'simprior {COMMAND}', found one of "
-            f"'simprior {run.command}' that is {run.status}; {run.way_on}"
-        )
+        raise run.in_place_of(f"a complete run of 'simprior {COMMAND}'")
     counts = FunctionCounts.load(path)
     report = run.read_json(REPORT)
     report.pop("train_index", None)
