@@ -73,7 +73,9 @@ def qld(question: Question, samples: int, source: np.random.Generator) -> LogPro
     logs = np.array(found)
     value, stderr = log_mean(logs), relative_error(logs)
     notes: tuple[str, ...] = ()
-    if not stderr < _FIT:
+    if value == -math.inf:
+        notes = ("no sample comes to the event along the direction",)
+    elif not stderr < _FIT:
         notes = (f"the fits differ: {stderr:.2g} nats",)
     factor = student_factor(GROUPS, LEVEL)
     return finding("qld", value, stderr, ess=float(count * GROUPS), factor=factor, notes=notes)

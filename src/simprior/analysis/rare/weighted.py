@@ -127,6 +127,9 @@ def _estimate(
         notes.append(f"{ess:.0f} effective hits")
     if largest > _LARGEST:
         notes.append(f"one draw has {largest:.0%} of the weight")
+    if math.isnan(seen):
+        notes.append("chains did not find the event: what the tilt misses is not known")
+        seen = 0.0
     if seen > _UNSEEN * stderr:
         notes.append(f"chains find the event where the tilt has few draws: error {seen:.2g}")
     stderr = max(stderr, seen)
@@ -143,11 +146,11 @@ def _error_by_chains(
     particles: int,
     source: np.random.Generator,
 ) -> float:
-    """The standard error of ln P from the weights at states of the event that chains found; 0 if
-    they found none."""
+    """The standard error of ln P from the weights at states of the event that chains found; nan
+    if they found none."""
     states = inside(question, particles, source)
     if not len(states):
-        return 0.0
+        return math.nan
     square = math.exp(log_mean(_log_weights(question, states, theta)) - value) - 1.0
     return math.sqrt(max(0.0, square) / samples)
 
