@@ -17,7 +17,7 @@ from simprior.cli import main
 from simprior.errors import InputError, StoreError
 from simprior.runs.directory import load_run
 
-NAMES = ("deep-linear", "double-descent", "memorisation", "narrow-teachers")
+NAMES = ("deep-linear", "double-descent", "memorisation", "narrow-teachers", "tickets")
 TEXTS = 'title = "{0}"\nquestion = "Is {0} so?"\nrun_time = "a moment"\n'
 CONTROL = """
 [[evidence]]

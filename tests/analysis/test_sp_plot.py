@@ -15,6 +15,7 @@ import simprior as sp
 from simprior.analysis.correlate.correlations import Correlations
 from simprior.analysis.evidence.deep_linear import METHODS
 from simprior.analysis.evidence.double_descent import LEAST
+from simprior.analysis.evidence.tickets import KINDS
 from simprior.analysis.figures import registry
 from simprior.analysis.strings.settings import StringsSettings
 from simprior.analysis.study.logp import EpStudy, run_logp
@@ -29,6 +30,7 @@ PANELS = {
     "completion": 2,
     "double-descent": 2,
     "narrow-teachers": 2,
+    "tickets": 2,
 }
 
 
@@ -109,6 +111,13 @@ def teachers() -> pd.DataFrame:
     return rows.assign(labels="teacher", teacher=1, train=16, error=[0.2, 0.3, 0.2, 0.4])
 
 
+def tickets() -> pd.DataFrame:
+    kinds = ["dense", *KINDS]
+    rows = pd.DataFrame({"kind": kinds * 2, "dataset": [0] * len(kinds) + [1] * len(kinds)})
+    density = np.where(rows["kind"] == "dense", 1.0, 0.5)
+    return rows.assign(layer=0, density=density, error=0.1, lz=20.0)
+
+
 def multipliers() -> pd.DataFrame:
     rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
     rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
@@ -148,6 +157,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         "multiplier": (multipliers(), {}),
         **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
         "narrow-teachers": (teachers(), {}),
+        "tickets": (tickets(), {}),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),
         "sensitivity": (out, {"figure": "random-flips"}),

@@ -17,6 +17,8 @@ from simprior.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+_RECIPES = "deep-linear, double-descent, memorisation, narrow-teachers, tickets"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence(ComputeOptions):
@@ -27,9 +29,7 @@ class Evidence(ComputeOptions):
     slopes with scale, and their verdicts, p-values corrected together; report.html begins with it.
     """
 
-    only: Annotated[
-        Texts, arg(help="these recipes: deep-linear, double-descent, memorisation, narrow-teachers")
-    ] = None
+    only: Annotated[Texts, arg(help=f"these recipes: {_RECIPES}")] = None
     quick: Annotated[bool, arg(help="short runs with wide intervals, a few minutes in all")] = False
     dry_run: Annotated[bool, arg(help="print what would be done with each stage")] = False
 

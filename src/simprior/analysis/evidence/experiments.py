@@ -17,6 +17,7 @@ from simprior.analysis.evidence.double_descent import DoubleDescent
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
 from simprior.analysis.evidence.memorisation import Memorisation
 from simprior.analysis.evidence.narrow_teachers import NarrowTeachers
+from simprior.analysis.evidence.tickets import Tickets
 from simprior.analysis.study.sections import Pieced, run_section, section_settings
 from simprior.analysis.table_files import keep_table
 from simprior.runs.directory import RunDir
@@ -41,6 +42,7 @@ KINDS: dict[str, type[Any]] = {
     "memorisation": Memorisation,
     "double-descent": DoubleDescent,
     "narrow-teachers": NarrowTeachers,
+    "tickets": Tickets,
 }
 
 
