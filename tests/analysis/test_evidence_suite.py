@@ -26,6 +26,7 @@ NAMES = (
     "narrow-teachers",
     "rare-outputs",
     "robust",
+    "tickets",
 )
 TEXTS = 'title = "{0}"\nquestion = "Is {0} so?"\nrun_time = "a moment"\n'
 CONTROL = """

@@ -16,6 +16,7 @@ from simprior.analysis.correlate.correlations import Correlations
 from simprior.analysis.evidence.deep_linear import METHODS
 from simprior.analysis.evidence.double_descent import LEAST
 from simprior.analysis.evidence.rare_outputs import COMPARED
+from simprior.analysis.evidence.tickets import KINDS
 from simprior.analysis.figures import registry
 from simprior.analysis.strings.settings import StringsSettings
 from simprior.analysis.study.logp import EpStudy, run_logp
@@ -33,6 +34,7 @@ PANELS = {
     "grokking": 4,
     "rare-outputs": 2,
     "narrow-teachers": 2,
+    "tickets": 2,
 }
 
 
@@ -136,6 +138,13 @@ def teachers() -> pd.DataFrame:
     return rows.assign(labels="teacher", teacher=1, train=16, error=[0.2, 0.3, 0.2, 0.4])
 
 
+def tickets() -> pd.DataFrame:
+    kinds = ["dense", *KINDS]
+    rows = pd.DataFrame({"kind": kinds * 2, "dataset": [0] * len(kinds) + [1] * len(kinds)})
+    density = np.where(rows["kind"] == "dense", 1.0, 0.5)
+    return rows.assign(layer=0, density=density, error=0.1, lz=20.0)
+
+
 def multipliers() -> pd.DataFrame:
     rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
     rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
@@ -177,6 +186,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         **dict.fromkeys(("grokking", "delay"), (grokking(), {})),
         "rare-outputs": (rare_networks(), {}),
         "narrow-teachers": (teachers(), {}),
+        "tickets": (tickets(), {}),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),
         "rare": (rare_outputs(), {}),
         **dict.fromkeys(("nearest-distance", "random-flips", "flips-law"), (strings, {})),

@@ -17,6 +17,8 @@ from simprior.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+_RECIPES = "deep-linear, double-descent, memorisation, narrow-teachers, tickets"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence(ComputeOptions):

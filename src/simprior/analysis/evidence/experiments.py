@@ -22,6 +22,7 @@ from simprior.analysis.evidence.memorisation import Memorisation
 from simprior.analysis.evidence.narrow_teachers import NarrowTeachers
 from simprior.analysis.evidence.rare_outputs import RareNetworks
 from simprior.analysis.evidence.robust import Robust
+from simprior.analysis.evidence.tickets import Tickets
 from simprior.analysis.study.sections import Pieced, run_section, section_settings
 from simprior.analysis.table_files import keep_table
 from simprior.runs.directory import RunDir
@@ -51,6 +52,7 @@ KINDS: dict[str, type[Any]] = {
     "bad-minima": BadMinima,
     "rare-outputs": RareNetworks,
     "narrow-teachers": NarrowTeachers,
+    "tickets": Tickets,
 }
 
 

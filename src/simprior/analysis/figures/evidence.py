@@ -12,6 +12,7 @@ from simprior.analysis.evidence.double_descent import LEAST
 from simprior.analysis.evidence.narrow_teachers import INFINITE, TEACHER
 from simprior.analysis.evidence.paired import Estimate, mean_of
 from simprior.analysis.evidence.rare_outputs import COMPARED, RANDOM, TRAINED
+from simprior.analysis.evidence.tickets import ALL, KINDS
 from simprior.analysis.figures.marks import check_columns, draw_points, legend, proxy, styled
 from simprior.analysis.figures.registry import kind
 from simprior.analysis.figures.style import new_panels, style, tidy_ticks
@@ -163,5 +164,32 @@ def narrow_teachers_figure(frame: pd.DataFrame) -> Figure:
             axes.set(ylim=(0, None), ylabel=f"error, width {width}")
             axes.set_xscale("log", base=2)
         panels[-1].set(xlabel="|S|")
+        legend(figure, handles, columns=2)
+    return figure
+
+
+@kind("tickets", "Error and prior of masked networks, by density", "evidence", takes="layer")
+def tickets_figure(frame: pd.DataFrame, layer: int | None = None) -> Figure:
+    """Error outside S of masked networks, and complexity of their prior, against density.
+
+    ``frame`` as of a stage [evidence] of kind ``tickets``; ``layer``: the hidden layer that is
+    masked, from 1 (default: all layers). Bars are 95 % intervals over data sets; density 1 is the
+    network without a mask.
+    """
+    check_columns(frame, ["layer", "density", "kind", "error", "lz"])
+    shown = ALL if layer is None else layer
+    Choice([str(one) for one in sorted(frame["layer"].unique())], "correct it")("layer", str(shown))
+    at = frame[frame["layer"] == shown]
+    with style():
+        figure, panels = new_panels(2, height=4.2)
+        handles = []
+        for place, (name, colour, marker) in enumerate(styled(KINDS)):
+            part = pd.concat([at[at["kind"] == name], frame[frame["kind"] == "dense"]])
+            part = part.assign(density=part["density"] * 1.03 ** (place - 1))
+            for axes, of in zip(panels, ("error", "lz"), strict=True):
+                _mean_line(axes, part, "density", of, colour=colour, marker=marker)
+            handles.append(proxy(colour, marker, f"{name} masks", line="-"))
+        panels[0].set(xscale="log", ylim=(-0.01, None), ylabel="error outside S")
+        panels[1].set(xscale="log", ylabel="LZ of the prior (bits)", xlabel="density")
         legend(figure, handles, columns=2)
     return figure
