@@ -187,7 +187,7 @@ def tickets_figure(frame: pd.DataFrame, layer: int | None = None) -> Figure:
             part = pd.concat([at[at["kind"] == name], frame[frame["kind"] == "dense"]])
             part = part.assign(density=part["density"] * 1.03 ** (place - 1))
             for axes, of in zip(panels, ("error", "lz"), strict=True):
-                _mean_line(axes, part, "density", of, colour=colour, marker=marker)
+                mean_line(axes, part, "density", of, colour=colour, marker=marker)
             handles.append(proxy(colour, marker, f"{name} masks", line="-"))
         panels[0].set(xscale="log", ylim=(-0.01, None), ylabel="error outside S")
         panels[1].set(xscale="log", ylabel="LZ of the prior (bits)", xlabel="density")
