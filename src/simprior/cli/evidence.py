@@ -17,9 +17,6 @@ from simprior.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-_RECIPES = "deep-linear, double-descent, memorisation, narrow-teachers, tickets"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Evidence(ComputeOptions):
     """Run the evidence set: is a finding in the prior, the posterior, or the optimiser?
