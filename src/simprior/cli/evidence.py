@@ -17,6 +17,7 @@ from simprior.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence(ComputeOptions):
     """Run the evidence set: is a finding in the prior, the posterior, or the optimiser?
