@@ -124,6 +124,7 @@ def shares(words: np.ndarray, of: np.ndarray) -> np.ndarray:
     return np.array([(words == word).mean() for word in of])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [

@@ -50,6 +50,7 @@ def executed(place: Path) -> bool:
     return found
 
 
+@pytest.mark.slow
 def test_reading_a_run_executes_nothing(place: Path, caplog: pytest.LogCaptureFixture) -> None:
     activation = ["--activation", "evil:swish"]
     assert main([*SAMPLE, *activation, "--out", "run"]) == 0 and executed(place)

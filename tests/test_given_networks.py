@@ -147,6 +147,7 @@ def test_modules_and_state_dicts_in_memory(runs: Path) -> None:
     compare(sp.measure(problem, "lz,margin", networks=models), wanted)
 
 
+@pytest.mark.slow
 def test_pieces_and_workers_do_not_matter(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups = "prior,lz,norms,sharpness,volume"
     state = states(runs / "bits")

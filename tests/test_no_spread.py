@@ -226,8 +226,9 @@ def test_trained_networks_with_the_same_error() -> None:
 
     runs, target = 12, named("const1", 2)
     problem = {
-        "m": 4, "n": 2, "labels": [1, 1, 1], "train_index": [0, 1, 2], "attack_index": [],
-        "target": "0xf", "majority_error": 0.0,
+        "m": 4, "n": 2, "labels": "111", "train_index": [0, 1, 2], "attack_index": [],
+        "target": "0xf", "majority_error": 0.0, "name": "const1", "text": "const1", "seed": 0,
+        "corrupt": 0.0,
     }  # fmt: skip
     none = np.zeros(runs, np.int64)
     result = TrainResult(

@@ -100,6 +100,7 @@ def test_a_study_of_architectures(study: Path) -> None:
     assert "relu + layer norm" in (study / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_left_alone(study: Path) -> None:
     steps = {step.stage: step.action for step in plan(recipe(), study)}
     assert set(steps.values()) == {"skip"}

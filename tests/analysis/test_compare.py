@@ -277,6 +277,7 @@ def test_equal_errors_of_all_functions_are_no_certainty(functions: int) -> None:
         assert found.high - found.value == pytest.approx(limit, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_errors_of_shares_and_mean_errors_of_clustered_runs() -> None:
     """Standard errors against the spread of 60 runs (known to 9 %): within 5 times that. (With
     mirrors the mean error of all functions is exactly 1/2; the stated error is an upper limit.)"""
@@ -411,6 +412,7 @@ def test_different_targets_are_said_in_the_table(
     assert "two names with a comma between" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_command_writes_a_run_directory(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

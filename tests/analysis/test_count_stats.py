@@ -131,6 +131,7 @@ def test_prior_histogram_of_independent_samples(dnf: FunctionCounts) -> None:
     np.testing.assert_allclose(frame["stderr"], np.sqrt(p * (1 - p) / dnf.samples))
 
 
+@pytest.mark.slow
 def test_prior_histogram_error_is_calibrated_with_shared_layers() -> None:
     """Variance of P(K) over 32 seeds against the squared standard errors.
 

@@ -35,6 +35,7 @@ def test_fewer_than_half() -> None:
     assert found == (math.inf, math.inf, math.inf)
 
 
+@pytest.mark.slow
 def test_the_interval_over_groups_covers() -> None:
     """Exponential times with shared factors of 12 groups, censored at 3; the median is that of 4e5
     fresh members. 100 sets: coverage of a 95 % interval within 4 standard errors and the 4 % that

@@ -197,6 +197,7 @@ def test_rescaling_changes_what_the_table_says_and_nothing_else(trained):
             assert moved.all() if MEASURES[column].moves else not moved.any(), column
 
 
+@pytest.mark.slow
 def test_rescaling_moves_the_trace_as_the_chain_rule_says(trained):
     """Parameters times alpha have their diagonal of the Hessian over alpha^2.
 

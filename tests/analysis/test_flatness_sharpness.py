@@ -161,6 +161,7 @@ def test_sam_is_no_less_than_its_first_step_or_random_points():
         assert (many.gain >= rise - 1e-9).all()
 
 
+@pytest.mark.slow
 def test_rescaling_changes_sharpness_and_not_the_function():
     net = Network(n=5, hidden=(10, 9))
     result = train(net, "lz:15", train=14, runs=30, lr=0.01, seed=3, stop="epochs:5")

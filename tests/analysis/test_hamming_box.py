@@ -61,6 +61,7 @@ def test_search_finds_what_random_points_find(activation: str) -> None:
     assert not (proved & ~found).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_points_that_cannot_be_critical_are_not_found(activation: str) -> None:
     """Bounds of every layer's values over the box, by intervals, prove what no search may find."""

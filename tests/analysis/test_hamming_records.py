@@ -97,6 +97,7 @@ def _table(slope: float, seed: int, networks: int = 200) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+@pytest.mark.slow
 def test_fits_recover_what_was_simulated() -> None:
     # 60 tables: 95 % intervals of the slope cover in 57 +- 1.7; below 50 has probability 4e-4.
     # A standard deviation of 60 values is known to 9.2 %: 4.5 of those are a factor of 1.51.
@@ -231,6 +232,7 @@ def test_flips_of_constant_networks_alone_do_not_exclude_others() -> None:
     assert row["sensitivity_stderr"] == pytest.approx(40 / 22)
 
 
+@pytest.mark.slow
 def test_command_tables_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     flags = ["--n", "16,32,64", "--hidden", "40,40", "--networks", "30", "--gp-draws", "400",

@@ -150,6 +150,7 @@ def test_the_command_prints_the_verdict_and_refuses_in_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_experiment_and_its_control() -> None:
     given = Memorisation(
         data="", target="x1", n=5, train=(12, 16), datasets=3, corrupt=0.5, width=8, subsets=20

@@ -13,9 +13,12 @@ from matplotlib.figure import Figure
 
 import simprior as sp
 from simprior.analysis.correlate.correlations import Correlations
+from simprior.analysis.evidence.bad_minima import STARTS
+from simprior.analysis.evidence.capacity import RANDOM
 from simprior.analysis.evidence.deep_linear import METHODS
 from simprior.analysis.evidence.double_descent import LEAST
 from simprior.analysis.evidence.rare_outputs import COMPARED
+from simprior.analysis.evidence.robust import PARTS
 from simprior.analysis.evidence.tickets import KINDS
 from simprior.analysis.figures import registry
 from simprior.analysis.strings.settings import StringsSettings
@@ -145,6 +148,13 @@ def tickets() -> pd.DataFrame:
     return rows.assign(layer=0, density=density, error=0.1, lz=20.0)
 
 
+def fits() -> pd.DataFrame:
+    """Columns of stages [evidence] of kinds robust, capacity and bad-minima."""
+    rows = pd.DataFrame({"part": [*PARTS] * 4, "width": np.repeat([4, 8], 2 * len(PARTS))})
+    rows = rows.assign(measure="fitted", depth=2, value=0.5, labels=RANDOM, train=16, fitted=0.5)
+    return rows.assign(start=[*STARTS[:3]] * 4, parameters=41, error=0.1, log_p=-40.0)
+
+
 def multipliers() -> pd.DataFrame:
     rows = pd.DataFrame({"m": 12, "subset": [0, 0, 1, 1], "multiplier": [1.0, 10.0, 1.0, 10.0]})
     rows = rows.assign(exact=[-5.0, -5.0, -6.0, -6.0], ep=-5.6, probit=-7.0, difference=-1.5)
@@ -184,6 +194,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         "multiplier": (multipliers(), {}),
         **dict.fromkeys(("completion", "double-descent"), (evidence(), {})),
         **dict.fromkeys(("grokking", "delay"), (grokking(), {})),
+        **dict.fromkeys(("robust", "capacity", "bad-minima"), (fits(), {})),
         "rare-outputs": (rare_networks(), {}),
         "narrow-teachers": (teachers(), {}),
         "tickets": (tickets(), {}),

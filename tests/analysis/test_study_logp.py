@@ -126,6 +126,7 @@ def test_a_figure_of_the_other_kind_is_refused_in_one_line(tmp_path: Path) -> No
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.slow
 def test_the_gap_falls_as_one_over_width() -> None:
     """Relu networks of three bits: the gap at width 256 is consistent with the fit, c != 0."""
     study = WidthStudy(

@@ -117,6 +117,7 @@ def test_the_interval_is_that_of_a_ratio_of_sums_over_hidden_draws() -> None:
 # ------------------------------------------------ calibration
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 8])
 def test_intervals_hold_the_truth_as_often_as_they_say(heads: int) -> None:
     """400 runs of 200 hidden draws against 100,000: 95 % intervals hold it in 380, give or take

@@ -122,6 +122,7 @@ def test_sort_is_stable_and_that_of_numpy() -> None:
         assert np.array_equal(order, np.sort(keys))
 
 
+@pytest.mark.slow
 def test_deterministic_and_independent_of_workers(tmp_path) -> None:
     network = sp.Network(n=4, hidden=(8,))
     args = {"samples": 3_000_000, "seed": 5}

@@ -62,6 +62,7 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_measure_writes_one_tidy_table(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.read_parquet(sweep / "m" / "measures.parquet")
     cells = pd.read_csv(sweep / "sweep" / "tables" / "sweep.csv")

@@ -98,6 +98,7 @@ def test_what_inputs_alone_decide_is_exact() -> None:
         assert (found.value, found.stderr) == (value, 0.0), (function, found)
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_workers_other_functions_or_interruptions(tmp_path) -> None:
     network = Network(n=3, hidden=(4, 3))
     options = {"particles": 40, "runs": 4, "seed": 3}

@@ -33,7 +33,12 @@ def test_every_case_has_a_value() -> None:
     assert list(CASES) == list(VALUES)
 
 
-@pytest.mark.parametrize("name", VALUES)
+_PLOTS = (pytest.mark.slow, pytest.mark.xdist_group("surface"))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(k, marks=_PLOTS if k.startswith("plots of") else ()) for k in VALUES]
+)
 def test_surface(name: str, world: surface.World) -> None:
     if name.startswith("help of") and not version("tyro").startswith(TYRO):
         pytest.skip(f"tyro {version('tyro')} may lay out help texts in another way")

@@ -43,6 +43,7 @@ def test_wide_networks_approach_the_kernel() -> None:
         assert a.diagnostics["spread"] < 1.0
 
 
+@pytest.mark.slow
 def test_says_when_it_fails() -> None:
     net = Network(n=4, hidden=(12,))
     result = conditional_log_prior(net, table("parity", 4), draws=40, inner_draws=64)[0]

@@ -39,6 +39,7 @@ def _event(shift: float = 0.0) -> Event:
     return make_event(labels, K, factor(K), np.full(M, shift) if shift else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, -0.5])
 def test_in_place_is_the_same(small_tiles: None, shift: float) -> None:
     event = _event(shift)

@@ -75,6 +75,7 @@ def test_an_mlp_is_measured_as_the_network_that_it_is(activation: str, loss: str
     assert np.array_equal(*critical) and critical[0].any() and not critical[0].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", list(SMALL))
 @pytest.mark.parametrize("loss", ["ce", "mse"])
 def test_curvature_is_that_of_dense_autograd(make: str, loss: str) -> None:
