@@ -40,6 +40,11 @@ def philox_key(seed: int, stream: str) -> int:
     return int.from_bytes(derive(seed, stream)[:8], "little")
 
 
+def seed_from(seed: int, stream: str, index: int = 0) -> int:
+    """A seed below 2^62 of its own for (seed, stream, index), for what takes a seed."""
+    return int(generator(seed, stream, index).integers(2**62))
+
+
 def generator(seed: int, stream: str, index: int = 0) -> np.random.Generator:
     """Independent ``numpy.random.Generator`` (Philox) for (seed, stream, index)."""
     import numpy as np

@@ -18,8 +18,8 @@ import pandas as pd
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
 from simprior.analysis.measure.table import measure
+from simprior.analysis.study.sections import AsComputed, check_once
 from simprior.checks import Integer, Number, Whole
-from simprior.errors import InputError
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.routes.posterior import posterior
@@ -45,7 +45,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BadMinima:
+class BadMinima(AsComputed):
     """Networks of ``depth`` and ``width`` (the first is that of the findings) on a ``target``.
 
     S has ``train`` strings of ``n`` bits; pre-training takes up to ``pretrain`` epochs, attack sets
@@ -79,8 +79,7 @@ class BadMinima:
         Number(0, open=True, remedy=remedy)("lr", self.lr)
         for value in self.width:
             Integer(1, 10**5, remedy)("width", value)
-        if len(set(self.width)) < len(self.width):
-            raise InputError(f"width={list(self.width)}", "each value once", remedy)
+        check_once(self, "width")
         self.problem(Piece(0, self.width[0]), self.attack)
 
     def pieces(self) -> list[Piece]:
@@ -99,7 +98,7 @@ class BadMinima:
         return Problem(network, self.target, train=self.train, attack=attack, seed=seed)
 
     def _seed(self, name: str, dataset: int) -> int:
-        return int(rng.generator(self.seed, f"bad-minima/{name}", dataset).integers(2**62))
+        return rng.seed_from(self.seed, f"bad-minima/{name}", dataset)
 
     def compute(self, piece: Piece) -> Columns:
         """A row a start, and at the first width one of the posterior, which is of infinite width.
@@ -141,10 +140,6 @@ class BadMinima:
         unknown = {"log_p": math.nan, "sharpness": math.nan, "steps": math.nan}
         error = float(np.average(errors, weights=drawn.count))
         return {"start": DRAWN, "fitted": 1.0, "error": error, **unknown}
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A row a width and start: means over data sets with intervals; ``unfitted`` data sets."""

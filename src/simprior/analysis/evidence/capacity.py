@@ -18,6 +18,7 @@ import pandas as pd
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.half_fit import half_fit, log2_sizes
 from simprior.analysis.evidence.paired import mean_of, slope_of
+from simprior.analysis.study.sections import AsComputed
 from simprior.boolean.truthtable import parse_functions
 from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError
@@ -43,7 +44,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Capacity:
+class Capacity(AsComputed):
     """Random labels on S of ``train`` of the 2^n strings, by networks of ``depth`` and ``width``.
 
     ``target`` gives the labels that are not random. ``compare`` is the |S| at which steps and ln P
@@ -134,7 +135,7 @@ class Capacity:
         return {name: np.full(len(rows), value) for name, value in every.items()} | columns
 
     def _seed(self, name: str, dataset: int) -> int:
-        return int(rng.generator(self.seed, f"capacity/{name}", dataset).integers(2**62))
+        return rng.seed_from(self.seed, f"capacity/{name}", dataset)
 
     def _tables(self, dataset: int) -> tuple[np.ndarray, ...]:
         source = rng.generator(self.seed, "capacity/labels", dataset)
@@ -149,10 +150,6 @@ class Capacity:
         seed = self._seed("logp", dataset)
         found = evidence_of(on_strings(network, S), labels, seed=seed, draws=self.draws)
         return {"logp": found.value, "logp_stderr": found.stderr}
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A row a kind of labels and width: the half-fit |S| over data sets, with its interval.

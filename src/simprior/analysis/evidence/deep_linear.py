@@ -33,6 +33,7 @@ from simprior.analysis.evidence.linear_nets import (
     product,
 )
 from simprior.analysis.evidence.paired import LEVEL, Estimate, mean_of, slope_of
+from simprior.analysis.study.sections import AsComputed
 from simprior.boolean.sampling.sample import sample
 from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError
@@ -63,7 +64,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DeepLinear:
+class DeepLinear(AsComputed):
     """Matrix completion by linear networks of several depths and hidden widths.
 
     ``size``, ``rank`` and ``observed`` describe the matrices (``normalise``: entries of mean square
@@ -183,10 +184,6 @@ class DeepLinear:
         yield "posterior", {**means, "rhat": spread}
         yield "posterior mean", _values(problem, mean[None] / self.draws)
 
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
-
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Means over data sets: a row a width, depth and method.
 
@@ -286,7 +283,7 @@ def _values(problem: Completion, draws: np.ndarray) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class SingleOutput:
+class SingleOutput(AsComputed):
     """P(f) of linear networks with one output and no biases, by depth: ``samples`` networks each.
 
     ``function`` is the one whose probability is compared; the test of equality takes all of them.
@@ -328,7 +325,7 @@ class SingleOutput:
             sigma_b=0.0,
             encoding="pm1",
         )
-        seed = int(rng.generator(self.seed, "single-output", piece).integers(2**62))
+        seed = rng.seed_from(self.seed, "single-output", piece)
         counts = sample(network, samples=self.samples, seed=seed, heads=1)
         words = counts.words[:, 0]
         return {
@@ -337,10 +334,6 @@ class SingleOutput:
             "count": counts.count.astype(np.int64),
             "p": counts.count / self.samples,
         }
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A row a depth: functions met, and the probability of ``function`` with its interval."""

@@ -18,6 +18,7 @@ import pandas as pd
 
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
+from simprior.analysis.study.sections import AsComputed, check_once
 from simprior.boolean.truthtable import input_matrix, parse_functions
 from simprior.checks import Number, Whole
 from simprior.errors import InputError
@@ -42,7 +43,7 @@ class Fit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DoubleDescent:
+class DoubleDescent(AsComputed):
     """Random relu features, ``features`` of them, on S of ``train`` of the 2^n inputs (+-1).
 
     ``corrupt`` are shares of the labels of S that are wrong, the first that of the findings;
@@ -66,10 +67,7 @@ class DoubleDescent:
         Whole(1, 14, remedy)("n", self.n)
         Whole(2, (1 << self.n) - 1, remedy)("train", self.train)
         Whole(2, 10**6, remedy)("datasets", self.datasets)
-        for name in ("features", "noise", "corrupt"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise InputError(f"{name}={list(values)}", "each value once", remedy)
+        check_once(self, "features", "noise", "corrupt")
         for value in self.features:
             Whole(1, 10**6, remedy)("features", value)
         if max(self.features) <= self.train:
@@ -135,10 +133,6 @@ class DoubleDescent:
             for noise in self.noise:
                 found += [Fit(f"posterior {of}", noise, corrupt) for of in ("draw", "mean")]
         return [*found, Fit(SHUFFLED, 0.0, 0.0)]
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Mean error over data sets with its interval: a row a fit and number of features."""

@@ -24,6 +24,7 @@ from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import Estimate, mean_of, slope_of
 from simprior.analysis.evidence.survival import median_of_groups
 from simprior.analysis.measure.prior import Prior
+from simprior.analysis.study.sections import AsComputed, check_once
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.sensitivity import sensitivity_packed
 from simprior.boolean.truthtable import pack
@@ -67,7 +68,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grokking:
+class Grokking(AsComputed):
     """Delay of generalisation over ``datasets`` training sets, ``members`` networks on each.
 
     ``train`` of the 2^n inputs (+-1) are labelled by ``target``, an expression such as parity:2 or
@@ -110,10 +111,7 @@ class Grokking:
         Number(0, 0.5, remedy=remedy)("tolerance", self.tolerance)
         Number(0, open=True, remedy=remedy)("lr", self.lr)
         Choice(METHODS)("estimator", self.estimator)
-        for name in ("decay", "init_scale", "kernels"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise InputError(f"{name}={list(values)}", "each value once", remedy)
+        check_once(self, "decay", "init_scale", "kernels")
         for value in self.decay:
             Number(0, remedy=remedy)("decay", value)
         for value in self.init_scale:
@@ -149,7 +147,7 @@ class Grokking:
         return Problem(network, target, train=self.train, seed=seed)
 
     def _seed(self, name: str, dataset: int) -> int:
-        return int(rng.generator(self.seed, f"grokking/{name}", dataset).integers(2**62))
+        return rng.seed_from(self.seed, f"grokking/{name}", dataset)
 
     @property
     def base(self) -> Arm:
@@ -287,10 +285,6 @@ class Grokking:
             n=self.n,
         )
         return float(drawn.info["posterior"]["error"])
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A row an arm: how many fitted and generalised, when, and what functions they had.

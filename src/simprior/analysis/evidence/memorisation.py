@@ -16,8 +16,8 @@ import pandas as pd
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
 from simprior.analysis.memorise.run import memorise, pearson
+from simprior.analysis.study.sections import AsComputed, check_once
 from simprior.checks import Integer, Number, Whole
-from simprior.errors import InputError
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
 from simprior.training.loaders import unsaid
@@ -36,7 +36,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Memorisation:
+class Memorisation(AsComputed):
     """Memorised examples over ``datasets`` data seeds and several sizes ``train`` of S.
 
     ``data`` and ``classes`` as of :class:`simprior.Problem`, or ``target`` on ``n`` bits.
@@ -71,8 +71,7 @@ class Memorisation:
         Number(0, 1, open=True, remedy=remedy)("share", self.share)
         Number(0, remedy=remedy)("lr", self.lr)
         Whole(0, remedy=remedy)("depth", self.depth)
-        if len(set(self.train)) < len(self.train):
-            raise InputError(f"train={list(self.train)}", "each size once", remedy)
+        check_once(self, "train")
         for train in self.train:
             with unsaid():
                 self.problem(Piece(train, 0))
@@ -85,7 +84,7 @@ class Memorisation:
             sigma_w=self.sigma_w,
             sigma_b=self.sigma_b,
         )
-        seed = int(rng.generator(self.seed, "memorisation/data", piece.dataset).integers(2**62))
+        seed = rng.seed_from(self.seed, "memorisation/data", piece.dataset)
         task: dict[str, Any] = {"train": piece.train, "corrupt": self.corrupt, "seed": seed}
         if self.target:
             return Problem(network, self.target, **task)
@@ -113,16 +112,12 @@ class Memorisation:
             removal=(),
             exact=0,
             training=training | ({"lr": self.lr} if self.lr else {}),
-            seed=int(rng.generator(self.seed, f"memorisation/{piece}").integers(2**62)),
+            seed=rng.seed_from(self.seed, f"memorisation/{piece}"),
         )
         columns = {name: found.examples[name].to_numpy() for name in (*KEPT, "bayes")}
         count = len(found.examples)
         columns |= {"dataset": np.full(count, piece.dataset), "train": np.full(count, piece.train)}
         return columns | {"fitted": np.full(count, found.summary["fitted"])}
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A row a size of S: each of :func:`contrasts` with its interval, and the share fitted."""

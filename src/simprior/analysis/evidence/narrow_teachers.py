@@ -18,6 +18,7 @@ import pandas as pd
 
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
+from simprior.analysis.study.sections import AsComputed
 from simprior.boolean.truthtable import unpack
 from simprior.checks import Choice, Number, Whole
 from simprior.errors import InputError
@@ -46,7 +47,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NarrowTeachers:
+class NarrowTeachers(AsComputed):
     """Posterior draws of students that fit S, labelled by random teachers of several widths.
 
     ``teacher`` and ``student`` are widths of one hidden layer, of students also ``INFINITE``; the
@@ -149,11 +150,11 @@ class NarrowTeachers:
 
     def _drawn(self, table: np.ndarray, piece: Piece, student: int, train: int) -> dict[str, Any]:
         """What the posterior of one student gives; S depends on the data set alone, and grows."""
-        seed = int(rng.generator(self.seed, f"{_STREAM}/S", piece.dataset).integers(2**62))
+        seed = rng.seed_from(self.seed, f"{_STREAM}/S", piece.dataset)
         problem = Problem(self.network(student), table, train=train, seed=seed)
         method, options = self._method(problem, student)
         stream = f"{_STREAM}/draws/{piece}/{student}/{train}"
-        own = int(rng.generator(self.seed, stream).integers(2**62))
+        own = rng.seed_from(self.seed, stream)
         counts = posterior(problem, method, self.draws, own, **options)
         outside = np.setdiff1d(np.arange(len(table)), problem.fitted_index)
         found = unpack(counts.words, len(table))[:, outside]
@@ -174,10 +175,6 @@ class NarrowTeachers:
         if log_evidence(problem, draws=1024).value > _HOPE:
             return "rejection", {}
         return "slice", {"chains": self.chains, "thin": self.thin}
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Mean error over data sets with its interval: a row a teacher, student and size of S.

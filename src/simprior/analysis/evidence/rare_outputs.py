@@ -21,6 +21,7 @@ from simprior.analysis.rare.laws import MOST_BITS, BitLaw, GaussianLaw, Law
 from simprior.analysis.rare.methods import METHODS, Effort, exact
 from simprior.analysis.rare.moments import output_moments
 from simprior.analysis.rare.question import Question
+from simprior.analysis.study.sections import AsComputed
 from simprior.checks import Whole
 from simprior.errors import InputError
 from simprior.network.spec import MAX_BITS, Network
@@ -39,7 +40,7 @@ Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class RareNetworks:
+class RareNetworks(AsComputed):
     """``datasets`` independent networks of each kind on ``n`` bits +-1, at rarities 2^-b.
 
     ``bits`` are the b, ascending; ``width`` those of the hidden layers, ``depth`` of them, the
@@ -115,7 +116,7 @@ class RareNetworks:
         }
 
     def _rows(self, dataset: int) -> list[dict[str, object]]:
-        seed = int(rng.generator(self.seed, "rare-outputs", dataset).integers(2**62))
+        seed = rng.seed_from(self.seed, "rare-outputs", dataset)
         law, rows = BitLaw(self.n, True), []
         for width in self.width:
             given = find_given(self._network(width), member=0, seed=seed)
@@ -169,10 +170,6 @@ class RareNetworks:
 
         mean, variance = output_moments(Question(given, law))
         return [mean - float(ndtri(2.0**-b)) * math.sqrt(variance) for b in self.bits]
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Means over data sets: a row a kind of network, width, rarity and method.

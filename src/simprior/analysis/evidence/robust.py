@@ -18,6 +18,7 @@ import pandas as pd
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.half_fit import half_fit, log2_sizes
 from simprior.analysis.evidence.paired import mean_of, slope_of
+from simprior.analysis.study.sections import AsComputed, check_once
 from simprior.boolean.balls import hamming_code
 from simprior.boolean.sensitivity import average_sensitivity, sensitivity_packed
 from simprior.checks import Integer, Number, Whole
@@ -38,7 +39,7 @@ _NAME = "robustness"
 
 
 @dataclass(frozen=True)
-class Robust:
+class Robust(AsComputed):
     """Balls of one flip around the codewords of the Hamming code of length ``n`` (3 or 7).
 
     ``depth`` are hidden layers, the first that of the findings and of trained networks; ``width``
@@ -72,11 +73,9 @@ class Robust:
         for name in ("sigma_w", "sigma_b"):
             Number(0, remedy=remedy)(name, getattr(self, name))
         Number(0, open=True, remedy=remedy)("lr", self.lr)
+        check_once(self, "depth", "width")
         for name in ("depth", "width"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise InputError(f"{name}={list(values)}", "each value once", remedy)
-            for value in values:
+            for value in getattr(self, name):
                 Integer(1, 10**4, remedy)(name, value)
         if len(self.width) < 2 or list(self.width) != sorted(self.width):
             raise InputError(f"width={list(self.width)}", "increasing widths", remedy)
@@ -108,7 +107,7 @@ class Robust:
         return robust_events(strings, labels.astype(np.uint8), self.n, places=2, seed=seed)
 
     def _seed(self, name: str, dataset: int) -> int:
-        return int(rng.generator(self.seed, f"robust/{name}", dataset).integers(2**62))
+        return rng.seed_from(self.seed, f"robust/{name}", dataset)
 
     def _network(self, depth: int, width: int) -> Network:
         hidden = (width,) * depth
@@ -164,10 +163,6 @@ class Robust:
             value = float(np.average(each, weights=count)) if len(each) else np.nan
             rows.append(_row("sensitivity", part, depth, width, value))
         return rows
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A row a measure and part: mean over data sets, or half-fit width, with its interval.

@@ -19,6 +19,7 @@ import pandas as pd
 
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
+from simprior.analysis.study.sections import AsComputed
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import pack
 from simprior.checks import Choice, Integer, Number, Whole
@@ -51,7 +52,7 @@ class Ticket(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tickets:
+class Tickets(AsComputed):
     """Masked networks on ``datasets`` training sets of ``train`` of the 2^n inputs (+-1).
 
     ``density``: shares of the weights that a mask keeps, of each layer that is masked: of all
@@ -106,7 +107,7 @@ class Tickets:
 
     def problem(self, dataset: int) -> Problem:
         """The problem of a data set."""
-        seed = int(rng.generator(self.seed, "tickets/data", dataset).integers(2**62))
+        seed = rng.seed_from(self.seed, "tickets/data", dataset)
         return Problem(self.network, self.target, train=self.train, seed=seed)
 
     def pieces(self) -> list[int]:
@@ -234,10 +235,6 @@ class Tickets:
             network, problem.target, train=problem.train_index.tolist(), seed=problem.seed
         )
         return log_evidence(masked, draws=1024).value
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Means over data sets with intervals: a row a ticket."""

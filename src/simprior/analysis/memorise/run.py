@@ -323,9 +323,7 @@ def _removal(
             errors, bayes, left = [], [], []
             for repeat in range(repeats):
                 kept = _kept(setup, examples, order, share, repeat)
-                seed = int(
-                    rng.generator(setup.seed, f"memorise/{order}/{share}", repeat).integers(2**62)
-                )
+                seed = rng.seed_from(setup.seed, f"memorise/{order}/{share}", repeat)
                 right, _ = trained_on(setup, kept, members, seed)
                 errors.append(1.0 - right[:, outside].mean(1))
                 bayes.append(1.0 - bayes_on(setup, kept)[outside].mean())

@@ -71,7 +71,7 @@ class Subsets:
         for number in piece:
             inside = self.inside(number)
             index = np.flatnonzero(inside)
-            seed = int(rng.generator(self.seed, "memorise/train", number).integers(2**62))
+            seed = rng.seed_from(self.seed, "memorise/train", number)
             right, fitted = trained_on(self, index, self.members, seed)
             m = len(self.labels)
             parts.append(

@@ -38,7 +38,7 @@ import pandas as pd
 
 from simprior.analysis.study.logp_finite import FiniteStudy, finite_overview
 from simprior.analysis.study.logp_multiplier import MultiplierStudy, multiplier_overview
-from simprior.analysis.study.sections import run_section, section_settings
+from simprior.analysis.study.sections import AsComputed, run_section, section_settings
 from simprior.analysis.table_files import keep_table
 from simprior.boolean.complexity import lz76_packed, ones_packed
 from simprior.boolean.sampling.watch import watch as watch_functions
@@ -89,7 +89,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class EpStudy:
+class EpStudy(AsComputed):
     """Axes (every combination is a prior), functions, and accuracy of a stage of kind ``ep``.
 
     ``base`` is the function whose outputs are flipped; ``flips`` functions for each of 1, 2, 4,
@@ -159,10 +159,6 @@ class EpStudy:
                 draws = int(math.exp(-result.value) / self.tol**2) + 1
                 found[i] = log_prior(tables[i], K, "mc", n=0, seed=self.seed, draws=draws)[0]
         return found
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table from the rows of all pieces: as they are."""
-        return columns
 
 
 def functions_of(

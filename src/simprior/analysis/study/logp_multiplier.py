@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from simprior.analysis.study.sections import AsComputed, check_once
 from simprior.boolean.truthtable import input_matrix, pack, to_hex
 from simprior.checks import Number, Whole
 from simprior.errors import InputError
@@ -36,7 +37,7 @@ class TrainingSet:
 
 
 @dataclass(frozen=True)
-class MultiplierStudy:
+class MultiplierStudy(AsComputed):
     """One prior, training sets of several sizes, and the multipliers: a stage of this kind.
 
     ``data`` and ``classes`` as in :func:`simprior.training.data.load_dataset`; of each size in
@@ -68,9 +69,7 @@ class MultiplierStudy:
         Number(0, open=True, remedy="write tol = 0.2")("tol", self.tol)
         Whole(1, remedy="write depth = 2")("depth", self.depth)
         for key in ("train", "multipliers"):
-            if len(set(getattr(self, key))) < len(getattr(self, key)):
-                given = f"{key}={list(getattr(self, key))}"
-                raise InputError(given, "each value once", "correct the file")
+            check_once(self, key)
         self.problem(TrainingSet(max(self.train), 0))  # bad data are refused before the work
 
     def pieces(self) -> list[TrainingSet]:
@@ -127,10 +126,6 @@ class MultiplierStudy:
             "probit_converged": np.array([bool(r.diagnostics["converged"]) for r in scaled]),
             "difference": probit - exact.value,
         }
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table from the rows of all pieces: as they are."""
-        return columns
 
 
 def multiplier_overview(frame: pd.DataFrame) -> pd.DataFrame:

@@ -34,6 +34,22 @@ class Pieced(Protocol):
         """Columns of the whole table, from those of all pieces."""
 
 
+class AsComputed:
+    """For a :class:`Pieced` whose table is the rows of its pieces, as they are."""
+
+    def join(self, columns: Columns) -> Columns:
+        """See :class:`Pieced`."""
+        return columns
+
+
+def check_once(settings: Any, *names: str) -> None:
+    """Raise :class:`InputError` if a setting of several values has one of them twice."""
+    for name in names:
+        values = getattr(settings, name)
+        if len(set(values)) < len(values):
+            raise InputError(f"{name}={list(values)}", "each value once", "correct the file")
+
+
 def section_settings(
     section: str, kinds: Mapping[str, type[Settings]], values: Mapping[str, Any], seed: int = 0
 ) -> Settings:
