@@ -3,9 +3,10 @@
 Networks of one hidden layer learn S, some labels of which are wrong. With few units they cannot fit
 it, with many they all can; the *threshold* is the width at which half of the networks fit. Compared
 on the same S, at every width: networks trained for a fixed number of steps, whether they fit or
-not, and draws of the Bayesian posterior of a network of that width, under the 0-1 likelihood (where
-there are networks that fit) and under the logistic one, which is tempered. Of each the error of a
-single network, and that of the majority vote of many, the posterior predictive of draws.
+not, and draws of the Bayesian posterior of a network of that width. Its likelihood is the 0-1 one,
+where there are networks that fit, and also, where labels are wrong, the logistic one, which is
+tempered. Of each there is the error of a single network, and that of the majority vote of many,
+which is the posterior predictive of draws.
 
 Source: Nakkiran et al. 2020 (the peak, and that wrong labels raise it).
 """
@@ -65,9 +66,9 @@ class TrainedDoubleDescent:
     n: int = 7
     target: str = "majority"
     train: int = 64
-    width: tuple[int, ...] = (1, 2, 4, 6, 8, 16, 64, 256)
+    width: tuple[int, ...] = (1, 2, 4, 6, 8, 16, 64)
     corrupt: tuple[float, ...] = (0.0, 0.15)
-    datasets: int = 20
+    datasets: int = 16
     members: int = 8
     steps: int = 4000
     batch_size: int = 32
@@ -76,8 +77,8 @@ class TrainedDoubleDescent:
     beta: float = 10.0
     draws: int = 128
     chains: int = 8
-    burn_in: int = 100
-    thin: int = 4
+    burn_in: int = 400
+    thin: int = 20
     sigma_w: float = 1.0
     sigma_b: float = 1.0
     seed: int = 0
@@ -101,6 +102,9 @@ class TrainedDoubleDescent:
             values = list(getattr(self, name))
             if len(values) < 2 or values != sorted(set(values)):
                 raise InputError(f"{name}={values}", "two or more increasing values", remedy)
+        if round(self.corrupt[-1] * self.train) < 1:
+            what = f"corrupt={list(self.corrupt)}"
+            raise InputError(what, "a last share of one wrong label or more", remedy)
         self._truth()
 
     def _truth(self) -> np.ndarray:
@@ -129,7 +133,10 @@ class TrainedDoubleDescent:
         return S, {**found, RANDOM: coins.astype(np.uint8)}
 
     def compute(self, piece: int) -> Columns:
-        """A row a kind of labels, width and method; of random labels only trained networks.
+        """A row a kind of labels, width and method.
+
+        Random labels are learned by trained networks only, and the soft posterior is that of labels
+        some of which are wrong.
 
         Columns: dataset, labels, width, method (of ``METHODS``), error (mean share of wrong labels
         outside S of one network, against the target), vote (that of the majority of all, a tie
@@ -179,6 +186,8 @@ class TrainedDoubleDescent:
             except NumericalError:  # none of the chains' own starts fits
                 drawn = None
         yield {"method": STEP, **_of_draws(drawn, truth, S, given)}
+        if (given == truth[S]).all():
+            return
         drawn = hmc_posterior(
             network, S, given, self.draws, seed, beta=self.beta, leapfrog=_LEAPFROG, **how
         )

@@ -168,8 +168,11 @@ def trained_double_descent_figure(frame: pd.DataFrame, corrupt: float | None = N
             for axes, value in zip(panels, ("error", "vote"), strict=True):
                 mean_line(axes, part, "width", value, colour=colour, marker=marker)
             handles.append(proxy(colour, marker, method, line="-"))
+        widths = sorted(at["width"].unique())
         for axes, of in zip(panels, ("one network", "vote"), strict=True):
             axes.set(xscale="log", ylim=(0, None), ylabel=f"error outside S, {of}")
+            axes.set_xticks(widths, [str(width) for width in widths])
+            axes.set_xticks([], minor=True)
         panels[1].set(xlabel="width of the hidden layer")
         legend(figure, handles, columns=2)
     return figure
