@@ -150,20 +150,21 @@ def trained_double_descent_figure(frame: pd.DataFrame, corrupt: float | None = N
     """Error outside S against the width: a panel for one network, one for the vote of many.
 
     ``frame`` as of a stage [evidence] of kind ``double-descent-trained``; ``corrupt``: the share of
-    wrong labels (default: the first). Bars are 95 % intervals over data sets, of which 2 or more
-    must have networks that fit where a posterior needs them.
+    wrong labels (default: the first). Bars are 95 % intervals over data sets. A posterior is drawn at
+    a width if half of the data sets have networks that fit, where it needs them.
     """
     check_columns(frame, ["labels", "width", "method", "error", "vote"])
     kinds = [name for name in frame["labels"].unique() if name != "random"]
     shown = kinds[0] if corrupt is None else wrong_labels(corrupt)
     Choice(kinds, "correct it")("corrupt", shown)
-    at = frame[(frame["labels"] == shown) & frame["error"].notna()]
+    at = frame[frame["labels"] == shown]
     with style():
         figure, panels = new_panels(2, height=4.2)
         handles = []
         for place, (method, colour, marker) in enumerate(styled(WAYS)):
             part = at[at["method"] == method]
-            part = part[part.groupby("width")["width"].transform("size") > 1]
+            known = part["error"].notna()
+            part = part[known & (known.groupby(part["width"]).transform("mean") >= 0.5)]
             part = part.assign(width=part["width"] * 1.03 ** (place - len(WAYS) / 2))
             for axes, value in zip(panels, ("error", "vote"), strict=True):
                 mean_line(axes, part, "width", value, colour=colour, marker=marker)
