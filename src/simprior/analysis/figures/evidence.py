@@ -150,8 +150,8 @@ def trained_double_descent_figure(frame: pd.DataFrame, corrupt: float | None = N
     """Error outside S against the width: a panel for one network, one for the vote of many.
 
     ``frame`` as of a stage [evidence] of kind ``double-descent-trained``; ``corrupt``: the share of
-    wrong labels (default: the first). Bars are 95 % intervals over data sets. A posterior is drawn at
-    a width if half of the data sets have networks that fit, where it needs them.
+    wrong labels (default: the first). Bars are 95 % intervals over data sets. A posterior is drawn
+    at widths where half of the data sets have networks that fit, if it needs them.
     """
     check_columns(frame, ["labels", "width", "method", "error", "vote"])
     kinds = [name for name in frame["labels"].unique() if name != "random"]
