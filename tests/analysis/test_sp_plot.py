@@ -33,6 +33,7 @@ PANELS = {
     "nonconstant": 3,
     "completion": 2,
     "double-descent": 2,
+    "double-descent-trained": 2,
     "rare": 2,
     "grokking": 4,
     "rare-outputs": 2,
@@ -111,6 +112,12 @@ def evidence() -> pd.DataFrame:
     rows = rows.assign(depth=1, width=5, wrong=0.5, rank=2.0, features=16, corrupt=0.0, error=0.2)
     rows = rows.assign(noise=np.where(rows["method"].str.startswith("posterior "), 0.5, 0.0))
     return rows.assign(sgd=0.3, sgd_stderr=0.1, subset_bayes=0.2, subset_bayes_stderr=0.1)
+
+
+def trained_descent() -> pd.DataFrame:
+    """Columns of a stage [evidence] of kind double-descent-trained."""
+    rows = pd.DataFrame({"method": ["sgd", "adam"] * 4, "width": [1, 1, 2, 2] * 2})
+    return rows.assign(dataset=[0] * 4 + [1] * 4, labels="0 wrong", error=0.2, vote=0.1)
 
 
 def rare_outputs() -> pd.DataFrame:
@@ -196,6 +203,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
         **dict.fromkeys(("grokking", "delay"), (grokking(), {})),
         **dict.fromkeys(("robust", "capacity", "bad-minima"), (fits(), {})),
         "rare-outputs": (rare_networks(), {}),
+        "double-descent-trained": (trained_descent(), {}),
         "narrow-teachers": (teachers(), {}),
         "tickets": (tickets(), {}),
         "memorised": (evidence().assign(wrong=[True, False] * 7), {}),

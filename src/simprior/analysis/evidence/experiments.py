@@ -16,6 +16,7 @@ from simprior.analysis.evidence.bad_minima import BadMinima
 from simprior.analysis.evidence.capacity import Capacity
 from simprior.analysis.evidence.deep_linear import DeepLinear, SingleOutput
 from simprior.analysis.evidence.double_descent import DoubleDescent
+from simprior.analysis.evidence.double_descent_trained import TrainedDoubleDescent
 from simprior.analysis.evidence.findings import Finding, failed_controls, table_of
 from simprior.analysis.evidence.grokking import Grokking
 from simprior.analysis.evidence.memorisation import Memorisation
@@ -46,6 +47,7 @@ KINDS: dict[str, type[Any]] = {
     "single-output": SingleOutput,
     "memorisation": Memorisation,
     "double-descent": DoubleDescent,
+    "double-descent-trained": TrainedDoubleDescent,
     "grokking": Grokking,
     "robust": Robust,
     "capacity": Capacity,

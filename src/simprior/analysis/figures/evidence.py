@@ -9,6 +9,8 @@ import pandas as pd
 
 from simprior.analysis.evidence.deep_linear import METHODS
 from simprior.analysis.evidence.double_descent import LEAST
+from simprior.analysis.evidence.double_descent_trained import METHODS as WAYS
+from simprior.analysis.evidence.double_descent_trained import wrong_labels
 from simprior.analysis.evidence.narrow_teachers import INFINITE, TEACHER
 from simprior.analysis.evidence.paired import Estimate, mean_of
 from simprior.analysis.evidence.rare_outputs import COMPARED, RANDOM, TRAINED
@@ -134,6 +136,45 @@ def double_descent_figure(frame: pd.DataFrame, corrupt: float | None = None) -> 
         for axes, of in zip(panels, ("draws", "means"), strict=True):
             axes.set(xscale="log", ylim=(0, None), ylabel=f"error outside S, {of}")
         panels[1].set(xlabel="random features")
+        legend(figure, handles, columns=2)
+    return figure
+
+
+@kind(
+    "double-descent-trained",
+    "Error of trained networks and posterior draws against width",
+    "evidence",
+    takes="corrupt",
+)
+def trained_double_descent_figure(frame: pd.DataFrame, corrupt: float | None = None) -> Figure:
+    """Error outside S against the width: a panel for one network, one for the vote of many.
+
+    ``frame`` as of a stage [evidence] of kind ``double-descent-trained``; ``corrupt``: the share of
+    wrong labels (default: the first). Bars are 95 % intervals over data sets. A posterior is drawn
+    at widths where half of the data sets have networks that fit, if it needs them.
+    """
+    check_columns(frame, ["labels", "width", "method", "error", "vote"])
+    kinds = [name for name in frame["labels"].unique() if name != "random"]
+    shown = kinds[0] if corrupt is None else wrong_labels(corrupt)
+    Choice(kinds, "correct it")("corrupt", shown)
+    at = frame[frame["labels"] == shown]
+    with style():
+        figure, panels = new_panels(2, height=4.2)
+        handles = []
+        for place, (method, colour, marker) in enumerate(styled(WAYS)):
+            part = at[at["method"] == method]
+            known = part["error"].notna()
+            part = part[known & (known.groupby(part["width"]).transform("mean") >= 0.5)]
+            part = part.assign(width=part["width"] * 1.03 ** (place - len(WAYS) / 2))
+            for axes, value in zip(panels, ("error", "vote"), strict=True):
+                mean_line(axes, part, "width", value, colour=colour, marker=marker)
+            handles.append(proxy(colour, marker, method, line="-"))
+        widths = sorted(at["width"].unique())
+        for axes, of in zip(panels, ("one network", "vote"), strict=True):
+            axes.set(xscale="log", ylim=(0, None), ylabel=f"error outside S, {of}")
+            axes.set_xticks(widths, [str(width) for width in widths])
+            axes.set_xticks([], minor=True)
+        panels[1].set(xlabel="width of the hidden layer")
         legend(figure, handles, columns=2)
     return figure
 
