@@ -25,6 +25,7 @@ from simprior.analysis.evidence.double_descent import OWN
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.half_fit import crossing
 from simprior.analysis.evidence.paired import mean_of, slope_of
+from simprior.analysis.study.sections import AsComputed
 from simprior.boolean.truthtable import parse_functions, unpack
 from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError, NumericalError
@@ -53,7 +54,7 @@ def wrong_labels(share: float) -> str:
 
 
 @dataclass(frozen=True)
-class TrainedDoubleDescent:
+class TrainedDoubleDescent(AsComputed):
     """Networks with a hidden layer of each ``width`` (relu), S of ``train`` of the 2^n inputs, +-1.
 
     ``corrupt`` are increasing shares of wrong labels; the last is that of the findings, the first
@@ -161,7 +162,7 @@ class TrainedDoubleDescent:
         """The rows of one network on one S."""
         network, truth = self.network(width), self._truth()
         stream = f"{_STREAM}/{labels}/{width}"
-        seed = int(rng.generator(self.seed, stream, dataset).integers(2**62))
+        seed = rng.seed_from(self.seed, stream, dataset)
         some = False
         for method, lr in ((SGD, self.sgd_lr), (ADAM, self.adam_lr)):
             found = train(
@@ -192,10 +193,6 @@ class TrainedDoubleDescent:
             network, S, given, self.draws, seed, beta=self.beta, leapfrog=_LEAPFROG, **how
         )
         yield {"method": SOFT, **_of_draws(drawn, truth, S, given)}
-
-    def join(self, columns: Columns) -> Columns:
-        """The whole table: as computed."""
-        return columns
 
     def overview(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Mean errors over data sets with intervals: a row a kind of labels, method and width.
