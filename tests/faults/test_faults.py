@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import random
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -112,7 +113,8 @@ def command(case: Case, *more: str) -> list[str]:
 
 
 def small() -> None:
-    """More shards than such runs would have: many tasks, a block for every sweep or record."""
+    """More shards than such runs would have: many tasks, a block for every sweep or record. Less to
+    draw: one figure."""
     from simprior.boolean.sampling import chains as blocks
     from simprior.boolean.sampling import sample as sampling
     from simprior.runs import manifest as store_manifest
@@ -121,6 +123,10 @@ def small() -> None:
     blocks.BLOCK_SECONDS = 0.0
     store_manifest.git_commit = lambda: None  # asking git takes longer than such a run
     store_manifest.versions = dict  # type: ignore[assignment]
+    plots = sys.modules.get("simprior.analysis.plot")
+    if plots is not None:  # one figure of a run; all are written in the same way
+        every = plots.drawings_of
+        plots.drawings_of = lambda *given, **named: every(*given, **named)[:1]
 
 
 @pytest.fixture(scope="module")
