@@ -132,3 +132,10 @@ def test_refused_commands(
     assert main(["logp", "--n", "3", "--quiet", "--out", str(out), *flags.split()]) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1 and not out.exists()
+
+
+@pytest.mark.parametrize("robust", [np.eye(8), [1, 2], math.nan, "1", -1, 4])
+@pytest.mark.parametrize("task", [{"target": "x1"}, {"data": "breast-cancer", "test": 10}])
+def test_flips_that_are_no_number_are_refused(task: dict, robust: object) -> None:
+    with pytest.raises(InputError, match="robust="):
+        sp.Problem(NET, train=4, robust=robust, **task)

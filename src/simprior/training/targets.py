@@ -294,7 +294,7 @@ def _check_task(given: Mapping[str, Any]) -> None:
         what = f"target={shown(given['target'])}, data={given['data']!r}"
         what += "" if given["labels"] is None else ", labels"
         raise InputError(what, "one of the two", "pass for example --target lz:35")
-    if given["robust"] and (given["data"] is not None or given["inputs"] is not None):
+    if _has_flips(given["robust"]) and (given["data"] is not None or given["inputs"] is not None):
         what = "inputs" if given["data"] is None else f"data={given['data']!r}"
         raise InputError(f"robust={shown(given['robust'])} with {what}", NOT_BITS, "leave it out")
     if given["data"] is None:
@@ -611,9 +611,14 @@ def draw_training_set(m: int, size: int, seed: int) -> np.ndarray:
     return np.sort(rng.generator(seed, SPLIT_STREAM).permutation(m)[:size])
 
 
+def _has_flips(robust: Any) -> bool:
+    """Whether ``robust`` is anything but the number 0."""
+    return not (isinstance(robust, int | np.integer) and robust == 0)
+
+
 def _flips(robust: Any, n: int) -> int:
     """``robust`` on functions of ``n`` bits (0: other inputs). Raises :class:`InputError`."""
-    if n == 0 and robust:
+    if n == 0 and _has_flips(robust):
         raise InputError(f"robust={shown(robust)} with inputs", NOT_BITS, "leave it out")
     return check_flips(robust, n)
 
