@@ -18,7 +18,7 @@ import pandas as pd
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
 from simprior.analysis.measure.table import measure
-from simprior.analysis.study.sections import AsComputed, check_once
+from simprior.analysis.study.sections import AsComputed, check_each, check_once
 from simprior.checks import Integer, Number, Whole
 from simprior.network.spec import Network
 from simprior.numerics import random as rng
@@ -74,11 +74,11 @@ class BadMinima(AsComputed):
         remedy = "correct the file"
         Whole(2, 10**6, remedy)("datasets", self.datasets)
         Whole(256, 10**7, remedy)("draws", self.draws)
-        for name in ("depth", "members", "max_epochs", "pretrain", "attack"):
-            Whole(1, 10**6, remedy)(name, getattr(self, name))
+        check_each(
+            self, Whole(1, 10**6, remedy), "depth", "members", "max_epochs", "pretrain", "attack"
+        )
         Number(0, open=True, remedy=remedy)("lr", self.lr)
-        for value in self.width:
-            Integer(1, 10**5, remedy)("width", value)
+        check_each(self, Integer(1, 10**5, remedy), "width")
         check_once(self, "width")
         self.problem(Piece(0, self.width[0]), self.attack)
 

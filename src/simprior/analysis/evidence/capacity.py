@@ -18,7 +18,7 @@ import pandas as pd
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.half_fit import half_fit, log2_sizes
 from simprior.analysis.evidence.paired import mean_of, slope_of
-from simprior.analysis.study.sections import AsComputed
+from simprior.analysis.study.sections import AsComputed, check_each, check_rising
 from simprior.boolean.truthtable import parse_functions
 from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError
@@ -73,17 +73,12 @@ class Capacity(AsComputed):
         Whole(1, 14, remedy)("n", self.n)
         Whole(2, 10**6, remedy)("datasets", self.datasets)
         Whole(256, 10**7, remedy)("draws", self.draws)
-        for name in ("depth", "members", "max_epochs"):
-            Whole(1, 10**6, remedy)(name, getattr(self, name))
-        for name in ("sigma_w", "sigma_b"):
-            Number(0, remedy=remedy)(name, getattr(self, name))
+        check_each(self, Whole(1, 10**6, remedy), "depth", "members", "max_epochs")
+        check_each(self, Number(0, remedy=remedy), "sigma_w", "sigma_b")
         Number(0, open=True, remedy=remedy)("lr", self.lr)
         for name, high in (("width", 10**5), ("train", (1 << self.n) - 1)):
-            values = list(getattr(self, name))
-            for value in values:
-                Integer(1, high, remedy)(name, value)
-            if len(values) < 2 or values != sorted(set(values)):
-                raise InputError(f"{name}={values}", "two or more increasing values", remedy)
+            check_each(self, Integer(1, high, remedy), name)
+            check_rising(self, name)
         if self.compare not in self.train:
             what = f"compare={self.compare}"
             raise InputError(what, f"one of train={list(self.train)}", remedy)

@@ -33,7 +33,7 @@ from simprior.analysis.evidence.linear_nets import (
     product,
 )
 from simprior.analysis.evidence.paired import LEVEL, Estimate, mean_of, slope_of
-from simprior.analysis.study.sections import AsComputed
+from simprior.analysis.study.sections import AsComputed, check_each
 from simprior.boolean.sampling.sample import sample
 from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError
@@ -101,13 +101,13 @@ class DeepLinear(AsComputed):
         Whole(1, self.size, remedy)("rank", self.rank)
         Whole(1, self.size**2 - 1, remedy)("observed", self.observed)
         Whole(2, 10**6, remedy)("datasets", self.datasets)
-        for name in ("steps", "draws", "thin"):
-            Whole(1, 10**9, remedy)(name, getattr(self, name))
+        check_each(self, Whole(1, 10**9, remedy), "steps", "draws", "thin")
         Whole(0, 10**9, remedy)("burn", self.burn)
         Whole(2, 1000, remedy)("chains", self.chains)
         Integer(4, None, remedy)("draws", self.draws)
-        for name in ("sigma_w", "noise", "small", "rate", "tol"):
-            Number(0, open=True, remedy=remedy)(name, getattr(self, name))
+        check_each(
+            self, Number(0, open=True, remedy=remedy), "sigma_w", "noise", "small", "rate", "tol"
+        )
         for name in ("depth", "width"):
             values = getattr(self, name)
             if len(set(values)) < len(values) or min(values) < 1:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
-from simprior.analysis.study.sections import AsComputed, check_once
+from simprior.analysis.study.sections import AsComputed, check_each, check_once
 from simprior.boolean.truthtable import input_matrix, parse_functions
 from simprior.checks import Number, Whole
 from simprior.errors import InputError
@@ -68,17 +68,13 @@ class DoubleDescent(AsComputed):
         Whole(2, (1 << self.n) - 1, remedy)("train", self.train)
         Whole(2, 10**6, remedy)("datasets", self.datasets)
         check_once(self, "features", "noise", "corrupt")
-        for value in self.features:
-            Whole(1, 10**6, remedy)("features", value)
+        check_each(self, Whole(1, 10**6, remedy), "features")
         if max(self.features) <= self.train:
             what = f"features={list(self.features)}"
             raise InputError(what, f"some beyond the {self.train} examples of S", remedy)
-        for variance in self.noise:
-            Number(0, open=True, remedy=remedy)("noise", variance)
-        for share in self.corrupt:
-            Number(0, 1, remedy=remedy)("corrupt", share)
-        for name in ("sigma_w", "sigma_b"):
-            Number(0, remedy=remedy)(name, getattr(self, name))
+        check_each(self, Number(0, open=True, remedy=remedy), "noise")
+        check_each(self, Number(0, 1, remedy=remedy), "corrupt")
+        check_each(self, Number(0, remedy=remedy), "sigma_w", "sigma_b")
         self._labels()
 
     def _labels(self) -> np.ndarray:

@@ -25,7 +25,7 @@ from simprior.analysis.evidence.double_descent import OWN
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.half_fit import crossing
 from simprior.analysis.evidence.paired import mean_of, slope_of
-from simprior.analysis.study.sections import AsComputed
+from simprior.analysis.study.sections import AsComputed, check_each, check_rising
 from simprior.boolean.truthtable import parse_functions, unpack
 from simprior.checks import Integer, Number, Whole
 from simprior.errors import InputError, NumericalError
@@ -89,20 +89,22 @@ class TrainedDoubleDescent(AsComputed):
         Whole(1, 14, remedy)("n", self.n)
         Whole(2, (1 << self.n) - 1, remedy)("train", self.train)
         Whole(2, 10**6, remedy)("datasets", self.datasets)
-        for name in ("members", "steps", "batch_size", "draws", "chains", "burn_in", "thin"):
-            Whole(1, 10**7, remedy)(name, getattr(self, name))
-        for name in ("sgd_lr", "adam_lr", "beta"):
-            Number(0, open=True, remedy=remedy)(name, getattr(self, name))
-        for name in ("sigma_w", "sigma_b"):
-            Number(0, remedy=remedy)(name, getattr(self, name))
-        for value in self.width:
-            Integer(1, 10**5, remedy)("width", value)
-        for share in self.corrupt:
-            Number(0, 1, remedy=remedy)("corrupt", share)
-        for name in ("width", "corrupt"):
-            values = list(getattr(self, name))
-            if len(values) < 2 or values != sorted(set(values)):
-                raise InputError(f"{name}={values}", "two or more increasing values", remedy)
+        check_each(
+            self,
+            Whole(1, 10**7, remedy),
+            "members",
+            "steps",
+            "batch_size",
+            "draws",
+            "chains",
+            "burn_in",
+            "thin",
+        )
+        check_each(self, Number(0, open=True, remedy=remedy), "sgd_lr", "adam_lr", "beta")
+        check_each(self, Number(0, remedy=remedy), "sigma_w", "sigma_b")
+        check_each(self, Integer(1, 10**5, remedy), "width")
+        check_each(self, Number(0, 1, remedy=remedy), "corrupt")
+        check_rising(self, "width", "corrupt")
         if round(self.corrupt[-1] * self.train) < 1:
             what = f"corrupt={list(self.corrupt)}"
             raise InputError(what, "a last share of one wrong label or more", remedy)

@@ -24,7 +24,7 @@ from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import Estimate, mean_of, slope_of
 from simprior.analysis.evidence.survival import median_of_groups
 from simprior.analysis.measure.prior import Prior
-from simprior.analysis.study.sections import AsComputed, check_once
+from simprior.analysis.study.sections import AsComputed, check_each, check_once
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.sensitivity import sensitivity_packed
 from simprior.boolean.truthtable import pack
@@ -112,10 +112,8 @@ class Grokking(AsComputed):
         Number(0, open=True, remedy=remedy)("lr", self.lr)
         Choice(METHODS)("estimator", self.estimator)
         check_once(self, "decay", "init_scale", "kernels")
-        for value in self.decay:
-            Number(0, remedy=remedy)("decay", value)
-        for value in self.init_scale:
-            Number(0, open=True, remedy=remedy)("init_scale", value)
+        check_each(self, Number(0, remedy=remedy), "decay")
+        check_each(self, Number(0, open=True, remedy=remedy), "init_scale")
         if len(self.decay) < 2:
             what = f"decay={list(self.decay)}"
             raise InputError(what, "two or more to compare", "pass for example [0.0, 1.0]")

@@ -18,7 +18,7 @@ import pandas as pd
 
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
-from simprior.analysis.study.sections import AsComputed
+from simprior.analysis.study.sections import AsComputed, check_each
 from simprior.boolean.truthtable import unpack
 from simprior.checks import Choice, Number, Whole
 from simprior.errors import InputError
@@ -87,12 +87,10 @@ class NarrowTeachers(AsComputed):
             values = getattr(self, name)
             if len(set(values)) < len(values) or len(values) < 2:
                 raise InputError(f"{name}={list(values)}", "two or more, each once", remedy)
-        for size in self.train:
-            Whole(1, (1 << self.n) - 1, remedy)("train", size)
+        check_each(self, Whole(1, (1 << self.n) - 1, remedy), "train")
         Choice([str(size) for size in self.train], remedy)("size", str(self.size))
         finite = [width for width in self.student if width != INFINITE]
-        for width in self.teacher:
-            Whole(1, 10**6, remedy)("teacher", width)
+        check_each(self, Whole(1, 10**6, remedy), "teacher")
         if len(finite) < 2 or min(finite) < max(self.teacher):
             what = f"student={list(self.student)} of teachers up to {max(self.teacher)}"
             raise InputError(what, "two or more finite widths, none below a teacher's", remedy)

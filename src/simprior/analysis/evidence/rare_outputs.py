@@ -21,7 +21,7 @@ from simprior.analysis.rare.laws import MOST_BITS, BitLaw, GaussianLaw, Law
 from simprior.analysis.rare.methods import METHODS, Effort, exact
 from simprior.analysis.rare.moments import output_moments
 from simprior.analysis.rare.question import Question
-from simprior.analysis.study.sections import AsComputed
+from simprior.analysis.study.sections import AsComputed, check_each
 from simprior.checks import Whole
 from simprior.errors import InputError
 from simprior.network.spec import MAX_BITS, Network
@@ -74,10 +74,8 @@ class RareNetworks(AsComputed):
             values = getattr(self, name)
             if not values or sorted(set(values)) != list(values):
                 raise InputError(f"{name}={list(values)}", "ascending numbers, each once", remedy)
-        for b in self.bits:
-            Whole(1, self.n, remedy)("bits", b)
-        for width in self.width:
-            Whole(1, 10**6, remedy)("width", width)
+        check_each(self, Whole(1, self.n, remedy), "bits")
+        check_each(self, Whole(1, 10**6, remedy), "width")
         self._problem(0)
 
     def _network(self, width: int) -> Network:

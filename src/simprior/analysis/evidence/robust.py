@@ -18,7 +18,7 @@ import pandas as pd
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.half_fit import half_fit, log2_sizes
 from simprior.analysis.evidence.paired import mean_of, slope_of
-from simprior.analysis.study.sections import AsComputed, check_once
+from simprior.analysis.study.sections import AsComputed, check_each, check_once
 from simprior.boolean.balls import hamming_code
 from simprior.boolean.sensitivity import average_sensitivity, sensitivity_packed
 from simprior.checks import Integer, Number, Whole
@@ -68,15 +68,11 @@ class Robust(AsComputed):
             raise InputError(f"n={self.n}", "3 or 7, whose Hamming codes tile all strings", remedy)
         Whole(2, 10**6, remedy)("datasets", self.datasets)
         Whole(256, 10**7, remedy)("draws", self.draws)
-        for name in ("wide", "members", "max_epochs"):
-            Whole(1, 10**6, remedy)(name, getattr(self, name))
-        for name in ("sigma_w", "sigma_b"):
-            Number(0, remedy=remedy)(name, getattr(self, name))
+        check_each(self, Whole(1, 10**6, remedy), "wide", "members", "max_epochs")
+        check_each(self, Number(0, remedy=remedy), "sigma_w", "sigma_b")
         Number(0, open=True, remedy=remedy)("lr", self.lr)
         check_once(self, "depth", "width")
-        for name in ("depth", "width"):
-            for value in getattr(self, name):
-                Integer(1, 10**4, remedy)(name, value)
+        check_each(self, Integer(1, 10**4, remedy), "depth", "width")
         if len(self.width) < 2 or list(self.width) != sorted(self.width):
             raise InputError(f"width={list(self.width)}", "increasing widths", remedy)
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from simprior.analysis.evidence.findings import Finding
 from simprior.analysis.evidence.paired import mean_of, slope_of
-from simprior.analysis.study.sections import AsComputed
+from simprior.analysis.study.sections import AsComputed, check_each
 from simprior.boolean.complexity import lz76_packed
 from simprior.boolean.truthtable import pack
 from simprior.checks import Choice, Integer, Number, Whole
@@ -83,11 +83,9 @@ class Tickets(AsComputed):
         Whole(2, 12, remedy)("n", self.n)
         Whole(2, 10**6, remedy)("datasets", self.datasets)
         Integer(1, None, remedy)("depth", self.depth)
-        for name in ("members", "steps", "draws"):
-            Integer(1, None, remedy)(name, getattr(self, name))
+        check_each(self, Integer(1, None, remedy), "members", "steps", "draws")
         Number(0, open=True, remedy=remedy)("lr", self.lr)
-        for density in self.density:
-            Number(0, 1, open=True, remedy=remedy)("density", density)
+        check_each(self, Number(0, 1, open=True, remedy=remedy), "density")
         if len(set(self.density)) < max(2, len(self.density)):
             what = f"density={list(self.density)}"
             raise InputError(what, "two or more below 1, each once", remedy)

@@ -13,7 +13,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from simprior.checks import unknown
+from simprior.checks import Validator, unknown
 from simprior.errors import InputError
 from simprior.gp.orthant import Columns, run_batches
 from simprior.runs.tasks import RunOptions
@@ -48,6 +48,23 @@ def check_once(settings: Any, *names: str) -> None:
         values = getattr(settings, name)
         if len(set(values)) < len(values):
             raise InputError(f"{name}={list(values)}", "each value once", "correct the file")
+
+
+def check_rising(settings: Any, *names: str) -> None:
+    """Raise :class:`InputError` unless each of these settings has two values or more, rising."""
+    for name in names:
+        values = list(getattr(settings, name))
+        if len(values) < 2 or values != sorted(set(values)):
+            expected = "two or more increasing values"
+            raise InputError(f"{name}={values}", expected, "correct the file")
+
+
+def check_each(settings: Any, check: Validator, *names: str) -> None:
+    """Apply a validator to settings, and to every value of those that have several."""
+    for name in names:
+        value = getattr(settings, name)
+        for one in value if isinstance(value, tuple | list) else (value,):
+            check(name, one)
 
 
 def section_settings(
