@@ -24,6 +24,7 @@ from simprior.analysis.flatness.sharpness import differentiated
 from simprior.analysis.measure.registry import WEIGHT_GROUPS
 from simprior.analysis.measure.table import measure
 from simprior.errors import InputError
+from simprior.numerics.estimate import student_factor
 
 SIZE = 4
 SHORT = Chains(chains=8, warmup=80, draws=200, leaps=6)
@@ -107,6 +108,25 @@ def test_a_quadratic_loss_has_half_its_curved_directions() -> None:
     assert (np.abs(found.value - exact) < 5 * found.stderr).all()
     assert (found.stderr < 0.1).all() and (found.rhat < 1.05).all() and found.converged.all()
     assert ((found.accepted > 0.6) & (found.accepted < 0.95)).all()
+
+
+@pytest.mark.slow
+def test_standard_errors_are_true() -> None:
+    """200 repeats at a known value: 95 % intervals (t, 7 degrees of freedom) hold it in 95 % of
+    them, the mean is right, and the variance between repeats is the one that errors say. Bounds of
+    4.5 standard errors each: false alarm 2e-5."""
+    repeats, curved = 200, torch.tensor([1.0, 0.25, 2.0], dtype=torch.float64)
+    loss = differentiated(lambda w: 0.5 * (curved * w.square()).sum(1))
+    centres = torch.zeros(repeats, 3, dtype=torch.float64)
+    sources = [np.random.default_rng([7, i]) for i in range(repeats)]
+    found = local_learning_coefficient(loss, centres, 1000, sources, SHORT)
+    sharp = 1000 / math.log(1000) * curved.numpy()
+    away = found.value - float((sharp / (sharp + 1)).sum() / 2)
+    held = int((np.abs(away) < student_factor(SHORT.chains, 0.95) * found.stderr).sum())
+    assert abs(held - 0.95 * repeats) < 4.5 * math.sqrt(repeats * 0.95 * 0.05), held
+    assert abs(away.mean()) < 4.5 * away.std(ddof=1) / math.sqrt(repeats)
+    ratio = away.var(ddof=1) / float((found.stderr**2).mean())
+    assert abs(ratio - 1) < 4.5 * math.sqrt(2 / (repeats - 1) * (1 + 1 / 7)), ratio
 
 
 def test_langevin_steps_depend_on_the_step_and_say_so() -> None:
