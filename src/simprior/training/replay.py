@@ -280,6 +280,7 @@ def spec_of(result: TrainResult, problem: Problem) -> TrainSpec:
         network, optimizer, config["loss"], int(config["batch_size"]), Stop.parse(config["stop"]),
         int(config["max_epochs"]), int(config["check"]), int(config["pretrain"]),
         int(config["seed"]), init_scale=float(config.get("init_scale", 1.0)),
+        **{name: config[name] for name in ("robust", "robust_steps") if name in config},
     )  # fmt: skip
 
 
