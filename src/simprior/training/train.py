@@ -377,7 +377,8 @@ def _engine(spec: TrainSpec, device: str, engine: str, size: int) -> str:
     if engine == "compiled" and not able:
         raise InputError(
             f"engine='compiled' with device={device!r}, {name}",
-            "the CPU, a built-in activation and no attacks", "pass engine='auto'",
+            "the CPU and a built-in activation" + ", no attacks" * bool(spec.robust),
+            "pass engine='auto'",
         )  # fmt: skip
     guess = spec.optimizer.rule == "guess"
     if guess and isinstance(model, Module):
