@@ -61,12 +61,12 @@ def test_linear_networks_without_biases_equal_the_perceptron(n: int, hidden: tup
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLED)
 def test_agrees_with_direct_sampling(name: str) -> None:
-    """Four functions each, common and rare; 5 standard errors, false alarm 1.6e-4 each."""
+    """Three functions each, common and rare; 5 standard errors, false alarm 1.6e-4 each."""
     network = SAMPLED[name]
     counts = sample(network, 400_000, seed=5)
-    pick = np.unique(np.geomspace(1, max(1, (counts.count > 200).sum()), 4).astype(int) - 1)
+    pick = np.unique(np.geomspace(1, max(1, (counts.count > 200).sum()), 3).astype(int) - 1)
     tables = counts.tables()[pick]
-    found = log_prior_finite(network, tables, particles=150, runs=16, check=False, seed=1)
+    found = log_prior_finite(network, tables, particles=100, runs=16, check=False, seed=1)
     for one, k in zip(found, pick, strict=True):
         check_close(one, math.log(counts.p[k]), counts.stderr[k] / counts.p[k], (name, k))
 
@@ -296,16 +296,24 @@ def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [3, 4])
-def test_standard_errors_are_true(n: int) -> None:
-    """40 repeats on 3 functions a network: no bias, standardised errors of sd .8 to 1.25, no flag.
+def test_standard_errors_are_true() -> None:
+    """20 repeats on 3 functions of n = 3 and 4: no bias, standardised errors of sd .8 to 1.25, no
+    flag.
 
     The mean of the repeats of a function is held to the sampled ln P within 4 standard errors of
-    both (6e-5 each). The sd of 117 degrees of freedom has a relative error of 6.5 %: where errors
-    are true, the bounds are 3 of its errors away. (The check with the next power is left out: it
-    does not touch the value.)
+    both (8e-4 each, 19 degrees of freedom). The sd of 114 degrees of freedom has a relative error
+    of 6.6 %: where errors are true, the bounds are 3 of its errors away. (The check with the next
+    power is left out: it does not touch the value.)
     """
-    network, repeats = Network(n=n, hidden=(5, 4)), 40
+    repeats = 20
+    scores = [standardised(n, repeats) for n in (3, 4)]
+    spread = math.sqrt((np.array(scores) ** 2).sum() / (6 * (repeats - 1)))
+    assert 0.8 < spread < 1.25, spread
+
+
+def standardised(n: int, repeats: int) -> np.ndarray:
+    """(repeats, 3) differences from the mean over the stated errors; the mean is held to counts."""
+    network = Network(n=n, hidden=(5, 4))
     counts = sample(network, 1e7, seed=11)
     pick = (np.geomspace(2, (counts.count > 4000).sum(), 3) - 1).astype(int)
     truth, noise = np.log(counts.p[pick]), (counts.stderr / counts.p)[pick]
@@ -319,21 +327,20 @@ def test_standard_errors_are_true(n: int) -> None:
     mean = np.log(np.exp(values - truth).mean(axis=0))
     error = np.hypot(values.std(axis=0, ddof=1) / math.sqrt(repeats), noise)
     assert (np.abs(mean) < 4 * error).all(), (mean, error)
-    scores = (values - values.mean(axis=0)) / errors
-    spread = math.sqrt((scores**2).sum() / (3 * (repeats - 1)))
-    assert 0.8 < spread < 1.25, spread
+    return (values - values.mean(axis=0)) / errors
 
 
 @pytest.mark.slow
 def test_starved_runs_are_flagged() -> None:
-    """xor2 at n = 6 with p = 1 and few particles: at least 95 of 100 are flagged."""
+    """xor2 at n = 6 with p = 1 and few particles: at least 38 of 40 are flagged. (Were one in five
+    not, 38 or more would be with 1 %.)"""
     network = Network(n=6, hidden=(20, 20))
     flagged = [
         not found.diagnostics["reliable"]
-        for seed in range(100)
+        for seed in range(40)
         for found in log_prior_finite(network, "xor2", particles=16, runs=4, power=1, seed=seed)
     ]
-    assert sum(flagged) >= 95, sum(flagged)
+    assert sum(flagged) >= 38, sum(flagged)
 
 
 @pytest.mark.slow
