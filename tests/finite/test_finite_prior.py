@@ -122,12 +122,12 @@ def test_no_bit_depends_on_workers_other_functions_or_interruptions(tmp_path) ->
 def test_tol_adds_runs() -> None:
     network = Network(n=3, hidden=(4, 3))
     loose, tight = (
-        log_prior_finite(network, "0x17", particles=200, tol=tol, check=False)[0]
-        for tol in (10.0, 0.02)
+        log_prior_finite(network, "0x17", particles=100, tol=tol, check=False)[0]
+        for tol in (10.0, 0.04)
     )
     assert loose.diagnostics["runs"] == 8 and loose.diagnostics["tol_reached"]
-    assert tight.diagnostics["runs"] > 8 and tight.stderr < 0.03
-    (capped,) = log_prior_finite(network, "0x17", particles=200, tol=1e-6, max_runs=9, check=False)
+    assert tight.diagnostics["runs"] > 8 and tight.stderr < 0.06
+    (capped,) = log_prior_finite(network, "0x17", particles=100, tol=1e-6, max_runs=9, check=False)
     assert capped.diagnostics["runs"] == 9 and not capped.diagnostics["tol_reached"]
 
 
@@ -334,7 +334,7 @@ def standardised(n: int, repeats: int) -> np.ndarray:
 def test_starved_runs_are_flagged() -> None:
     """xor2 at n = 6 with p = 1 and few particles: at least 38 of 40 are flagged. (Were one in five
     not, 38 or more would be with 1 %.)"""
-    network = Network(n=6, hidden=(20, 20))
+    network = Network(n=6, hidden=(10, 10))
     flagged = [
         not found.diagnostics["reliable"]
         for seed in range(40)
@@ -349,8 +349,10 @@ def test_starved_runs_are_flagged() -> None:
     [("needle", -9.666, 0.009), ("and2", -14.845, 0.065), ("x1", -12.454, 0.034)],
 )
 def test_published_values_at_width_40(name: str, value: float, stderr: float) -> None:
-    """Direct sampling of (7, 40, 40, 1); 4 standard errors, 7 degrees of freedom: 5e-3 each."""
-    (found,) = log_prior_finite(Network(n=7, hidden=(40, 40)), name, check=False, seed=2)
+    """Direct sampling of (7, 40, 40, 1); 4 standard errors, 7 degrees of freedom: 5e-3 each. With
+    150 particles the errors are .06: a P(f) that is a third off is found."""
+    network = Network(n=7, hidden=(40, 40))
+    (found,) = log_prior_finite(network, name, particles=150, check=False, seed=2)
     assert found.diagnostics["reliable"], found
     assert abs(found.value - value) < 4 * math.hypot(found.stderr, stderr)
 
