@@ -3,9 +3,9 @@
 After each fault: `info` and `table` give a right answer or one line and status 2; the directory is
 refused without --resume or --overwrite; a run that says it is complete is whole and verifies; the
 same command with --resume then ends with the files of a run that was never disturbed, and no other.
-The quick test takes a few events of one command (seeded), the slow one of all commands the first and
-the last event of each kind (the same call on the same file, but for numbers in its name) and a sixth
-of those between, which repeat them task after task; SIMPRIOR_FAULTS=all takes every one.
+The quick test takes a few events of one command (seeded), the slow one of all commands the first
+and the last event of each kind (the same call on the same file, but for numbers in its name) and a
+sixth of those between, which repeat them task after task; SIMPRIOR_FAULTS=all takes every one.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ SHARE = 1.0 if os.environ.get("SIMPRIOR_FAULTS") == "all" else 1 / 6
 
 
 def points(b: Bench, name: str, few: int) -> Iterator[tuple[str, int, int]]:
-    """(fault, event, event of a second kill or 0): ``few`` of them, or with 0 those of each kind."""
+    """(fault, event, event of a second kill or 0): ``few``, or with 0 those of each kind."""
     chance = random.Random(f"faults of {name}")
     every = distinct(b.trace)
     if not few:
