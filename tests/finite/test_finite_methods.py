@@ -351,7 +351,7 @@ def test_standard_errors_are_those_of_repeats(method: str) -> None:
     one and the same; so 4 errors are .52. The errors of the errors (13 %) widen it by 2 %.
     """
     network = Network(n=3, hidden=(100, 80))
-    draws = {"first-order": 1024, "conditional": 150}[method]
+    draws = {"first-order": 2048, "conditional": 150}[method]
     found = [
         log_prior_by(network, ["x1", "majority"], method, draws=draws, seed=seed)
         for seed in range(30)
