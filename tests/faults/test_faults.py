@@ -314,7 +314,7 @@ def test_a_few_faults(inputs: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_every_event(name: str, inputs: Path) -> None:
+def test_events_of_every_kind(name: str, inputs: Path) -> None:
     b = bench(name, inputs)
     wrong = []
     for fault, at, second in points(b, name, b.case.few):
