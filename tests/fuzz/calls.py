@@ -87,7 +87,8 @@ def targets(folder: Path) -> list[tuple[str, Callable[..., Any], dict[str, Any]]
         "problem": net, "target": "x1", "train": 4, "data": None, "classes": None, "label": None,
         "test": 10, "runs": 2, "optimizer": "adam", "lr": 0.01, "options": None, "loss": "ce",
         "batch_size": 4, "stop": "first-fit", "max_epochs": 5, "check": 0, "pretrain": 0,
-        "corrupt": 0.0, "attack": 0, "robust": 0, "data_seed": None, "seed": 0, "record": (0, 4),
+        "corrupt": 0.0, "attack": 0, "robust": 0, "robust_steps": 10, "data_seed": None, "seed": 0,
+        "record": (0, 4),
         "record_runs": 2, "device": "cpu", "engine": "auto", "members": 0, "workers": 1,
         "out": None, "executor": "local", "executor_options": None, "progress": None,
     }  # fmt: skip

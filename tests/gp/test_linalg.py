@@ -6,8 +6,9 @@ from orthants import kernel
 from scipy.special import ndtr
 
 from simprior.errors import NumericalError
-from simprior.gp.covariance import factor, factor_for_noise, reverse_cholesky
+from simprior.gp.covariance import factor, factor_for_noise
 from simprior.gp.orthant import METHODS, log_prior
+from simprior.gp.triangles import lower_factor, reverse_cholesky, rows_over
 
 
 def test_full_rank() -> None:
@@ -56,6 +57,18 @@ def test_reverse_cholesky() -> None:
     assert np.abs(np.tril(U, -1)).max() == 0.0
     with pytest.raises(NumericalError):
         reverse_cholesky(-J)
+    assert lower_factor(-J) is None and lower_factor(np.full((2, 2), np.nan)) is None
+
+
+@pytest.mark.parametrize("r", [1, 3, 4, 7, 30, 300])
+def test_rows_over(r: int) -> None:
+    """Below the size at which LAPACK takes over and above it; the rows stay as they are."""
+    source = np.random.default_rng(r)
+    g = source.standard_normal((r, r + 20))
+    U, rows = reverse_cholesky(g @ g.T), source.standard_normal((r + 5, r))
+    kept = rows.copy()
+    np.testing.assert_allclose(rows_over(rows, U) @ U.T, rows, atol=1e-11)
+    assert np.array_equal(rows, kept) and rows_over(rows[:0], U).shape == (0, r)
 
 
 def rbf(m: int = 30) -> np.ndarray:

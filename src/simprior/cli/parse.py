@@ -124,6 +124,12 @@ def parse_number(text: str) -> float:
     raise Refused("a finite number such as 1 or 0.5", "write it in digits")
 
 
+def parse_radius(text: str) -> float:
+    """A number of flips, or the radius of a box."""
+    number = parse_number(text)
+    return int(number) if number == int(number) else number
+
+
 def parse_numbers(text: str) -> float | tuple[float, ...]:
     """One number, or a comma list with one number a layer."""
     try:
@@ -290,6 +296,7 @@ MaybeCount = Annotated[int | None, kind(_maybe(parse_count), "COUNT")]
 AutoCount = Annotated[int | str, kind(parse_auto_count, "auto|COUNT")]
 Integer = Annotated[int, kind(parse_integer, "INT")]
 Number = Annotated[float, kind(parse_number, "NUMBER")]
+Radius = Annotated[float, kind(parse_radius, "NUMBER")]
 Numbers = Annotated[float | tuple[float, ...], kind(parse_numbers, "NUMBER[,NUMBER...]")]
 Widths = Annotated[tuple[int, ...], kind(parse_widths, "INT[,INT...]")]
 Size = Annotated[int | None, kind(_maybe(parse_size), "SIZE")]
@@ -315,6 +322,7 @@ SETTINGS: dict[str, Any] = {
     "whole?": MaybeSeed,
     "number": Number,
     "number?": MaybeNumber,
+    "radius": Radius,
     "numbers": Numbers,
     "word": str,
     "word?": MaybeText,

@@ -35,10 +35,10 @@ from simprior.gp.covariance import (
     feasible,
     make_event,
     reduce_inputs,
-    reverse_cholesky,
 )
 from simprior.gp.ep import fit_sites, information
 from simprior.gp.tilted import K_LIMIT, KAPPA, Summary, prepare, summarise
+from simprior.gp.triangles import reverse_cholesky, rows_over
 from simprior.gp.twist import Draws, Twist
 from simprior.numerics.compiled import BLOCK, fill
 
@@ -370,7 +370,7 @@ def _ep_gaussian(event: Event) -> tuple[np.ndarray, np.ndarray, float, bool]:
             "finite sites; use method='exact', or fewer layers"
         )
     U = reverse_cholesky(information(event.A, sites.tau))
-    root = solve_triangular(U, event.A.T, lower=False, check_finite=False).T
+    root = rows_over(event.A, U)
     mean = root @ (root.T @ sites.nu)
     signs = event.signs
     return signs * mean, signs[:, None] * root, sites.logz, sites.converged

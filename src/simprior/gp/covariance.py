@@ -224,14 +224,6 @@ def _confused(R: np.ndarray) -> bool:
     return any(not np.array_equal(R[i], R[j]) for i, j in close[:4096])
 
 
-def reverse_cholesky(J: np.ndarray) -> np.ndarray:
-    """Upper-triangular U with ``J = U U^T``; :class:`NumericalError` if J is not definite."""
-    L, info = lapack.dpotrf(J[::-1, ::-1], lower=1, clean=1)
-    if info != 0:
-        raise NumericalError("the information matrix of the sites is not positive definite")
-    return L[::-1, ::-1]
-
-
 @dataclass(frozen=True, repr=False)
 class Reduction(Shown):
     """Which inputs carry information and how the others follow from them.

@@ -22,8 +22,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from simprior.errors import NumericalError
-from simprior.gp.covariance import reverse_cholesky
 from simprior.gp.tiles import Run, one_by_one
+from simprior.gp.triangles import reverse_cholesky, rows_over
 from simprior.numerics.compiled import OPTIONS, hazard, log_survival_array, truncated_variance
 
 PANEL = 512  # rows that a delayed update is applied to at a time
@@ -308,7 +308,7 @@ def fit_sites(
     if U is None:
         return diverged(m, sweeps)
     if verify or weights:
-        root = _rows_over(U, A)
+        root = rows_over(A, U)
         mean, variance = root @ (root.T @ nu), np.einsum("ij,ij->i", root, root)
     else:
         variance = np.diag(cov).copy()
@@ -354,8 +354,8 @@ def diverged(m: int, sweeps: int) -> Sites:
 def _moments(
     U: np.ndarray, rows: np.ndarray, A: np.ndarray, nu: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    root = _rows_over(U, rows)
-    root_data = root if rows is A else _rows_over(U, A)
+    root = rows_over(rows, U)
+    root_data = root if rows is A else rows_over(A, U)
     return root @ root.T, root @ (root_data.T @ nu)
 
 
@@ -367,11 +367,6 @@ def _information_root(A: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> np.ndar
         return reverse_cholesky(information(A, tau))
     except NumericalError:
         return None
-
-
-def _rows_over(U: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """R = rows U^-T: the posterior covariance of rows @ u is R R^T if U U^T is the information."""
-    return solve_triangular(U, rows.T, lower=False, check_finite=False).T
 
 
 def information(A: np.ndarray, tau: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ from simprior.numerics import random as rng
 from simprior.numerics.estimate import LogProb, clopper_pearson, normal_factor, share_stderr
 from simprior.runs.directory import RunDir
 from simprior.runs.tasks import Progress, RunOptions, one_thread
+from simprior.runs.threads import in_threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,16 +141,19 @@ def sample_posterior(
     advance = partial(_run, given, seed, heads, tasks)
     found = run_chains(advance, len(tasks), len(K), how, store, threads=True)
     bits_n = bits_of(len(K), n)
-    merger, tallies, wrong = Merger(len(K)), [], []
-    for task, (words, _) in zip(tasks, found, strict=True):
-        check_rows(words, task.samples, f"task {task.index}")
-        rows, tally = _count(given, words, heads)
-        merger.add(rows)
-        tallies.append(tally)
-        if truth is not None:
-            wrong.append(outside_errors(words, index, truth))
+
+    def look(number: int) -> tuple[Rows, Tally, np.ndarray]:
+        words = found[number][0]
+        check_rows(words, tasks[number].samples, f"task {number}")
+        none = np.zeros(0)
+        wrong = none if truth is None else outside_errors(words, index, truth)
+        return *_count(given, words, heads), wrong
+
+    rows, tallies, wrong = zip(*in_threads(look, range(len(tasks)), how.workers), strict=True)
+    merger = Merger(len(K), how.workers)
+    merger.add(*rows)
     ends = [end for _, end in found]
-    counts = _table(given, merger.rows(), tallies, ends, samples, heads, bits_n)
+    counts = _table(given, merger.rows(), list(tallies), ends, samples, heads, bits_n)
     if truth is not None:
         error, stderr = mean_of_clusters(np.concatenate(wrong), heads)
         counts.info["posterior"] |= {"error": error, "error_stderr": stderr}

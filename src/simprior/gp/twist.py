@@ -39,8 +39,8 @@ import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
 from simprior.errors import NumericalError
-from simprior.gp.covariance import reverse_cholesky
 from simprior.gp.ep import Sites
+from simprior.gp.triangles import lower_factor, reverse_cholesky, rows_over
 from simprior.numerics.compiled import (
     OPTIONS,
     TAIL,
@@ -111,7 +111,7 @@ def make_twist(
         J = value * inner
         J[np.diag_indices(r)] += 1.0
         U = reverse_cholesky(J)
-        C[k] = solve_triangular(U, L.T, lower=False, check_finite=False).T
+        C[k] = rows_over(L, U)
         logdet[k] = np.log(np.diag(U)).sum()
     own = tau[:r] + np.bincount(last, tau[r:] * B[np.arange(m - r), last] ** 2, r)
     slope = nu - tau * mean
@@ -135,8 +135,8 @@ def make_twist(
 
 def _lower_factor(K: np.ndarray, A: np.ndarray) -> np.ndarray:
     """Cholesky factor of K = A A^T, from A by rotations where K itself is too ill-conditioned."""
-    L, info = lapack.dpotrf(K, lower=1, clean=1)
-    if info == 0:
+    L = lower_factor(K)
+    if L is not None:
         return L
     R = np.asarray(np.linalg.qr(A.T, mode="r"))
     return (R * np.where(np.diag(R) < 0.0, -1.0, 1.0)[:, None]).T
@@ -148,8 +148,8 @@ def _mean(rows: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> tuple[np.ndarray
     inner = W.T @ W
     J = inner.copy()
     J[np.diag_indices_from(J)] += 1.0
-    factor, info = lapack.dpotrf(J, lower=1)
-    if info != 0:
+    factor = lower_factor(J)
+    if factor is None:
         raise NumericalError("the information matrix of the sites is not positive definite")
     return rows @ lapack.dpotrs(factor, rows.T @ nu, lower=1)[0], inner
 

@@ -182,23 +182,29 @@ def write_table(path: Path | str, columns: Mapping[str, np.ndarray] | pa.Table) 
     return write_parts(path, [_as_table(columns)])
 
 
-def write_parts(path: Path | str, parts: Iterable[Mapping[str, np.ndarray] | pa.Table]) -> Written:
+def write_parts(
+    path: Path | str,
+    parts: Iterable[Mapping[str, np.ndarray] | pa.Table],
+    *,
+    repeated: Sequence[str] = (),
+) -> Written:
     """Write tables of the same columns, at least one, as one; else as :func:`write_table`.
 
-    They are written as they come. Raises also what ``parts`` raises, and leaves no file then.
+    They are written as they come. Columns that are ``repeated`` have few different values, in runs:
+    they get a dictionary, which is faster. Raises also what ``parts`` raises, and leaves no file
+    then.
     """
     import pyarrow.parquet as pq
 
     options: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+    options["use_dictionary"] = list(repeated) or False
     with atomic_path(path) as temp, temp.open("wb", buffering=_CHUNK) as raw:
         sink, rows = _HashingFile(raw), 0
         with contextlib.ExitStack() as stack:
             writer = None
             for table in map(_as_table, parts):
                 if writer is None:
-                    writer = stack.enter_context(
-                        pq.ParquetWriter(sink, table.schema, use_dictionary=False, **options)
-                    )
+                    writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, **options))
                 writer.write_table(table)
                 rows += table.num_rows
     return Written(sink.sha256, sink.bytes, rows)

@@ -193,6 +193,10 @@ class Choices:
         self._buf = np.zeros(32, np.uint64)
         self._words = self._buf.view(np.uint32)
 
+    def names(self, keys: list[int]) -> list[int]:
+        """The numbers that the random choices of members ``keys`` belong to: themselves."""
+        return keys
+
     def order(self, member: int, epoch: int, size: int) -> np.ndarray:
         """(size,) order of the examples in an epoch (from 0) of ``member``."""
         perm = np.zeros(size, np.int64)

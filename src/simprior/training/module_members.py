@@ -75,6 +75,8 @@ class ModuleBatch:
     Raises :class:`simprior.errors.InputError` if they are to be ``trained`` and cannot be.
     """
 
+    least_rows = 1
+
     def __init__(self, module: Module, batch: int, device: str, trained: bool = True) -> None:
         self.built = module.built
         if trained:

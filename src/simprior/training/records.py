@@ -90,7 +90,9 @@ class TrainResult(Shown):
     check with zero training error, or -1; ``errors`` (R,) examples wrong at the end and ``loss``
     (R,) mean loss then, both over everything to be fitted; ``problem`` as
     ``targets.Problem.describe`` gives it, and :attr:`trained_on` with types; ``config`` of the run.
-    ``trajectory`` has the columns run, step, words, errors, loss.
+    ``trajectory`` has the columns run, step, words, errors, loss. ``robust_errors`` (R,), of runs
+    whose inputs are attacked (:mod:`simprior.training.box`): held-out inputs in whose boxes an
+    error was found; ``errors``, ``loss`` and ``fitted`` are of attacked inputs then.
     """
 
     words: np.ndarray
@@ -101,6 +103,7 @@ class TrainResult(Shown):
     problem: dict[str, Any]
     config: dict[str, Any]
     trajectory: dict[str, np.ndarray] = field(default_factory=dict)
+    robust_errors: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.runs
@@ -141,6 +144,9 @@ class TrainResult(Shown):
             return said
         error = estimate(totals["test_error"], stderr=totals["test_error_stderr"])
         said[1] += f"; test error {error}"
+        if self.robust_error is not None:
+            share = estimate(totals["robust_error"], stderr=totals["robust_error_stderr"])
+            said[1] += f", in boxes of radius {self.config['robust']:g} at least {share}"
         return [*said, self.counts.lines()[1]]
 
     @property
@@ -177,12 +183,21 @@ class TrainResult(Shown):
         """(R,) share of the inputs outside S and the attack set that are wrong."""
         return self.trained_on.test_errors(self.words)
 
+    @cached_property
+    def robust_error(self) -> np.ndarray | None:
+        """(R,) share of the held-out inputs in whose boxes an error was found, at least; None if
+        inputs were not attacked."""
+        if self.robust_errors is None:
+            return None
+        return self.robust_errors / max(int(self.trained_on.test_mask.sum()), 1)
+
     @property
     def records(self) -> pd.DataFrame:
         """A row a member: run, fitted, first_fit, steps, epochs, loss, train_error, test_error,
-        function (hex)."""
+        function (hex); robust_error where inputs were attacked."""
         import pandas as pd
 
+        attacked = {} if self.robust_error is None else {"robust_error": self.robust_error}
         return pd.DataFrame(
             {
                 "run": np.arange(self.runs),
@@ -193,6 +208,7 @@ class TrainResult(Shown):
                 "loss": self.loss,
                 "train_error": self.errors / self.size,
                 "test_error": self.test_error,
+                **attacked,
                 "function": to_hex(self.words, self.m),
             }
         )
@@ -269,10 +285,17 @@ class TrainResult(Shown):
             "test_error": float(error.mean()),
             "test_error_stderr": mean_stderr(error),
             "test_error_sd": spread,
+            **self._robust_totals(),
             "functions": self.counts.functions,
             "target_found": 0 if target < 0 else int(self.counts.count[target]),
             "unseen_mass": self.counts.unseen.mass,
         }
+
+    def _robust_totals(self) -> dict[str, float]:
+        if self.robust_error is None:
+            return {}
+        error = self.robust_error[self.fitted]
+        return {"robust_error": float(error.mean()), "robust_error_stderr": mean_stderr(error)}
 
     def save_to(self, store: RunDir, complement: Complement | None = None) -> None:
         """Write ``runs.parquet``, ``counts.parquet``, trajectories and what ``complement`` adds,
@@ -288,6 +311,9 @@ class TrainResult(Shown):
             "train_error": self.errors / self.size,
             "test_error": self.test_error,
         }
+        if self.robust_errors is not None:
+            columns["robust_errors"] = self.robust_errors
+            columns["robust_error"] = self.robust_error
         write_table(store.path / RUNS, arrow_table(columns))
         store.add_file(RUNS, rows=self.runs)
         counts = self.counts
@@ -345,7 +371,8 @@ class TrainResult(Shown):
         steps, first_fit, errors, loss = (
             columns[name] for name in ("steps", "first_fit", "errors", "loss")
         )
-        return cls(words, steps, first_fit, errors, loss, problem, run.config, trajectory)
+        attacked = columns.get("robust_errors")
+        return cls(words, steps, first_fit, errors, loss, problem, run.config, trajectory, attacked)
 
 
 def _check_problem(path: Path, on: ProblemRecord, run: RunInfo) -> None:

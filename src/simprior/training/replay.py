@@ -6,6 +6,7 @@ again for exactly that number of steps. Spec and problem come from what the run 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from simprior.training.spec import Optimizer, Stop, TrainSpec
 from simprior.training.targets import Problem, recorded_network
 
 _TORCH_CHUNK = 256
+_LOG = logging.getLogger("simprior")
 
 
 def trained_parameters(spec: TrainSpec, problem: Problem, member: int, steps: int) -> Parameters:
@@ -198,6 +200,11 @@ def problem_of_run(path: Path | str, data: str | None = None, label: str | None 
             f"'simprior {run.command}' that is {run.status}; {run.way_on}"
         )
     problem = _problem_on_record(path, run.config, data, label)
+    if run.command == "train" and "robust" in run.config:
+        radius = run.config["robust"]
+        _LOG.warning(
+            "%s was trained in boxes of radius %g; what is taken here is S alone", path, radius
+        )
     check_outputs(run.path, run.manifest["options"], problem.network, USE)
     return problem
 
@@ -280,6 +287,7 @@ def spec_of(result: TrainResult, problem: Problem) -> TrainSpec:
         network, optimizer, config["loss"], int(config["batch_size"]), Stop.parse(config["stop"]),
         int(config["max_epochs"]), int(config["check"]), int(config["pretrain"]),
         int(config["seed"]), init_scale=float(config.get("init_scale", 1.0)),
+        **{name: config[name] for name in ("robust", "robust_steps") if name in config},
     )  # fmt: skip
 
 

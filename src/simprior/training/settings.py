@@ -162,8 +162,12 @@ class ProblemSettings(NetworkSettings):
         int, Setting("whole", "mislabelled points outside the training set to be fitted as well")
     ] = 0
     robust: Annotated[
-        int,
-        Setting("whole", "bits: the labels are fitted on all strings within so many flips, too"),
+        float,
+        Setting(
+            "radius",
+            "bits: labels are fitted on all strings within so many flips, too; training on data: "
+            "radius of the box in which inputs are attacked",
+        ),
     ] = 0
     data_seed: Annotated[
         int | None, Setting("whole?", "seed of target, split, corruption, attack (default: --seed)")
@@ -209,6 +213,9 @@ class TrainSettings(ProblemSettings):
     init_scale: Annotated[
         float, Setting("number", "factor on the initial weights, apart from the prior's sigma_w")
     ] = 1.0
+    robust_steps: Annotated[
+        int, Setting("count", "robust, on data: gradient steps of an attack")
+    ] = 10
     seed: Annotated[int, Setting("whole", "root of all random numbers, 0 to 2^63 - 1")] = 0
     record: Annotated[
         tuple[int, ...], Setting("steps", "steps at which trajectories are recorded")
@@ -431,6 +438,12 @@ def _number(value: Any) -> float:
     return number
 
 
+def _radius(value: Any) -> float:
+    """a number of flips, or the radius of a box"""
+    number = _number(value)
+    return int(number) if number == int(number) else number
+
+
 def _maybe_number(value: Any) -> float | None:
     """a number, or none"""
     return None if _is_none(value) else _number(value)
@@ -553,6 +566,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "whole?": _maybe_whole,
     "number": _number,
     "number?": _maybe_number,
+    "radius": _radius,
     "numbers": _numbers,
     "word": _word,
     "word?": _maybe_word,

@@ -233,7 +233,8 @@ class TrainSpec:
     initialisation, Liu et al. 2020; 0: none); ``record`` the steps at which a trajectory is
     recorded, for the first ``record_runs`` members; ``init_scale`` a factor on the initial weights
     (not on the biases): training starts at a draw of :attr:`start`, while P(f) stays that of
-    ``network``.
+    ``network``; ``robust`` the radius of the box around each input in which it is attacked, by
+    ``robust_steps`` steps (:mod:`simprior.training.box`; 0: none).
     """
 
     network: Network | Module
@@ -248,6 +249,8 @@ class TrainSpec:
     record: tuple[int, ...] = ()
     record_runs: int = 0
     init_scale: float = 1.0
+    robust: float = 0.0
+    robust_steps: int = 10
 
     def __post_init__(self) -> None:
         ARCHITECTURE("network", self.network)
@@ -258,6 +261,7 @@ class TrainSpec:
         for name, low in (("batch_size", 1), ("max_epochs", 1), ("check", 0), ("pretrain", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), low))
         object.__setattr__(self, "init_scale", self._check_init_scale())
+        object.__setattr__(self, "robust", self._check_robust())
         if isinstance(self.network, Network):  # modules are tried out before they are trained
             self._check_gradient(self.network)
         object.__setattr__(self, "record_runs", whole("record_runs", self.record_runs, 0))
@@ -281,6 +285,19 @@ class TrainSpec:
             raise InputError(f"init_scale={scale:g} with {what}", expected, "leave init_scale out")
         return scale
 
+    def _check_robust(self) -> float:
+        remedy = "pass for example --robust 0.1"
+        expected = "the radius >= 0 of a box around each input"
+        radius = float(Number(0, remedy=remedy, expected=expected)("robust", self.robust))
+        usual = type(self).robust_steps
+        steps = whole("robust_steps", self.robust_steps, 1)
+        if not radius and steps != usual:
+            raise InputError(f"robust_steps={steps} without robust", "robust", "leave it out")
+        if radius and self.optimizer.rule == "guess":
+            what, expected = f"robust={radius:g} with guess-and-check", "training by gradients"
+            raise InputError(what, expected, "leave robust out")
+        return radius
+
     @property
     def start(self) -> Network | Module:
         """What the initial parameters are a draw of: ``network``, its weights scaled."""
@@ -297,8 +314,10 @@ class TrainSpec:
 
     @property
     def compiled(self) -> bool:
-        """Whether the compiled kernel knows the activation (else torch trains)."""
-        return isinstance(self.network, Network) and code_of(self.network) is not None
+        """Whether the compiled kernel can do it (else torch trains): the activation is built in,
+        and inputs are not attacked."""
+        known = isinstance(self.network, Network) and code_of(self.network) is not None
+        return known and not self.robust
 
     def batch(self, size: int) -> int:
         """Examples a step on a training set of ``size``."""
@@ -331,6 +350,8 @@ class TrainSpec:
         }
         if self.init_scale != 1:
             out["init_scale"] = self.init_scale
+        if self.robust:
+            out |= {"robust": self.robust, "robust_steps": self.robust_steps}
         if self.record:
             out |= {"record": list(self.record), "record_runs": self.record_runs}
         return out
@@ -384,7 +405,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Members:
-    """Columns of some members, as in ``TrainResult``; the trajectory has a row a recorded step."""
+    """Columns of some members, as in ``TrainResult``; the trajectory has a row a recorded step.
+
+    ``robust_errors`` are counted where inputs are attacked.
+    """
 
     words: np.ndarray
     steps: np.ndarray
@@ -392,6 +416,7 @@ class Members:
     errors: np.ndarray
     loss: np.ndarray
     trajectory: dict[str, np.ndarray]
+    robust_errors: np.ndarray | None = None
 
 
 def split(job: Job) -> list[Task]:

@@ -51,6 +51,7 @@ _DRAWN = re.compile(r"(random|lz|net)(?::([0-9.eE+-]+))?\Z")
 _EXAMPLES = {"lz": ("a complexity", "lz:35"), "net": ("a width", "net:2")}
 _MOVES, _STARTS = 20000, 256
 _TEACHERS, _MAX_TEACHER = 1000, 10**6
+BOX_REMEDY = "leave it out; only train takes the radius of a box"
 SPLIT_STREAM = "posterior/training-set"
 
 
@@ -296,7 +297,7 @@ def _check_task(given: Mapping[str, Any]) -> None:
         raise InputError(what, "one of the two", "pass for example --target lz:35")
     if _has_flips(given["robust"]) and (given["data"] is not None or given["inputs"] is not None):
         what = "inputs" if given["data"] is None else f"data={given['data']!r}"
-        raise InputError(f"robust={shown(given['robust'])} with {what}", NOT_BITS, "leave it out")
+        raise InputError(f"robust={shown(given['robust'])} with {what}", NOT_BITS, BOX_REMEDY)
     if given["data"] is None:
         found = {name: given[name] for name in _DATA_ONLY}
         found["missing"] = None if given["missing"] == "refuse" else given["missing"]
@@ -619,7 +620,7 @@ def _has_flips(robust: Any) -> bool:
 def _flips(robust: Any, n: int) -> int:
     """``robust`` on functions of ``n`` bits (0: other inputs). Raises :class:`InputError`."""
     if n == 0 and _has_flips(robust):
-        raise InputError(f"robust={shown(robust)} with inputs", NOT_BITS, "leave it out")
+        raise InputError(f"robust={shown(robust)} with inputs", NOT_BITS, BOX_REMEDY)
     return check_flips(robust, n)
 
 

@@ -25,6 +25,7 @@ from simprior.network.callables import tensor_function
 from simprior.network.losses import LOSSES
 from simprior.network.parameters import flat_layers, flat_size, forward, shapes_of
 from simprior.network.spec import Network
+from simprior.training.box import LOOKING, TESTING, TRAINING, Box, is_wrong
 from simprior.training.draws import Parameters, Source
 from simprior.training.spec import Members, Optimizer, Stop, TrainSpec
 from simprior.training.targets import Problem
@@ -139,6 +140,9 @@ class Batch:
     ``at_once`` of them are trained together on ``device``.
     """
 
+    least_rows = 64
+    """How many inputs are attacked at once, at least."""
+
     def __init__(self, network: Network, device: str) -> None:
         self.at_once = MEMBERS[device]
         self.shapes = shapes_of(network)
@@ -216,6 +220,14 @@ class Ensemble:
         self.steps, self.first_fit, self.errors = whole(), whole(), whole()
         self.rows: list[dict[str, np.ndarray]] = []
         self.wanted = np.ones(count, bool)
+        self.box = self._box(problem, batch) if spec.robust else None
+        self.robust_errors = whole() if spec.robust else None
+
+    def _box(self, problem: Problem, batch: int) -> Box:
+        f32 = lambda a: torch.tensor(np.asarray(a), dtype=torch.float32, device=self.device)  # noqa: E731
+        outside = problem.test_index
+        self.outside = f32(problem.inputs[outside]), f32(problem.target[outside])
+        return Box(self.spec, problem, self.device, max(batch, self.net.least_rows))
 
     def run(self) -> None:
         """Train all members of the range."""
@@ -288,10 +300,42 @@ class Ensemble:
         """(errors, mean loss) of the members in ``slots`` on everything to be fitted."""
         rows, at = self._company(slots)
         used = np.isin(np.arange(len(rows)), at)
-        z, y = self.net(self.rule.shown(self.P)[rows], self.x[None], used), self.y[rows]
-        wrong = ((z > self.cut) != (y > 0.5)) | torch.isnan(z)
-        mean = self.losses(z, y).double().mean(dim=1)
+        P, y = self.rule.shown(self.P)[rows], self.y[rows]
+        wrong, losses = self._judge(P, self.x, y, used, rows, LOOKING)
+        mean = losses.double().mean(dim=1)
         return wrong.sum(dim=1).cpu().numpy()[at], mean.cpu().numpy()[at]
+
+    def _judge(
+        self, P: torch.Tensor, x: torch.Tensor, y: torch.Tensor, used: np.ndarray,
+        rows: np.ndarray, purpose: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """(E, B) wrong or not, and losses, of the members in the slots ``rows`` on inputs (B, d)
+        with labels (E, B); where these are attacked, of the worst points that were found."""
+        z = self.net(P, x[None], used)
+        wrong = is_wrong(z, y, self.cut)
+        if self.box is None:
+            return wrong, self.losses(z, y)
+        losses, size = [], self.box.size
+        for part, at in enumerate(range(0, len(x), size)):
+            inside = slice(at, at + size)
+            worst, met = self._attacked(
+                P, x[None, inside], y[:, inside], used, rows, (purpose, part)
+            )
+            z = self.net(P, worst, used)
+            wrong[:, inside] |= met | is_wrong(z, y[:, inside], self.cut)
+            losses.append(self.losses(z, y[:, inside]))
+        return wrong, torch.cat(losses, dim=1)
+
+    def _attacked(
+        self, P: torch.Tensor, x: torch.Tensor, y: torch.Tensor, used: np.ndarray,
+        rows: np.ndarray, purpose: tuple[int, int],
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Worst points and errors met (:meth:`Box.attack`); pre-training is not attacked."""
+        assert self.box is not None
+        keys = self.source.names([self._key(slot) for slot in rows])
+        start = self.box.starts(keys, self.step[rows], *purpose)
+        robust = torch.from_numpy((self.stage[rows] == 1).astype(np.float32)).to(self.device)
+        return self.box.attack(self.net, P, x, y, used, self.cut, robust, start)
 
     @torch.no_grad()
     def functions(self, slots: np.ndarray) -> np.ndarray:
@@ -357,6 +401,17 @@ class Ensemble:
         self.words[row] = self.functions(slots)
         self.steps[row], self.first_fit[row] = self.step[slots], self.fit[slots]
         self.errors[row], self.loss[row] = errors[at], mean[at]
+        if self.robust_errors is not None:
+            self.robust_errors[row] = self._errors_outside(slots)
+
+    @torch.no_grad()
+    def _errors_outside(self, slots: np.ndarray) -> np.ndarray:
+        """(F,) held-out inputs in whose boxes the members in ``slots`` were found to be wrong."""
+        rows, at = self._company(slots)
+        used, (x, y) = np.isin(np.arange(len(rows)), at), self.outside
+        P = self.rule.shown(self.P)[rows]
+        wrong, _ = self._judge(P, x, y.repeat(len(rows), 1), used, rows, TESTING)
+        return np.asarray(wrong.sum(dim=1).cpu().numpy()[at])
 
     def minibatches(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(E, B) examples of this step and their weights (0 past the end of an epoch)."""
@@ -397,6 +452,9 @@ class Ensemble:
             x, y = self.x[None], self.y
         else:
             x, y = self.x[chosen], torch.gather(self.y, 1, chosen)
+        if self.box is not None:
+            rows = np.arange(self.slots)
+            x, _ = self._attacked(P.detach(), x, y, self.member >= 0, rows, (TRAINING, 0))
         with torch.enable_grad():
             z = self.net(P, x, self.member >= 0)
             total = (self.losses(z, y) * share).sum()
@@ -433,8 +491,9 @@ def train_with_torch(
         done = Ensemble(spec, problem, first, count, device, members)
         done.run()
     return Members(
-        done.words, done.steps, done.first_fit, done.errors, done.loss, _sorted(done.rows, spec)
-    )
+        done.words, done.steps, done.first_fit, done.errors, done.loss, _sorted(done.rows, spec),
+        done.robust_errors,
+    )  # fmt: skip
 
 
 def _sorted(rows: list[dict[str, np.ndarray]], spec: TrainSpec) -> dict[str, np.ndarray]:
@@ -454,6 +513,9 @@ class _Chosen:
     def _real(self, key: int) -> int:
         stage = key & _STAGE
         return int(self._members[key ^ stage]) + stage
+
+    def names(self, keys: list[int]) -> list[int]:
+        return [self._real(key) for key in keys]
 
     def parameters(self, member: int) -> Parameters:
         return self._source.parameters(self._real(member))
@@ -492,6 +554,7 @@ class Replay(Ensemble):
         chosen[self.at], self.limits[self.at] = members, steps
         self.source: Any = _Chosen(self.source, chosen)
         self.found = np.zeros((count, self.net.size), np.float32)
+        self.robust_errors = None
 
     def look(self) -> np.ndarray:
         """Slots whose pre-training fits or is over, or whose training has had its steps."""

@@ -56,9 +56,11 @@ from simprior.training.targets import Problem, key_of
 
 TASK = "target train data classes label missing scale test corrupt attack robust".split()
 """The arguments of :func:`train` that describe a problem; they are those of :class:`Problem`."""
-_SPEC = "loss batch_size max_epochs check pretrain seed init_scale".split()
+_SPEC = "loss batch_size max_epochs check pretrain seed init_scale robust_steps".split()
 COLUMNS = ("steps", "first_fit", "errors", "loss")
 """Fields of :class:`Members` that are columns as they are."""
+ROBUST = "robust_errors"
+"""One more, where inputs are attacked."""
 
 
 def run_members(job: Job, first: int, count: int) -> Members:
@@ -126,7 +128,7 @@ class Training(Work[Task, Members]):
 
     def shards(self, piece: Task, result: Members) -> list[Shard]:
         """The columns of the members; their trajectories before them."""
-        columns = {name: getattr(result, name) for name in COLUMNS}
+        columns = {name: getattr(result, name) for name in self._columns}
         table = arrow_table({**key_columns(result.words), **columns})
         shards = [Shard(piece.name, table)]
         if len(self.names(piece)) > 1:
@@ -142,8 +144,12 @@ class Training(Work[Task, Members]):
         for trajectory in more:
             trajectory["words"] = words_from_columns(trajectory, m)
         words = words_from_columns(found, m)
-        steps, first_fit, errors, loss = (found[name] for name in COLUMNS)
-        return Members(words, steps, first_fit, errors, loss, more[0] if more else {})
+        columns = {name: found[name] for name in self._columns}
+        return Members(words=words, trajectory=more[0] if more else {}, **columns)
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*COLUMNS, ROBUST) if self.job.spec.robust else COLUMNS
 
 
 RECORD_RUNS = 100
@@ -185,7 +191,8 @@ def train(
     init_scale: float = 1.0,
     corrupt: float = 0.0,
     attack: int = 0,
-    robust: int = 0,
+    robust: float = 0,
+    robust_steps: int = 10,
     data_seed: int | None = None,
     seed: int = 0,
     record: Sequence[int] = (),
@@ -210,7 +217,12 @@ def train(
         What is to be learned, with the law of the initial parameters; or that law alone, and the
         task in the arguments that follow.
     target, train, data, classes, label, missing, scale, test, corrupt, attack, robust
-        As of :class:`simprior.Problem`; with a problem they must be left out.
+        As of :class:`simprior.Problem`; with a problem they must be left out. On data and other
+        real inputs ``robust`` is a radius, with a problem too: a member fits once attacks find no
+        error in the boxes around its training inputs (:mod:`simprior.training.box`), and its
+        errors in those around the held-out inputs are counted (``TrainResult.robust_error``).
+    robust_steps : int
+        With such a radius: gradient steps of an attack. Each costs as much as a step of training.
     runs : int
         Members of the ensemble.
     optimizer, lr, options
@@ -280,6 +292,7 @@ def make_job(given: Mapping[str, Any]) -> Job:
 
     Raises :class:`InputError`, :class:`DeviceError`.
     """
+    given, radius = _without_box(given)
     problem = make_problem(given)
     record = check_steps(given["record"])
     spec = TrainSpec(
@@ -288,8 +301,13 @@ def make_job(given: Mapping[str, Any]) -> Job:
         stop=Stop.parse(given["stop"]),
         record=record,
         record_runs=whole("record_runs", given["record_runs"], 0) if record else 0,
+        robust=radius,
         **{name: given[name] for name in _SPEC},
     )
+    if spec.robust:
+        from simprior.training.box import check_boxes
+
+        check_boxes(problem, spec.robust)
     if isinstance(spec.network, Network):
         check_size(spec.network)
     runs = whole("runs", given["runs"], 1)
@@ -298,6 +316,16 @@ def make_job(given: Mapping[str, Any]) -> Job:
     device = "cpu" if given["device"] == "auto" else resolve_device(given["device"])
     engine = _engine(spec, device, given["engine"], problem.size)
     return Job(spec, problem, runs, device, engine, whole("members", given["members"], 0))
+
+
+def _without_box(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
+    """``given`` without ``robust`` where that is the radius of a box, and the radius (or 0)."""
+    problem = given["problem"]
+    if isinstance(problem, Problem):
+        box = problem.n == 0
+    else:
+        box = given["data"] is not None or getattr(problem, "inputs", None) is not None
+    return (dict(given) | {"robust": 0}, given["robust"]) if box else (given, 0)
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
@@ -345,10 +373,12 @@ def _engine(spec: TrainSpec, device: str, engine: str, size: int) -> str:
     able = spec.compiled and device == "cpu"
     model = spec.network
     name = f"activation={model.activation_name}" if isinstance(model, Network) else "a torch module"
+    name += f", robust={spec.robust:g}" if spec.robust else ""
     if engine == "compiled" and not able:
         raise InputError(
             f"engine='compiled' with device={device!r}, {name}",
-            "the CPU and a built-in activation", "pass engine='auto'",
+            "the CPU and a built-in activation" + ", no attacks" * bool(spec.robust),
+            "pass engine='auto'",
         )  # fmt: skip
     guess = spec.optimizer.rule == "guess"
     if guess and isinstance(model, Module):
@@ -411,4 +441,5 @@ def _joined(job: Job, parts: list[Members]) -> TrainResult:
     return TrainResult(
         join("words"), join("steps"), join("first_fit"), join("errors"), join("loss"),
         job.problem.describe(), job_config(job), trajectory,
+        join(ROBUST) if job.spec.robust else None,
     )  # fmt: skip

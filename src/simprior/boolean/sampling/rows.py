@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +24,10 @@ from simprior.boolean.sampling.table import EXTRA, export, grow, unfold
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
-from simprior.runs.directory import Written, write_table
+from simprior.runs.directory import Written
 from simprior.runs.files import finite_in, whole_in, write_parts
 from simprior.runs.threads import available_cores, in_threads
 from simprior.runs.wipe import SPILL
-
-if TYPE_CHECKING:
-    pass
-    pass
 
 _START_ENTRIES = 1 << 16
 MAX_WORD_COLUMNS = 16
@@ -186,7 +182,7 @@ def count_words(words: np.ndarray, heads: int, first_draw: int, counter: Counter
 
 def write_rows(path: Path, rows: Rows) -> Written:
     """Write rows as Parquet, see :func:`row_columns`."""
-    return write_table(path, row_columns(rows))
+    return write_parts(path, [row_columns(rows)], repeated=_COUNTS)
 
 
 def row_columns(rows: Rows) -> dict[str, Any]:
@@ -388,7 +384,7 @@ class Merger:
         """Everything added so far, by descending count, then ascending table."""
         self._add_up()
         rows = Rows(*in_order(self._sums, self._threads))
-        return unfolded(rows, self._m) if self._folded else rows
+        return unfolded(rows, self._m, self._threads) if self._folded else rows
 
     def arranging(self) -> tuple[Rows, Iterator[int]]:
         """What :meth:`rows` gives, while it is put in order: see ``ordering.arranging``."""
@@ -411,11 +407,19 @@ def _no_rows(m: int) -> Columns:
     return np.zeros((0, n_words(m)), np.uint64), none, none, none
 
 
-def unfolded(rows: Rows, m: int) -> Rows:
+def unfolded(rows: Rows, m: int, threads: int = 1) -> Rows:
     """The rows of functions and their complements, of those of one of each pair; both are sorted
     by descending count, then ascending table."""
     tail = pack(np.ones((1, m), np.uint8))[0, -1]
-    words, numbers = unfold(rows.words, np.stack([rows.count, rows.clusters, rows.sumsq]), tail)
+    given, twice = (rows.count, rows.clusters, rows.sumsq), 2 * len(rows.count)
+    words = np.empty((twice, rows.words.shape[1]), np.uint64)
+    numbers = tuple(np.empty(twice, np.int64) for _ in given)
+    ends = np.linspace(0, len(rows.count), 4 * threads + 1).astype(int)
+    in_threads(
+        lambda i: unfold(ends[i], ends[i + 1], rows.words, given, tail, words, numbers),
+        range(4 * threads),
+        threads,
+    )
     return Rows(words, *numbers)
 
 
@@ -458,7 +462,7 @@ def merge_in_memory(
     merger = Merger(m, threads, folded)
     merger.add(*in_threads(lambda path: read_rows(path, m), paths, threads))
     rows, ready = merger.arranging()
-    write_parts(out, map(row_columns, _groups(rows, ready)))
+    write_parts(out, map(row_columns, _groups(rows, ready)), repeated=_COUNTS)
     receive(rows)
     return Profile.of(rows.count, rows.clusters, rows.sumsq)
 

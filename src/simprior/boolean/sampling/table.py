@@ -158,32 +158,42 @@ def export(table, used):
     return words, count, clusters, sumsq, last
 
 
-@njit(nogil=True, cache=True)
-def unfold(words, numbers, tail):
-    """Rows of functions and their complements, of the (F, W) functions and (3, F) numbers of one
-    of each pair.
+@inner()
+def _first_below(count, value):
+    """The first place of ``count``, which descends, with less than ``value``."""
+    low, high = 0, count.size
+    while low < high:
+        middle = (low + high) // 2
+        if count[middle] < value:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
-    The given ones give 0 on the first input, and are sorted by descending count, then ascending
-    words; so are those that are returned. ``tail`` has the bits of the last word that are in use.
+
+@njit(nogil=True, cache=True)
+def unfold(first, last, words, numbers, tail, both, out):
+    """Rows of functions and their complements, of rows ``first .. last - 1`` of one of each pair.
+
+    The given ones, (F, W) functions and three (F,) numbers, give 0 on the first input, and are
+    sorted by descending count (the first number), then ascending words; so are those that go to
+    ``both`` (2F, W) and ``out`` (three of (2F,)). ``tail`` has the bits of the last word that are
+    in use.
     """
-    rows, n_words = words.shape
-    both, out = np.empty((2 * rows, n_words), np.uint64), np.empty((3, 2 * rows), np.int64)
-    start = 0
-    while start < rows:
-        stop = start + 1
-        while stop < rows and numbers[0, stop] == numbers[0, start]:
-            stop += 1
-        for r in range(start, stop):
+    n_words, count = words.shape[1], numbers[0]
+    r = first
+    while r < last:
+        start, stop = _first_below(count, count[r] + 1), _first_below(count, count[r])
+        while r < min(stop, last):
             same, other = start + r, start + 2 * stop - 1 - r
             for w in range(n_words):
                 both[same, w] = words[r, w]
                 both[other, w] = ~words[r, w]
             both[other, n_words - 1] &= tail
             for c in range(3):
-                out[c, same] = numbers[c, r]
-                out[c, other] = numbers[c, r]
-        start = stop
-    return both, out
+                out[c][same] = numbers[c][r]
+                out[c][other] = numbers[c][r]
+            r += 1
 
 
 @njit(inline="always")

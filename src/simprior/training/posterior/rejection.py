@@ -49,7 +49,8 @@ from simprior.training.posterior.chains import (
 )
 from simprior.training.posterior.kernels import accept_draws
 
-_FIRST_TASK = 1 << 16  # prior draws of the first task; each task doubles ...
+_FIRST_TASK = 1 << 16  # prior draws of the first task; each later one has ...
+_SHARE = 32  # ... this part of all draws before it, if that is more, ...
 _TASK_WORK = 1e11  # ... up to so many multiply-adds
 _SLOWER = 8.0  # multiply-adds of modules than those of the compiled kernel
 _BUFFER = 1 << 15
@@ -135,13 +136,15 @@ def rejection_posterior(
     job = make_job(network, budget, seed, heads, modules=True)
     given = make_training_set(network.m, train_index, labels, target)
     total = _Total(given, samples)
-    size = min(_task_draws(job), -(-_FIRST_TASK // job.heads))
+    most = _task_draws(job)
+    size = min(most, -(-_FIRST_TASK // job.heads))
 
     def tasks() -> Iterator[_Task]:
-        at, index, draws = 0, 0, size
+        at, index = 0, 0
         end = -(-budget // job.heads)
         while at < end and not total.full:
-            stop = min(at + draws, end)
+            draws = max(size, at // _SHARE)  # what is drawn beyond those wanted is a small part
+            stop = min(at + min(draws, most), end)
             task = _Task(index, at, stop, min(stop * job.heads, budget) - at * job.heads)
             kept = None if store is None else read_sums(store, task.name, given.m, task.span)
             if kept is None:
@@ -150,7 +153,7 @@ def rejection_posterior(
                 total.receive(task, kept)
                 if progress is not None:
                     progress.update(task.networks)
-            at, index, draws = stop, index + 1, min(2 * draws, _task_draws(job))
+            at, index = stop, index + 1
 
     def receive(task: _Task, result: ClusterSums) -> None:
         if store is not None and not total.full:
