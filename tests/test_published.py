@@ -33,10 +33,9 @@ def agrees(found: float, error: float, value: float, its_error: float) -> None:
     assert abs(found - value) < LEVEL * math.hypot(error, its_error)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_constant_functions_of_the_default_network(seed: int) -> None:
+def test_constant_functions_of_the_default_network() -> None:
     """0.36405 +- 0.00002, and the same for constant 1 by symmetry."""
-    p, error = constants(sample(Network(), samples=4 * 10**7, seed=seed))
+    p, error = constants(sample(Network(), samples=4 * 10**7, seed=0))
     assert (error < 1e-4).all()
     for side in range(2):
         agrees(p[side], error[side], 0.36405, 0.00002)
@@ -102,8 +101,9 @@ def test_perceptron_with_biases() -> None:
 
 
 def test_bias_free_perceptron_has_uniform_number_of_ones() -> None:
-    """P(t) = 1/128 for t = 0..127 (Mingard et al. 2019): 1e8 samples, and the p-values of 30 runs
-    of 1e6 are uniform (each of the two fails once in 1e4 draws of the seeds)."""
+    """P(t) = 1/128 for t = 0..127 (Mingard et al. 2019): 2e7 samples, and the p-values of 30 runs
+    of 2e5 are uniform (each of the two fails once in 1e4 draws of the seeds). Values of P(t) that
+    are 0.24 % off, root mean square, are found in 19 draws of 20."""
     network = Network(hidden=(), sigma_b=0.0)
 
     def p_value(samples: int, seed: int) -> float:
@@ -111,8 +111,8 @@ def test_bias_free_perceptron_has_uniform_number_of_ones() -> None:
         assert t[128] == 0
         return float(stats.chisquare(t[:128]).pvalue)
 
-    assert p_value(10**8, 5) > 1e-4
-    values = [p_value(10**6, 100 + seed) for seed in range(30)]
+    assert p_value(2 * 10**7, 5) > 1e-4
+    values = [p_value(2 * 10**5, 100 + seed) for seed in range(30)]
     assert stats.kstest(values, "uniform").pvalue > 1e-4
 
 

@@ -137,16 +137,16 @@ def test_rescaling_keeps_biases_of_later_layers():
 
 
 @pytest.mark.parametrize(
-    ("ensemble", "alpha", "layer", "word"),
+    ("of", "alpha", "layer", "word"),
     [
-        (made("tanh"), 2.0, 0, "tanh"), (made("linear"), 2.0, 0, "linear"), (made(), 0.0, 0, "0"),
-        (made(), float("nan"), 0, "nan"), (made(), 2.0, 3, "layer=3"),
-        (made(hidden=()), 2.0, 0, "0 hidden"),
+        ({"activation": "tanh"}, 2.0, 0, "tanh"), ({"activation": "linear"}, 2.0, 0, "linear"),
+        ({}, 0.0, 0, "0"), ({}, float("nan"), 0, "nan"), ({}, 2.0, 3, "layer=3"),
+        ({"hidden": ()}, 2.0, 0, "0 hidden"),
     ],
 )  # fmt: skip
-def test_rescaling_refuses(ensemble, alpha, layer, word):
+def test_rescaling_refuses(of, alpha, layer, word):
     with pytest.raises(InputError, match=word):
-        ensemble.rescaled(alpha, layer)
+        made(**of).rescaled(alpha, layer)
 
 
 def test_no_gradients_of_steps_but_outputs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,7 @@ def test_kept_functions_are_counted_exactly_and_totals_are_unbiased(mirror: bool
 # ------------------------------------------------ are the errors true? (slow)
 
 REPEATS = 400
+one_process = pytest.mark.xdist_group("counts")  # of pytest-xdist, for the truth and the runs
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +182,15 @@ def truth() -> FunctionCounts:
     return sample(MEDIUM, samples=10**8, seed=99)
 
 
+@pytest.fixture(scope="module")
+def pooled_truth() -> FunctionCounts:
+    """Of classes: the mean of the members' plain estimates, by pooling the truth itself."""
+    found = sample(MEDIUM, samples=2 * 10**7, seed=5, heads=64, pool=True).pooled
+    assert found is not None
+    return found
+
+
+@lru_cache(maxsize=2)  # two tests look at the same runs, with mirrors and without
 def small_runs(network: Network, samples: int, **options: object) -> list[FunctionCounts]:
     return [
         sample(network, samples=samples, seed=1000 + i, **options)  # type: ignore[arg-type]
@@ -196,6 +207,7 @@ def errors_are_true(p: np.ndarray, stderr: np.ndarray, truth: float) -> None:
     assert abs(spread / stated - 1) < 5 / np.sqrt(2 * len(p))
 
 
+@one_process
 @pytest.mark.slow
 @pytest.mark.parametrize("mirror", [False, True])
 def test_standard_errors_of_shared_heads(mirror: bool, truth: FunctionCounts) -> None:
@@ -222,6 +234,7 @@ def test_standard_errors_of_shared_heads(mirror: bool, truth: FunctionCounts) ->
     assert abs(found / effect - 1) < 5 * np.sqrt(2 / REPEATS)
 
 
+@one_process
 @pytest.mark.slow
 @pytest.mark.parametrize("mirror", [False, True])
 def test_intervals_of_shared_heads_cover(mirror: bool, truth: FunctionCounts) -> None:
@@ -241,6 +254,7 @@ def test_intervals_of_shared_heads_cover(mirror: bool, truth: FunctionCounts) ->
     assert 0.94 < inside / total < 0.99
 
 
+@one_process
 @pytest.mark.slow
 @pytest.mark.parametrize("mirror", [False, True])
 def test_unseen_mass_of_shared_heads_covers(mirror: bool, truth: FunctionCounts) -> None:
@@ -270,19 +284,19 @@ def test_unseen_mass_of_independent_samples_covers() -> None:
     assert abs(inside / REPEATS - 0.95) < 4 * np.sqrt(0.95 * 0.05 / REPEATS)
 
 
+@one_process
 @pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 64])
 def test_pooled_and_plain_estimates_agree_and_pooled_errors_are_true(
-    heads: int, truth: FunctionCounts
+    heads: int, truth: FunctionCounts, pooled_truth: FunctionCounts
 ) -> None:
     """P of one member of a class: pooled against 1e8 plain samples, and its spread over repeats."""
-    runs = small_runs(MEDIUM, 64 * 320, heads=heads, pool=True)
+    # independent networks take longest: half as many
+    runs = small_runs(MEDIUM, 64 * (160 if heads == 1 else 320), heads=heads, pool=True)
     pooled = [r.pooled for r in runs]
     first = pooled[0]
     assert first is not None
-    # class truth: mean of the members' plain estimates, by pooling the truth itself
-    big = sample(MEDIUM, samples=2 * 10**7, seed=5, heads=64, pool=True).pooled
-    assert big is not None
+    big = pooled_truth
     at = truth.find(big.tables(40))
     z = (truth.p[at] - big.p[:40]) / np.hypot(truth.stderr[at], big.stderr[:40])
     assert (np.abs(z) < 5).all()

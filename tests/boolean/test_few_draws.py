@@ -30,13 +30,16 @@ SETTINGS = {
     "n = 5": (Network(n=5, hidden=(10, 10), sigma_w=1.4, sigma_b=0.0), 64),
 }
 
+one_process = pytest.mark.xdist_group("few draws")  # of pytest-xdist, for the truths
 
-@lru_cache(maxsize=1)
+
+@lru_cache
 def truth(name: str, draws: int = 100_000) -> FunctionCounts:
     network, heads = SETTINGS[name]
     return sample(network, samples=draws * heads, seed=1, heads=heads)
 
 
+@lru_cache(maxsize=300)  # the runs of one setting: for numbers of ones, and again for functions
 def few(name: str, draws: int, seed: int) -> FunctionCounts:
     network, heads = SETTINGS[name]
     return sample(network, samples=draws * heads, seed=50_000 + seed, heads=heads)
@@ -79,6 +82,7 @@ def test_a_number_of_ones_that_no_draw_gave() -> None:
     assert (frame.design_effect[frame["count"] == 0] == frame.design_effect[8]).all()
 
 
+@one_process
 @pytest.mark.slow
 def test_coverage_of_the_named_case() -> None:
     """20 draws, 300 runs: coverage of P(t) on average over t was .66, at t = 1 .47. Binomial error
@@ -125,6 +129,7 @@ def test_nothing_that_varies_has_the_largest_effect() -> None:
     np.testing.assert_array_equal(effective_clusters([0, 5, 40, 7], [0, 5, 1600, 13]), [0, 5, 1, 4])
 
 
+@one_process
 @pytest.mark.slow
 @pytest.mark.parametrize("draws", [16, 20, 50, 100, 200])
 @pytest.mark.parametrize("name", SETTINGS)

@@ -72,12 +72,13 @@ def test_expected_number_of_unseen_functions() -> None:
 
 
 @pytest.mark.slow
-def test_unseen_functions_in_1e8_draws() -> None:
-    p = exact_probabilities(RandomDNF(4, 1))
-    mean, sd = expected_unseen(p, 10**8)
-    count = count_dnf_chunk(RandomDNF(4, 1), philox_key(23, "unseen"), 0, 10**8)
+def test_unseen_functions_in_1e7_draws() -> None:
+    """Of 1e8 by ``sample``: tests/test_published.py."""
+    p, draws = exact_probabilities(RandomDNF(4, 1)), 10**7
+    mean, sd = expected_unseen(p, draws)
+    count = count_dnf_chunk(RandomDNF(4, 1), philox_key(23, "unseen"), 0, draws)
     assert abs((count == 0).sum() - mean) < 4 * sd  # false alarm 6e-5
-    estimate = good_turing(count[count > 0], None, None, 10**8, level=0.9999)
+    estimate = good_turing(count[count > 0], None, None, draws, level=0.9999)
     assert estimate.low <= p[count == 0].sum() <= estimate.high
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -76,6 +77,20 @@ def distinct(trace: tuple[str, ...]) -> list[int]:
     return found
 
 
+def kind(event: str) -> str:
+    """What is done, to which file: numbers in its name (of tasks, processes) left out."""
+    what, _, path = event.partition(" ") if event != BLOCK else (event, "", "")
+    return f"{what} {re.sub('[0-9]+', '#', Path(path).name)}"
+
+
+def first_and_last(trace: tuple[str, ...], events: list[int]) -> set[int]:
+    """Of ``events`` (from 1) the first and the last of each kind."""
+    of_kind: dict[str, list[int]] = {}
+    for k in events:
+        of_kind.setdefault(kind(trace[k - 1]), []).append(k)
+    return {k for found in of_kind.values() for k in (found[0], found[-1])}
+
+
 def _be_child(
     argv: list[str], base: Path, fault: str | None, at: int, names: list[Path],
     prepare: Callable[[], None] | None,
@@ -130,11 +145,14 @@ def _install(base: Path, fault: str | None, at: int, record: int) -> None:
         number = errno.ENOSPC if fault == FULL else errno.EIO
         raise OSError(number, os.strerror(number))
 
+    def named(descriptor: int) -> str:
+        with contextlib.suppress(OSError):
+            return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        return ""
+
     def ours(path: Any) -> bool:
         if isinstance(path, int):
-            with contextlib.suppress(OSError):
-                return str(Path(f"/proc/self/fd/{path}").readlink()).startswith(inside)
-            return False
+            return named(path).startswith(inside)
         with contextlib.suppress(TypeError, ValueError):
             return os.path.abspath(os.fspath(path)).startswith(inside)  # noqa: PTH100
         return False
@@ -149,11 +167,12 @@ def _install(base: Path, fault: str | None, at: int, record: int) -> None:
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(descriptor: int, *rest: Any) -> Any:
-            if ours(descriptor):
+            name = named(descriptor)
+            if name.startswith(inside):
                 half = None
                 if rest and len(rest[0]) > 1:
                     half = lambda: function(descriptor, rest[0][: len(rest[0]) // 2], *rest[1:])  # noqa: E731
-                event(f"{function.__name__} {descriptor}", half)
+                event(f"{function.__name__} {name}", half)
             return function(descriptor, *rest)
 
         return wrapped
@@ -188,7 +207,6 @@ def _content(folder: Path) -> Iterator[tuple[str, Any]]:
 
 def _comparable(path: Path) -> Any:
     import json
-    import re
 
     if path.name == "manifest.json":
         return _stable(json.loads(path.read_text()))

@@ -350,7 +350,7 @@ def test_standard_errors_are_those_of_repeats(method: str) -> None:
     60 of them have an sd of 1 +- .09 if those of two functions are independent, .13 if they are
     one and the same; so 4 errors are .52. The errors of the errors (13 %) widen it by 2 %.
     """
-    network = Network(n=3, hidden=(300, 200))
+    network = Network(n=3, hidden=(100, 80))
     draws = {"first-order": 2048, "conditional": 150}[method]
     found = [
         log_prior_by(network, ["x1", "majority"], method, draws=draws, seed=seed)

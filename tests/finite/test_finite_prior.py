@@ -61,12 +61,12 @@ def test_linear_networks_without_biases_equal_the_perceptron(n: int, hidden: tup
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLED)
 def test_agrees_with_direct_sampling(name: str) -> None:
-    """Four functions each, common and rare; 5 standard errors, false alarm 1.6e-4 each."""
+    """Three functions each, common and rare; 5 standard errors, false alarm 1.6e-4 each."""
     network = SAMPLED[name]
     counts = sample(network, 400_000, seed=5)
-    pick = np.unique(np.geomspace(1, max(1, (counts.count > 200).sum()), 4).astype(int) - 1)
+    pick = np.unique(np.geomspace(1, max(1, (counts.count > 200).sum()), 3).astype(int) - 1)
     tables = counts.tables()[pick]
-    found = log_prior_finite(network, tables, particles=150, runs=16, check=False, seed=1)
+    found = log_prior_finite(network, tables, particles=100, runs=16, check=False, seed=1)
     for one, k in zip(found, pick, strict=True):
         check_close(one, math.log(counts.p[k]), counts.stderr[k] / counts.p[k], (name, k))
 
@@ -122,12 +122,12 @@ def test_no_bit_depends_on_workers_other_functions_or_interruptions(tmp_path) ->
 def test_tol_adds_runs() -> None:
     network = Network(n=3, hidden=(4, 3))
     loose, tight = (
-        log_prior_finite(network, "0x17", particles=200, tol=tol, check=False)[0]
-        for tol in (10.0, 0.02)
+        log_prior_finite(network, "0x17", particles=100, tol=tol, check=False)[0]
+        for tol in (10.0, 0.04)
     )
     assert loose.diagnostics["runs"] == 8 and loose.diagnostics["tol_reached"]
-    assert tight.diagnostics["runs"] > 8 and tight.stderr < 0.03
-    (capped,) = log_prior_finite(network, "0x17", particles=200, tol=1e-6, max_runs=9, check=False)
+    assert tight.diagnostics["runs"] > 8 and tight.stderr < 0.06
+    (capped,) = log_prior_finite(network, "0x17", particles=100, tol=1e-6, max_runs=9, check=False)
     assert capped.diagnostics["runs"] == 9 and not capped.diagnostics["tol_reached"]
 
 
@@ -296,16 +296,24 @@ def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [3, 4])
-def test_standard_errors_are_true(n: int) -> None:
-    """40 repeats on 3 functions a network: no bias, standardised errors of sd .8 to 1.25, no flag.
+def test_standard_errors_are_true() -> None:
+    """20 repeats on 3 functions of n = 3 and 4: no bias, standardised errors of sd .8 to 1.25, no
+    flag.
 
     The mean of the repeats of a function is held to the sampled ln P within 4 standard errors of
-    both (6e-5 each). The sd of 117 degrees of freedom has a relative error of 6.5 %: where errors
-    are true, the bounds are 3 of its errors away. (The check with the next power is left out: it
-    does not touch the value.)
+    both (8e-4 each, 19 degrees of freedom). The sd of 114 degrees of freedom has a relative error
+    of 6.6 %: where errors are true, the bounds are 3 of its errors away. (The check with the next
+    power is left out: it does not touch the value.)
     """
-    network, repeats = Network(n=n, hidden=(5, 4)), 40
+    repeats = 20
+    scores = [standardised(n, repeats) for n in (3, 4)]
+    spread = math.sqrt((np.array(scores) ** 2).sum() / (6 * (repeats - 1)))
+    assert 0.8 < spread < 1.25, spread
+
+
+def standardised(n: int, repeats: int) -> np.ndarray:
+    """(repeats, 3) differences from the mean over the stated errors; the mean is held to counts."""
+    network = Network(n=n, hidden=(5, 4))
     counts = sample(network, 1e7, seed=11)
     pick = (np.geomspace(2, (counts.count > 4000).sum(), 3) - 1).astype(int)
     truth, noise = np.log(counts.p[pick]), (counts.stderr / counts.p)[pick]
@@ -319,21 +327,20 @@ def test_standard_errors_are_true(n: int) -> None:
     mean = np.log(np.exp(values - truth).mean(axis=0))
     error = np.hypot(values.std(axis=0, ddof=1) / math.sqrt(repeats), noise)
     assert (np.abs(mean) < 4 * error).all(), (mean, error)
-    scores = (values - values.mean(axis=0)) / errors
-    spread = math.sqrt((scores**2).sum() / (3 * (repeats - 1)))
-    assert 0.8 < spread < 1.25, spread
+    return (values - values.mean(axis=0)) / errors
 
 
 @pytest.mark.slow
 def test_starved_runs_are_flagged() -> None:
-    """xor2 at n = 6 with p = 1 and few particles: at least 95 of 100 are flagged."""
-    network = Network(n=6, hidden=(20, 20))
+    """xor2 at n = 6 with p = 1 and few particles: at least 38 of 40 are flagged. (Were one in five
+    not, 38 or more would be with 1 %.)"""
+    network = Network(n=6, hidden=(10, 10))
     flagged = [
         not found.diagnostics["reliable"]
-        for seed in range(100)
+        for seed in range(40)
         for found in log_prior_finite(network, "xor2", particles=16, runs=4, power=1, seed=seed)
     ]
-    assert sum(flagged) >= 95, sum(flagged)
+    assert sum(flagged) >= 38, sum(flagged)
 
 
 @pytest.mark.slow
@@ -342,8 +349,10 @@ def test_starved_runs_are_flagged() -> None:
     [("needle", -9.666, 0.009), ("and2", -14.845, 0.065), ("x1", -12.454, 0.034)],
 )
 def test_published_values_at_width_40(name: str, value: float, stderr: float) -> None:
-    """Direct sampling of (7, 40, 40, 1); 4 standard errors, 7 degrees of freedom: 5e-3 each."""
-    (found,) = log_prior_finite(Network(n=7, hidden=(40, 40)), name, check=False, seed=2)
+    """Direct sampling of (7, 40, 40, 1); 4 standard errors, 7 degrees of freedom: 5e-3 each. With
+    150 particles the errors are .06: a P(f) that is a third off is found."""
+    network = Network(n=7, hidden=(40, 40))
+    (found,) = log_prior_finite(network, name, particles=150, check=False, seed=2)
     assert found.diagnostics["reliable"], found
     assert abs(found.value - value) < 4 * math.hypot(found.stderr, stderr)
 
