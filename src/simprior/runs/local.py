@@ -26,7 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from simprior.runs.pool import POLL_SECONDS, Pool
-from simprior.runs.threads import limit_threads, one_loaded_thread, one_thread, share_cores
+from simprior.runs.threads import (
+    keep_freed,
+    limit_threads,
+    one_loaded_thread,
+    one_thread,
+    share_cores,
+)
 
 _logger = logging.getLogger("simprior")
 
@@ -87,6 +93,7 @@ class ThreadPool(_Futures):
     def __init__(self, workers: int) -> None:
         if threading.current_thread() is threading.main_thread():
             _wait_for_left_behind()
+        keep_freed()
         self._calls: queue.SimpleQueue[tuple[futures.Future[Any], Callable[[], Any]] | None]
         self._calls, self._alone = queue.SimpleQueue(), workers == 1
         self._limits = contextlib.ExitStack()
