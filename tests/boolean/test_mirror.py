@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from simprior import Network, RandomDNF
+from simprior.boolean.sampling import rows as rows_module
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.job import Job, Task
+from simprior.boolean.sampling.ordering import row_order
 from simprior.boolean.sampling.prepare import make_job
+from simprior.boolean.sampling.rows import Rows
 from simprior.boolean.sampling.sample import sample
 from simprior.boolean.sampling.tasks import Counted, Counting
 from simprior.boolean.sampling.torch_engine import draw_parameters
@@ -297,3 +300,26 @@ def test_errors_and_unseen_masses_are_true(sigma_b: float, keep: float) -> None:
         mass = 1 - float(truth.p[at[at >= 0]].sum())
         inside.append(r.unseen.low - 1e-4 <= mass <= r.unseen.high + 1e-4)
     assert np.mean(inside) > 0.905
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 64, 1 << 18])
+@pytest.mark.parametrize("m", [6, 70])
+def test_rows_are_unfolded_in_pieces(piece: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of one count that begin and end anywhere in a piece: rows and complements, sorted."""
+    source = np.random.default_rng(piece + m)
+    tables = np.unique(source.integers(0, 2, (60, m), np.uint8) * (np.arange(m) > 0), axis=0)
+    words, count = pack(tables), source.integers(1, 5, len(tables))
+    order = row_order(words, count)
+    half = Rows(words[order], count[order], count[order] + 1, count[order] ** 2)
+    monkeypatch.setattr(rows_module, "_UNFOLDED", piece)
+    both = np.concatenate([half.words, pack(1 - tables[order])])
+    twice = np.tile(half.count, 2)
+    wanted = row_order(both, twice)
+    for threads in (1, 3):
+        found, ready = rows_module.unfolding(half, m, threads)
+        stops = list(ready)
+        assert stops[-1] == 2 * len(tables) and stops == sorted(stops)
+        assert np.array_equal(found.words, both[wanted])
+        assert np.array_equal(found.count, twice[wanted])
+        assert np.array_equal(found.clusters, twice[wanted] + 1)
+        assert np.array_equal(found.sumsq, twice[wanted] ** 2)

@@ -26,11 +26,12 @@ from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
 from simprior.runs.directory import Written
 from simprior.runs.files import finite_in, whole_in, write_parts
-from simprior.runs.threads import available_cores, in_threads
+from simprior.runs.threads import as_ready, available_cores, in_threads
 from simprior.runs.wipe import SPILL
 
 _START_ENTRIES = 1 << 16
 MAX_WORD_COLUMNS = 16
+_UNFOLDED = 1 << 18  # rows that a thread unfolds at a time
 
 
 @dataclass
@@ -388,10 +389,10 @@ class Merger:
 
     def arranging(self) -> tuple[Rows, Iterator[int]]:
         """What :meth:`rows` gives, while it is put in order: see ``ordering.arranging``."""
-        if self._folded:
-            rows = self.rows()
-            return rows, iter([len(rows.count)])
         self._add_up()
+        if self._folded:
+            rows = Rows(*in_order(self._sums, self._threads))
+            return unfolding(rows, self._m, self._threads)
         columns, ready = arranging(self._sums, self._threads)
         return Rows(*columns), ready
 
@@ -410,17 +411,26 @@ def _no_rows(m: int) -> Columns:
 def unfolded(rows: Rows, m: int, threads: int = 1) -> Rows:
     """The rows of functions and their complements, of those of one of each pair; both are sorted
     by descending count, then ascending table."""
+    found, ready = unfolding(rows, m, threads)
+    for _ in ready:
+        pass
+    return found
+
+
+def unfolding(rows: Rows, m: int, threads: int = 1) -> tuple[Rows, Iterator[int]]:
+    """What :func:`unfolded` gives, while it is made: arrays, and how many of their first rows are
+    ready, again and again; all of them once that ends."""
     tail = pack(np.ones((1, m), np.uint8))[0, -1]
     given, twice = (rows.count, rows.clusters, rows.sumsq), 2 * len(rows.count)
     words = np.empty((twice, rows.words.shape[1]), np.uint64)
     numbers = tuple(np.empty(twice, np.int64) for _ in given)
-    ends = np.linspace(0, len(rows.count), 4 * threads + 1).astype(int)
-    in_threads(
-        lambda i: unfold(ends[i], ends[i + 1], rows.words, given, tail, words, numbers),
-        range(4 * threads),
-        threads,
-    )
-    return Rows(words, *numbers)
+
+    def make(first: int) -> int:
+        last = min(first + _UNFOLDED, twice)
+        unfold(first, last, rows.words, given, tail, words, numbers)
+        return last
+
+    return Rows(words, *numbers), as_ready(make, range(0, twice, _UNFOLDED), threads)
 
 
 def merge_shards(

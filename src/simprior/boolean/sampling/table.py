@@ -173,27 +173,33 @@ def _first_below(count, value):
 
 @njit(nogil=True, cache=True)
 def unfold(first, last, words, numbers, tail, both, out):
-    """Rows of functions and their complements, of rows ``first .. last - 1`` of one of each pair.
+    """Rows ``first .. last - 1`` of functions and their complements, from one of each pair.
 
     The given ones, (F, W) functions and three (F,) numbers, give 0 on the first input, and are
     sorted by descending count (the first number), then ascending words; so are those that go to
-    ``both`` (2F, W) and ``out`` (three of (2F,)). ``tail`` has the bits of the last word that are
-    in use.
+    ``both`` (2F, W) and ``out`` (three of (2F,)): of each count the given ones, then their
+    complements in reverse. ``tail`` has the bits of the last word that are in use.
     """
     n_words, count = words.shape[1], numbers[0]
-    r = first
-    while r < last:
-        start, stop = _first_below(count, count[r] + 1), _first_below(count, count[r])
-        while r < min(stop, last):
-            same, other = start + r, start + 2 * stop - 1 - r
+    at = first
+    while at < last:
+        value = count[at // 2]
+        start, stop = _first_below(count, value + 1), _first_below(count, value)
+        while at < min(start + stop, last):
+            r = at - start
             for w in range(n_words):
-                both[same, w] = words[r, w]
-                both[other, w] = ~words[r, w]
-            both[other, n_words - 1] &= tail
+                both[at, w] = words[r, w]
             for c in range(3):
-                out[c][same] = numbers[c][r]
-                out[c][other] = numbers[c][r]
-            r += 1
+                out[c][at] = numbers[c][r]
+            at += 1
+        while at < min(2 * stop, last):
+            r = start + 2 * stop - 1 - at
+            for w in range(n_words):
+                both[at, w] = ~words[r, w]
+            both[at, n_words - 1] &= tail
+            for c in range(3):
+                out[c][at] = numbers[c][r]
+            at += 1
 
 
 @njit(inline="always")
