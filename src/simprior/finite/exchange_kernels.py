@@ -37,7 +37,15 @@ import numpy as np
 from numba import njit
 
 from simprior.network.compiled import RELU, activate
-from simprior.numerics.compiled import BLOCK, fill, inner, words_block
+from simprior.numerics.compiled import (
+    BLOCK,
+    UNCOUNTED,
+    copy,
+    copy_rows,
+    fill,
+    inner,
+    words_block,
+)
 
 _FAST = {"contract", "nsz", "reassoc"}
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -70,7 +78,7 @@ def randomness(net: Any, size: int, key: int) -> tuple[Any, ...]:
     return normals, np.empty(BLOCK // 2, np.uint64), np.zeros(3, np.int64), np.uint64(key)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _begin(source, time, rung):
     """The numbers of one sweep (or one draw from the prior)."""
     normals, words, at, key = source
@@ -79,7 +87,7 @@ def _begin(source, time, rung):
     at[0], at[1], at[2] = 0, BLOCK, 0
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _uniform_at(source, time, rung):
     """The next uniform number in (0, 1)."""
     _, words, at, key = source
@@ -92,7 +100,7 @@ def _uniform_at(source, time, rung):
     return (np.float64(word) + 0.5) * 2.0**-32
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _row_of_prior(source, fan, scale, bias_scale):
     """Where a fresh row of weights and its bias lie among the normals."""
     normals, at = source[0], source[2]
@@ -104,7 +112,7 @@ def _row_of_prior(source, fan, scale, bias_scale):
     return first
 
 
-@inner(fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy", **UNCOUNTED)
 def shortfall(z, sign, ones):
     """U of outputs z (m,): ``sign`` (m,) is +-1; ``ones`` (m,) 1 where the label is 1, or empty
     where outputs are never exactly 0."""
@@ -120,7 +128,7 @@ def shortfall(z, sign, ones):
     return missed if total == _ZERO else missed + wrong / total
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _weigh(row, start, fan, h, first, out):
     """out = the unit with weights row[start : start + fan] and the bias after them."""
     m = out.size
@@ -137,7 +145,7 @@ def _weigh(row, start, fan, h, first, out):
             out[j] += row[start + k] * h[first + k, j]
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _hidden(p, net, layer, pre, h):
     """Fill the rows of one hidden layer."""
     fans, widths, offsets, rows, _, _, code = net
@@ -147,13 +155,13 @@ def _hidden(p, net, layer, pre, h):
     _activation(code, pre, h, g, widths[layer], m)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _activation(code, pre, h, first, count, m):
-    h[first : first + count] = pre[first : first + count]
+    copy_rows(pre, h, first, first + count)
     activate(code, h.reshape(-1), first * m, count * m)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def evaluate(p, net, state):
     """Fill pre, h and z of the network with parameters p."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -164,13 +172,13 @@ def evaluate(p, net, state):
     _weigh(p, offsets[last], fans[last], h, rows[last], z)
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _combine(c, a, s, b, out):
     for j in range(out.size):
         out[j] = c * a[j] + s * b[j]
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _without(pre, first, count, weights, unit, rest):
     """rest = ``count`` rows of pre from ``first``, less what the unit gives them."""
     for i in range(count):
@@ -179,7 +187,7 @@ def _without(pre, first, count, weights, unit, rest):
             rest[i, j] = pre[first + i, j] - w * unit[j]
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _with(rest, count, weights, unit, pre, first):
     """The inverse of :func:`_without`."""
     for i in range(count):
@@ -188,7 +196,7 @@ def _with(rest, count, weights, unit, pre, first):
             pre[first + i, j] = rest[i, j] + w * unit[j]
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _through_relu(rest, count, weights, unit, p, start, z):
     """Outputs of a last relu layer with the unit below it added to ``rest``."""
     m = z.size
@@ -208,7 +216,7 @@ def _through_relu(rest, count, weights, unit, p, start, z):
             z[j] += v0 * max(rest[i, j] + w0 * unit[j], _ZERO)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _remainder(p, net, state, work, layer, unit, up, exact):
     """Fill ``rest`` (the sums above without the unit) and ``out_old`` (its weights out)."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -218,18 +226,18 @@ def _remainder(p, net, state, work, layer, unit, up, exact):
     for i in range(up):
         out_old[i] = p[offsets[layer + 1] + i * (fan + 1) + unit]
     if exact:
-        unit_h[:] = h[g]
+        copy(h[g], unit_h)
         h[g, :] = _ZERO
         for i in range(up):
             _weigh(p, offsets[layer + 1] + i * (fan + 1), fan, h, rows[layer + 1], rest[i])
-        h[g, :] = unit_h
+        copy(unit_h, h[g])
     elif layer + 1 == widths.size:
         _combine(_ONE, z, -out_old[0], h[g], rest[0])
     else:
         _without(pre, rows[layer + 2], up, out_old, h[g], rest)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _outputs(p, net, work, layer, up):
     """Outputs z_new with the unit's new activations unit_h and weights out_new."""
     fans, widths, offsets, rows, _, _, code = net
@@ -249,22 +257,22 @@ def _outputs(p, net, work, layer, up):
     _weigh(p, offsets[depth], fans[depth], h_new, rows[depth], z_new)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _keep(p, net, state, work, layer, unit, up, turn_in, turn_out, direction, c, s, normals):
     """Make the angle tried last the present state."""
     fans, widths, offsets, rows, _, _, _ = net
     pre, h, z = state
     _, unit_pre, unit_h, z_new, rest, _, out_new, pre_new, h_new = work
     g, fan = rows[layer + 1] + unit, fans[layer]
-    z[:] = z_new
+    copy(z_new, z)
     if layer + 1 < widths.size:
         _with(rest, up, out_new, unit_h, pre, rows[layer + 2])
     if layer + 2 < widths.size:
-        h[rows[layer + 2] :] = h_new[rows[layer + 2] :]
-        pre[rows[layer + 3] :] = pre_new[rows[layer + 3] :]
+        copy_rows(h_new, h, rows[layer + 2], h.shape[0])
+        copy_rows(pre_new, pre, rows[layer + 3], pre.shape[0])
     if turn_in:
-        pre[g, :] = unit_pre
-        h[g, :] = unit_h
+        copy(unit_pre, pre[g])
+        copy(unit_h, h[g])
         start = offsets[layer] + unit * (fan + 1)
         for k in range(fan + 1):
             p[start + k] = c * p[start + k] + s * normals[direction + k]
@@ -273,7 +281,7 @@ def _keep(p, net, state, work, layer, unit, up, turn_in, turn_out, direction, c,
             p[offsets[layer + 1] + i * (fans[layer + 1] + 1) + unit] = out_new[i]
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _turn_unit(p, net, state, work, target, source, level, when, layer, unit, turn_in, turn_out):
     """Turn the weights into and out of one hidden unit."""
     fans, widths, _, rows, scales, biases, code = net
@@ -288,15 +296,15 @@ def _turn_unit(p, net, state, work, target, source, level, when, layer, unit, tu
     if turn_in:
         _weigh(normals, direction, fan, h, rows[layer], feed)
     _remainder(p, net, state, work, layer, unit, up, target[1].size > 0)
-    unit_h[:] = h[g]
-    out_new[:up] = out_old[:up]
+    copy(h[g], unit_h)
+    copy(out_old[:up], out_new[:up])
     angle = _TURN * _uniform_at(source, when[0], when[1])
     low, high = angle - _TURN, angle
     for tries in range(1, _ANGLES + 1):
         c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         if turn_in:
             _combine(c, pre[g], s, feed, unit_pre)
-            unit_h[:] = unit_pre
+            copy(unit_pre, unit_h)
             activate(code, unit_h, 0, z.size)
         if turn_out:
             for i in range(up):
@@ -313,7 +321,7 @@ def _turn_unit(p, net, state, work, target, source, level, when, layer, unit, tu
     return _ANGLES
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _turn_output(p, net, state, work, target, source, level, when):
     """Turn the weights and the bias of the output."""
     fans, widths, offsets, rows, scales, biases, _ = net
@@ -329,7 +337,7 @@ def _turn_output(p, net, state, work, target, source, level, when):
         c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         _combine(c, z, s, feed, z_new)
         if shortfall(z_new, target[0], target[1]) <= level:
-            z[:] = z_new
+            copy(z_new, z)
             for k in range(fan + 1):
                 p[start + k] = c * p[start + k] + s * normals[direction + k]
             return tries
@@ -341,7 +349,7 @@ def _turn_output(p, net, state, work, target, source, level, when):
     return _ANGLES
 
 
-@inner()
+@inner(**UNCOUNTED)
 def sweep(p, net, state, work, target, source, level, when):
     """Turn a share ``TURNED`` of the units, and the output after each layer, within U <= level;
     returns the number of angles tried.
@@ -368,7 +376,7 @@ def sweep(p, net, state, work, target, source, level, when):
     return tries
 
 
-@inner()
+@inner(**UNCOUNTED)
 def from_prior(p, net, source, when):
     """Fill p with a draw from the prior."""
     fans, widths, offsets, _, scales, biases, _ = net
@@ -379,14 +387,14 @@ def from_prior(p, net, source, when):
         for i in range(1 if layer == widths.size else widths[layer]):
             first = _row_of_prior(source, fan, scales[layer], biases[layer])
             start = offsets[layer] + i * (fan + 1)
-            p[start : start + fan + 1] = normals[first : first + fan + 1]
+            copy(normals[first : first + fan + 1], p[start : start + fan + 1])
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _step(p, value, level, machine, when, sweeps):
     """Move one replica on its rung; returns its U and the number of angles tried."""
     net, state, work, target, source, spare = machine
-    spare[:] = p
+    copy(p, spare)
     evaluate(p, net, state)
     tries = 0
     for number in range(sweeps):
@@ -396,23 +404,23 @@ def _step(p, value, level, machine, when, sweeps):
     found = shortfall(state[2], target[0], target[1])
     if found <= level:
         return found, tries
-    p[:] = spare
+    copy(spare, p)
     return value, tries
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _exchange(params, values, levels, heading, low, high, odd, spare):
     """Let neighbours change places: pairs (k, k + 1), k of one parity."""
     for k in range(low + (low + odd) % 2, high - 1, 2):
         if values[k] <= levels[k + 1]:
-            spare[:] = params[k]
-            params[k] = params[k + 1]
-            params[k + 1] = spare
+            copy(params[k], spare)
+            copy(params[k + 1], params[k])
+            copy(spare, params[k + 1])
             values[k], values[k + 1] = values[k + 1], values[k]
             heading[k], heading[k + 1] = heading[k + 1], heading[k]
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _count_trips(heading, low, high, trips):
     """Note who is at an end: 1 has been on the first rung last, -1 on the last one, 0 on neither.
 

@@ -34,7 +34,15 @@ import numpy as np
 from numba import njit
 
 from simprior.network.compiled import RELU, activate
-from simprior.numerics.compiled import BLOCK, fill, inner, words_block
+from simprior.numerics.compiled import (
+    BLOCK,
+    UNCOUNTED,
+    copy,
+    copy_rows,
+    fill,
+    inner,
+    words_block,
+)
 
 _FAST = {"contract", "nsz", "reassoc"}
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -43,7 +51,7 @@ INCOMING, OUTGOING = 0.2, 0.2  # shares of first-layer updates that move one sid
 DEEP_OUTGOING = 0.7  # share of deeper updates that move the outgoing weights, too
 
 
-@inner(fastmath=_FAST, error_model="numpy")
+@inner(fastmath=_FAST, error_model="numpy", **UNCOUNTED)
 def violation(z, sign, ones):
     """V of outputs z (m,): ``sign`` (m,) is +-1, ``ones`` (m,) 1 where the label is 1.
 
@@ -61,7 +69,7 @@ def violation(z, sign, ones):
     return part if total == _ZERO else part + wrong / total
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _affine(row, start, fan, h, first, out):
     """out = bias + sum over k of row[start + k] h[first + k]; the bias is row[start + fan]."""
     out[:] = row[start + fan]
@@ -79,7 +87,7 @@ def _affine(row, start, fan, h, first, out):
         k += 1
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _layer(p, net, layer, pre, h):
     """Pre-activations and activations of hidden layer ``layer`` (0: the first)."""
     fans, widths, offsets, rows, _, _, code = net
@@ -88,11 +96,11 @@ def _layer(p, net, layer, pre, h):
         g = rows[layer + 1] + i
         start = offsets[layer] + i * (fans[layer] + 1)
         _affine(p, start, fans[layer], h, rows[layer], pre[g])
-        h[g, :] = pre[g]
+        copy(pre[g], h[g])
         activate(code, h[g], 0, m)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def forward(p, net, pre, h, z):
     """Fill pre, h and z of the network with parameters p."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -106,14 +114,14 @@ def forward(p, net, pre, h, z):
 # ``normals``, the next block of normals, the place in ``words``, the next block of words, the step.
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _roll(dice, step, particle):
     """Start the stream of one particle at one step."""
     normals, _, _, at, _ = dice
     at[0], at[1], at[2], at[3], at[4], at[5] = normals.size, 0, BLOCK, 0, step, particle
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _normals(dice, count):
     """Where ``count`` fresh standard normals begin in ``normals``."""
     normals, _, buffer, at, key = dice
@@ -130,7 +138,7 @@ def _normals(dice, count):
     return found
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _uniform(dice):
     """A uniform number in (0, 1)."""
     _, words, _, at, key = dice
@@ -143,7 +151,7 @@ def _uniform(dice):
     return (np.float64(word) + 0.5) * 2.0**-32
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _fresh(dice, out, fan, scale, bias_scale):
     """A row of weights and its bias from the prior."""
     normals = dice[0]
@@ -153,7 +161,7 @@ def _fresh(dice, out, fan, scale, bias_scale):
     out[fan] = bias_scale * normals[start + fan]
 
 
-@inner()
+@inner(**UNCOUNTED)
 def threshold(v, strength, power, dice):
     """Largest V of the slice: strength (2V)^power may rise by an exponential variable."""
     if strength <= 0.0:
@@ -162,20 +170,20 @@ def threshold(v, strength, power, dice):
     return np.float32(0.5 * energy ** (1.0 / power))
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _mix(c, a, s, b, out):
     for j in range(out.size):
         out[j] = c * a[j] + s * b[j]
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _add(z, w_new, new, w_old, old, out):
     """out = z + w_new new - w_old old."""
     for j in range(out.size):
         out[j] = z[j] + w_new * new[j] - w_old * old[j]
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _add_rows(pre, first, w_new, new, w_old, old, count):
     """The same in place, for ``count`` rows of pre from ``first``."""
     for i in range(count):
@@ -184,7 +192,7 @@ def _add_rows(pre, first, w_new, new, w_old, old, count):
             pre[g, j] += a * new[j] - b * old[j]
 
 
-@inner(fastmath=_FAST)
+@inner(fastmath=_FAST, **UNCOUNTED)
 def _rectified(pre, first, w_new, new, w_old, old, count, p, last, z):
     """Outputs of a relu layer, the last one, above the unit that moved."""
     z[:] = p[last + count]
@@ -211,12 +219,12 @@ def _rectified(pre, first, w_new, new, w_old, old, count, p, last, z):
         i += 1
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _activate_rows(code, h, first, count):
     activate(code, h.reshape(-1), first * h.shape[1], count * h.shape[1])
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _above(p, net, layer, state, moved, fresh, z):
     """Outputs where one unit of ``layer`` moved; the layers above it are left in ``fresh``."""
     fans, widths, offsets, rows, _, _, code = net
@@ -228,16 +236,16 @@ def _above(p, net, layer, state, moved, fresh, z):
     if above == depth - 1 and code == RELU:
         _rectified(pre, g, w_new, new, w_old, old, width, p, offsets[depth], z)
         return
-    pre_new[g : g + width] = pre[g : g + width]
+    copy_rows(pre, pre_new, g, g + width)
     _add_rows(pre_new, g, w_new, new, w_old, old, width)
-    h_new[g : g + width] = pre_new[g : g + width]
+    copy_rows(pre_new, h_new, g, g + width)
     _activate_rows(code, h_new, g, width)
     for higher in range(above + 1, depth):
         _layer(p, net, higher, pre_new, h_new)
     _affine(p, offsets[depth], fans[depth], h_new, rows[depth], z)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _keep_above(net, layer, state, moved, fresh):
     """Pre-activations above a unit of ``layer`` after its move was accepted.
 
@@ -250,21 +258,21 @@ def _keep_above(net, layer, state, moved, fresh):
     if layer + 2 == widths.size:
         _add_rows(pre, g, w_new, new, w_old, old, widths[layer + 1])
         return
-    pre[g:] = fresh[0][g:]
-    h[g:] = fresh[1][g:]
+    copy_rows(fresh[0], pre, g, pre.shape[0])
+    copy_rows(fresh[1], h, g, pre.shape[0])
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _refresh(net, layer, state):
     """Activations of hidden layer ``layer`` from its pre-activations."""
     _, widths, _, rows, _, _, code = net
     pre, h, _ = state
     g, width = rows[layer + 1], widths[layer]
-    h[g : g + width] = pre[g : g + width]
+    copy_rows(pre, h, g, g + width)
     _activate_rows(code, h, g, width)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _direction(p, net, h, work, dice, layer, unit, incoming, outgoing):
     """What a unit may turn towards: fresh weights in and out, and what the former feed it.
 
@@ -289,7 +297,7 @@ def _direction(p, net, h, work, dice, layer, unit, incoming, outgoing):
     return up
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _accept(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     """The unit as it was tried last, at the angle with cosine c and sine s."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -302,16 +310,16 @@ def _accept(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
         start = offsets[layer] + unit * (fan + 1)
         for k in range(fan + 1):
             p[start + k] = c * p[start + k] + s * nu[k]
-        pre[g, :] = pu
-        h[g, :] = hu
+        copy(pu, pre[g])
+        copy(hu, h[g])
     if outgoing:
         start, step = offsets[layer + 1] + unit, fans[layer + 1] + 1
         for i in range(up):
             p[start + i * step] = out_now[i]
-    z[:] = z_new
+    copy(z_new, z)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     """Outputs with the unit at the angle with cosine c and sine s."""
     rows, code = net[3], net[6]
@@ -320,10 +328,10 @@ def _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     g = rows[layer + 1] + unit
     if incoming:
         _mix(c, pre[g], s, q, pu)
-        hu[:] = pu
+        copy(pu, hu)
         activate(code, hu, 0, z.size)
     else:
-        hu[:] = h[g]
+        copy(h[g], hu)
     if outgoing:
         for i in range(up):
             out_now[i] = c * out_old[i] + s * out_nu[i]
@@ -333,14 +341,14 @@ def _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
         _above(p, net, layer, state, (hu, h[g], out_now, out_less), (pre_new, h_new), z_new)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _take_out(p, net, state, work, layer, unit, up):
     """The sums above without the unit, exactly; ``out_less`` becomes 0."""
     fans, _, offsets, rows, _, _, _ = net
     pre, h, z = state
     hu, out_less = work[1], work[8]
     g, fan = rows[layer + 1] + unit, fans[layer + 1]
-    hu[:] = h[g]
+    copy(h[g], hu)
     h[g, :] = _ZERO
     for i in range(up):
         start = offsets[layer + 1] + i * (fan + 1)
@@ -349,10 +357,10 @@ def _take_out(p, net, state, work, layer, unit, up):
         else:
             _affine(p, start, fan, h, rows[layer + 1], pre[rows[layer + 2] + i])
         out_less[i] = _ZERO
-    h[g, :] = hu
+    copy(hu, h[g])
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _put_back(net, state, work, layer, unit, up):
     """Undo :func:`_take_out`: the unit stays as it was."""
     rows = net[3]
@@ -365,7 +373,7 @@ def _put_back(net, state, work, layer, unit, up):
         _add_rows(pre, rows[layer + 2], out_old, old, out_less, old, up)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _update(p, net, state, work, labels, dice, v, limit, layer, unit, incoming, outgoing):
     """Move the weights into and out of one hidden unit; returns V and the number of tries."""
     up = _direction(p, net, state[1], work, dice, layer, unit, incoming, outgoing)
@@ -391,7 +399,7 @@ def _update(p, net, state, work, labels, dice, v, limit, layer, unit, incoming, 
     return v, _MAX_TRIES
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _update_output(p, net, state, work, labels, dice, v, limit):
     """Move the weights and the bias of the output; returns V and the number of tries."""
     fans, _, offsets, rows, scales, bias_scales, _ = net
@@ -410,7 +418,7 @@ def _update_output(p, net, state, work, labels, dice, v, limit):
         if v_new <= limit:
             for k in range(fan + 1):
                 p[start + k] = c * p[start + k] + s * nu[k]
-            z[:] = z_new
+            copy(z_new, z)
             return v_new, tries
         if angle < 0.0:
             low = angle
@@ -420,7 +428,7 @@ def _update_output(p, net, state, work, labels, dice, v, limit):
     return v, _MAX_TRIES
 
 
-@inner()
+@inner(**UNCOUNTED)
 def _sweep(p, net, state, work, labels, dice, v, strength, power):
     """Update every weight once or more; returns V and the number of tries."""
     widths = net[1]
