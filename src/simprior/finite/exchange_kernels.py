@@ -37,15 +37,7 @@ import numpy as np
 from numba import njit
 
 from simprior.network.compiled import RELU, activate
-from simprior.numerics.compiled import (
-    BLOCK,
-    UNCOUNTED,
-    copy,
-    copy_rows,
-    fill,
-    inner,
-    words_block,
-)
+from simprior.numerics.compiled import BLOCK, UNCOUNTED, copy, copy_rows, fill, inner, words_block
 
 _FAST = {"contract", "nsz", "reassoc"}
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)

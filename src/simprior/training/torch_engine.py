@@ -198,9 +198,8 @@ class Ensemble:
         self.net, self.source = forward_and_choices(spec, problem.size, device)
         self.slots = self.net.together(min(members or self.net.at_once, count))
         self.rule = Rule(spec.optimizer, self.slots, self.net.size, device)
-        f32 = lambda a: torch.tensor(np.asarray(a), dtype=torch.float32, device=device)  # noqa: E731
-        self.x, self.everything = f32(problem.train_inputs), f32(problem.inputs)
-        self.labels = f32(problem.labels)
+        self.x, self.everything = self._float(problem.train_inputs), self._float(problem.inputs)
+        self.labels = self._float(problem.labels)
         self.losses, self.cut = LOSSES[spec.loss].tensors, LOSSES[spec.loss].threshold
         size, batch = problem.size, spec.batch(problem.size)
         self.size, self.batch, self.epoch_steps = size, batch, -(-size // batch)
@@ -220,14 +219,14 @@ class Ensemble:
         self.steps, self.first_fit, self.errors = whole(), whole(), whole()
         self.rows: list[dict[str, np.ndarray]] = []
         self.wanted = np.ones(count, bool)
-        self.box = self._box(problem, batch) if spec.robust else None
+        self.box: Box | None = None
         self.robust_errors = whole() if spec.robust else None
+        if spec.robust:
+            self.box = Box(spec, problem, device, max(batch, self.net.least_rows))
 
-    def _box(self, problem: Problem, batch: int) -> Box:
-        f32 = lambda a: torch.tensor(np.asarray(a), dtype=torch.float32, device=self.device)  # noqa: E731
-        outside = problem.test_index
-        self.outside = f32(problem.inputs[outside]), f32(problem.target[outside])
-        return Box(self.spec, problem, self.device, max(batch, self.net.least_rows))
+    def _float(self, values: Any) -> torch.Tensor:
+        """On the device, in float32."""
+        return torch.tensor(np.asarray(values), dtype=torch.float32, device=self.device)
 
     def run(self) -> None:
         """Train all members of the range."""
@@ -408,7 +407,8 @@ class Ensemble:
     def _errors_outside(self, slots: np.ndarray) -> np.ndarray:
         """(F,) held-out inputs in whose boxes the members in ``slots`` were found to be wrong."""
         rows, at = self._company(slots)
-        used, (x, y) = np.isin(np.arange(len(rows)), at), self.outside
+        used, outside = np.isin(np.arange(len(rows)), at), self.problem.test_index
+        x, y = (self._float(part[outside]) for part in (self.problem.inputs, self.problem.target))
         P = self.rule.shown(self.P)[rows]
         wrong, _ = self._judge(P, x, y.repeat(len(rows), 1), used, rows, TESTING)
         return np.asarray(wrong.sum(dim=1).cpu().numpy()[at])
