@@ -20,6 +20,7 @@ from cluster_tasks import (
     noted,
     slow_square,
     square,
+    stuck_at_zero,
     until,
 )
 from slurm_node import SlurmNode
@@ -33,18 +34,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_grou
 
 
 def test_a_cancelled_job_does_not_hang(
-    node: SlurmNode, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+    node: SlurmNode, options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without accounting the state of a job that ``scancel`` ended comes from squeue."""
     cancelled = []
+    file, tasks = notes_of(tmp_path, 3, 0.0)
 
     def cancel() -> None:
-        job = until(lambda: node.jobs("RUNNING"))[0]
+        until(lambda: begun(file) == [0])
+        (job,) = node.jobs("RUNNING")
         node.run("scancel", job)
         cancelled.append(job)
 
     with caplog.at_level(logging.WARNING, "simprior"), meanwhile(cancel):
-        assert collect(range(3), slow_square, options) == {0: 0, 1: 1, 2: 4}
+        results = collect(tasks, stuck_at_zero, options, workers=1)
+    assert sorted(results.values()) == [0, 1, 4]
     assert f"job {cancelled[0]} ended: CANCELLED" in caplog.text
     assert "submitted again (try 1 of 3)" in caplog.text
 
@@ -91,8 +95,7 @@ def test_the_walltime_is_that_of_the_partition(node: SlurmNode, options: dict[st
     limits = []
 
     def look() -> None:
-        until(lambda: node.jobs("RUNNING"))
-        limits.append(node.run("squeue", "-h", "-o", "%l").split()[0])
+        limits.append(until(lambda: node.run("squeue", "-h", "-o", "%l").split())[0])
 
     with meanwhile(look):
         results = collect([3], slow_square, {**options, "slurm_partition": "short"})
