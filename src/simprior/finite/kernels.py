@@ -154,12 +154,11 @@ def _fresh(dice, out, fan, scale, bias_scale):
 
 
 @inner(**UNCOUNTED)
-def threshold(v, strength, power, dice):
-    """Largest V of the slice: strength (2V)^power may rise by an exponential variable."""
+def threshold(energy, strength, power, dice):
+    """Largest V of the slice: strength times the energy may rise by an exponential variable."""
     if strength <= 0.0:
         return np.float32(np.inf)
-    energy = (2.0 * v) ** power - math.log(_uniform(dice)) / strength
-    return np.float32(0.5 * energy ** (1.0 / power))
+    return np.float32(0.5 * (energy - math.log(_uniform(dice)) / strength) ** (1.0 / power))
 
 
 @inner(fastmath=_FAST, **UNCOUNTED)
@@ -421,11 +420,23 @@ def _update_output(p, net, state, work, labels, dice, v, limit):
 
 
 @inner(**UNCOUNTED)
-def _sweep(p, net, state, work, labels, dice, v, strength, power):
-    """Update every weight once or more; returns V and the number of tries."""
+def _climb(v, at, path, power, sums, dice):
+    """The next update's largest V, after the step in lambda to its own: ``path`` (2, updates).
+
+    ``path`` has the lambdas and the steps to them; the log weight of the steps goes to ``sums``.
+    """
+    energy = (2.0 * v) ** power
+    sums[0] -= path[1, at] * energy
+    return threshold(energy, path[0, at], power, dice)
+
+
+@inner(**UNCOUNTED)
+def _sweep(p, net, state, work, labels, dice, v, at, path, power, sums):
+    """Update every weight once or more from ``at`` of the path; returns V and the tries."""
     widths = net[1]
-    limit = threshold(v, strength, power, dice)
+    limit = _climb(v, at, path, power, sums, dice)
     v, tries = _update_output(p, net, state, work, labels, dice, v, limit)
+    at += 1
     for layer in range(widths.size):
         for unit in range(widths[layer]):
             incoming, outgoing = True, True
@@ -436,19 +447,21 @@ def _sweep(p, net, state, work, labels, dice, v, strength, power):
                 outgoing = False
             elif kind < INCOMING + OUTGOING:
                 incoming = False
-            limit = threshold(v, strength, power, dice)
+            limit = _climb(v, at, path, power, sums, dice)
             v, more = _update(
                 p, net, state, work, labels, dice, v, limit, layer, unit, incoming, outgoing
             )
             tries += more
+            at += 1
         if layer + 1 < widths.size:
             _refresh(net, layer + 1, state)
         if layer == 0 or layer == widths.size - 1:
-            limit = threshold(v, strength, power, dice)
+            limit = _climb(v, at, path, power, sums, dice)
             v, more = _update_output(p, net, state, work, labels, dice, v, limit)
             tries += more
+            at += 1
     if widths.size < 2:
-        limit = threshold(v, strength, power, dice)
+        limit = _climb(v, at, path, power, sums, dice)
         v, more = _update_output(p, net, state, work, labels, dice, v, limit)
         tries += more
     return v, tries
@@ -474,22 +487,25 @@ def draw(params, net, state, labels, dice, values):
 
 
 @njit(nogil=True, cache=True)
-def move(params, net, state, work, labels, dice, values, step, sweeps, strength, power):
-    """``sweeps`` sweeps of every particle at one strength; ``values`` (N,) becomes their V.
+def move(params, net, state, work, labels, dice, values, step, path, power, gains):
+    """Sweeps of every particle along ``path`` (2, updates); ``values`` (N,) becomes their V.
 
-    V is that of a fresh forward pass, so what sweeps add up in rounding ends with each step.
-    Returns the number of tries.
+    ``gains`` (N,) becomes the log weights of the steps in lambda. V is that of a fresh forward
+    pass, so what sweeps add up in rounding ends with each call. Returns the number of tries.
     """
     pre, h, z = state
-    tries = 0
+    tries, sums = 0, np.zeros(1)
+    updates = net[1].sum() + 3
     for particle in range(params.shape[0]):
         p = params[particle]
         _roll(dice, step, particle)
         forward(p, net, pre, h, z)
         v = violation(z, labels[0], labels[1])
-        for _ in range(sweeps):
-            v, more = _sweep(p, net, state, work, labels, dice, v, strength, power)
+        sums[0] = 0.0
+        for at in range(0, path.shape[1], updates):
+            v, more = _sweep(p, net, state, work, labels, dice, v, at, path, power, sums)
             tries += more
+        gains[particle] = sums[0]
         forward(p, net, pre, h, z)
         values[particle] = violation(z, labels[0], labels[1])
     return tries

@@ -154,12 +154,36 @@ class Swarm:
 
     def move(self) -> None:
         """Sweeps of every particle at the present strength."""
+        self._sweep(self.strength)
+
+    def climb(self, strength: float) -> None:
+        """Sweeps on the way to ``strength``, which rises a little before each block is moved."""
+        gains = self._sweep(strength)
+        self.strength = strength
+        top = float(gains.max())
+        factor = self.weights * np.exp(gains - top)
+        total = float(factor.sum())
+        if not total > 0.0:
+            self.value = -math.inf
+            return
+        self.value += top + math.log(total)
+        self.weights = factor / total
+        if 1.0 / float(self.weights @ self.weights) < RESAMPLE * len(self.weights):
+            self._resample()
+
+    def _sweep(self, strength: float) -> np.ndarray:
         self.steps += 1
+        gains = np.empty(len(self.weights))
+        path = way(self.strength, strength, self.updates * self.anneal.sweeps)
         self.tries += kernels.move(
             self.params, self.machine.net, self.machine.state, self.machine.work, self.labels,
-            self.dice, self.violations, self.steps, self.anneal.sweeps, self.strength,
-            float(self.anneal.power),
+            self.dice, self.violations, self.steps, path, float(self.anneal.power), gains,
         )  # fmt: skip
+        return gains
+
+    @property
+    def updates(self) -> int:
+        return sum(self.anneal.network.hidden) + 3
 
     def next_strength(self) -> float:
         """The strength at which the conditional effective share has fallen to ``EFFICIENCY``.
@@ -187,6 +211,19 @@ def _efficiency(weights: np.ndarray, energies: np.ndarray, step: float) -> float
     """Conditional effective share of the particles for a step in lambda."""
     factor = np.exp(-step * (energies - energies.min()))
     return float(weights @ factor) ** 2 / float(weights @ factor**2)
+
+
+def way(low: float, high: float, updates: int) -> np.ndarray:
+    """(2, updates): lambdas from ``low`` (left out) to ``high``, and the steps to them.
+
+    Evenly spaced in ln lambda, or in lambda where ``low`` is 0.
+    """
+    if low == high:
+        return np.stack([np.full(updates, high), np.zeros(updates)])
+    share = np.arange(1, updates + 1) / updates
+    lambdas = high * share if low <= 0 else low * np.exp(share * math.log(high / low))
+    lambdas[-1] = high
+    return np.stack([lambdas, np.diff(lambdas, prepend=low)])
 
 
 def systematic(weights: np.ndarray, uniform: float) -> np.ndarray:
@@ -224,10 +261,9 @@ def run_swarm(anneal: Anneal, strengths: np.ndarray, number: int) -> tuple[Run, 
     began = perf_counter()
     swarm = Swarm(anneal, anneal.particles, f"run/{number}")
     for strength in strengths:
-        swarm.reweight(float(strength))
+        swarm.climb(float(strength))
         if math.isinf(swarm.value):
             break
-        swarm.move()
     share = swarm.share
     value = swarm.value + math.log(share) if share > 0 else -math.inf
     fitted = np.where(swarm.violations == 0, swarm.weights, 0.0)
