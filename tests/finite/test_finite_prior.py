@@ -16,7 +16,7 @@ from simprior.errors import InputError
 from simprior.finite import log_prior_finite
 from simprior.finite.attempts import Effort
 from simprior.finite.particles import distinct_inputs, make_machine
-from simprior.finite.smc import Anneal, Ladder, Run, pilot, run, systematic
+from simprior.finite.smc import Anneal, Ladder, Run, pilot, run, systematic, way
 from simprior.finite.verdict import Outcome, mean_of_runs
 from simprior.gp import log_prior, nngp
 from simprior.network.spec import Network
@@ -171,7 +171,7 @@ def test_starved_runs_are_flagged_and_have_no_error() -> None:
 def test_lower_bound_counts_what_was_decided_beforehand() -> None:
     """8 runs, not those that ``tol`` adds, which come where the first ones agree; and 5 % for all
     attempts together."""
-    runs = tuple(Run(v, 1.0, 20.0, 1.0, 0.0) for v in (*[-2.0] * 7, -2.5, *[-2.1] * 92))
+    runs = tuple(Run(v, 1.0, 20.0, 1.0, 0.0, 0.0) for v in (*[-2.0] * 7, -2.5, *[-2.1] * 92))
     ladder = Ladder(np.ones(1), True, -2.0, 0.0)
     outcome = Outcome(100, ladder, runs, planned=8)
     assert outcome.bound == pytest.approx(-2.5 + math.log(0.05) / 8)
@@ -188,7 +188,7 @@ def test_runs_that_mix_badly_have_no_small_error() -> None:
     ladder = Ladder(np.ones(20), True, -2.0, 0.0)
     for spread, least in ((0.1, 0.0), (0.4, 0.5 / math.sqrt(8))):
         values = -2.0 + spread * np.array([-1.0, 1.0] * 4) * math.sqrt(7 / 8)
-        runs = tuple(Run(v, 1.0, 20.0, 1.0, 0.0) for v in values)
+        runs = tuple(Run(v, 1.0, 20.0, 1.0, 0.0, 0.0) for v in values)
         outcome = Outcome(300, ladder, runs)
         assert outcome.mean().spread == pytest.approx(spread)
         assert (outcome.ratio > 2) == (least > 0)
@@ -199,7 +199,7 @@ def test_runs_that_mix_badly_have_no_small_error() -> None:
 def test_mean_of_runs() -> None:
     """The jackknife of ln mean, the floor of perfect mixing, and runs that gave 0."""
     values = np.log([0.1, 0.2, 0.3, 0.4])
-    runs = [Run(v, 1.0, 20.0, 1.0, 0.0) for v in values]
+    runs = [Run(v, 1.0, 20.0, 1.0, 0.0, 0.0) for v in values]
     mean = mean_of_runs(runs, 100, 0.0)
     p = np.exp(values)
     others = np.log([np.delete(p, i).mean() for i in range(4)])
@@ -207,9 +207,9 @@ def test_mean_of_runs() -> None:
     assert mean.stderr == pytest.approx(math.sqrt(3 / 4 * ((others - others.mean()) ** 2).sum()))
     assert mean.spread == pytest.approx(values.std(ddof=1))
     assert mean_of_runs(runs, 100, 4.0).stderr == pytest.approx(2.0)
-    lost = mean_of_runs([*runs, Run(-math.inf, 0.0, 0.0, 1.0, 0.0)], 100, 0.0)
+    lost = mean_of_runs([*runs, Run(-math.inf, 0.0, 0.0, 1.0, 0.0, 0.0)], 100, 0.0)
     assert lost.value == pytest.approx(math.log(0.2)) and math.isnan(lost.stderr)
-    same = mean_of_runs([Run(0.0, 1.0, 100.0, 1.0, 0.0)] * 4, 100, 0.0)
+    same = mean_of_runs([Run(0.0, 1.0, 100.0, 1.0, 0.0, 0.0)] * 4, 100, 0.0)
     assert same.value == 0.0 and same.stderr == pytest.approx(1 / 402)
 
 
@@ -222,6 +222,19 @@ def test_systematic_resampling() -> None:
         axis=0,
     )
     np.testing.assert_allclose(mean, 4 * weights, atol=0.04)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 3.0), (3.0, 5.0), (5.0, 5.0), (math.inf,) * 2])
+def test_lambda_rises_from_update_to_update(low: float, high: float) -> None:
+    """The steps to the lambdas of a path add up to its rise, and lead from one to the next."""
+    path = way(low, high, 2, 7)
+    lambdas, steps = path[:, 0].ravel(), path[:, 1].ravel()
+    assert path.shape == (2, 2, 7) and lambdas[-1] == high and (steps >= 0).all()
+    if math.isfinite(high):
+        assert steps.sum() == pytest.approx(high - low)
+        np.testing.assert_allclose(low + np.cumsum(steps), lambdas)
+    else:
+        assert not steps.any()
 
 
 def test_forward_pass_and_prior_of_the_particles() -> None:
@@ -282,10 +295,12 @@ def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> N
         params = np.empty((1, machine.size), np.float32)
         values = np.empty(1, np.float32)
         kernels.draw(params, machine.net, machine.state, labels, dice, values)
+        gain = np.zeros(1)
         for strength in (0.0, 5.0, 100.0):
+            path = way(strength, strength, 1, kernels.updates(hidden))[0]
             v, _ = kernels._sweep(
                 params[0], machine.net, machine.state, machine.work, labels, dice, values[0],
-                strength, 3.0,
+                path, 3.0, gain,
             )  # fmt: skip
             kernels.forward(params[0], other.net, *other.state)
             # float32: a few hundred additions of numbers below 10
@@ -293,6 +308,7 @@ def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> N
                 np.testing.assert_allclose(kept[3:], fresh[3:], atol=2e-4)
             values[0] = kernels.violation(other.state[2], *labels)
             assert v == pytest.approx(values[0], abs=1e-4)
+        assert gain[0] == 0.0  # lambda did not rise
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_linear_networks_have_the_posterior_of_the_perceptron(hidden: tuple[int,
 
 
 def drawn(value: float, tables: list[list[int]], ancestors: float = 20.0) -> Drawn:
-    return Drawn(value, 1.0, ancestors, 1.0, 0.0, pack(np.array(tables, np.uint8)))
+    return Drawn(value, 1.0, ancestors, 1.0, 0.0, 0.0, pack(np.array(tables, np.uint8)))
 
 
 def test_runs_are_weighted_by_their_evidence() -> None:

@@ -7,9 +7,11 @@ into the unit and then its bias (scales included). The energy is (2V)^p, where
         whose label is 1
 
 so that V = 0 exactly where the signs of z are those of the function (an exact 0 is the output 0).
-A sweep leaves prior(w) exp(-lambda (2V)^p) invariant. It moves one unit at a time along an ellipse
-through the present weights and a fresh draw from the prior (Murray, Adams & MacKay 2010). The
-first angle is uniform on the whole circle, so a unit is drawn anew wherever it is free to be.
+An update leaves prior(w) exp(-lambda (2V)^p) invariant, and lambda may rise from update to update
+of a sweep: that costs nothing, and weighs the steps with the energies of all that the sweep passes
+through. An update moves one unit along an ellipse through the present weights and a fresh draw from
+the prior (Murray, Adams & MacKay 2010). The first angle is uniform on the whole circle, so a unit
+is drawn anew wherever it is free to be.
 
 Only what hangs on the unit that moves is computed again: each angle tried costs two products a
 unit above and input. Where outputs may be exactly 0 (no bias of the output) a difference is not
@@ -41,6 +43,7 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _MAX_TRIES = 60  # a bracket of 2 pi has shrunk to rounding before
 INCOMING, OUTGOING = 0.2, 0.2  # shares of first-layer updates that move one side only
 DEEP_OUTGOING = 0.7  # share of deeper updates that move the outgoing weights, too
+_OUTPUT = 4  # units of the last layer between two updates of the output
 
 
 @inner(fastmath=_FAST, error_model="numpy", **UNCOUNTED)
@@ -419,25 +422,31 @@ def _update_output(p, net, state, work, labels, dice, v, limit):
     return v, _MAX_TRIES
 
 
-@inner(**UNCOUNTED)
-def _climb(v, at, path, power, sums, dice):
-    """The next update's largest V, after the step in lambda to its own: ``path`` (2, updates).
+def updates(hidden):
+    """Number of updates of a sweep of hidden layers of these widths."""
+    return sum(hidden) + 3 + (hidden[-1] // _OUTPUT if len(hidden) else 0)
 
-    ``path`` has the lambdas and the steps to them; the log weight of the steps goes to ``sums``.
+
+@inner(**UNCOUNTED)
+def _climb(v, at, path, power, gain, dice):
+    """Go to lambda ``path[0, at]``: the largest V of the slice there.
+
+    The log weight of the step in lambda, ``path[1, at]``, is added to ``gain`` (1,).
     """
     energy = (2.0 * v) ** power
-    sums[0] -= path[1, at] * energy
+    gain[0] -= path[1, at] * energy
     return threshold(energy, path[0, at], power, dice)
 
 
 @inner(**UNCOUNTED)
-def _sweep(p, net, state, work, labels, dice, v, at, path, power, sums):
-    """Update every weight once or more from ``at`` of the path; returns V and the tries."""
+def _sweep(p, net, state, work, labels, dice, v, path, power, gain):
+    """Update every weight once or more along ``path`` (2, updates): V and the number of tries."""
     widths = net[1]
-    limit = _climb(v, at, path, power, sums, dice)
+    limit = _climb(v, 0, path, power, gain, dice)
     v, tries = _update_output(p, net, state, work, labels, dice, v, limit)
-    at += 1
+    at = 1
     for layer in range(widths.size):
+        last = layer == widths.size - 1
         for unit in range(widths[layer]):
             incoming, outgoing = True, True
             kind = _uniform(dice)
@@ -447,23 +456,29 @@ def _sweep(p, net, state, work, labels, dice, v, at, path, power, sums):
                 outgoing = False
             elif kind < INCOMING + OUTGOING:
                 incoming = False
-            limit = _climb(v, at, path, power, sums, dice)
+            limit = _climb(v, at, path, power, gain, dice)
             v, more = _update(
                 p, net, state, work, labels, dice, v, limit, layer, unit, incoming, outgoing
             )
             tries += more
             at += 1
-        if layer + 1 < widths.size:
+            if last and unit % _OUTPUT == _OUTPUT - 1:
+                limit = _climb(v, at, path, power, gain, dice)
+                v, more = _update_output(p, net, state, work, labels, dice, v, limit)
+                tries += more
+                at += 1
+        if not last:
             _refresh(net, layer + 1, state)
-        if layer == 0 or layer == widths.size - 1:
-            limit = _climb(v, at, path, power, sums, dice)
+        if layer == 0 or last:
+            limit = _climb(v, at, path, power, gain, dice)
             v, more = _update_output(p, net, state, work, labels, dice, v, limit)
             tries += more
             at += 1
-    if widths.size < 2:
-        limit = _climb(v, at, path, power, sums, dice)
+    while at < path.shape[1]:
+        limit = _climb(v, at, path, power, gain, dice)
         v, more = _update_output(p, net, state, work, labels, dice, v, limit)
         tries += more
+        at += 1
     return v, tries
 
 
@@ -488,24 +503,24 @@ def draw(params, net, state, labels, dice, values):
 
 @njit(nogil=True, cache=True)
 def move(params, net, state, work, labels, dice, values, step, path, power, gains):
-    """Sweeps of every particle along ``path`` (2, updates); ``values`` (N,) becomes their V.
+    """Sweeps of every particle along ``path`` (sweeps, 2, updates).
 
-    ``gains`` (N,) becomes the log weights of the steps in lambda. V is that of a fresh forward
-    pass, so what sweeps add up in rounding ends with each call. Returns the number of tries.
+    ``values`` (N,) becomes their V, that of a fresh forward pass, so what sweeps add up in rounding
+    ends with each call; ``gains`` (N,) the log weights of the steps in lambda. Returns the number
+    of tries.
     """
     pre, h, z = state
-    tries, sums = 0, np.zeros(1)
-    updates = net[1].sum() + 3
+    tries, gain = 0, np.zeros(1)
     for particle in range(params.shape[0]):
         p = params[particle]
         _roll(dice, step, particle)
         forward(p, net, pre, h, z)
         v = violation(z, labels[0], labels[1])
-        sums[0] = 0.0
-        for at in range(0, path.shape[1], updates):
-            v, more = _sweep(p, net, state, work, labels, dice, v, at, path, power, sums)
+        gain[0] = 0.0
+        for k in range(path.shape[0]):
+            v, more = _sweep(p, net, state, work, labels, dice, v, path[k], power, gain)
             tries += more
-        gains[particle] = sums[0]
+        gains[particle] = gain[0]
         forward(p, net, pre, h, z)
         values[particle] = violation(z, labels[0], labels[1])
     return tries

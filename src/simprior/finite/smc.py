@@ -10,6 +10,9 @@ left at the end has V = 0, the function itself, in a good share.
   end hang on its particles, which biases it upwards.
 * A *run* on lambdas that are given: the product of the mean weights times the share that computes
   the function is an unbiased estimate of P(f), whatever the lambdas and however few the sweeps.
+  Between two of the lambdas it goes in as many steps as a sweep has updates. One sweep nearly
+  forgets where it began, so that the energies it passes through say more than those it ends with:
+  the variance is less than half of that of steps between sweeps.
 
 Convexity matters: with p = 1 the path crosses a first-order transition for structured functions,
 which particles do not cross; with p = 3 it does not in the cases known.
@@ -35,6 +38,7 @@ from simprior.numerics import random as rng
 EFFICIENCY = 0.95  # conditional effective share of a step
 DELTA = 1.0 / EFFICIENCY - 1.0  # relative variance of the weights of a step
 RESAMPLE = 0.5  # effective share below which particles are resampled
+LAST = 4  # sweeps at the last lambda, over which the share that computes the function is averaged
 ENOUGH = 0.5  # share of particles that compute the function at which a pilot ends
 _BISECTIONS = 60
 _HIGHEST = 1e250
@@ -79,13 +83,15 @@ class Run:
     """One run: ``value`` is ln of an unbiased estimate of P (-inf if no particle fitted).
 
     ``share`` of the final particles that fit, by weight; ``ancestors``, the effective number of
-    particles of the start that the final ones descend from; ``tries`` a moved block; ``seconds``.
+    particles of the start that the final ones descend from; ``tries`` a moved block; ``noise``, the
+    spread of ``value`` (nats) if every sweep gave particles that forgot the last; ``seconds``.
     """
 
     value: float
     share: float
     ancestors: float
     tries: float
+    noise: float
     seconds: float
 
 
@@ -105,6 +111,7 @@ class Swarm:
         self.params = np.empty((count, machine.size), np.float32)
         self.violations = np.empty(count, np.float32)
         self.weights = np.full(count, 1.0 / count)
+        self.gains = np.zeros(count)
         self.origin = np.arange(count)
         self.value, self.strength, self.tries, self.steps = 0.0, 0.0, 0, 0
         kernels.draw(
@@ -123,16 +130,8 @@ class Swarm:
 
     def reweight(self, strength: float) -> None:
         """Weights for the law of ``strength``; resampled where they are uneven."""
-        factor = self.weights * np.exp(-(strength - self.strength) * self.energies)
-        total = float(factor.sum())
-        self.strength = strength
-        if not total > 0.0:
-            self.value = -math.inf
-            return
-        self.value += math.log(total)
-        self.weights = factor / total
-        if 1.0 / float(self.weights @ self.weights) < RESAMPLE * len(self.weights):
-            self._resample()
+        step, self.strength = strength - self.strength, strength
+        self._weigh(np.exp(-step * self.energies), 0.0)
 
     def keep_fitting(self) -> None:
         """Only networks that compute the function, as many as before, all of the same weight.
@@ -156,34 +155,39 @@ class Swarm:
         """Sweeps of every particle at the present strength."""
         self._sweep(self.strength)
 
-    def climb(self, strength: float) -> None:
-        """Sweeps on the way to ``strength``, which rises a little before each block is moved."""
+    def climb(self, strength: float) -> float:
+        """Sweeps on the way to ``strength``, which rises a little before each update.
+
+        Returns the relative variance of the mean weight if particles were independent.
+        """
         gains = self._sweep(strength)
         self.strength = strength
         top = float(gains.max())
-        factor = self.weights * np.exp(gains - top)
-        total = float(factor.sum())
+        return self._weigh(np.exp(gains - top), top)
+
+    def _weigh(self, factor: np.ndarray, scale: float) -> float:
+        """Multiply the weights by ``factor`` exp(``scale``); resample where they are uneven."""
+        old, weights = self.weights, self.weights * factor
+        total = float(weights.sum())
         if not total > 0.0:
             self.value = -math.inf
-            return
-        self.value += top + math.log(total)
-        self.weights = factor / total
+            return 0.0
+        self.value += scale + math.log(total)
+        self.weights = weights / total
+        noise = float((old**2) @ (factor / total - 1.0) ** 2)
         if 1.0 / float(self.weights @ self.weights) < RESAMPLE * len(self.weights):
             self._resample()
+        return noise
 
     def _sweep(self, strength: float) -> np.ndarray:
         self.steps += 1
-        gains = np.empty(len(self.weights))
-        path = way(self.strength, strength, self.updates * self.anneal.sweeps)
+        hidden, sweeps = self.anneal.network.hidden, self.anneal.sweeps
+        path, gains = way(self.strength, strength, sweeps, kernels.updates(hidden)), self.gains
         self.tries += kernels.move(
             self.params, self.machine.net, self.machine.state, self.machine.work, self.labels,
             self.dice, self.violations, self.steps, path, float(self.anneal.power), gains,
         )  # fmt: skip
         return gains
-
-    @property
-    def updates(self) -> int:
-        return sum(self.anneal.network.hidden) + 3
 
     def next_strength(self) -> float:
         """The strength at which the conditional effective share has fallen to ``EFFICIENCY``.
@@ -213,17 +217,19 @@ def _efficiency(weights: np.ndarray, energies: np.ndarray, step: float) -> float
     return float(weights @ factor) ** 2 / float(weights @ factor**2)
 
 
-def way(low: float, high: float, updates: int) -> np.ndarray:
-    """(2, updates): lambdas from ``low`` (left out) to ``high``, and the steps to them.
+def way(low: float, high: float, sweeps: int, updates: int) -> np.ndarray:
+    """(sweeps, 2, updates): lambdas from ``low`` (left out) to ``high``, and the steps to them.
 
     Evenly spaced in ln lambda, or in lambda where ``low`` is 0.
     """
+    share = np.arange(1, sweeps * updates + 1) / (sweeps * updates)
     if low == high:
-        return np.stack([np.full(updates, high), np.zeros(updates)])
-    share = np.arange(1, updates + 1) / updates
-    lambdas = high * share if low <= 0 else low * np.exp(share * math.log(high / low))
-    lambdas[-1] = high
-    return np.stack([lambdas, np.diff(lambdas, prepend=low)])
+        lambdas, steps = np.full(share.shape, high), np.zeros(share.shape)
+    else:
+        lambdas = low * (high / low) ** share if low > 0 else high * share
+        lambdas[-1] = high
+        steps = np.diff(lambdas, prepend=low)
+    return np.stack([part.reshape(sweeps, updates) for part in (lambdas, steps)], axis=1)
 
 
 def systematic(weights: np.ndarray, uniform: float) -> np.ndarray:
@@ -259,16 +265,29 @@ def run(anneal: Anneal, strengths: np.ndarray, number: int) -> Run:
 def run_swarm(anneal: Anneal, strengths: np.ndarray, number: int) -> tuple[Run, Swarm]:
     """:func:`run`, with its particles as they are at the end."""
     began = perf_counter()
-    swarm = Swarm(anneal, anneal.particles, f"run/{number}")
+    swarm, noise = Swarm(anneal, anneal.particles, f"run/{number}"), 0.0
     for strength in strengths:
-        swarm.climb(float(strength))
+        noise += swarm.climb(float(strength))
         if math.isinf(swarm.value):
             break
-    share = swarm.share
+    fitting = _fitting(swarm)
+    share = float(swarm.weights @ fitting)
     value = swarm.value + math.log(share) if share > 0 else -math.inf
-    fitted = np.where(swarm.violations == 0, swarm.weights, 0.0)
-    lines = np.bincount(swarm.origin, fitted)
+    noise += float(swarm.weights**2 @ (fitting / share - 1.0) ** 2) if share > 0 else 0.0
+    lines = np.bincount(swarm.origin, swarm.weights * fitting)
     ancestors = float(lines.sum() ** 2 / (lines @ lines)) if share > 0 else 0.0
     moves = max(1, swarm.steps * anneal.sweeps * anneal.particles)
-    blocks = moves * (sum(anneal.network.hidden) + 3)
-    return Run(value, share, ancestors, swarm.tries / blocks, perf_counter() - began), swarm
+    tries = swarm.tries / (moves * kernels.updates(anneal.network.hidden))
+    seconds = perf_counter() - began
+    return Run(value, share, ancestors, tries, math.sqrt(noise), seconds), swarm
+
+
+def _fitting(swarm: Swarm) -> np.ndarray:
+    """(N,) share of the last states of each particle, ``LAST`` sweeps on, that compute f."""
+    found = (swarm.violations == 0).astype(float)
+    if math.isinf(swarm.value):
+        return found
+    for _ in range(LAST):
+        swarm.move()
+        found += swarm.violations == 0
+    return found / (LAST + 1)

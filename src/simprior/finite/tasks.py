@@ -20,6 +20,8 @@ from simprior.network.spec import Network
 from simprior.runs.directory import RunDir
 from simprior.runs.sharded import Shard, Work
 
+_SCHEME = 2  # 1 raised lambda between sweeps only: its runs are not mixed with these
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -66,7 +68,7 @@ class Annealing(Work[Piece, "smc.Ladder | smc.Run"]):
     def digest(self, index: int) -> str:
         """What identifies the estimate of one function, besides the fields of a piece."""
         text = hashlib.sha256(self.network.digest().encode() + self.tables[index].tobytes())
-        text.update(repr((self.sweeps, self.seed, self.limit)).encode())
+        text.update(repr((_SCHEME, self.sweeps, self.seed, self.limit)).encode())
         return text.hexdigest()[:16]
 
     def anneal(self, piece: Piece) -> smc.Anneal:

@@ -2,7 +2,8 @@
 
 P, not ln P, is averaged: each run is unbiased for P. The error comes from the runs, by the
 jackknife in log space. R runs may agree by chance, so it is never less than with the spread that
-perfect mixing would have. Intervals are those of Student's t with R - 1 degrees of freedom.
+they would have if each sweep gave networks that know nothing of the last. Intervals are those of
+Student's t with R - 1 degrees of freedom.
 
 A value that any check doubts is given as not converged and without an error: its runs may agree
 on a part of the networks only. What stays true is a lower bound. By Markov's inequality a run
@@ -80,10 +81,15 @@ def mean_of_runs(runs: Sequence[Run], particles: int, least: float) -> Mean:
 
 
 def expected_spread(runs: Sequence[Run], steps: int, particles: int) -> float:
-    """Spread of a run, in nats, if every one of its steps mixed perfectly."""
+    """Spread of a run, in nats, if lambda rose in steps between sweeps that mix perfectly."""
     share = float(np.mean([run.share for run in runs]))
     last = (1.0 - share) / max(share, 1.0 / particles)
     return math.sqrt((steps * DELTA + last) / particles)
+
+
+def least_spread(runs: Sequence[Run]) -> float:
+    """Spread of a run, in nats, if no sweep knew of the last: root mean square over the runs."""
+    return math.sqrt(float(np.mean([run.noise**2 for run in runs])))
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,10 @@ class Outcome:
 
     @property
     def expected(self) -> float:
-        """Spread of a run, in nats, if every step mixed perfectly."""
+        """Spread of a run, in nats, if lambda rose in steps between sweeps that mix perfectly.
+
+        Lambda rises within sweeps, so good runs differ by less, and bad ones by more.
+        """
         return expected_spread(self.runs, len(self.ladder.strengths), self.particles)
 
     @property
@@ -126,7 +135,7 @@ class Outcome:
         return found
 
     def _average(self) -> Mean:
-        return mean_of_runs(self.runs, self.particles, self.expected)
+        return mean_of_runs(self.runs, self.particles, least_spread(self.runs))
 
     @property
     def stderr(self) -> float:
@@ -137,8 +146,7 @@ class Outcome:
         """Average of the runs with the next power."""
         if self.other is None:
             return None
-        least = expected_spread(self.checks, len(self.other.strengths), self.particles)
-        return mean_of_runs(self.checks, self.particles, least)
+        return mean_of_runs(self.checks, self.particles, least_spread(self.checks))
 
     def doubts(self) -> list[str]:
         """What speaks against the value, in words; nothing if it can be believed."""
