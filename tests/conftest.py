@@ -1,16 +1,19 @@
 """What the whole suite needs first: compiled code, which takes minutes on a machine that has none.
 
 Two processes that run tests would both compile what both need, at the same time. So each compiles
-its share of the largest kernels before the first test, and finds the others in numba's cache.
+its share of the largest kernels that the tests need before the first test, and finds the others in
+numba's cache.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
-WHOLE = 1000
+WHOLE = 700
 """Tests from which on this is worth it: a run of a few files compiles what it needs."""
 
 
@@ -47,7 +50,56 @@ def _correlate() -> None:
     sp.correlate(pd.DataFrame(rows), bootstrap=100, permutations=99)
 
 
-KERNELS: tuple[Callable[[], None], ...] = (_train, _finite, _correlate, _sample)
+def _chains() -> None:
+    import simprior as sp
+
+    problem = sp.Problem(sp.Network(n=3, hidden=(4,)), "x1", train=3)
+    sp.posterior(problem, "slice", 8, chains=2, burn_in=1, workers=1)
+    sp.posterior(problem, "rejection", 16, workers=1)
+
+
+def _limit() -> None:
+    import simprior as sp
+
+    network = sp.Network(n=3, hidden=(4,))
+    sp.log_prior(network, "x1", "tilted", draws=64)
+    sp.log_prior(network, "x1", "ep")
+
+
+def _pool() -> None:
+    import simprior as sp
+
+    sp.sample(sp.Network(n=3, hidden=(4,)), 64, pool=True, workers=1)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What compiles some kernels, in about so many seconds, and which test files need them."""
+
+    compile: Callable[[], None]
+    seconds: float
+    needed: str
+
+
+KERNELS = (
+    Kernel(_train, 26, "tests/training/|test_compare"),
+    Kernel(_sample, 24, "tests/boolean/|test_compare"),
+    Kernel(_finite, 22, "tests/finite/"),
+    Kernel(_correlate, 16, "test_correlat"),
+    Kernel(_chains, 14, "tests/training/"),
+    Kernel(_pool, 7, "tests/boolean/"),
+    Kernel(_limit, 7, "tests/gp/"),
+)
+
+
+def shares(files: set[str], processes: int) -> list[list[Kernel]]:
+    """Kernels that ``files`` need, a list a process: each to the one that has least to do."""
+    every = " ".join(files)
+    found: list[list[Kernel]] = [[] for _ in range(processes)]
+    for kernel in KERNELS:
+        if re.search(kernel.needed, every):
+            min(found, key=lambda own: sum(k.seconds for k in own)).append(kernel)
+    return found
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -55,5 +107,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     process = getattr(session.config, "workerinput", None)
     if process is None or len(session.items) < WHOLE:
         return
-    for compile_one in KERNELS[int(process["workerid"][2:]) :: process["workercount"]]:
-        compile_one()
+    files = {item.nodeid.partition("::")[0] for item in session.items}
+    for kernel in shares(files, process["workercount"])[int(process["workerid"][2:])]:
+        kernel.compile()

@@ -191,11 +191,18 @@ def pooled_truth() -> FunctionCounts:
 
 
 @lru_cache(maxsize=2)  # two tests look at the same runs, with mirrors and without
-def small_runs(network: Network, samples: int, **options: object) -> list[FunctionCounts]:
+def small_runs(
+    network: Network, samples: int, repeats: int = REPEATS, **options: object
+) -> list[FunctionCounts]:
     return [
         sample(network, samples=samples, seed=1000 + i, **options)  # type: ignore[arg-type]
-        for i in range(REPEATS)
+        for i in range(repeats)
     ]
+
+
+def number(counts: FunctionCounts) -> np.ndarray:
+    """Of each function of 4 bits, from 0 to 65,535: its truth table in binary."""
+    return (counts.words[:, 0] >> np.uint64(48)).astype(np.int64)
 
 
 def errors_are_true(p: np.ndarray, stderr: np.ndarray, truth: float) -> None:
@@ -219,10 +226,9 @@ def test_standard_errors_of_shared_heads(mirror: bool, truth: FunctionCounts) ->
         stated = np.array([f.stderr[t] for f in frames])
         assert exact.stderr[t] < 0.05 * stated.mean()
         errors_are_true(np.array([f.p[t] for f in frames]), stated, exact.p[t])
-    for row in range(12):
-        name = truth.tables(row + 1)[row : row + 1]
-        at = [int(r.find(name)[0]) for r in runs]
-        assert min(at) >= 0
+    rows = np.array([r.find(truth.tables(12)) for r in runs]).T
+    assert rows.min() >= 0
+    for row, at in enumerate(rows):
         p = np.array([r.p[i] for r, i in zip(runs, at, strict=True)])
         stated = np.array([r.stderr[i] for r, i in zip(runs, at, strict=True)])
         errors_are_true(p, stated, truth.p[row])
@@ -260,10 +266,10 @@ def test_intervals_of_shared_heads_cover(mirror: bool, truth: FunctionCounts) ->
 def test_unseen_mass_of_shared_heads_covers(mirror: bool, truth: FunctionCounts) -> None:
     """Good-Turing under shared heads: the true unseen mass of each run is known from 1e8 samples
     (to 1e-4). Coverage of 95 % intervals over 400 runs; 0.905 is 4 standard errors below."""
-    z, inside = [], 0
+    z, inside, p = [], 0, np.zeros(1 << 16)
+    p[number(truth)] = truth.p
     for r in small_runs(MEDIUM, 64 * 100, heads=64, mirror=mirror):
-        at = truth.find(r.tables())
-        mass = 1 - float(truth.p[at[at >= 0]].sum())
+        mass = 1 - float(p[number(r)].sum())
         u = r.unseen
         inside += u.low - 1e-4 <= mass <= u.high + 1e-4
         z.append((u.mass - mass) / u.stderr)
@@ -278,8 +284,7 @@ def test_unseen_mass_of_independent_samples_covers() -> None:
     exact = exact_probabilities(model)
     inside = 0
     for r in small_runs(model, 20_000):  # type: ignore[arg-type]
-        index = (r.words[:, 0] >> np.uint64(48)).astype(np.int64)
-        mass = 1 - exact[index].sum()
+        mass = 1 - exact[number(r)].sum()
         inside += r.unseen.low <= mass <= r.unseen.high
     assert abs(inside / REPEATS - 0.95) < 4 * np.sqrt(0.95 * 0.05 / REPEATS)
 
@@ -291,8 +296,9 @@ def test_pooled_and_plain_estimates_agree_and_pooled_errors_are_true(
     heads: int, truth: FunctionCounts, pooled_truth: FunctionCounts
 ) -> None:
     """P of one member of a class: pooled against 1e8 plain samples, and its spread over repeats."""
-    # independent networks take longest: half as many
-    runs = small_runs(MEDIUM, 64 * (160 if heads == 1 else 320), heads=heads, pool=True)
+    # independent networks take longest: half as many, and half of the repeats
+    repeats, size = (REPEATS // 2, 160) if heads == 1 else (REPEATS, 320)
+    runs = small_runs(MEDIUM, 64 * size, repeats, heads=heads, pool=True)
     pooled = [r.pooled for r in runs]
     first = pooled[0]
     assert first is not None
@@ -300,16 +306,18 @@ def test_pooled_and_plain_estimates_agree_and_pooled_errors_are_true(
     at = truth.find(big.tables(40))
     z = (truth.p[at] - big.p[:40]) / np.hypot(truth.stderr[at], big.stderr[:40])
     assert (np.abs(z) < 5).all()
-    for row in range(0, 20, 2):
-        name = big.tables(row + 1)[row : row + 1]
+    rows = range(0, 20, 2)
+    known = big.tables(20)[rows]
+    found = [p.find(known) for p in pooled if p is not None]
+    assert len(found) == repeats
+    for row, at in zip(rows, np.array(found).T, strict=True):
         scores, errors = [], []
-        for p in pooled:
+        for p, i in zip(pooled, at, strict=True):
             assert p is not None
-            i = int(p.find(name)[0])
             scores.append((p.p[i] if i >= 0 else 0.0) - big.p[row])
             errors.append(p.stderr[i] if i >= 0 else np.nan)
         # root mean square of the stated errors against the spread: 64 tasks a run give each
         # error a relative standard error of 9 %
         stated = np.sqrt(np.nanmean(np.square(errors)))
-        assert abs(np.std(scores, ddof=1) / stated - 1) < 5 / np.sqrt(2 * REPEATS) + 0.03
-        assert abs(np.mean(scores)) < 5 * np.hypot(stated / np.sqrt(REPEATS), big.stderr[row])
+        assert abs(np.std(scores, ddof=1) / stated - 1) < 5 / np.sqrt(2 * repeats) + 0.03
+        assert abs(np.mean(scores)) < 5 * np.hypot(stated / np.sqrt(repeats), big.stderr[row])

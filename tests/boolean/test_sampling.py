@@ -284,10 +284,10 @@ def test_same_law_as_an_independent_monte_carlo(name: str) -> None:
     """Up to 45 comparisons a network, 20 networks: |z| < 5.5 for all fails once in 3e4 draws.
 
     Independent networks, which take longest, are as many as those of numpy: of two equal samples of
-    200,000 a function of P = .1 that is 5 % off is 5.5 standard errors off; shared ones are more.
+    100,000 a function of P = .1 that is 7.5 % off is 5.5 standard errors off; shared ones are more.
     """
     net = SPECS[name]
-    size = 60_000 if net.m * sum(net.hidden) > 4000 else 200_000
+    size = 40_000 if net.m * sum(net.hidden) > 4000 else 100_000
     tables = monte_carlo(net, size, seed=5)
     for heads in ("auto", 1):
         counts = sample(net, samples=size if heads == 1 else 10**6, seed=6, heads=heads)

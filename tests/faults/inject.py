@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import signal
@@ -61,6 +62,26 @@ def run_child(
         out, err = (name.read_text(errors="replace") for name in names[:2])
         met = names[2].read_text().splitlines()
     return Ended(status, out, err, tuple(met))
+
+
+def run_here(argv: list[str], base: Path) -> Ended:
+    """``simprior`` with ``argv`` in ``base``, in this process: what reads, and meets no fault. An
+    exception that ends it is one of the test."""
+    from simprior.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(base),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            status = main(argv)
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        except Exception as error:
+            raise AssertionError(f"{argv}: {error!r}") from error
+    return Ended(status, out.getvalue(), err.getvalue(), ())
 
 
 def distinct(trace: tuple[str, ...]) -> list[int]:

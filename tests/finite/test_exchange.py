@@ -249,6 +249,7 @@ def test_verdicts() -> None:
     assert "halves" in doubt
 
 
+@pytest.mark.xdist_group("sweeps of replicas")  # compiled anew in every process
 @pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(4,), (5, 4), (3, 4, 3), (2, 3, 2, 3), ()])
 def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> None:

@@ -282,6 +282,7 @@ def test_zero_outputs_count_as_wrong_where_the_label_is_1() -> None:
     assert 0 < right < 5000
 
 
+@pytest.mark.xdist_group("sweeps")  # what Python calls is compiled anew in every process
 @pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(4,), (5, 4), (3, 4, 3), (2, 3, 2, 3), ()])
 def test_what_sweeps_keep_up_to_date_is_a_fresh_forward_pass(hidden: tuple) -> None:
@@ -362,11 +363,12 @@ def test_starved_runs_are_flagged() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "stderr"),
-    [("needle", -9.666, 0.009), ("and2", -14.845, 0.065), ("x1", -12.454, 0.034)],
+    [("and2", -14.845, 0.065)],
 )
 def test_published_values_at_width_40(name: str, value: float, stderr: float) -> None:
-    """Direct sampling of (7, 40, 40, 1); 4 standard errors, 7 degrees of freedom: 5e-3 each. With
-    150 particles the errors are .06: a P(f) that is a third off is found."""
+    """Direct sampling of (7, 40, 40, 1); 4 standard errors, 7 degrees of freedom: 5e-3. With 150
+    particles the error is .06: a P(f) that is a third off is found. (``test_exchange`` has the
+    commonest published function, and holds what both methods share.)"""
     network = Network(n=7, hidden=(40, 40))
     (found,) = log_prior_finite(network, name, particles=150, check=False, seed=2)
     assert found.diagnostics["reliable"], found

@@ -141,7 +141,8 @@ def coefficients(sample: Sample, kind: str, draws: np.ndarray) -> np.ndarray:
         )
     rank = kind == "spearman"
     cell, cells = sample.cells
-    arrays = (sample.columns, sample.orders, rank, sample.cluster, draws, cell, cells)
+    columns = np.ascontiguousarray(sample.columns)  # one kind of array: compiled once
+    arrays = (columns, sample.orders, rank, sample.cluster, draws, cell, cells)
     return np.asarray(kernel.many_moments(*arrays))
 
 
@@ -160,6 +161,7 @@ def permuted(sample: Sample, kind: str, outcomes: np.ndarray) -> np.ndarray:
         return np.asarray(kernel.kendall(pull, in_x, in_y, sample.sizes, np.ones_like(pull)))
     if kind == "spearman":
         columns, y = rankdata(columns, axis=0), rankdata(y, axis=0)
+    columns, y = np.ascontiguousarray(columns), np.ascontiguousarray(y)
     return np.asarray(kernel.permuted_moments(columns, y, sample.cluster, clusters, *sample.cells))
 
 
