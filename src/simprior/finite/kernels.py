@@ -43,7 +43,7 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _MAX_TRIES = 60  # a bracket of 2 pi has shrunk to rounding before
 INCOMING, OUTGOING = 0.2, 0.2  # shares of first-layer updates that move one side only
 DEEP_OUTGOING = 0.7  # share of deeper updates that move the outgoing weights, too
-_OUTPUT = 4  # units of the last layer between two updates of the output
+_OUTPUT = 2  # units of the last layer between two updates of the output
 
 
 @inner(fastmath=_FAST, error_model="numpy", **UNCOUNTED)
