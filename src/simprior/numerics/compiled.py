@@ -50,7 +50,7 @@ class _Inner(CPUDispatcher):  # type: ignore[misc]
         if "callable" not in self.__dict__:
             options = self.targetoptions | {"no_cpython_wrapper": False, "no_cfunc_wrapper": False}
             del options["nopython"]
-            self.callable = njit(cache=True, **options)(self.py_func)
+            self.callable = njit(**options)(self.py_func)
         return self.callable(*args)
 
 
