@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from four_bits import number
 
 from simprior import Network
 from simprior.boolean.sampling.counts import FunctionCounts
@@ -198,11 +199,6 @@ def small_runs(
         sample(network, samples=samples, seed=1000 + i, **options)  # type: ignore[arg-type]
         for i in range(repeats)
     ]
-
-
-def number(counts: FunctionCounts) -> np.ndarray:
-    """Of each function of 4 bits, from 0 to 65,535: its truth table in binary."""
-    return (counts.words[:, 0] >> np.uint64(48)).astype(np.int64)
 
 
 def errors_are_true(p: np.ndarray, stderr: np.ndarray, truth: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from four_bits import number
 
 from simprior import Network, RandomDNF
 from simprior.boolean.sampling import rows as rows_module
@@ -261,11 +262,6 @@ def test_the_law_is_that_of_plain_sampling(bits: int, options: dict[str, Any]) -
     z = scores(plain, twice)
     assert len(z) > 20 and np.abs(z).max() < 6
     assert np.mean(z**2) < 1 + 5 * 2 / np.sqrt(len(z))
-
-
-def number(counts: FunctionCounts) -> np.ndarray:
-    """Of each function of 4 bits, from 0 to 65,535: its truth table in binary."""
-    return (counts.words[:, 0] >> np.uint64(48)).astype(np.int64)
 
 
 @lru_cache

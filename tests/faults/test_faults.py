@@ -251,6 +251,7 @@ def check_readers(b: Bench) -> None:
     for reader in ("info", "table"):
         found = run_here([reader, b.case.out, "--quiet"], b.base)
         assert found.status in (0, 2), found.err
+        assert "Traceback" not in found.err
         if found.status == 2:
             assert found.err.count("\n") <= 1 or reader == "info", found.err
         if reader == "table" and found.status == 0 and "study" not in b.case.line:

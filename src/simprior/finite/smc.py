@@ -12,7 +12,7 @@ left at the end has V = 0, the function itself, in a good share.
   the function is an unbiased estimate of P(f), whatever the lambdas and however few the sweeps.
   Between two of the lambdas it goes in as many steps as a sweep has updates. One sweep nearly
   forgets where it began, so that the energies it passes through say more than those it ends with:
-  the variance is less than half of that of steps between sweeps.
+  the variance is less than with steps between sweeps (docs/finite-width.md).
 
 Convexity matters: with p = 1 the path crosses a first-order transition for structured functions,
 which particles do not cross; with p = 3 it does not in the cases known.
@@ -111,7 +111,6 @@ class Swarm:
         self.params = np.empty((count, machine.size), np.float32)
         self.violations = np.empty(count, np.float32)
         self.weights = np.full(count, 1.0 / count)
-        self.gains = np.zeros(count)
         self.origin = np.arange(count)
         self.value, self.strength, self.tries, self.steps = 0.0, 0.0, 0, 0
         kernels.draw(
@@ -180,9 +179,11 @@ class Swarm:
         return noise
 
     def _sweep(self, strength: float) -> np.ndarray:
+        """Sweeps on the way to ``strength``: (N,) log weights of the steps in lambda."""
         self.steps += 1
-        hidden, sweeps = self.anneal.network.hidden, self.anneal.sweeps
-        path, gains = way(self.strength, strength, sweeps, kernels.updates(hidden)), self.gains
+        updates = kernels.updates(self.anneal.network.hidden)
+        path = way(self.strength, strength, self.anneal.sweeps, updates)
+        gains = np.empty(len(self.weights))
         self.tries += kernels.move(
             self.params, self.machine.net, self.machine.state, self.machine.work, self.labels,
             self.dice, self.violations, self.steps, path, float(self.anneal.power), gains,
