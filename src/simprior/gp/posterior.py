@@ -32,8 +32,9 @@ from simprior.boolean.sampling.chains import (
     run_chains,
 )
 from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.merging import Merger
 from simprior.boolean.sampling.prepare import check_samples
-from simprior.boolean.sampling.rows import Counter, Merger, Profile, Rows, Tally, count_words
+from simprior.boolean.sampling.rows import Counter, Profile, Rows, Tally, count_words
 from simprior.boolean.truthtable import check_index, n_words, one_function, pack, parse_functions
 from simprior.checks import LEVEL, Choice, Maybe, Number, Text, Updates, Whole, checked
 from simprior.display import Shown, estimate

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from simprior.boolean.sampling.counts import FunctionCounts
+from simprior.boolean.sampling.merging import Merger
 from simprior.boolean.sampling.prepare import check_samples
-from simprior.boolean.sampling.rows import Counter, Merger, Profile, Rows, Tally, count_words
+from simprior.boolean.sampling.rows import Counter, Profile, Rows, Tally, count_words
 from simprior.boolean.truthtable import one_function, pack
 from simprior.checks import Maybe, Number, Updates, Whole, checked
 from simprior.gp.covariance import check_symmetric, factor, reduce_inputs

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
-from simprior.runs.directory import RunDir, Written, write_table
+from simprior.runs.directory import RunDir, Written
+from simprior.runs.files import write_parts
 from simprior.runs.tasks import RunOptions, run_tasks
 
 if TYPE_CHECKING:
@@ -48,11 +49,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Shard:
-    """A table to be kept under a name, and what is registered with it besides the range."""
+    """A table to be kept under a name, and what is registered with it besides the range.
+
+    ``repeated``: columns with few different values, see :func:`simprior.runs.files.write_parts`.
+    """
 
     name: str
     table: Table
     meta: Mapping[str, Any] = field(default_factory=dict)
+    repeated: tuple[str, ...] = ()
 
 
 class _Record(NamedTuple):
@@ -178,7 +183,7 @@ def _write(work: Work[P, R], folder: Path, piece: P, result: R) -> list[_Record]
     return [
         _Record(
             shard.name,
-            write_table(folder / f"{shard.name}.parquet", shard.table),
+            write_parts(folder / f"{shard.name}.parquet", [shard.table], repeated=shard.repeated),
             {**shard.meta, **piece.range},
         )
         for shard in work.shards(piece, result)

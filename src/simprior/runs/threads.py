@@ -21,8 +21,9 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 _VARIABLES = (
@@ -111,6 +112,27 @@ def as_ready(
         return
     with ThreadPoolExecutor(min(threads, len(items)), initializer=share_cores) as pool:
         yield from pool.map(function, items)
+
+
+def ahead(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int
+) -> Iterator[Result]:
+    """What :func:`as_ready` gives, for large results: no more than a few of them wait."""
+    if threads == 1 or len(items) < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(min(threads, len(items)), initializer=share_cores) as pool:
+        waiting = deque[Future[Result]]()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def in_threads(

@@ -1,95 +1,55 @@
-"""Adding up counted functions: rows of many tasks become one row a function.
+"""Adding up counted functions: many runs of rows become one, part by part.
 
-Rows are parted by their hash. What is equal is in one part, a part is small, and threads add up
-parts side by side.
+Some of the rows of all runs, put in order, say where the parts begin (Frazer & McKellar,
+*Samplesort*, JACM 1970), so that parts are of about the same size and follow each other. A part is
+small, threads work on parts side by side, and no more than a few of them are in memory at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
-from numba import njit
 
-from simprior.boolean.sampling.buckets import Columns, cut, in_buckets, number_of_buckets
-from simprior.boolean.sampling.table import hash_row
-from simprior.runs.threads import in_threads
+from simprior.boolean.sampling.compact import Run, Spilled, added, places
+from simprior.boolean.sampling.ordering import word_order
+from simprior.runs.threads import ahead, in_threads
 
-# mypy: disable-error-code="no-untyped-def"
-
-
-def add_up(blocks: Sequence[Columns], threads: int = 1) -> Columns:
-    """One row for each function of the blocks, with the sums of its three numbers; in no order."""
-    rows = sum(len(words) for words, *_ in blocks)
-    if not rows:
-        return blocks[0]
-    parts = number_of_buckets(rows)
-
-    def assign(words: np.ndarray, count: np.ndarray, place: np.ndarray) -> np.ndarray:
-        return _by_hash(words, parts, place)
-
-    columns, ends = in_buckets(blocks, assign, threads)
-
-    def add(part: int) -> int:
-        return int(_add(*cut(columns, slice(ends[part], ends[part + 1]))))
-
-    used = in_threads(add, range(parts), threads)
-    starts = np.concatenate([[0], np.cumsum(used)])
-    words = np.empty((starts[-1], columns[0].shape[1]), np.uint64)
-    out = (words, *np.empty((3, len(words)), np.int64))
-
-    def move(part: int) -> None:
-        found = cut(columns, slice(ends[part], ends[part] + used[part]))
-        for new, old in zip(cut(out, slice(starts[part], starts[part + 1])), found, strict=True):
-            new[...] = old
-
-    in_threads(move, range(parts), threads)
-    return out
+Made = TypeVar("Made")
 
 
-@njit(nogil=True, cache=True)
-def _by_hash(words: np.ndarray, parts: int, place: np.ndarray) -> np.ndarray:
-    """Part of every row, by the upper bits of its hash, into ``place``; how many each part gets."""
-    sizes = np.zeros(parts, np.int64)
-    for r in range(words.shape[0]):
-        upper = hash_row(words, r, words.shape[1]) >> np.uint64(48)
-        place[r] = upper & np.uint64(parts - 1)
-        sizes[place[r]] += 1
-    return sizes
+def added_in_parts(
+    runs: Sequence[Run | Spilled], most: int, threads: int, finish: Callable[[Run], Made]
+) -> Iterator[Made]:
+    """``finish`` of the parts of the sum of all runs, in ascending order; about ``most`` rows each.
 
-
-@njit(nogil=True, cache=True)
-def _add(words: np.ndarray, count: np.ndarray, clusters: np.ndarray, sumsq: np.ndarray) -> int:
-    """Add up the rows of one part in place; the first rows, so many as returned, are the sums.
-
-    ``index`` finds them by open addressing: the number of a row plus 1, or 0 for none.
+    What is yielded depends on the parts, but all parts together are the same rows whatever the
+    runs, ``most`` and threads.
     """
-    rows, n_words = words.shape
-    slots = 2
-    while slots < 2 * rows:
-        slots *= 2
-    index, mask = np.zeros(slots, np.uint32), np.uint64(slots - 1)
-    used = 0
-    for r in range(rows):
-        slot = np.int64(hash_row(words, r, n_words) & mask)
-        while True:
-            s = np.int64(index[slot]) - 1
-            if s < 0:
-                break
-            same = True
-            for w in range(n_words):
-                same = same and words[s, w] == words[r, w]
-            if same:
-                break
-            slot = np.int64(np.uint64(slot + 1) & mask)
-        if s >= 0:
-            count[s] += count[r]
-            clusters[s] += clusters[r]
-            sumsq[s] += sumsq[r]
-        else:
-            for w in range(n_words):
-                words[used, w] = words[r, w]
-            count[used], clusters[used], sumsq[used] = count[r], clusters[r], sumsq[r]
-            used += 1
-            index[slot] = used
-    return used
+    runs = [run for run in runs if len(run)]
+    if not runs:
+        return
+    first = _splitters(runs, most)
+    bounds = np.array(in_threads(lambda run: places(run.words, first), runs, threads))
+
+    def make(part: int) -> Made:
+        ends = bounds[:, part], bounds[:, part + 1]
+        here = np.flatnonzero(ends[0] < ends[1])
+        return finish(added([runs[i].part(int(ends[0][i]), int(ends[1][i])) for i in here]))
+
+    filled = np.flatnonzero((np.diff(bounds, axis=1) > 0).any(axis=0))
+    yield from ahead(make, filled.tolist(), threads)
+
+
+def _splitters(runs: Sequence[Run | Spilled], most: int) -> np.ndarray:
+    """(parts - 1, W): the first row of each part but the first, or a few fewer."""
+    parts = -(-sum(map(len, runs)) // most)
+    tried = np.concatenate([run.tried for run in runs])
+    if parts < 2 or len(tried) < parts:
+        return tried[:0]
+    tried = tried[word_order(tried)]
+    chosen = tried[np.linspace(0, len(tried), parts + 1).astype(np.int64)[1:-1]]
+    new = np.ones(len(chosen), bool)
+    new[1:] = (chosen[1:] != chosen[:-1]).any(axis=1)
+    return chosen[new]

@@ -607,9 +607,11 @@ class FunctionCounts(Shown):
         }
 
     @classmethod
-    def from_rows(cls, job: Job, rows: Rows, tallies: Sequence[Tally]) -> FunctionCounts:
-        """Counts of a job that was run in memory."""
-        profile = Profile.of(rows.count, rows.clusters, rows.sumsq)
+    def from_rows(
+        cls, job: Job, rows: Rows, tallies: Sequence[Tally], profile: Profile | None = None
+    ) -> FunctionCounts:
+        """Counts of a job; with the ``profile`` of its table, ``rows`` may be the first ones."""
+        profile = profile or Profile.of(rows.count, rows.clusters, rows.sumsq)
         info = {"model": job.model}
         return cls._from_totals(cls.totals(job, tallies, profile), rows, profile, info)
 
@@ -690,7 +692,7 @@ class FunctionCounts(Shown):
         their sum. More ``samples`` than that: the table lists part of the functions, P(f) is
         count / samples, and all else is unseen mass. Raises :class:`InputError` for fewer.
         """
-        from simprior.boolean.sampling.rows import Merger
+        from simprior.boolean.sampling.merging import Merger
 
         words, count = check_words(words, m), plain_array("count", count)
         if count.shape != (len(words),) or count.dtype.kind not in "iu":

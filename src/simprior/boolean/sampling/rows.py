@@ -1,37 +1,30 @@
-"""Counted functions: rows of a table, the tallies beside them, and how they are added up.
+"""Counted functions: rows of a table, the tallies beside them, and their files.
 
-Counts are made in a hash table, and added up in memory or out of core (DuckDB over Parquet). In a
-file rows have the columns that are told here. A manifest has totals: whether these fit together,
-and with the table that they are of, is checked here, too.
+Counts are made in a hash table. In a file rows have the columns that are told here. A manifest has
+totals: whether these fit together, and with the table that they are of, is checked here, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from simprior.boolean.sampling import kernel as _kernel
-from simprior.boolean.sampling.adding import add_up
-from simprior.boolean.sampling.buckets import Columns, cut
 from simprior.boolean.sampling.complexity_sums import ComplexitySums, Measuring
 from simprior.boolean.sampling.nonconstant import NonConstant
-from simprior.boolean.sampling.ordering import arranging, in_order
 from simprior.boolean.sampling.table import EXTRA, export, grow, unfold
 from simprior.boolean.sampling.unseen import singleton_dispersion
 from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
 from simprior.runs.directory import Written
 from simprior.runs.files import finite_in, whole_in, write_parts
-from simprior.runs.threads import as_ready, available_cores, in_threads
-from simprior.runs.wipe import SPILL
 
 _START_ENTRIES = 1 << 16
 MAX_WORD_COLUMNS = 16
-_UNFOLDED = 1 << 18  # rows that a thread unfolds at a time
 
 
 @dataclass
@@ -42,6 +35,25 @@ class Rows:
     count: np.ndarray
     clusters: np.ndarray
     sumsq: np.ndarray
+
+    @property
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Words, count, clusters and sumsq."""
+        return self.words, self.count, self.clusters, self.sumsq
+
+    def part(self, start: int, stop: int) -> Rows:
+        """Rows ``start .. stop - 1``, which share their memory with these."""
+        return Rows(*(column[start:stop] for column in self.columns))
+
+    def put(self, other: Rows) -> None:
+        """Replace these rows by as many others."""
+        for mine, new in zip(self.columns, other.columns, strict=True):
+            mine[...] = new
+
+
+def empty_rows(rows: int, words: int, order: Literal["C", "F"] = "C") -> Rows:
+    """Arrays for so many rows, to be filled; with ``order`` F a word of all rows lies together."""
+    return Rows(np.empty((rows, words), np.uint64, order=order), *np.empty((3, rows), np.int64))
 
 
 @dataclass
@@ -183,7 +195,7 @@ def count_words(words: np.ndarray, heads: int, first_draw: int, counter: Counter
 
 def write_rows(path: Path, rows: Rows) -> Written:
     """Write rows as Parquet, see :func:`row_columns`."""
-    return write_parts(path, [row_columns(rows)], repeated=_COUNTS)
+    return write_parts(path, [row_columns(rows)], repeated=COUNT_COLUMNS)
 
 
 def row_columns(rows: Rows) -> dict[str, Any]:
@@ -309,11 +321,7 @@ def _ones_problems(ones: Any, m: int, samples: int) -> Iterator[str]:
         yield f"totals by number of ones that add up to {sum(count)} of {samples} samples"
 
 
-_COUNTS = ("count", "clusters", "sumsq")
-_THREAD_MEMORY = 2**28  # DuckDB fails, rather than spill more, with less a thread
-_WAITING = 1 << 21  # rows that wait to be added up, if there are fewer sums than that
-_GROUP = 1 << 20  # rows that Parquet keeps together
-_ENTRY_OVERHEAD = 6  # the read rows, these in parts, the sums, and these in buckets
+COUNT_COLUMNS = ("count", "clusters", "sumsq")
 
 
 @dataclass(frozen=True)
@@ -335,16 +343,32 @@ class Profile:
         return int(self.multiplicity.sum())
 
     @classmethod
-    def of(cls, count: np.ndarray, clusters: np.ndarray, sumsq: np.ndarray) -> Profile:
-        """Profile of three (F,) columns; quick where equal rows follow each other."""
+    def of(
+        cls,
+        count: np.ndarray,
+        clusters: np.ndarray,
+        sumsq: np.ndarray,
+        multiplicity: np.ndarray | None = None,
+    ) -> Profile:
+        """Profile of three (F,) columns, each row so many times as said (once); quick where equal
+        rows follow each other."""
         starts = _changes(count, clusters, sumsq)
-        lengths = np.diff(np.append(starts, len(count)))
+        if multiplicity is not None and len(starts):
+            lengths = np.add.reduceat(multiplicity, starts)
+        else:
+            lengths = np.diff(np.append(starts, len(count)))
         k, c, q = count[starts], clusters[starts], sumsq[starts]
         order = np.lexsort((q, c, -k))
         k, c, q = k[order], c[order], q[order]
         starts = _changes(k, c, q)
-        multiplicity = np.add.reduceat(lengths[order], starts) if len(starts) else lengths
-        return cls(k[starts], c[starts], q[starts], multiplicity)
+        found = np.add.reduceat(lengths[order], starts) if len(starts) else lengths
+        return cls(k[starts], c[starts], q[starts], found)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Profile]) -> Profile:
+        """Profile of the rows of all parts, at least one."""
+        names = (*COUNT_COLUMNS, "multiplicity")
+        return cls.of(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:
@@ -356,136 +380,15 @@ def _changes(*columns: np.ndarray) -> np.ndarray:
     return np.flatnonzero(new)
 
 
-class Merger:
-    """Adds up rows of many tasks; the result does not depend on their order.
-
-    With ``folded`` the rows added are those of one function of each pair of complements (see
-    :class:`Counter`), and the result has both. Rows are kept as they come until there are more of
-    them than sums, and then added up.
-    """
-
-    def __init__(self, m: int, threads: int = 1, folded: bool = False) -> None:
-        self._m, self._threads, self._folded = m, threads, folded
-        self._sums = _no_rows(m)
-        self._waiting: list[Columns] = []
-
-    def add(self, *parts: Rows) -> None:
-        """Add the counts of ``parts``, whose arrays stay as they are until :meth:`rows`."""
-        self._waiting += [(p.words, p.count, p.clusters, p.sumsq) for p in parts]
-        waiting = sum(len(words) for words, *_ in self._waiting)
-        if waiting > max(_WAITING, len(self._sums[0])):
-            self._add_up()
-
-    def _add_up(self) -> None:
-        if self._waiting:
-            self._sums = add_up([self._sums, *self._waiting], self._threads)
-            self._waiting.clear()
-
-    def rows(self) -> Rows:
-        """Everything added so far, by descending count, then ascending table."""
-        self._add_up()
-        rows = Rows(*in_order(self._sums, self._threads))
-        return unfolded(rows, self._m, self._threads) if self._folded else rows
-
-    def arranging(self) -> tuple[Rows, Iterator[int]]:
-        """What :meth:`rows` gives, while it is put in order: see ``ordering.arranging``."""
-        self._add_up()
-        if self._folded:
-            rows = Rows(*in_order(self._sums, self._threads))
-            return unfolding(rows, self._m, self._threads)
-        columns, ready = arranging(self._sums, self._threads)
-        return Rows(*columns), ready
-
-    def finish(self) -> Rows:
-        """The same as :meth:`rows` for the last time: what was added up is given back."""
-        rows = self.rows()
-        self._sums = _no_rows(self._m)
-        return rows
-
-
-def _no_rows(m: int) -> Columns:
-    none = np.zeros(0, np.int64)
-    return np.zeros((0, n_words(m)), np.uint64), none, none, none
-
-
-def unfolded(rows: Rows, m: int, threads: int = 1) -> Rows:
+def unfolded(rows: Rows, m: int) -> Rows:
     """The rows of functions and their complements, of those of one of each pair; both are sorted
     by descending count, then ascending table."""
-    found, ready = unfolding(rows, m, threads)
-    for _ in ready:
-        pass
-    return found
-
-
-def unfolding(rows: Rows, m: int, threads: int = 1) -> tuple[Rows, Iterator[int]]:
-    """What :func:`unfolded` gives, while it is made: arrays, and how many of their first rows are
-    ready, again and again; all of them once that ends."""
     tail = pack(np.ones((1, m), np.uint8))[0, -1]
     given, twice = (rows.count, rows.clusters, rows.sumsq), 2 * len(rows.count)
     words = np.empty((twice, rows.words.shape[1]), np.uint64)
     numbers = tuple(np.empty(twice, np.int64) for _ in given)
-
-    def make(first: int) -> int:
-        last = min(first + _UNFOLDED, twice)
-        unfold(first, last, rows.words, given, tail, words, numbers)
-        return last
-
-    return Rows(words, *numbers), as_ready(make, range(0, twice, _UNFOLDED), threads)
-
-
-def merge_shards(
-    paths: list[Path],
-    out: Path,
-    m: int,
-    memory: int,
-    folded: bool = False,
-    *,
-    threads: int = 1,
-    receive: Callable[[Rows], object] = lambda rows: None,
-) -> Profile:
-    """Add up shards into ``out``, sorted by descending count, then ascending table.
-
-    ``folded``: the shards have one function of each pair of complements, ``out`` has both. In
-    memory if the rows fit into ``memory`` bytes, otherwise out of core by DuckDB; the file holds
-    the same rows either way. ``receive`` is given the rows if they are in memory. Returns the
-    profile of the merged table.
-    """
-    import pyarrow.parquet as pq
-
-    rows = sum(pq.read_metadata(path).num_rows for path in paths)
-    copies = _ENTRY_OVERHEAD + 2 * folded  # the rows of the complements
-    if rows * 8 * (n_words(m) + EXTRA) * copies <= memory:
-        return merge_in_memory(paths, out, m, folded, threads=threads, receive=receive)
-    return merge_out_of_core(paths, out, m, memory, folded)
-
-
-def merge_in_memory(
-    paths: list[Path],
-    out: Path,
-    m: int,
-    folded: bool = False,
-    *,
-    threads: int = 1,
-    receive: Callable[[Rows], object] = lambda rows: None,
-) -> Profile:
-    """Merge of the shards ``paths`` into ``out``, see :func:`merge_shards`."""
-    merger = Merger(m, threads, folded)
-    merger.add(*in_threads(lambda path: read_rows(path, m), paths, threads))
-    rows, ready = merger.arranging()
-    write_parts(out, map(row_columns, _groups(rows, ready)), repeated=_COUNTS)
-    receive(rows)
-    return Profile.of(rows.count, rows.clusters, rows.sumsq)
-
-
-def _groups(rows: Rows, ready: Iterator[int]) -> Iterator[Rows]:
-    """The rows in groups of Parquet, each as soon as it is ready; the last one may be empty."""
-    columns, start = (rows.words, rows.count, rows.clusters, rows.sumsq), 0
-    for stop in ready:
-        while stop - start >= _GROUP:
-            yield Rows(*cut(columns, slice(start, start + _GROUP)))
-            start += _GROUP
-    if start < len(rows.count) or not start:
-        yield Rows(*cut(columns, slice(start, None)))
+    unfold(0, twice, rows.words, given, tail, words, numbers)
+    return Rows(words, *numbers)
 
 
 def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
@@ -510,64 +413,13 @@ def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
             words = np.frombuffer(octets, ">u8").reshape(-1, n_words(m)).astype(np.uint64)
         else:
             words = np.stack([table[f"w{i}"].to_numpy() for i in range(n_words(m))], axis=1)
-        k, c, q = (table[name].to_numpy().astype(np.int64) for name in _COUNTS)
+        k, c, q = (table[name].to_numpy().astype(np.int64) for name in COUNT_COLUMNS)
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(
             f"{path}: not a readable table ({reason}); run again with --resume"
         ) from None
     return Rows(np.ascontiguousarray(words, np.uint64), k, c, q)
-
-
-def merge_out_of_core(
-    paths: list[Path], out: Path, m: int, memory: int, folded: bool = False
-) -> Profile:
-    """DuckDB merge of the shards within ``memory`` bytes (256 MiB at least), spilling next to
-    ``out``; see :func:`merge_shards`."""
-    import duckdb
-
-    from simprior.runs.files import atomic_path, translate_errors
-
-    keys = ["table"] if n_words(m) > 16 else [f"w{i}" for i in range(n_words(m))]
-    key_list = ", ".join(f'"{k}"' for k in keys)
-    sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _COUNTS)
-    with translate_errors(out), atomic_path(out) as temporary:
-        connection = duckdb.connect(
-            config={
-                "memory_limit": f"{max(memory, _THREAD_MEMORY) // 2**20}MiB",
-                "temp_directory": str(out.parent / SPILL),
-                "preserve_insertion_order": "false",
-                "threads": max(1, min(available_cores(), memory // _THREAD_MEMORY)),
-            }
-        )
-        try:
-            names = ", ".join(_quoted(path) for path in paths)
-            merged = f"SELECT {key_list}, {sums} FROM read_parquet([{names}]) GROUP BY {key_list}"
-            connection.execute(
-                f"COPY ({_unfolding(merged, m) if folded else merged} "
-                f"ORDER BY count DESC, {key_list}) TO {_quoted(temporary)} "
-                "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
-            )
-            found = profile_query(connection, temporary)
-        except duckdb.Error as error:
-            reason = " ".join(str(error).split())[:200]
-            raise StoreError(
-                f"{out}: the merge failed ({reason}); free disk or raise --memory, then --resume"
-            ) from None
-        finally:
-            connection.close()
-    return found
-
-
-def _unfolding(merged: str, m: int) -> str:
-    """SQL of the rows of functions and their complements, from that of one of each pair."""
-    bits = pack(np.ones((1, m), np.uint8))[0].tolist()
-    words = ", ".join(f"xor(w{i}, {mask}::UBIGINT) AS w{i}" for i, mask in enumerate(bits))
-    numbers = ", ".join(_COUNTS)
-    return (
-        f"WITH half AS MATERIALIZED ({merged}) "
-        f"SELECT * FROM half UNION ALL SELECT {words}, {numbers} FROM half"
-    )
 
 
 def profile_of_file(path: Path) -> Profile:
@@ -590,7 +442,7 @@ def profile_query(connection: object, path: Path) -> Profile:
         "SELECT count, clusters, sumsq, count(*) AS multiplicity "
         f"FROM read_parquet({_quoted(path)}) GROUP BY ALL ORDER BY count DESC, clusters, sumsq"
     ).fetchnumpy()
-    return Profile(*(np.asarray(found[k], np.int64) for k in (*_COUNTS, "multiplicity")))
+    return Profile(*(np.asarray(found[k], np.int64) for k in (*COUNT_COLUMNS, "multiplicity")))
 
 
 def _quoted(path: Path) -> str:

@@ -24,6 +24,7 @@ from simprior.boolean.sampling.counts import (
 )
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.job import Job, Task
+from simprior.boolean.sampling.merging import Merger, merge_shards
 from simprior.boolean.sampling.prepare import (
     check_memory,
     job_config,
@@ -31,7 +32,7 @@ from simprior.boolean.sampling.prepare import (
     make_job,
     work_of_sample,
 )
-from simprior.boolean.sampling.rows import Merger, Profile, Rows, Tally, merge_shards
+from simprior.boolean.sampling.rows import Profile, Rows, Tally
 from simprior.boolean.sampling.table import EXTRA
 from simprior.boolean.sampling.tasks import Counted, Counting
 from simprior.boolean.sampling.watch import WatchResult
@@ -298,42 +299,28 @@ def _stored(
     run_pieces(Counting(job), tasks, options, store)
     metas = store.shards
     totals = [Tally.from_meta(metas[t.name]["meta"], m) for t in tasks]
-    kept: dict[str, Rows] = {}
+    top = loadable(job, memory)
 
-    def merge(table: str, folded: bool, prefix: str = "") -> Profile:
+    def merge(table: str, folded: bool, prefix: str = "") -> tuple[Profile, Rows]:
         paths = [store.check_shard(f"{prefix}{t.name}") for t in tasks]
-        profile = merge_shards(
-            paths,
-            store.path / table,
-            m,
-            memory,
-            folded,
-            threads=options.threads,
-            receive=lambda rows: kept.update({table: rows}),
-        )
-        store.add_file(table, rows=profile.functions)
-        return profile
+        where = store.path / table
+        found = merge_shards(paths, where, m, memory, folded, threads=options.threads, top=top)
+        store.add_file(table, rows=found[0].functions)
+        return found
 
-    merged = merge(COUNTS, job.folded)
+    merged, rows = merge(COUNTS, job.folded)
     results = FunctionCounts.totals(job, totals, merged)
     if job.pool:
-        classes = merge(POOLED, False, "pool-")
+        classes, pooled = merge(POOLED, False, "pool-")
         results["pooled"] = {"classes": classes.functions, "replicates": job.replicates}
     if job.complexity:
         counts = FunctionCounts.without_rows(results, merged)
         write_complexity(store, counts.complexity_frame())
     store.finish(results)
     store.clear_shards()
-    if len(kept) < 1 + job.pool:
-        return _load(store, job, memory)
-    top = loadable(job, memory)
-    counts = FunctionCounts.from_rows(job, kept[COUNTS], totals).head(top)
+    counts = FunctionCounts.from_rows(job, rows, totals, merged)
     counts.info["config"] = dict(store.manifest["config"])
-    if job.pool:
-        pooled = counts.with_pool(kept[POOLED], job.replicates).pooled
-        assert pooled is not None
-        counts = replace(counts, pooled=pooled.head(top))
-    return counts
+    return counts.with_pool(pooled, job.replicates, classes) if job.pool else counts
 
 
 def _load(store: RunDir, job: Job, memory: int) -> FunctionCounts:

@@ -21,7 +21,14 @@ from simprior.boolean.sampling.job import (
     make_scratch,
     symmetry_of,
 )
-from simprior.boolean.sampling.rows import Counter, Rows, Tally, count_words, row_columns
+from simprior.boolean.sampling.rows import (
+    COUNT_COLUMNS,
+    Counter,
+    Rows,
+    Tally,
+    count_words,
+    row_columns,
+)
 from simprior.boolean.symmetry import canonical
 from simprior.modules.spec import Module
 from simprior.network.spec import Network
@@ -134,10 +141,12 @@ class Counting(Work[Task, Counted]):
 
     def shards(self, piece: Task, result: Counted) -> list[Shard]:
         """The rows with the tally; the classes before them."""
-        main = Shard(piece.name, row_columns(result.rows), result.tally.to_meta())
+        meta = result.tally.to_meta()
+        main = Shard(piece.name, row_columns(result.rows), meta, COUNT_COLUMNS)
         if result.pooled is None:
             return [main]
-        return [Shard(f"pool-{piece.name}", row_columns(result.pooled)), main]
+        pooled = row_columns(result.pooled)
+        return [Shard(f"pool-{piece.name}", pooled, repeated=COUNT_COLUMNS), main]
 
 
 def pool_rows(rows: Rows, job: Job, samples: int) -> Rows:

@@ -25,8 +25,9 @@ import numpy as np
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.dnf import RandomDNF, sample_dnf_chunk
 from simprior.boolean.sampling.job import STREAM, Job, make_plan, make_scratch
+from simprior.boolean.sampling.merging import Merger
 from simprior.boolean.sampling.prepare import check_samples, make_job
-from simprior.boolean.sampling.rows import Merger, Rows
+from simprior.boolean.sampling.rows import Rows
 from simprior.boolean.truthtable import n_words, pack
 from simprior.checks import Updates, Whole, checked
 from simprior.errors import NumericalError
