@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simprior import Network
-from simprior.boolean.sampling import rows as merge
+from simprior.boolean.sampling import merging
 from simprior.boolean.sampling import sample as sampling
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.dnf import RandomDNF
@@ -70,8 +70,8 @@ def test_disk_and_memory_agree(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     whole = sample(model, samples=SAMPLES, seed=1, **options)
     same(sample(model, samples=SAMPLES, seed=1, out=tmp_path / "a", **options), whole, True)
     same(FunctionCounts.load(tmp_path / "a"), whole, True)
-    monkeypatch.setattr(merge, "_ENTRY_OVERHEAD", 2**30)  # always DuckDB
-    monkeypatch.setattr(merge, "merge_in_memory", None)
+    monkeypatch.setattr(merging.Merger, "_room", lambda self, _: merging._Room(0, self._spill))
+    monkeypatch.setattr(merging, "_PART", 500)  # many parts, all of them in a file
     same(sample(model, samples=SAMPLES, seed=1, out=tmp_path / "b", **options), whole, True)
     assert load_run(tmp_path / "b").verify() == []
 

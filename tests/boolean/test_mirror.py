@@ -11,12 +11,13 @@ import pytest
 from four_bits import number
 
 from simprior import Network, RandomDNF
-from simprior.boolean.sampling import rows as rows_module
+from simprior.boolean.sampling import merging
 from simprior.boolean.sampling.counts import FunctionCounts
 from simprior.boolean.sampling.job import Job, Task
+from simprior.boolean.sampling.merging import Merger
 from simprior.boolean.sampling.ordering import row_order
 from simprior.boolean.sampling.prepare import make_job
-from simprior.boolean.sampling.rows import Rows
+from simprior.boolean.sampling.rows import Rows, unfolded
 from simprior.boolean.sampling.sample import sample
 from simprior.boolean.sampling.tasks import Counted, Counting
 from simprior.boolean.sampling.torch_engine import draw_parameters
@@ -316,15 +317,16 @@ def test_rows_are_unfolded_in_pieces(piece: int, m: int, monkeypatch: pytest.Mon
     words, count = pack(tables), source.integers(1, 5, len(tables))
     order = row_order(words, count)
     half = Rows(words[order], count[order], count[order] + 1, count[order] ** 2)
-    monkeypatch.setattr(rows_module, "_UNFOLDED", piece)
     both = np.concatenate([half.words, pack(1 - tables[order])])
     twice = np.tile(half.count, 2)
     wanted = row_order(both, twice)
-    for threads in (1, 3):
-        found, ready = rows_module.unfolding(half, m, threads)
-        stops = list(ready)
-        assert stops[-1] == 2 * len(tables) and stops == sorted(stops)
-        assert np.array_equal(found.words, both[wanted])
-        assert np.array_equal(found.count, twice[wanted])
-        assert np.array_equal(found.clusters, twice[wanted] + 1)
-        assert np.array_equal(found.sumsq, twice[wanted] ** 2)
+    monkeypatch.setattr(merging, "_FILLED", piece)
+    for threads, most in ((1, 1 << 18), (3, 1)):  # all counts together, and each for itself
+        monkeypatch.setattr(merging, "within", lambda *_, most=most: most)
+        merger = Merger(m, threads, folded=True)
+        merger.add(half)
+        for found in (merger.finish(), unfolded(half, m)):
+            assert np.array_equal(found.words, both[wanted])
+            assert np.array_equal(found.count, twice[wanted])
+            assert np.array_equal(found.clusters, twice[wanted] + 1)
+            assert np.array_equal(found.sumsq, twice[wanted] ** 2)

@@ -7,7 +7,8 @@ import pytest
 from numba import njit
 
 from simprior.boolean.sampling.kernel import GROUP, count_many
-from simprior.boolean.sampling.rows import Counter, Merger, Rows, count_words
+from simprior.boolean.sampling.merging import Merger
+from simprior.boolean.sampling.rows import Counter, Rows, count_words
 from simprior.boolean.sampling.table import (
     EXTRA,
     grow,

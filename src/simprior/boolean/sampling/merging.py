@@ -92,7 +92,7 @@ class Merger:
 
     def _add_up(self) -> None:
         if self._runs:
-            given = [*self._sums, *self._runs]
+            given: list[Run | Spilled] = [*self._sums, *self._runs]
             room = self._room(given)
             parts = list(map(room.keep, self._added(given, lambda run: run)))
             self._runs.clear()
@@ -115,7 +115,7 @@ class Merger:
     def table(self) -> Table:
         """Everything added so far, for the last time: what was added is given back."""
         self._sort_fresh()
-        given = [*self._sums, *self._runs, *self._spilled]
+        given: list[Run | Spilled] = [*self._sums, *self._runs, *self._spilled]
         room = self._room(given)
         parts = [replace(p, run=room.keep(p.run)) for p in self._added(given, arranged)]
         self._sums, self._runs, self._spilled = [], [], []
