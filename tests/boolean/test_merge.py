@@ -12,7 +12,7 @@ import pytest
 from simprior.boolean.sampling import compact, merging
 from simprior.boolean.sampling.compact import Run, Spill
 from simprior.boolean.sampling.merging import Merger, merge_shards
-from simprior.boolean.sampling.ordering import row_order, word_order
+from simprior.boolean.sampling.ordering import find_rows, row_order, word_order
 from simprior.boolean.sampling.rows import Profile, Rows, profile_of_file, read_rows, write_rows
 from simprior.boolean.truthtable import n_words, pack
 from simprior.errors import StoreError
@@ -341,3 +341,14 @@ def test_rows_that_begin_alike_are_sorted(shared: int) -> None:
     found = words[word_order(words)]
     np.testing.assert_array_equal(found, words[np.lexsort(words.T[::-1])])
     assert word_order(words[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (5, 0), (300, 40), (40, 300), (1, 1)])
+def test_rows_are_found(sizes: tuple[int, int]) -> None:
+    """Few among many and many among few, some of them again and again, some not there."""
+    rng = np.random.default_rng(1)
+    pool = rng.permutation(np.unique(rng.integers(0, 9, (600, 3)).astype(np.uint64), axis=0))
+    known, wanted = pool[: sizes[0]], rng.choice(pool[: sizes[0] + 30], sizes[1])
+    rows = {row.tobytes(): number for number, row in enumerate(known)}
+    expected = [rows.get(row.tobytes(), -1) for row in wanted]
+    assert find_rows(known, wanted).tolist() == expected

@@ -4,7 +4,8 @@ May import: what :mod:`simprior.boolean` may, and that.
 
 A job (``job``, checked by ``prepare``) is split into ranges of hidden draws; ``tasks`` computes one
 with the compiled kernel (``kernel``, ``tile``, ``table``) or with torch (``torch_engine``);
-``rows`` adds up what they found; ``sample`` runs them all and returns ``counts``. ``watch`` follows
+``rows`` are what they found, ``merging`` adds them up (``compact``, ``adding``, ``arranging``);
+``sample`` runs them all and returns ``counts``. ``watch`` follows
 given functions only (``watch_kernel``), ``dnf`` samples random DNF networks, ``unseen`` estimates
 what was never met, ``chains`` keeps long Markov chains in run directories."""
 

@@ -19,6 +19,7 @@ from simprior.boolean.sampling.complexity_sums import COLUMNS, ComplexitySums, E
 from simprior.boolean.sampling.dnf import RandomDNF
 from simprior.boolean.sampling.job import Job, symmetry_of
 from simprior.boolean.sampling.nonconstant import NonConstant
+from simprior.boolean.sampling.ordering import find_rows
 from simprior.boolean.sampling.rows import (
     Profile,
     Rows,
@@ -293,7 +294,10 @@ class FunctionCounts(Shown):
         q, effects = self.profile, self.profile_effects
         known = np.stack([q.count, q.clusters, q.sumsq], axis=1)
         mine = np.stack([self.rows.count, self.rows.clusters, self.rows.sumsq], axis=1)
-        return effects[_find_rows(known, mine)]
+        rows = find_rows(known.astype(np.uint64), mine.astype(np.uint64))
+        if (rows < 0).any():
+            raise StoreError("the table and its profile do not belong together; run again")
+        return effects[rows]
 
     @cached_property
     def profile_effects(self) -> np.ndarray:
@@ -398,7 +402,7 @@ class FunctionCounts(Shown):
         functions is not among them.
         """
         wanted = pack(parse_functions(functions, self.m, self.n))
-        rows = _find_rows(self.words, wanted, missing=True)
+        rows = find_rows(self.words, wanted)
         if len(self) < self.functions and (rows < 0).any():
             what = f"find with {len(self)} of {self.functions} rows loaded"
             expected = "functions among the loaded rows"
@@ -737,15 +741,3 @@ class FunctionCounts(Shown):
             profile=profile or Profile.of(rows.count, rows.clusters, rows.sumsq),
         )
         return replace(self, pooled=pooled)
-
-
-def _find_rows(known: np.ndarray, wanted: np.ndarray, missing: bool = False) -> np.ndarray:
-    """Index in ``known`` of every row of ``wanted`` (-1 if absent and ``missing``)."""
-    both, inverse = np.unique(np.concatenate([known, wanted]), axis=0, return_inverse=True)
-    where = np.full(len(both), -1, np.int64)
-    inverse = inverse.ravel()
-    where[inverse[: len(known)]] = np.arange(len(known))
-    found: np.ndarray = where[inverse[len(known) :]]
-    if not missing and (found < 0).any():
-        raise StoreError("the table and its profile do not belong together; run again")
-    return found

@@ -1,4 +1,6 @@
-"""Counted functions in the order of a table: by descending count, then by ascending truth table."""
+"""Counted functions in the order of a table: by descending count, then by ascending truth table;
+and where given ones are.
+"""
 
 from __future__ import annotations
 
@@ -72,4 +74,54 @@ def _keys(words, high):
         if shift and word + 1 < n_words:
             key |= words[r, word + 1] >> (np.uint64(64) - shift)
         found[r] = (key & high) | np.uint64(r)
+    return found
+
+
+def find_rows(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Index in ``known``, (F, W), distinct rows, of every row of ``wanted``, (G, W); -1 for none.
+
+    The shorter one is put in order, and the rows of the other are looked for in it.
+    """
+    if len(known) <= len(wanted):
+        order = word_order(known)
+        at = _found(known[order], wanted)
+        return np.where(at < 0, -1, np.append(order, 0)[at])
+    order = word_order(wanted)
+    ordered = wanted[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    at = _found(ordered[new], known)
+    met = np.flatnonzero(at >= 0)
+    row = np.full(int(new.sum()), -1, np.int64)
+    row[at[met]] = met
+    out = np.empty(len(order), np.int64)
+    out[order] = row[np.cumsum(new) - 1]
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _found(ordered, rows):
+    """(F,): where each of the rows is in ``ordered``, distinct and ascending; -1 for nowhere."""
+    found = np.full(len(rows), -1, np.int64)
+    n_words, last = rows.shape[1], -1
+    for r in range(len(rows)):
+        low, high = 0, len(ordered)
+        if last >= 0:  # the same again, often
+            same = True
+            for w in range(n_words):
+                same = same and rows[r, w] == ordered[last, w]
+            if same:
+                found[r] = last
+                continue
+        while low < high:
+            middle, w = (low + high) // 2, 0
+            while w < n_words and rows[r, w] == ordered[middle, w]:
+                w += 1
+            if w == n_words:
+                found[r] = last = middle
+                break
+            if rows[r, w] < ordered[middle, w]:
+                high = middle
+            else:
+                low = middle + 1
     return found
