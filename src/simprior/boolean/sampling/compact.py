@@ -161,10 +161,10 @@ class Spilled:
 
 def added(pieces: Sequence[Run]) -> Run:
     """All rows of the pieces, in ascending order; equal ones are added up."""
-    if not pieces:
-        raise ValueError("no pieces")
     starts = np.cumsum([0, *map(len, pieces)])
-    words = np.concatenate([piece.words for piece in pieces])
+    words = pieces[0].words
+    if len(pieces) > 1:
+        words = np.concatenate([piece.words for piece in pieces])
     often = np.concatenate([p.often + at for p, at in zip(pieces, starts[:-1], strict=True)])
     numbers = np.concatenate([piece.numbers for piece in pieces])
     which = np.full(len(words), -1, np.int32)

@@ -12,7 +12,9 @@ from simprior.boolean.sampling.table import sort_ties
 # mypy: disable-error-code="no-untyped-def"
 
 _RADIX = 65535
-_LONG_RUN = 512  # rows that agree in what they are sorted by first: beyond, sorted by all words
+_LONG_RUN = (
+    512  # rows that agree in what they are sorted by first: beyond, sorted by the bits that follow
+)
 
 
 def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -47,7 +49,9 @@ def word_order(words: np.ndarray) -> np.ndarray:
     key &= ~low
     for start, stop in sort_ties(words, key, order, _LONG_RUN):
         run = order[start:stop]
-        order[start:stop] = run[np.lexsort(words[run].T[::-1])]
+        alike = words[run]  # in the bits above; other bits are looked at now, if they differ there
+        if (alike != alike[0]).any():
+            order[start:stop] = run[word_order(alike)]
     return order
 
 

@@ -408,18 +408,21 @@ def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
                     if have >= top:
                         break
                 table = pa.Table.from_batches(batches, file.schema_arrow).slice(0, top)
+        rows = empty_rows(table.num_rows, n_words(m))
         if "table" in table.column_names:
             octets = b"".join(table["table"].to_pylist())
-            words = np.frombuffer(octets, ">u8").reshape(-1, n_words(m)).astype(np.uint64)
+            rows.words[...] = np.frombuffer(octets, ">u8").reshape(-1, n_words(m))
         else:
-            words = np.stack([table[f"w{i}"].to_numpy() for i in range(n_words(m))], axis=1)
-        k, c, q = (table[name].to_numpy().astype(np.int64) for name in COUNT_COLUMNS)
+            for i in range(n_words(m)):
+                rows.words[:, i] = table[f"w{i}"].to_numpy()
+        for name in COUNT_COLUMNS:
+            getattr(rows, name)[...] = table[name].to_numpy()
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(
             f"{path}: not a readable table ({reason}); run again with --resume"
         ) from None
-    return Rows(np.ascontiguousarray(words, np.uint64), k, c, q)
+    return rows
 
 
 def profile_of_file(path: Path) -> Profile:

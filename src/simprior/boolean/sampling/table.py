@@ -18,6 +18,7 @@ from simprior.numerics.compiled import inner
 
 EXTRA = 3  # words an entry besides the key
 _ONE32 = np.uint64(1 << 32)
+_SHORT = 16  # rows that are sorted by insertion
 _LOW32 = np.uint64(0xFFFFFFFF)
 
 
@@ -213,7 +214,7 @@ def _after(words, a, b):
 
 @njit(nogil=True, cache=True)
 def sort_ties(words, first, order, longest):
-    """Finish a sort by ``first``, whose values are in order: heap sort of the runs of equal ones.
+    """Finish a sort by ``first``, whose values are in order: the runs of equal ones are sorted.
 
     Returns (start, stop) of the runs of more than ``longest`` rows, which are left as they are.
     """
@@ -227,7 +228,14 @@ def sort_ties(words, first, order, longest):
         size = stop - start
         if size > longest:
             left.append((start, stop))
-        elif size > 1:
+        elif size <= _SHORT:  # by insertion
+            for i in range(start + 1, stop):
+                at, row = i, order[i]
+                while at > start and _after(words, order[at - 1], row):
+                    order[at] = order[at - 1]
+                    at -= 1
+                order[at] = row
+        else:  # by a heap
             for i in range(size // 2 - 1, -1, -1):
                 _sift(words, order, start, i, size)
             for last in range(size - 1, 0, -1):
