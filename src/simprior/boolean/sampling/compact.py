@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numba import njit
 
-from simprior.boolean.sampling.ordering import word_order
+from simprior.boolean.sampling.ordering import in_order
 from simprior.errors import StoreError
 
 # mypy: disable-error-code="no-untyped-def"
@@ -169,38 +169,37 @@ def added(pieces: Sequence[Run]) -> Run:
     numbers = np.concatenate([piece.numbers for piece in pieces])
     which = np.full(len(words), -1, np.int32)
     which[often] = np.arange(len(often))
-    order = word_order(words)
-    out = np.empty_like(words)
+    out, order = in_order(words)
     found = np.empty(min(len(often) + len(words) // 2, len(words)), np.int64)
     sums = np.empty((len(found), 3), np.int64)
-    rows, kept = _add_sorted(words, which, numbers, order, out, found, sums)
+    rows, kept = _add_sorted(out, which[order], numbers, found, sums)
     if rows < len(out):
         out = out[:rows].copy()
     return Run(out, found[:kept].copy(), sums[:kept].copy())
 
 
 @njit(nogil=True, cache=True)
-def _add_sorted(words, which, numbers, order, out, often, sums):
-    """Add up the equal rows of ``words`` in ``order``; how many rows there are, and how many of
-    these have other numbers than 1, 1, 1.
+def _add_sorted(words, which, numbers, often, sums):
+    """Add up equal rows of ``words``, in place; how many rows there are then, and how many of these
+    have other numbers than 1, 1, 1.
 
     ``which`` (F,) is the place of the numbers of a row, -1 for 1, 1, 1.
     """
     n_words, used, kept = words.shape[1], 0, 0
     k, c, q = 0, 0, 0
-    for i in range(order.size):
-        r, new = order[i], used == 0
+    for r in range(which.size):
+        new = used == 0
         for w in range(n_words):
             if new:
                 break
-            new = words[r, w] != out[used - 1, w]
+            new = words[r, w] != words[used - 1, w]
         if new:
             if used and not (k == 1 and c == 1 and q == 1):
                 often[kept] = used - 1
                 sums[kept, 0], sums[kept, 1], sums[kept, 2] = k, c, q
                 kept += 1
             for w in range(n_words):
-                out[used, w] = words[r, w]
+                words[used, w] = words[r, w]
             used += 1
             k, c, q = 0, 0, 0
         at = which[r]

@@ -35,11 +35,16 @@ def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def word_order(words: np.ndarray) -> np.ndarray:
-    """Order of the rows by ascending words: (F,) int64.
+    """Order of the rows by ascending words: (F,) int64."""
+    return in_order(words)[1]
+
+
+def in_order(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows by ascending words, (F, W), and (F,) int64 which of ``words`` they are.
 
     Numbers are sorted whose upper bits are those of the words, from the first bit in which any two
     rows differ on, and whose lower bits number the row: much faster than an indirect sort. Rows
-    whose upper bits agree are put in order after it.
+    whose upper bits agree lie together then, and are put in order.
     """
     words = np.ascontiguousarray(words)
     low = np.uint64((1 << len(words).bit_length()) - 1)
@@ -47,12 +52,13 @@ def word_order(words: np.ndarray) -> np.ndarray:
     key.sort()
     order: np.ndarray = (key & low).astype(np.int64)
     key &= ~low
-    for start, stop in sort_ties(words, key, order, _LONG_RUN):
-        run = order[start:stop]
-        alike = words[run]  # in the bits above; other bits are looked at now, if they differ there
+    found = words.take(order, axis=0)
+    for start, stop in sort_ties(found, key, order, _LONG_RUN):
+        alike = found[start:stop]  # in the bits above; the next ones are looked at, if they differ
         if (alike != alike[0]).any():
-            order[start:stop] = run[word_order(alike)]
-    return order
+            found[start:stop], again = in_order(alike)
+            order[start:stop] = order[start:stop][again]
+    return found, order
 
 
 @njit(nogil=True, cache=True)

@@ -216,10 +216,12 @@ def _after(words, a, b):
 def sort_ties(words, first, order, longest):
     """Finish a sort by ``first``, whose values are in order: the runs of equal ones are sorted.
 
-    Returns (start, stop) of the runs of more than ``longest`` rows, which are left as they are.
+    ``words`` and ``order`` are in the order of ``first``, and their rows are moved. Returns (start,
+    stop) of the runs of more than ``longest`` rows, which are left as they are.
     """
-    n = order.size
+    n, n_words = order.size, words.shape[1]
     left = [(0, 0) for _ in range(0)]
+    rows, moved = np.empty(longest, np.int64), np.empty((longest, n_words), np.uint64)
     start = 0
     while start < n:
         stop = start + 1
@@ -228,32 +230,54 @@ def sort_ties(words, first, order, longest):
         size = stop - start
         if size > longest:
             left.append((start, stop))
-        elif size <= _SHORT:  # by insertion
-            for i in range(start + 1, stop):
-                at, row = i, order[i]
-                while at > start and _after(words, order[at - 1], row):
-                    order[at] = order[at - 1]
-                    at -= 1
-                order[at] = row
-        else:  # by a heap
-            for i in range(size // 2 - 1, -1, -1):
-                _sift(words, order, start, i, size)
-            for last in range(size - 1, 0, -1):
-                order[start], order[start + last] = order[start + last], order[start]
-                _sift(words, order, start, np.int64(0), last)
+        elif size > _SHORT:
+            _sort_by_heap(words[start:stop], order[start:stop], rows[:size], moved[:size])
+        elif size > 1:
+            _sort_by_insertion(words, order, start, stop)
         start = stop
     return left
 
 
 @inner()
-def _sift(words, order, start, root, size):
+def _sort_by_insertion(words, order, start, stop):
+    for i in range(start + 1, stop):
+        at = i
+        while at > start and _after(words, at - 1, at):
+            for w in range(words.shape[1]):
+                words[at - 1, w], words[at, w] = words[at, w], words[at - 1, w]
+            order[at - 1], order[at] = order[at], order[at - 1]
+            at -= 1
+
+
+@inner()
+def _sort_by_heap(words, order, rows, moved):
+    size = order.size
+    for i in range(size):
+        rows[i] = i
+    for i in range(size // 2 - 1, -1, -1):
+        _sift(words, rows, i, size)
+    for last in range(size - 1, 0, -1):
+        rows[0], rows[last] = rows[last], rows[0]
+        _sift(words, rows, 0, last)
+    for i in range(size):
+        for w in range(words.shape[1]):
+            moved[i, w] = words[rows[i], w]
+        rows[i] = order[rows[i]]
+    for i in range(size):
+        for w in range(words.shape[1]):
+            words[i, w] = moved[i, w]
+        order[i] = rows[i]
+
+
+@inner()
+def _sift(words, rows, root, size):
     while True:
         child = 2 * root + 1
         if child >= size:
             return
-        if child + 1 < size and _after(words, order[start + child + 1], order[start + child]):
+        if child + 1 < size and _after(words, rows[child + 1], rows[child]):
             child += 1
-        if not _after(words, order[start + child], order[start + root]):
+        if not _after(words, rows[child], rows[root]):
             return
-        order[start + root], order[start + child] = order[start + child], order[start + root]
+        rows[root], rows[child] = rows[child], rows[root]
         root = child
