@@ -70,7 +70,7 @@ def test_disk_and_memory_agree(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     whole = sample(model, samples=SAMPLES, seed=1, **options)
     same(sample(model, samples=SAMPLES, seed=1, out=tmp_path / "a", **options), whole, True)
     same(FunctionCounts.load(tmp_path / "a"), whole, True)
-    monkeypatch.setattr(merging.Merger, "_room", lambda self, _: merging._Room(0, self._spill))
+    monkeypatch.setattr(merging.Merger, "_room", lambda self: merging._Room(0, self._spill))
     monkeypatch.setattr(merging, "_PART", 500)  # many parts, all of them in a file
     same(sample(model, samples=SAMPLES, seed=1, out=tmp_path / "b", **options), whole, True)
     assert load_run(tmp_path / "b").verify() == []

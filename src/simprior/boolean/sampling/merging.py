@@ -62,52 +62,58 @@ class Merger:
         self._memory, self._spill = memory, spill
         self._most = _PART if memory is None else within(memory // threads, m, _PART)
         self._fresh: list[Columns] = []
+        self._fresh_rows = 0
         self._runs: list[Run] = []
+        self._runs_bytes = 0
         self._sums: list[Run] = []
+        self._sums_bytes = 0
         self._spilled: list[Spilled] = []
 
     def add(self, *parts: Rows) -> None:
         """Add the counts of ``parts``, whose arrays stay as they are until :meth:`rows`."""
         for part in parts:
             self._fresh.append((part.words, part.count, part.clusters, part.sumsq))
-            if sum(len(words) for words, *_ in self._fresh) >= min(_FRESH, 2 * self._most):
+            self._fresh_rows += len(part.count)
+            if self._fresh_rows >= min(_FRESH, 2 * self._most):
                 self._sort_fresh()
 
     def add_run(self, run: Run) -> None:
         """Add rows that are in order."""
         self._runs.append(run)
-        sums = sum(part.bytes for part in self._sums)
-        waiting = sum(part.bytes for part in self._runs)
+        self._runs_bytes += run.bytes
         if self._memory is not None:
-            full = sums + waiting > self._memory // 2
+            full = self._sums_bytes + self._runs_bytes > self._memory // 2
         else:
-            full = waiting > max(_WAITING, 2 * sums)
+            full = self._runs_bytes > max(_WAITING, 2 * self._sums_bytes)
         if full:
             self._add_up()
 
     def _sort_fresh(self) -> None:
         if self._fresh:
-            fresh, self._fresh = self._fresh, []
+            fresh, self._fresh, self._fresh_rows = self._fresh, [], 0
             self.add_run(Run.of(fresh))
 
     def _add_up(self) -> None:
         if self._runs:
             given: list[Run | Spilled] = [*self._sums, *self._runs]
-            room = self._room(given)
+            room = self._room()
             parts = list(map(room.keep, self._added(given, lambda run: run)))
-            self._runs.clear()
-            self._sums = [part for part in parts if isinstance(part, Run)]
+            self._keep([part for part in parts if isinstance(part, Run)])
             self._spilled += [part for part in parts if isinstance(part, Spilled)]
+
+    def _keep(self, sums: list[Run]) -> None:
+        self._sums, self._sums_bytes = sums, sum(part.bytes for part in sums)
+        self._runs, self._runs_bytes = [], 0
 
     def _added(
         self, runs: Sequence[Run | Spilled], finish: Callable[[Run], Made]
     ) -> Iterator[Made]:
         return added_in_parts(runs, self._most, self._threads, finish)
 
-    def _room(self, beside: Sequence[Run | Spilled]) -> _Room:
-        if self._memory is None:
-            return _Room(0, None)
-        return _Room(self._memory * 3 // 4 - sum(run.bytes for run in beside), self._spill)
+    def _room(self) -> _Room:
+        """What three quarters of the memory leave beside what is added up."""
+        beside = self._sums_bytes + self._runs_bytes
+        return _Room((self._memory or 0) * 3 // 4 - beside, self._spill)
 
     def _table(self, parts: Sequence[Arranged]) -> Table:
         return Table(parts, self._m, n_words(self._m), self._folded, within(self._memory, self._m))
@@ -116,9 +122,10 @@ class Merger:
         """Everything added so far, for the last time: what was added is given back."""
         self._sort_fresh()
         given: list[Run | Spilled] = [*self._sums, *self._runs, *self._spilled]
-        room = self._room(given)
+        room = self._room()
         parts = [replace(p, run=room.keep(p.run)) for p in self._added(given, arranged)]
-        self._sums, self._runs, self._spilled = [], [], []
+        self._keep([])
+        self._spilled = []
         return self._table(parts)
 
     def rows(self) -> Rows:
