@@ -30,13 +30,22 @@ Random numbers are functions of (key, step, particle, position): see ``Dice``, m
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
+from simprior.finite.vectors import add_rows, affine, rectified
 from simprior.network.compiled import RELU, activate
-from simprior.numerics.compiled import BLOCK, UNCOUNTED, copy, copy_rows, fill, inner, words_block
+from simprior.numerics.compiled import (
+    BLOCK,
+    UNCOUNTED,
+    copy,
+    copy_rows,
+    fill,
+    inner,
+    log_f32,
+    sincos_turn_f32,
+    words_block,
+)
 
 _FAST = {"contract", "nsz", "reassoc"}
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -64,24 +73,6 @@ def violation(z, sign, ones):
     return part if total == _ZERO else part + wrong / total
 
 
-@inner(fastmath=_FAST, **UNCOUNTED)
-def _affine(row, start, fan, h, first, out):
-    """out = bias + sum over k of row[start + k] h[first + k]; the bias is row[start + fan]."""
-    out[:] = row[start + fan]
-    k = 0
-    while k + 3 < fan:
-        a, b, c, d = row[start + k], row[start + k + 1], row[start + k + 2], row[start + k + 3]
-        h0, h1, h2, h3 = h[first + k], h[first + k + 1], h[first + k + 2], h[first + k + 3]
-        for j in range(out.size):
-            out[j] += a * h0[j] + b * h1[j] + c * h2[j] + d * h3[j]
-        k += 4
-    while k < fan:
-        a, h0 = row[start + k], h[first + k]
-        for j in range(out.size):
-            out[j] += a * h0[j]
-        k += 1
-
-
 @inner(**UNCOUNTED)
 def _layer(p, net, layer, pre, h):
     """Pre-activations and activations of hidden layer ``layer`` (0: the first)."""
@@ -90,7 +81,7 @@ def _layer(p, net, layer, pre, h):
     for i in range(widths[layer]):
         g = rows[layer + 1] + i
         start = offsets[layer] + i * (fans[layer] + 1)
-        _affine(p, start, fans[layer], h, rows[layer], pre[g])
+        affine(p, start, fans[layer], h, rows[layer], pre[g])
         copy(pre[g], h[g])
         activate(code, h[g], 0, m)
 
@@ -102,7 +93,7 @@ def forward(p, net, pre, h, z):
     depth = widths.size
     for layer in range(depth):
         _layer(p, net, layer, pre, h)
-    _affine(p, offsets[depth], fans[depth], h, rows[depth], z)
+    affine(p, offsets[depth], fans[depth], h, rows[depth], z)
 
 
 # Random numbers: ``dice`` = (normals, words, buffer, at, key). ``at`` holds the place in
@@ -157,11 +148,25 @@ def _fresh(dice, out, fan, scale, bias_scale):
 
 
 @inner(**UNCOUNTED)
+def _energy(v, power):
+    """(2V)^p, float64."""
+    twice = 2.0 * np.float64(v)
+    return twice * twice * twice if power == 3.0 else twice**power
+
+
+@inner(**UNCOUNTED)
 def threshold(energy, strength, power, dice):
     """Largest V of the slice: strength times the energy may rise by an exponential variable."""
     if strength <= 0.0:
         return np.float32(np.inf)
-    return np.float32(0.5 * (energy - math.log(_uniform(dice)) / strength) ** (1.0 / power))
+    rise = np.float64(log_f32(np.float32(_uniform(dice)))) / strength
+    return np.float32(0.5 * (energy - rise) ** (1.0 / power))
+
+
+@inner(**UNCOUNTED)
+def _on_circle(turns):
+    """(sin, cos) of an angle of -1 to 1 turns."""
+    return sincos_turn_f32(np.uint32(np.int64(turns * 2.0**32) & 0xFFFFFFFF))
 
 
 @inner(fastmath=_FAST, **UNCOUNTED)
@@ -175,42 +180,6 @@ def _add(z, w_new, new, w_old, old, out):
     """out = z + w_new new - w_old old."""
     for j in range(out.size):
         out[j] = z[j] + w_new * new[j] - w_old * old[j]
-
-
-@inner(fastmath=_FAST, **UNCOUNTED)
-def _add_rows(pre, first, w_new, new, w_old, old, count):
-    """The same in place, for ``count`` rows of pre from ``first``."""
-    for i in range(count):
-        a, b, g = w_new[i], w_old[i], first + i
-        for j in range(pre.shape[1]):
-            pre[g, j] += a * new[j] - b * old[j]
-
-
-@inner(fastmath=_FAST, **UNCOUNTED)
-def _rectified(pre, first, w_new, new, w_old, old, count, p, last, z):
-    """Outputs of a relu layer, the last one, above the unit that moved."""
-    z[:] = p[last + count]
-    i = 0
-    while i + 3 < count:
-        a0, a1, a2, a3 = w_new[i], w_new[i + 1], w_new[i + 2], w_new[i + 3]
-        b0, b1, b2, b3 = w_old[i], w_old[i + 1], w_old[i + 2], w_old[i + 3]
-        v0, v1, v2, v3 = p[last + i], p[last + i + 1], p[last + i + 2], p[last + i + 3]
-        g = first + i
-        for j in range(z.size):
-            x, y = new[j], old[j]
-            z[j] += (
-                v0 * max(pre[g, j] + a0 * x - b0 * y, _ZERO)
-                + v1 * max(pre[g + 1, j] + a1 * x - b1 * y, _ZERO)
-            ) + (
-                v2 * max(pre[g + 2, j] + a2 * x - b2 * y, _ZERO)
-                + v3 * max(pre[g + 3, j] + a3 * x - b3 * y, _ZERO)
-            )
-        i += 4
-    while i < count:
-        a, b, v = w_new[i], w_old[i], p[last + i]
-        for j in range(z.size):
-            z[j] += v * max(pre[first + i, j] + a * new[j] - b * old[j], _ZERO)
-        i += 1
 
 
 @inner(**UNCOUNTED)
@@ -228,15 +197,15 @@ def _above(p, net, layer, state, moved, fresh, z):
     depth, above = widths.size, layer + 1
     width, g = widths[above], rows[layer + 2]
     if above == depth - 1 and code == RELU:
-        _rectified(pre, g, w_new, new, w_old, old, width, p, offsets[depth], z)
+        rectified(pre, g, w_new, new, w_old, old, width, p, offsets[depth], z)
         return
     copy_rows(pre, pre_new, g, g + width)
-    _add_rows(pre_new, g, w_new, new, w_old, old, width)
+    add_rows(pre_new, g, w_new, new, w_old, old, width)
     copy_rows(pre_new, h_new, g, g + width)
     _activate_rows(code, h_new, g, width)
     for higher in range(above + 1, depth):
         _layer(p, net, higher, pre_new, h_new)
-    _affine(p, offsets[depth], fans[depth], h_new, rows[depth], z)
+    affine(p, offsets[depth], fans[depth], h_new, rows[depth], z)
 
 
 @inner(**UNCOUNTED)
@@ -250,7 +219,7 @@ def _keep_above(net, layer, state, moved, fresh):
     new, old, w_new, w_old = moved
     g = rows[layer + 2]
     if layer + 2 == widths.size:
-        _add_rows(pre, g, w_new, new, w_old, old, widths[layer + 1])
+        add_rows(pre, g, w_new, new, w_old, old, widths[layer + 1])
         return
     copy_rows(fresh[0], pre, g, pre.shape[0])
     copy_rows(fresh[1], h, g, pre.shape[0])
@@ -279,7 +248,7 @@ def _direction(p, net, h, work, dice, layer, unit, incoming, outgoing):
     start, step = offsets[layer + 1] + unit, fans[layer + 1] + 1
     if incoming:
         _fresh(dice, nu, fans[layer], scales[layer], bias_scales[layer])
-        _affine(nu, 0, fans[layer], h, rows[layer], q)
+        affine(nu, 0, fans[layer], h, rows[layer], q)
     for i in range(up):
         out_old[i] = p[start + i * step]
         out_now[i] = out_old[i]
@@ -347,9 +316,9 @@ def _take_out(p, net, state, work, layer, unit, up):
     for i in range(up):
         start = offsets[layer + 1] + i * (fan + 1)
         if layer + 2 == fans.size:
-            _affine(p, start, fan, h, rows[layer + 1], z)
+            affine(p, start, fan, h, rows[layer + 1], z)
         else:
-            _affine(p, start, fan, h, rows[layer + 1], pre[rows[layer + 2] + i])
+            affine(p, start, fan, h, rows[layer + 1], pre[rows[layer + 2] + i])
         out_less[i] = _ZERO
     copy(hu, h[g])
 
@@ -364,7 +333,7 @@ def _put_back(net, state, work, layer, unit, up):
     if layer + 1 == net[1].size:
         _add(z, out_old[0], old, out_less[0], old, z)
     else:
-        _add_rows(pre, rows[layer + 2], out_old, old, out_less, old, up)
+        add_rows(pre, rows[layer + 2], out_old, old, out_less, old, up)
 
 
 @inner(**UNCOUNTED)
@@ -374,10 +343,10 @@ def _update(p, net, state, work, labels, dice, v, limit, layer, unit, incoming, 
     exact = labels[1].size > 0
     if exact:
         _take_out(p, net, state, work, layer, unit, up)
-    angle = 2.0 * math.pi * _uniform(dice)
-    low, high = angle - 2.0 * math.pi, angle
+    angle = _uniform(dice)
+    low, high = angle - 1.0, angle
     for tries in range(1, _MAX_TRIES + 1):
-        c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        s, c = _on_circle(angle)
         _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s)
         v_new = violation(work[3], labels[0], labels[1])
         if v_new <= limit:
@@ -402,11 +371,11 @@ def _update_output(p, net, state, work, labels, dice, v, limit):
     depth = fans.size - 1
     fan, start = fans[depth], offsets[depth]
     _fresh(dice, nu, fan, scales[depth], bias_scales[depth])
-    _affine(nu, 0, fan, h, rows[depth], q)
-    angle = 2.0 * math.pi * _uniform(dice)
-    low, high = angle - 2.0 * math.pi, angle
+    affine(nu, 0, fan, h, rows[depth], q)
+    angle = _uniform(dice)
+    low, high = angle - 1.0, angle
     for tries in range(1, _MAX_TRIES + 1):
-        c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        s, c = _on_circle(angle)
         _mix(c, z, s, q, z_new)
         v_new = violation(z_new, labels[0], labels[1])
         if v_new <= limit:
@@ -433,7 +402,7 @@ def _climb(v, at, path, power, gain, dice):
 
     The log weight of the step in lambda, ``path[1, at]``, is added to ``gain`` (1,).
     """
-    energy = (2.0 * v) ** power
+    energy = _energy(v, power)
     gain[0] -= path[1, at] * energy
     return threshold(energy, path[0, at], power, dice)
 
@@ -502,12 +471,12 @@ def draw(params, net, state, labels, dice, values):
 
 
 @njit(nogil=True, cache=True)
-def move(params, net, state, work, labels, dice, values, step, path, power, gains):
+def move(params, net, state, work, labels, dice, values, step, path, power, gains, anew):
     """Sweeps of every particle along ``path`` (sweeps, 2, updates).
 
-    ``values`` (N,) becomes their V, that of a fresh forward pass, so what sweeps add up in rounding
-    ends with each call; ``gains`` (N,) the log weights of the steps in lambda. Returns the number
-    of tries.
+    ``values`` (N,) becomes their V, with ``anew`` that of a fresh forward pass. What sweeps add up
+    in rounding ends with each call, as each begins with one. ``gains`` (N,) are the log weights of
+    the steps in lambda. Returns the number of tries.
     """
     pre, h, z = state
     tries, gain = 0, np.zeros(1)
@@ -521,8 +490,10 @@ def move(params, net, state, work, labels, dice, values, step, path, power, gain
             v, more = _sweep(p, net, state, work, labels, dice, v, path[k], power, gain)
             tries += more
         gains[particle] = gain[0]
-        forward(p, net, pre, h, z)
-        values[particle] = violation(z, labels[0], labels[1])
+        if anew:
+            forward(p, net, pre, h, z)
+            v = violation(z, labels[0], labels[1])
+        values[particle] = v
     return tries
 
 

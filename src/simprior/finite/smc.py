@@ -152,14 +152,15 @@ class Swarm:
 
     def move(self) -> None:
         """Sweeps of every particle at the present strength."""
-        self._sweep(self.strength)
+        self._sweep(self.strength, True)
 
-    def climb(self, strength: float) -> float:
+    def climb(self, strength: float, last: bool) -> float:
         """Sweeps on the way to ``strength``, which rises a little before each update.
 
-        Returns the relative variance of the mean weight if particles were independent.
+        ``violations`` are right up to rounding, and exact if it is the ``last``. Returns the
+        relative variance of the mean weight if particles were independent.
         """
-        gains = self._sweep(strength)
+        gains = self._sweep(strength, last)
         self.strength = strength
         top = float(gains.max())
         return self._weigh(np.exp(gains - top), top)
@@ -178,15 +179,18 @@ class Swarm:
             self._resample()
         return noise
 
-    def _sweep(self, strength: float) -> np.ndarray:
-        """Sweeps on the way to ``strength``: (N,) log weights of the steps in lambda."""
+    def _sweep(self, strength: float, anew: bool) -> np.ndarray:
+        """Sweeps on the way to ``strength``: (N,) log weights of the steps in lambda.
+
+        ``anew``: ``violations`` are those of fresh forward passes.
+        """
         self.steps += 1
         updates = kernels.updates(self.anneal.network.hidden)
         path = way(self.strength, strength, self.anneal.sweeps, updates)
         gains = np.empty(len(self.weights))
         self.tries += kernels.move(
             self.params, self.machine.net, self.machine.state, self.machine.work, self.labels,
-            self.dice, self.violations, self.steps, path, float(self.anneal.power), gains,
+            self.dice, self.violations, self.steps, path, float(self.anneal.power), gains, anew,
         )  # fmt: skip
         return gains
 
@@ -267,8 +271,8 @@ def run_swarm(anneal: Anneal, strengths: np.ndarray, number: int) -> tuple[Run, 
     """:func:`run`, with its particles as they are at the end."""
     began = perf_counter()
     swarm, noise = Swarm(anneal, anneal.particles, f"run/{number}"), 0.0
-    for strength in strengths:
-        noise += swarm.climb(float(strength))
+    for at, strength in enumerate(strengths, 1):
+        noise += swarm.climb(float(strength), at == len(strengths))
         if math.isinf(swarm.value):
             break
     fitting = _fitting(swarm)

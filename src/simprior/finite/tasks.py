@@ -20,7 +20,7 @@ from simprior.network.spec import Network
 from simprior.runs.directory import RunDir
 from simprior.runs.sharded import Shard, Work
 
-_SCHEME = 2  # 1 raised lambda between sweeps only: its runs are not mixed with these
+_SCHEME = 3  # 2 drew angles in radians, 1 raised lambda between sweeps only: runs are not mixed
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,9 @@ def _is_wide(context: Any) -> bool:
 
 
 @intrinsic
-def _wide(typingctx):
+def wide(typingctx):
+    """Whether the code is for a processor with 32 registers of 16 numbers."""
+
     def codegen(context, builder, signature, args):
         return context.get_constant(types.boolean, _is_wide(context))
 
@@ -228,7 +230,7 @@ def _make_strip(rows: int) -> Any:
     t1, t2, t3, t4, t5, t6 = (_make_tile(rows, groups) for groups in range(1, WIDE + 1))
 
     def strip(a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, groups, count, how, d):
-        most = WIDE if _wide() else NARROW
+        most = WIDE if wide() else NARROW
         left = groups
         while left > 0:
             now = min(left, most)
@@ -266,7 +268,7 @@ def gemm(a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, rows, groups, count, how, 
     while r < rows:
         ar, cr, dr = a + r * a_row, c + r * c_row, d + r * c_row
         start = c0 + r * c0_row if c0 else c0
-        if _wide() and rows - r >= 8:
+        if wide() and rows - r >= 8:
             _strip8(ar, a_row, a_k, b, b_k, cr, c_row, start, c0_row, groups, count, how, dr)
             r += 8
         else:
@@ -274,7 +276,9 @@ def gemm(a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, rows, groups, count, how, 
             r += 4
 
 
-def _make_row_tile(groups: int) -> Any:
+def make_row_tile(groups: int) -> Any:
+    """Intrinsic for ``groups`` groups of columns of :func:`weighted_row`."""
+
     @intrinsic
     def tile(typingctx, a, a_k, b, b_k, c, c0, count):
         def codegen(context, builder, signature, args):
@@ -290,7 +294,7 @@ def _make_row_tile(groups: int) -> Any:
     return tile
 
 
-_row1, _row6 = _make_row_tile(1), _make_row_tile(6)
+_row1, _row6 = make_row_tile(1), make_row_tile(6)
 
 
 @inner()
