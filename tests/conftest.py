@@ -104,10 +104,8 @@ def shares(files: set[str], processes: int) -> list[list[Kernel]]:
 
 
 def _collect_garbage_rarely() -> None:
-    """What was imported and collected, half a million objects, is not looked through again for
-    garbage, and the rest seldom: it took a tenth of the time of the tests."""
-    gc.collect()
-    gc.freeze()
+    """Half a million objects live once the tests are collected: looking through them for garbage
+    as often as Python does took a tenth of the time of the tests."""
     gc.set_threshold(50_000, 20, 20)
 
 
