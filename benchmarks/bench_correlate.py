@@ -24,6 +24,7 @@ from numba import njit
 from simprior.analysis.correlate import correlate, environments, intervals, tests
 from simprior.analysis.correlate.intervals import Sample
 from simprior.analysis.measure.registry import MEASURES
+from simprior.numerics.compiled import inner
 
 _TINY, _ROUNDING = 1e-12, 1e-9
 
@@ -53,7 +54,7 @@ def table(rows: int, measures: int, seed: int = 1) -> tuple[pd.DataFrame, list[s
     return frame, names
 
 
-@njit(nogil=True)
+@inner()
 def _ranks(values, order, weight, out):  # type: ignore[no-untyped-def]
     """Mid-ranks of weighted points into ``out``; ``order`` sorts ``values``."""
     n = values.size
@@ -70,7 +71,7 @@ def _ranks(values, order, weight, out):  # type: ignore[no-untyped-def]
         at = end
 
 
-@njit(nogil=True)
+@inner()
 def _residuals(V, weight, column, out):  # type: ignore[no-untyped-def]
     """Residuals of ``V[:, column]`` on the controls (columns 2 on) and a constant; weighted."""
     n, q = V.shape[0], V.shape[1] - 2
@@ -98,7 +99,7 @@ def _residuals(V, weight, column, out):  # type: ignore[no-untyped-def]
         out[i] = V[i, column] - fit
 
 
-@njit(nogil=True)
+@inner()
 def _within_cells(V, weight, cell, cells):  # type: ignore[no-untyped-def]
     """Columns less their weighted means over the points of each cell."""
     n, columns = V.shape
@@ -115,7 +116,7 @@ def _within_cells(V, weight, cell, cells):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(nogil=True)
+@inner()
 def moment_coefficient(V, weight, cluster, clusters, drawn, cell, cells):  # type: ignore[no-untyped-def]
     """(r, standard error of r) of the residuals of measure and outcome given the controls, within
     cells.
@@ -125,10 +126,10 @@ def moment_coefficient(V, weight, cluster, clusters, drawn, cell, cells):  # typ
     often each cluster was drawn. NaN if a residual is constant.
     """
     n = V.shape[0]
-    x, y = np.empty(n), np.empty(n)
-    inner = _within_cells(V, weight, cell, cells)
-    _residuals(inner, weight, 0, x)
-    _residuals(inner, weight, 1, y)
+    residuals, within = np.empty((2, n)), _within_cells(V, weight, cell, cells)
+    for k in range(2):
+        _residuals(within, weight, k, residuals[k])
+    x, y = residuals
     total = sxx = syy = sxy = 0.0
     vx = vy = 0.0
     for i in range(n):
@@ -149,7 +150,7 @@ def moment_coefficient(V, weight, cluster, clusters, drawn, cell, cells):  # typ
     return min(1.0, max(-1.0, r)), _error(sums, drawn, total)
 
 
-@njit(nogil=True)
+@inner()
 def _error(sums, drawn, total):  # type: ignore[no-untyped-def]
     variance = number = 0.0
     for g in range(sums.size):
@@ -158,7 +159,7 @@ def _error(sums, drawn, total):  # type: ignore[no-untyped-def]
     return np.sqrt(variance * number / max(number - 1.0, 1.0)) / total
 
 
-@njit(nogil=True)
+@inner()
 def kendall_coefficient(signs, in_x, in_y, sizes, drawn):  # type: ignore[no-untyped-def]
     """(tau_b, standard error) from :func:`pair_signs` and how often each cluster was drawn."""
     clusters = sizes.size

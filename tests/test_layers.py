@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,16 @@ def layer(parts: tuple[str, ...]) -> str:
     return parts[0] if parts and parts[0] in PACKAGES else "base"
 
 
+@cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """All nodes of a source, which several tests walk."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
 def imports(source: str, package: tuple[str, ...]) -> set[tuple[str, ...]]:
     """Modules of simprior (as parts below it) that a source imports, at any depth of nesting."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -140,7 +147,7 @@ def writes(target: tuple[str, ...]) -> bool:
 def text_and_figures(package: tuple[str, ...], source: str) -> list[str]:
     """What a module that computes must not have: imports of writers and drawers, their methods."""
     found = [".".join(target) for target in sorted(imports(source, package)) if writes(target)]
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
         found += [name for name in names if name.split(".")[0] in ("matplotlib", "seaborn")]
@@ -247,7 +254,7 @@ def test_no_pickle_in_the_source() -> None:
     users = [
         str(file.relative_to(ROOT))
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes(file.read_text())
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in [getattr(node, "module", None) or "", *(a.name for a in node.names)]
         if name.split(".")[0] in {"pickle", "cloudpickle", "dill", "joblib", "shelve"}

@@ -13,7 +13,7 @@ import pytest
 
 from simprior.runs.directory import load_run
 
-SAMPLE = "sample --n 7 --hidden 24,24 --samples 3e6 --heads 1 --seed 5 --workers 2 --top 30 --json"
+SAMPLE = "sample --n 7 --hidden 24,24 --samples 1e6 --heads 1 --seed 5 --workers 2 --top 30 --json"
 
 
 def simprior(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from simprior.training.products import RECTIFY, STORE, TIMES, gemm, groups_of, weighted_row
+from simprior.training.products import RECTIFY, STORE, TIMES, address, gemm, groups_of, weighted_row
 
 SEED = 3
 ROUNDING = 2.0**-24
@@ -25,14 +25,14 @@ def product(a, b, c, c0, d, groups, how, transposed, with_start):
     if transposed:
         a_row, a_k = 4, 4 * rows
     stride = 4 * b.shape[1]
-    start = c0.ctypes.data if with_start else 0
+    start = address(c0) if with_start else 0
     gemm(
-        a.ctypes.data,
+        address(a),
         a_row,
         a_k,
-        b.ctypes.data,
+        address(b),
         stride,
-        c.ctypes.data,
+        address(c),
         stride,
         start,
         stride,
@@ -40,7 +40,7 @@ def product(a, b, c, c0, d, groups, how, transposed, with_start):
         groups,
         count,
         how,
-        d.ctypes.data,
+        address(d),
     )
 
 
@@ -93,7 +93,7 @@ def test_what_is_done_with_a_sum(columns: int) -> None:
 
 @njit
 def row(a, a_k, b, c, c0, with_start):
-    start = c0.ctypes.data if with_start else 0
+    start = address(c0) if with_start else 0
     groups = groups_of(b.shape[1])
     weighted_row(
         a.ctypes.data, a_k, b.ctypes.data, 4 * b.shape[1], c.ctypes.data, start, groups, b.shape[0]

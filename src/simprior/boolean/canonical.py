@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from simprior.numerics.compiled import UNCOUNTED, copy, inner
+
 U0, U1, U2, U4, U56, U63, U64 = (np.uint64(k) for k in (0, 1, 2, 4, 56, 63, 64))
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 M1 = np.uint64(0x5555555555555555)
@@ -75,7 +77,7 @@ def reverse64(x):  # type: ignore[no-untyped-def]
     return (x >> _S32) | (x << _S32)
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def swap_places(x, a, b):  # type: ignore[no-untyped-def]
     """Exchange the variables at places a < b of the table ``x`` (W,), in place."""
     if b < 6:
@@ -98,7 +100,7 @@ def swap_places(x, a, b):  # type: ignore[no-untyped-def]
                 x[w], x[w ^ low ^ high] = x[w ^ low ^ high], x[w]
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def flip_place(x, p):  # type: ignore[no-untyped-def]
     """Complement the variable at place p of the table ``x`` (W,), in place."""
     if p < 6:
@@ -116,7 +118,7 @@ _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _compare(x, y):  # type: ignore[no-untyped-def]
     """-1, 0 or 1: order of two tables as bit strings."""
     for w in range(x.size):
@@ -125,7 +127,7 @@ def _compare(x, y):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _overlap(x, y):  # type: ignore[no-untyped-def]
     """Number of inputs on which both are 1."""
     total = np.int64(0)
@@ -141,7 +143,7 @@ def _mix(x):  # type: ignore[no-untyped-def]
     return x ^ (x >> _S31)
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _refine(rank, pair, key):  # type: ignore[no-untyped-def]
     """Split cells of equal rank by the pair weights to all cells, until nothing changes.
 
@@ -171,7 +173,7 @@ def _refine(rank, pair, key):  # type: ignore[no-untyped-def]
             rank[v] >>= 8
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _interchangeable(x, rank, group, scratch):  # type: ignore[no-untyped-def]
     """group[v] = first variable whose exchange with v leaves ``x`` unchanged; returns prod |g|!."""
     factor = 1.0
@@ -182,7 +184,7 @@ def _interchangeable(x, rank, group, scratch):  # type: ignore[no-untyped-def]
             if rank[u] != rank[v]:
                 continue
             if group[v] == v and group[u] == u:
-                scratch[:] = x
+                copy(x, scratch)
                 swap_places(scratch, u, v)
                 if _compare(scratch, x) == 0:
                     group[v] = u
@@ -192,7 +194,7 @@ def _interchangeable(x, rank, group, scratch):  # type: ignore[no-untyped-def]
     return factor
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _open_cell(rank, group):  # type: ignore[no-untyped-def]
     """Smallest rank shared by variables that are not interchangeable; -1 if there is none."""
     best = -1
@@ -203,11 +205,11 @@ def _open_cell(rank, group):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _arrange(x, rank, out, at):  # type: ignore[no-untyped-def]
     """out = ``x`` with the variable of rank r moved to place n - 1 - r (ties in index order)."""
     n = rank.size
-    out[:] = x
+    copy(x, out)
     for p in range(n):
         at[p] = p
     taken = 0
@@ -225,17 +227,17 @@ def _arrange(x, rank, out, at):  # type: ignore[no-untyped-def]
             at[now], at[target] = at[target], chosen
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _offer(candidate, factor, best, found):  # type: ignore[no-untyped-def]
     """Keep the smaller table in ``best``; returns the number of group elements that give it."""
     order = -1 if found == 0.0 else _compare(candidate, best)
     if order < 0:
-        best[:] = candidate
+        copy(candidate, best)
         return factor
     return found + factor if order == 0 else found
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _first_ranks(x, masks, pair, rank):  # type: ignore[no-untyped-def]
     """Fill the (n, n) pair weights of ``x`` and rank the variables by their own weight."""
     n = masks.shape[0]
@@ -251,7 +253,7 @@ def _first_ranks(x, masks, pair, rank):  # type: ignore[no-untyped-def]
             rank[v] += pair[u, u] > pair[v, v]
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _next_member(rank, group, cell, following):  # type: ignore[no-untyped-def]
     """Next variable of the cell from ``following`` on, the first of its group; -1 if none."""
     seen = 0
@@ -263,7 +265,7 @@ def _next_member(rank, group, cell, following):  # type: ignore[no-untyped-def]
     return -1
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _search_orders(x, masks, best, found, weight, space):  # type: ignore[no-untyped-def]
     """Offer every admissible order of the variables of ``x`` (individualise and refine).
 
@@ -297,7 +299,7 @@ def _search_orders(x, masks, best, found, weight, space):  # type: ignore[no-unt
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _orient(x, masks, tied, scratch):  # type: ignore[no-untyped-def]
     """Flip each variable of ``x`` to have most ones on its 1 side, in place.
 
@@ -309,7 +311,7 @@ def _orient(x, masks, tied, scratch):  # type: ignore[no-untyped-def]
         if upper < total:
             flip_place(x, p)
         elif upper == total:
-            scratch[:] = x
+            copy(x, scratch)
             flip_place(scratch, p)
             if _compare(scratch, x) == 0:
                 idle += 1
@@ -319,7 +321,7 @@ def _orient(x, masks, tied, scratch):  # type: ignore[no-untyped-def]
     return ties, idle
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _layer_key(x, layers):  # type: ignore[no-untyped-def]
     """A number that depends on how many ones lie at each Hamming weight, not on the order."""
     key = U0
@@ -328,7 +330,7 @@ def _layer_key(x, layers):  # type: ignore[no-untyped-def]
     return key
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _keep_least(tables, weight, count, layers, keys):  # type: ignore[no-untyped-def]
     """Keep the tables of least layer key, equal ones once with summed weight; returns how many."""
     least = ALL
@@ -345,13 +347,13 @@ def _keep_least(tables, weight, count, layers, keys):  # type: ignore[no-untyped
         if same < kept:
             weight[same] += weight[c]
         else:
-            tables[kept] = tables[c]
+            copy(tables[c], tables[kept])
             weight[kept] = weight[c]
             kept += 1
     return kept
 
 
-@njit(cache=True, nogil=True)
+@inner(**UNCOUNTED)
 def _choices(row, full, masks, flip, negate, space):  # type: ignore[no-untyped-def]
     """All admissible signs and flips of ``row`` into space's ``tables``; returns how many.
 
@@ -362,9 +364,10 @@ def _choices(row, full, masks, flip, negate, space):  # type: ignore[no-untyped-
     first = 1 if negate and twice > size else 0
     last = 1 if negate and twice >= size else 0
     for sign in range(first, last + 1):
-        x[:] = row
+        copy(row, x)
         if sign:
-            x ^= full
+            for w in range(x.size):
+                x[w] ^= full[w]
         ties, idle = 0, 0
         if flip:
             ties, idle = _orient(x, masks, tied, scratch)
@@ -374,7 +377,7 @@ def _choices(row, full, masks, flip, negate, space):  # type: ignore[no-untyped-
                 while not (step >> low) & 1:
                     low += 1
                 flip_place(x, tied[low])
-            tables[count] = x
+            copy(x, tables[count])
             weight[count] = 2.0**idle
             count += 1
     return count

@@ -28,7 +28,7 @@ import numba
 import numpy as np
 
 from simprior.gp.duals import LayerMap
-from simprior.numerics.compiled import OPTIONS
+from simprior.numerics.compiled import OPTIONS, copy, inner
 from simprior.runs.threads import in_threads
 
 # mypy: disable-error-code="no-untyped-def"
@@ -232,7 +232,7 @@ def _scales(var: np.ndarray, code: int | None) -> tuple[np.ndarray, np.ndarray]:
     return root, np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def _window_sums(values, padded, rows, window, before, circular):
     """Sums over windows of ``values`` (h, w), in place; ``padded`` and ``rows`` are scratch."""
     height, width = values.shape
@@ -242,10 +242,10 @@ def _window_sums(values, padded, rows, window, before, circular):
             for x in range(padded.shape[1]):
                 padded[y, x] = values[(y - up) % height, (x - left) % width]
     else:
-        padded[up : up + height, left : left + width] = values
+        for y in range(height):
+            copy(values[y], padded[up + y, left : left + width])
     for y in range(padded.shape[0]):
-        for x in range(width):
-            rows[y, x] = padded[y, x]
+        copy(padded[y], rows[y])
         for s in range(1, window[1]):
             for x in range(width):
                 rows[y, x] += padded[y, x + s]
@@ -257,7 +257,7 @@ def _window_sums(values, padded, rows, window, before, circular):
                 values[y, x] += rows[y + s, x]
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def _apply_dual(code, values, a_i, b_i, a_j, b_j, gain, shift):
     """Covariances from window sums, then E[phi(u) phi(v)], in place; formulas and sources as in
     :mod:`simprior.network.activations`."""

@@ -24,7 +24,13 @@ from scipy.linalg import solve_triangular
 from simprior.errors import NumericalError
 from simprior.gp.tiles import Run, one_by_one
 from simprior.gp.triangles import reverse_cholesky, rows_over
-from simprior.numerics.compiled import OPTIONS, hazard, log_survival_array, truncated_variance
+from simprior.numerics.compiled import (
+    OPTIONS,
+    hazard,
+    inner,
+    log_survival_array,
+    truncated_variance,
+)
 
 PANEL = 512  # rows that a delayed update is applied to at a time
 TOL = 1e-7
@@ -36,7 +42,7 @@ EMPTY = np.empty((1, 0))
 SKIP = 0.1  # sites that would move by less than SKIP * tol are left for a later sweep
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def site_update(
     mean: float, variance: float, tau: float, nu: float, lower: float, damping: float
 ) -> tuple[float, float, float]:
@@ -91,11 +97,13 @@ def rank_one_sweep(
         denominator = 1.0 + d_tau * variance
         shift = (d_nu - d_tau * mean[i]) / denominator
         gain = d_tau / denominator
-        column[: i + 1] = cov[i, : i + 1]
+        for r in range(i + 1):
+            column[r] = cov[i, r]
         for r in range(i + 1, m):
             column[r] = cov[r, i]
         if gains.shape[0] > 0:
-            columns[i] = column
+            for r in range(m):
+                columns[i, r] = column[r]
             gains[i], shifts[i] = gain, shift
         for k in range(m):
             mean[k] += shift * column[k]

@@ -45,6 +45,7 @@ from simprior.numerics.compiled import (
     OPTIONS,
     TAIL,
     exp_negative,
+    inner,
     interval_draw,
     log_interval,
     quantile,
@@ -186,7 +187,7 @@ def _weight_space(
     return L, np.vstack([L, others[by_last]]), rest, B, last
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def _one_sided(
     lower: float,
     slope: float,
@@ -219,7 +220,7 @@ def _one_sided(
         logs[d] += constant + c * (square * c - gain * slope) - 0.5 * a * a
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def _draw_one_sided(
     lower: float,
     slope: float,
@@ -253,7 +254,7 @@ def _draw_one_sided(
         x[d] = mid[d] + x[d] * spread[d]
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def _two_sided(
     low: np.ndarray,
     high: np.ndarray,
@@ -281,7 +282,7 @@ def _two_sided(
         logs[d] += log_interval((low[d] - mid) * root, (high[d] - mid) * root)
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def _draw_two_sided(
     low: np.ndarray,
     high: np.ndarray,
@@ -307,7 +308,7 @@ def _draw_two_sided(
             x[d] = low[d]
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def _bounds(
     j: int,
     first: int,
@@ -352,7 +353,7 @@ def _bounds(
     terms[0] = linear
 
 
-@numba.njit(**OPTIONS)
+@inner(**OPTIONS)
 def _accumulate(
     start: int, stop: int, weight: np.ndarray, E: np.ndarray, target: np.ndarray
 ) -> None:

@@ -356,9 +356,16 @@ def uniforms_block(out, at, stride, buf, words, block, c1, network, key, scale):
             out[start + np.uint64(l)] = centred * factor
 
 
-@inner(fastmath=_FASTMATH)
+@inner(**UNCOUNTED)
 def fill(out, blocks, buf, words, first_block, c1, network, key, scale, uniform):
     """Fill ``out[0 : 64 blocks]`` (float32) with consecutive blocks from ``first_block``."""
+    counters = np.int64(first_block), np.uint64(c1), np.uint64(network)
+    _fill(out, np.int64(blocks), buf, words, *counters, np.uint64(key), scale, bool(uniform))
+
+
+@inner(fastmath=_FASTMATH, **UNCOUNTED)
+def _fill(out, blocks, buf, words, first_block, c1, network, key, scale, uniform):
+    """:func:`fill` for one set of types: it takes two seconds to compile, for each."""
     for b in range(blocks):
         if uniform:
             uniforms_block(out, b * BLOCK, 16, buf, words, first_block + b, c1, network, key, scale)
@@ -387,11 +394,18 @@ def thin_block(out, at, stride, stop, buf, words, block, c1, network, key, kept)
                 out[start + l] = np.float32(0.0)
 
 
-@inner()
+@inner(**UNCOUNTED)
 def thin(out, size, buf, words, first_block, c1, network, key, kept):
     """Set to 0 what is not kept of ``out[:size]``, which :func:`fill` made from the same block."""
     if kept > _LOW:
         return
+    counters = np.int64(first_block), np.uint64(c1), np.uint64(network)
+    _thin(out, np.int64(size), buf, words, *counters, np.uint64(key), np.uint64(kept))
+
+
+@inner(**UNCOUNTED)
+def _thin(out, size, buf, words, first_block, c1, network, key, kept):
+    """:func:`thin` for one set of types."""
     for b in range((size + BLOCK - 1) // BLOCK):
         at = b * BLOCK
         thin_block(out, at, 16, size, buf, words, first_block + b, c1, network, key, kept)

@@ -15,11 +15,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from simprior.numerics.compiled import inner
+
 _TINY = 1e-12
 LANES = 16
 
 
-@njit(cache=True, nogil=True)
+@inner()
 def _ranks(values, order, drawn, cluster, out):  # type: ignore[no-untyped-def]
     """Mid-ranks (n, L) of points drawn ``drawn`` (G, L) times; ``order`` sorts ``values``."""
     n, lanes = out.shape
@@ -42,7 +44,7 @@ def _ranks(values, order, drawn, cluster, out):  # type: ignore[no-untyped-def]
         at = end
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _centre_in_cells(V, drawn, cluster, cell, cells):  # type: ignore[no-untyped-def]
     """Take from the columns ``V`` (2 + q, n, L), in place, their weighted means within cells."""
     columns, n, lanes = V.shape
@@ -63,7 +65,7 @@ def _centre_in_cells(V, drawn, cluster, cell, cells):  # type: ignore[no-untyped
                 V[c, i, k] = V[c, i, k] - sums[cell[i], k] if total[cell[i], k] > 0 else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _fits(V, drawn, cluster):  # type: ignore[no-untyped-def]
     """(2, 1 + q, L) weighted regressions of columns 0 and 1 on a constant and the controls."""
     columns, n, lanes = V.shape
@@ -101,7 +103,7 @@ def _fits(V, drawn, cluster):  # type: ignore[no-untyped-def]
     return beta
 
 
-@njit(cache=True, nogil=True)
+@inner()
 def _largest(values):  # type: ignore[no-untyped-def]
     """(L,) largest absolute values of (n, L)."""
     out = np.zeros(values.shape[1])
@@ -111,7 +113,7 @@ def _largest(values):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, nogil=True)
+@inner()
 def _take_fits(V, beta):  # type: ignore[no-untyped-def]
     """Take from columns 0 and 1 of ``V``, in place, what :func:`_fits` predicts."""
     columns, n, lanes = V.shape
@@ -126,7 +128,7 @@ def _take_fits(V, beta):  # type: ignore[no-untyped-def]
                 V[c, i, k] -= fit[k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _moments(V, drawn, cluster, cell, cells, out):  # type: ignore[no-untyped-def]
     """(L, 2) r and its standard error, of the residuals of measure and outcome given the controls,
     within cells; ``V`` (2 + q, n, L) is overwritten.
@@ -188,7 +190,8 @@ def many_moments(V, orders, rank, cluster, draws, cell, cells):  # type: ignore[
                     used[c, i] = V[i, c]
         _moments(used, drawn, cluster, cell, cells, found)
         last = min(first + LANES, number)
-        out[first:last] = found[: last - first]
+        for k in range(last - first):
+            out[first + k, 0], out[first + k, 1] = found[k, 0], found[k, 1]
     return out
 
 
@@ -207,7 +210,8 @@ def permuted_moments(V, outcomes, cluster, clusters, cell, cells):  # type: igno
                 used[1, i, k] = outcomes[i, min(first + k, number - 1)]
         _moments(used, drawn, cluster, cell, cells, found)
         last = min(first + LANES, number)
-        out[first:last] = found[: last - first]
+        for k in range(last - first):
+            out[first + k, 0], out[first + k, 1] = found[k, 0], found[k, 1]
     return out
 
 
@@ -316,7 +320,7 @@ def permuted_pulls(x, order, outcomes, orders, cluster, clusters):  # type: igno
     return out
 
 
-@njit(cache=True, nogil=True)
+@inner()
 def _count(tree, k):  # type: ignore[no-untyped-def]
     """How many points of level 1 .. k are in the tree."""
     found = 0

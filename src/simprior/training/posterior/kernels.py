@@ -257,7 +257,7 @@ def sweep(spec, state, work, blocks, bits, active, rng):
     output_update(w, fans, scales, bias_scales, h, z, q[0], nu[0], bits, active, rng)
     for layer in range(widths.size):
         size = blocks[layer, int(rng.random() * blocks.shape[1])]
-        first = 0
+        first = np.int64(0)  # a plain 0 is a type of its own: compiled twice
         while first < widths[layer]:
             stop = min(first + size, widths[layer])
             tries += block_update(
