@@ -156,7 +156,7 @@ def work_of_sample(job: Job) -> float:
 
 
 def _ones(pilot: Job, draw: int) -> np.ndarray:
-    counter = count_range(pilot, draw, draw + 1)
+    counter = count_range(pilot, draw, draw + 1, entries=4 * _PILOT_HEADS)
     histogram = counter.ones[:, 0].copy()
     histogram[0], histogram[-1] = counter.tally[0, 0], counter.tally[1, 0]
     return histogram

@@ -23,7 +23,7 @@ from simprior.errors import StoreError
 from simprior.runs.directory import Written
 from simprior.runs.files import finite_in, whole_in, write_parts
 
-_START_ENTRIES = 1 << 16
+START_ENTRIES = 1 << 16
 MAX_WORD_COLUMNS = 16
 
 
@@ -104,7 +104,7 @@ class Counter:
     """Hash table of a task with the tallies that go along with it.
 
     With ``folded`` every function was counted for itself and its complement: see
-    ``kernel.count_rows``.
+    ``kernel.count_rows``. ``entries`` is the room of the table at the start, a power of 2.
     """
 
     m: int
@@ -116,9 +116,10 @@ class Counter:
     ones: np.ndarray = field(init=False)
     nonconstant: NonConstant | None = None
     measuring: Measuring | None = None
+    entries: int = START_ENTRIES
 
     def __post_init__(self) -> None:
-        self.table = np.zeros((_START_ENTRIES, n_words(self.m) + EXTRA), np.uint64)
+        self.table = np.zeros((self.entries, n_words(self.m) + EXTRA), np.uint64)
         self.tally, self.ones = np.zeros((2, 4), np.int64), np.zeros((self.m + 1, 4), np.int64)
 
     @property

@@ -23,6 +23,7 @@ from simprior.boolean.sampling.job import (
 )
 from simprior.boolean.sampling.rows import (
     COUNT_COLUMNS,
+    START_ENTRIES,
     Counter,
     Rows,
     Tally,
@@ -52,9 +53,14 @@ def _prepared(network: Network, heads: int, keep_shift: int) -> tuple[Plan, Any]
     return plan, make_scratch(plan)
 
 
-def count_range(job: Job, first: int, stop: int) -> Counter:
-    """Count the functions of the hidden draws ``first .. stop - 1`` (at most 2^32 - 2 of them)."""
-    counter = Counter(job.model.m, job.keep_shift, job.folded, measuring=job.measuring())
+def count_range(job: Job, first: int, stop: int, entries: int = START_ENTRIES) -> Counter:
+    """Count the functions of the hidden draws ``first .. stop - 1`` (at most 2^32 - 2 of them).
+
+    ``entries`` is the room of its table at the start.
+    """
+    counter = Counter(
+        job.model.m, job.keep_shift, job.folded, measuring=job.measuring(), entries=entries
+    )
     if isinstance(job.model, RandomDNF):
         _count_dnf(job, first, stop, counter)
     elif isinstance(job.model, Module):
