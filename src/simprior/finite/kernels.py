@@ -48,6 +48,7 @@ from simprior.numerics.compiled import (
 )
 
 _FAST = {"contract", "nsz", "reassoc"}
+_INLINED = {"forceinline": True, **UNCOUNTED}  # a call pushes all arrays given, up to 250 words
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _MAX_TRIES = 60  # a bracket of 2 pi has shrunk to rounding before
 INCOMING, OUTGOING = 0.2, 0.2  # shares of first-layer updates that move one side only
@@ -107,7 +108,7 @@ def _roll(dice, step, particle):
     at[0], at[1], at[2], at[3], at[4], at[5] = normals.size, 0, BLOCK, 0, step, particle
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _normals(dice, count):
     """Where ``count`` fresh standard normals begin in ``normals``."""
     normals, _, buffer, at, key = dice
@@ -124,7 +125,7 @@ def _normals(dice, count):
     return found
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _uniform(dice):
     """A uniform number in (0, 1)."""
     _, words, _, at, key = dice
@@ -137,7 +138,7 @@ def _uniform(dice):
     return (np.float64(word) + 0.5) * 2.0**-32
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _fresh(dice, out, fan, scale, bias_scale):
     """A row of weights and its bias from the prior."""
     normals = dice[0]
@@ -147,14 +148,14 @@ def _fresh(dice, out, fan, scale, bias_scale):
     out[fan] = bias_scale * normals[start + fan]
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _energy(v, power):
     """(2V)^p, float64."""
     twice = 2.0 * np.float64(v)
     return twice * twice * twice if power == 3.0 else twice**power
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def threshold(energy, strength, power, dice):
     """Largest V of the slice: strength times the energy may rise by an exponential variable."""
     if strength <= 0.0:
@@ -163,7 +164,7 @@ def threshold(energy, strength, power, dice):
     return np.float32(0.5 * (energy - rise) ** (1.0 / power))
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _on_circle(turns):
     """(sin, cos) of an angle of -1 to 1 turns."""
     return sincos_turn_f32(np.uint32(np.int64(turns * 2.0**32) & 0xFFFFFFFF))
@@ -187,7 +188,7 @@ def _activate_rows(code, h, first, count):
     activate(code, h.reshape(-1), first * h.shape[1], count * h.shape[1])
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _above(p, net, layer, state, moved, fresh, z):
     """Outputs where one unit of ``layer`` moved; the layers above it are left in ``fresh``."""
     fans, widths, offsets, rows, _, _, code = net
@@ -208,7 +209,7 @@ def _above(p, net, layer, state, moved, fresh, z):
     affine(p, offsets[depth], fans[depth], h_new, rows[depth], z)
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _keep_above(net, layer, state, moved, fresh):
     """Pre-activations above a unit of ``layer`` after its move was accepted.
 
@@ -235,7 +236,7 @@ def _refresh(net, layer, state):
     _activate_rows(code, h, g, width)
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _direction(p, net, h, work, dice, layer, unit, incoming, outgoing):
     """What a unit may turn towards: fresh weights in and out, and what the former feed it.
 
@@ -260,7 +261,7 @@ def _direction(p, net, h, work, dice, layer, unit, incoming, outgoing):
     return up
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _accept(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     """The unit as it was tried last, at the angle with cosine c and sine s."""
     fans, widths, offsets, rows, _, _, _ = net
@@ -282,7 +283,7 @@ def _accept(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     copy(z_new, z)
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _try(p, net, state, work, layer, unit, incoming, outgoing, up, c, s):
     """Outputs with the unit at the angle with cosine c and sine s."""
     rows, code = net[3], net[6]
@@ -336,7 +337,7 @@ def _put_back(net, state, work, layer, unit, up):
         add_rows(pre, rows[layer + 2], out_old, old, out_less, old, up)
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _update(p, net, state, work, labels, dice, v, limit, layer, unit, incoming, outgoing):
     """Move the weights into and out of one hidden unit; returns V and the number of tries."""
     up = _direction(p, net, state[1], work, dice, layer, unit, incoming, outgoing)
@@ -396,7 +397,7 @@ def updates(hidden):
     return sum(hidden) + 3 + (hidden[-1] // _OUTPUT if len(hidden) else 0)
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _climb(v, at, path, power, gain, dice):
     """Go to lambda ``path[0, at]``: the largest V of the slice there.
 
@@ -407,7 +408,7 @@ def _climb(v, at, path, power, gain, dice):
     return threshold(energy, path[0, at], power, dice)
 
 
-@inner(**UNCOUNTED)
+@inner(**_INLINED)
 def _sweep(p, net, state, work, labels, dice, v, path, power, gain):
     """Update every weight once or more along ``path`` (2, updates): V and the number of tries."""
     widths = net[1]

@@ -372,7 +372,8 @@ def _information_root(A: np.ndarray, tau: np.ndarray, nu: np.ndarray) -> np.ndar
     if not (np.isfinite(tau).all() and np.isfinite(nu).all()):
         return None
     try:
-        return reverse_cholesky(information(A, tau))
+        with np.errstate(over="ignore"):  # what is not finite is not definite
+            return reverse_cholesky(information(A, tau))
     except NumericalError:
         return None
 
