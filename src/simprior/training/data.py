@@ -213,6 +213,7 @@ class _Source:
     scale: str
 
 
+@cache
 def _digits() -> Examples:
     from sklearn.datasets import load_digits
 
@@ -220,6 +221,7 @@ def _digits() -> Examples:
     return Examples("digits", X, y, top=16.0)
 
 
+@cache
 def _breast_cancer() -> Examples:
     from sklearn.datasets import load_breast_cancer
 
