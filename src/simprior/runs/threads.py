@@ -100,24 +100,23 @@ def per_thread(maxsize: int) -> Callable[[Callable[P, Result]], Callable[P, Resu
     return decorate
 
 
-def as_ready(
+def in_threads(
     function: Callable[[Item], Result], items: Sequence[Item], threads: int
-) -> Iterator[Result]:
+) -> list[Result]:
     """The results of ``function`` for all ``items``, in their order, on up to ``threads`` threads.
 
     For compiled code and for numpy's, which give up Python's lock. Raises what ``function`` raises.
     """
     if threads == 1 or len(items) < 2:
-        yield from map(function, items)
-        return
+        return list(map(function, items))
     with ThreadPoolExecutor(min(threads, len(items)), initializer=share_cores) as pool:
-        yield from pool.map(function, items)
+        return list(pool.map(function, items))
 
 
 def ahead(
     function: Callable[[Item], Result], items: Sequence[Item], threads: int
 ) -> Iterator[Result]:
-    """What :func:`as_ready` gives, for large results: no more than a few of them wait."""
+    """What :func:`in_threads` gives, one by one: no more than a few results wait."""
     if threads == 1 or len(items) < 2:
         yield from map(function, items)
         return
@@ -133,13 +132,6 @@ def ahead(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], threads: int
-) -> list[Result]:
-    """All results of :func:`as_ready`."""
-    return list(as_ready(function, items, threads))
 
 
 class _Limits:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from simprior.boolean.sampling.adding import added_in_parts
-from simprior.boolean.sampling.arranging import SORTED as _SORTED
-from simprior.boolean.sampling.arranging import Arranged, Table, arranged
+from simprior.boolean.sampling.arranging import SORTED, Arranged, Table, arranged
 from simprior.boolean.sampling.compact import Columns, Run, Spill, Spilled
 from simprior.boolean.sampling.rows import (
     COUNT_COLUMNS,
@@ -154,7 +153,7 @@ class _Room:
         return run if self._left >= 0 else self._spill.keep(run)
 
 
-def within(memory: int | None, m: int, most: int = _SORTED) -> int:
+def within(memory: int | None, m: int, most: int = SORTED) -> int:
     """So many rows are a small part of the memory; ``most`` at most."""
     if memory is None:
         return most

@@ -12,9 +12,7 @@ from simprior.boolean.sampling.table import sort_ties
 # mypy: disable-error-code="no-untyped-def"
 
 _RADIX = 65535
-_LONG_RUN = (
-    512  # rows that agree in what they are sorted by first: beyond, sorted by the bits that follow
-)
+_LONG_RUN = 512  # rows that agree in what they are sorted by first: beyond, by the bits after it
 
 
 def row_order(words: np.ndarray, count: np.ndarray) -> np.ndarray:

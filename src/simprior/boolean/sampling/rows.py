@@ -432,20 +432,15 @@ def profile_of_file(path: Path) -> Profile:
 
     connection = duckdb.connect()
     try:
-        return profile_query(connection, path)
+        found = connection.execute(
+            "SELECT count, clusters, sumsq, count(*) AS multiplicity "
+            f"FROM read_parquet({_quoted(path)}) GROUP BY ALL ORDER BY count DESC, clusters, sumsq"
+        ).fetchnumpy()
     except duckdb.Error as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(f"{path}: not a readable table ({reason}); run again") from None
     finally:
         connection.close()
-
-
-def profile_query(connection: object, path: Path) -> Profile:
-    """Profile of the Parquet table at ``path`` on an open DuckDB connection."""
-    found = connection.execute(  # type: ignore[attr-defined]
-        "SELECT count, clusters, sumsq, count(*) AS multiplicity "
-        f"FROM read_parquet({_quoted(path)}) GROUP BY ALL ORDER BY count DESC, clusters, sumsq"
-    ).fetchnumpy()
     return Profile(*(np.asarray(found[k], np.int64) for k in (*COUNT_COLUMNS, "multiplicity")))
 
 
