@@ -27,7 +27,7 @@ from simprior.numerics.compiled import (
     emit_store,
     inner,
 )
-from simprior.training.products import address, make_row_tile, wide
+from simprior.training.products import GROUP, address, weighted_row, wide
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -144,7 +144,6 @@ def _make_added(vectors: int) -> Any:
     return tile
 
 
-_row8, _row4, _row1 = (make_row_tile(groups) for groups in (8, 4, 1))
 _rectified2, _rectified1 = _make_rectified(2), _make_rectified(1)
 _added2, _added1 = _make_added(2), _make_added(1)
 
@@ -157,20 +156,9 @@ def affine(row, start, fan, h, first, out):
         out[j] = bias
     stride = np.int64(4 * h.shape[1])
     a, b, c = address(row) + 4 * start, address(h) + first * stride, address(out)
-    left = m // 8
-    while left > 0:
-        if left >= 8:
-            _row8(a, 4, b, stride, c, c, fan)
-            step = 8
-        elif left >= 4:
-            _row4(a, 4, b, stride, c, c, fan)
-            step = 4
-        else:
-            _row1(a, 4, b, stride, c, c, fan)
-            step = 1
-        b, c, left = b + 32 * step, c + 32 * step, left - step
+    weighted_row(a, 4, b, stride, c, c, m // GROUP, fan)
     for k in range(fan):
-        for j in range(8 * (m // 8), m):
+        for j in range(m // GROUP * GROUP, m):
             out[j] += row[start + k] * h[first + k, j]
 
 

@@ -276,7 +276,7 @@ def gemm(a, a_row, a_k, b, b_k, c, c_row, c0, c0_row, rows, groups, count, how, 
             r += 4
 
 
-def make_row_tile(groups: int) -> Any:
+def _make_row_tile(groups: int) -> Any:
     """Intrinsic for ``groups`` groups of columns of :func:`weighted_row`."""
 
     @intrinsic
@@ -294,18 +294,21 @@ def make_row_tile(groups: int) -> Any:
     return tile
 
 
-_row1, _row6 = make_row_tile(1), make_row_tile(6)
+_row1, _row4, _row8 = (_make_row_tile(groups) for groups in (1, 4, 8))
 
 
-@inner()
+@inner(forceinline=True)
 def weighted_row(a, a_k, b, b_k, c, c0, groups, count):
     """c[j] = c0[j] + sum_k a_k B[k, j] for one row, ``a`` at stride ``a_k``; ``c0`` as in
     :func:`gemm`. The sums of the columns are those with a one at ``a`` and stride 0."""
     left = groups
     while left > 0:
-        if left >= 6:
-            now = 6
-            _row6(a, a_k, b, b_k, c, c0, count)
+        if left >= 8:
+            now = 8
+            _row8(a, a_k, b, b_k, c, c0, count)
+        elif left >= 4:
+            now = 4
+            _row4(a, a_k, b, b_k, c, c0, count)
         else:
             now = 1
             _row1(a, a_k, b, b_k, c, c0, count)
