@@ -34,6 +34,7 @@ def compiled_functions() -> list[tuple[str, str]]:
     for module in pkgutil.walk_packages(simprior.__path__, "simprior."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    gc.unfreeze()  # conftest hides what was made before the first test
     found = [o for o in gc.get_objects() if issubclass(type(o), Dispatcher)]
     functions = {o.py_func for o in found if o.targetoptions.get("inline") != "always"}
     names = [(f.__module__, f.__qualname__) for f in functions]
