@@ -1,8 +1,9 @@
-"""What the whole suite needs first: one thread a process, and compiled code.
+"""What the whole suite needs first: one thread a process, test files read, kernels compiled.
 
-Compiling takes minutes on a machine that has none. Two processes that run tests would both compile what both need, at the same time. So each compiles
-its share of the largest kernels that the tests need before the first test, and finds the others in
-numba's cache.
+Reading test files (pytest writes their assertions anew) takes seconds and compiling minutes on a
+machine that has none of it kept. Two processes that run tests would both do both, at the same time.
+So each reads its share of the files, compiles its share of the largest kernels that the tests need,
+and finds the rest in the caches of Python and numba.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import gc
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +29,9 @@ WHOLE = 700
 def _train() -> None:
     import simprior as sp
 
-    sp.train(sp.Network(n=3, hidden=(4,)), "x1", train=4, runs=2, max_epochs=3, workers=1)
+    for optimizer in ("adam", "guess-and-check"):
+        how = {"optimizer": optimizer, "runs": 2, "max_epochs": 3, "workers": 1}
+        sp.train(sp.Network(n=3, hidden=(4,)), "x1", train=4, **how)
 
 
 def _sample() -> None:
@@ -51,9 +56,10 @@ def _correlate() -> None:
 
     import simprior as sp
 
-    a = np.random.default_rng(0).random((20, 2))
-    rows = {"a": a[:, 0], "test_error": a[:, 1], "cluster": range(20)}
-    sp.correlate(pd.DataFrame(rows), bootstrap=100, permutations=99)
+    a, b, y = np.random.default_rng(0).random((3, 20))
+    rows = pd.DataFrame({"a": a, "b": b, "test_error": y, "cluster": range(20)})
+    for controls in ((), "b"):
+        sp.correlate(rows, measures="a", controls=controls, bootstrap=100, permutations=99)
 
 
 def _chains() -> None:
@@ -99,6 +105,15 @@ def shares(files: set[str], processes: int) -> list[list[Kernel]]:
     return found
 
 
+def _worker(config: pytest.Config) -> tuple[int, int] | None:
+    """Number of this process, and of all; None if it is alone or in the place of a crashed one."""
+    process = getattr(config, "workerinput", None)
+    if process is None:
+        return None
+    own, processes = int(process["workerid"][2:]), int(process["workercount"])
+    return (own, processes) if own < processes else None
+
+
 def _collect_garbage_rarely() -> None:
     """Half a million objects live once the tests are collected. They stay: looking through them for
     garbage, as often as Python does, took a tenth of the time of the tests."""
@@ -107,15 +122,26 @@ def _collect_garbage_rarely() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Before all tests are collected: import this process's share of the files."""
+    worker = _worker(session.config)
+    if worker and session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        own, processes = worker
+        files = sorted(Path(__file__).parent.rglob("test_*.py"))
+        for path in files[own::processes]:
+            with suppress(Exception, pytest.skip.Exception):  # the collection will meet it again
+                pytest.Module.from_parent(session, path=path).obj  # noqa: B018 (importing is all)
+    return (yield)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Seldom collect garbage from here on; compile this process's share."""
     _collect_garbage_rarely()
-    process = getattr(session.config, "workerinput", None)
-    if process is None or len(session.items) < WHOLE:
+    worker = _worker(session.config)
+    if worker is None or len(session.items) < WHOLE:
         return
-    own = int(process["workerid"][2:])
-    if own >= process["workercount"]:
-        return  # it takes the place of one that crashed
+    own, processes = worker
     files = {item.nodeid.partition("::")[0] for item in session.items}
-    for kernel in shares(files, process["workercount"])[own]:
+    for kernel in shares(files, processes)[own]:
         kernel.compile()

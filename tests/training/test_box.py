@@ -100,7 +100,7 @@ def test_runs_are_written_and_read_and_do_not_depend_on_workers(tmp_path: Path) 
 def test_explicit_inputs_and_problems_take_a_radius_too() -> None:
     x = np.array([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [4.0, 0.0]])
     net = sp.Network(inputs=x, hidden=(4,))
-    how = {"runs": 20, "optimizer": "adam", "lr": 0.05, "robust": 0.4, "max_epochs": 300}
+    how = {"runs": 6, "optimizer": "adam", "lr": 0.1, "robust": 0.4, "max_epochs": 80}
     found = sp.train(net, "0011", train=(0, 1, 2), **how)
     assert found.fitted.any() and found.config["robust"] == 0.4
     problem = sp.Problem(net, "0011", train=(0, 1, 2))

@@ -89,9 +89,10 @@ class _Inner(CPUDispatcher):  # type: ignore[misc]
 def inner(*, cache: bool = False, **options: Any) -> Any:
     """``numba.njit`` for a function that compiled code calls.
 
-    It is linked into the functions that call it, which are optimised as a whole: machine code of
-    its own, and what makes it callable from Python, take half of the time of compiling and are made
-    only where it is called from Python. ``cache`` has no meaning here: its code is kept with theirs.
+    It is linked into the functions that call it, which are optimised as a whole. Machine code of
+    its own, and what makes it callable from Python, are made only where it is called from Python:
+    else they would take half of the time of compiling. ``cache`` has no meaning here, its code is
+    kept with that of its callers.
     """
     given = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 

@@ -550,9 +550,11 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
     step = math.log2(m) / 2
     tolerance = step / 2 + 1e-9 if tolerance is None else tolerance
     random = rng.generator(seed, "train/lz-target")
-    starts = [_start(m, random) for _ in range(_STARTS)]
-    table = min(starts, key=lambda f: abs(_lz(f) - complexity))
-    value = nearest = _lz(table)
+    starts = np.stack([_start(m, random) for _ in range(_STARTS)])
+    values = _lz(starts)
+    best = int(np.abs(values - complexity).argmin())
+    table, value = starts[best], float(values[best])
+    nearest = value
     for _ in range(_MOVES if math.isfinite(complexity) else 0):
         if abs(value - complexity) <= tolerance:
             return table
@@ -563,7 +565,7 @@ def lz_target(m: int, complexity: float, seed: int, tolerance: float | None = No
             length = int(random.integers(1, m // 2 + 1))
             a, b = random.integers(m - length + 1, size=2)
             new[a : a + length] = table[b : b + length]
-        other = _lz(new)
+        other = float(_lz(new)[0])
         gain = (abs(value - complexity) - abs(other - complexity)) / step
         if gain >= 0 or random.random() < math.exp(2 * gain):
             table, value = new, other
@@ -579,8 +581,8 @@ def _start(m: int, random: np.random.Generator) -> np.ndarray:
     return np.resize(pattern, m).astype(np.uint8)
 
 
-def _lz(table: np.ndarray) -> float:
-    return float(lz76_packed(pack(table), len(table))[0])
+def _lz(tables: np.ndarray) -> np.ndarray:
+    return lz76_packed(pack(tables), tables.shape[-1])
 
 
 def _training_set(train: Any, m: int, seed: int) -> np.ndarray:
