@@ -32,7 +32,7 @@ ALLOWED = {
 }
 """What the modules of a package may import; base is errors, checks and the modules beside them."""
 PACKAGES = tuple(name for name in ALLOWED if name != "base")
-HEAVY = ("torch", "gpytorch", "pandas", "matplotlib", "seaborn", "numba", "duckdb", "pyarrow")
+HEAVY = ("torch", "gpytorch", "pandas", "matplotlib", "seaborn", "numba", "pyarrow")
 FILES = sorted(ROOT.rglob("*.py"))
 
 

@@ -45,7 +45,7 @@ from simprior.runs.files import (
 from simprior.runs.text_files import plain
 
 MANIFEST = "manifest.json"
-_PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "duckdb", "pandas", "torch", "scikit-learn")
+_PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "pandas", "torch", "scikit-learn")
 _MISSING = object()
 
 CONVENTIONS: Mapping[str, str] = {

@@ -419,30 +419,28 @@ def read_rows(path: Path, m: int, top: int | None = None) -> Rows:
         for name in COUNT_COLUMNS:
             getattr(rows, name)[...] = table[name].to_numpy()
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StoreError(
-            f"{path}: not a readable table ({reason}); run again with --resume"
-        ) from None
+        raise _unreadable(path, error) from None
     return rows
 
 
 def profile_of_file(path: Path) -> Profile:
     """Profile of a merged table, without loading it."""
-    import duckdb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    connection = duckdb.connect()
     try:
-        found = connection.execute(
-            "SELECT count, clusters, sumsq, count(*) AS multiplicity "
-            f"FROM read_parquet({_quoted(path)}) GROUP BY ALL ORDER BY count DESC, clusters, sumsq"
-        ).fetchnumpy()
-    except duckdb.Error as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StoreError(f"{path}: not a readable table ({reason}); run again") from None
-    finally:
-        connection.close()
-    return Profile(*(np.asarray(found[k], np.int64) for k in (*COUNT_COLUMNS, "multiplicity")))
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=1 << 20, columns=list(COUNT_COLUMNS))
+            parts = [_profile_of(batch) for batch in batches]
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return Profile.joined(parts) if parts else Profile(*np.empty((4, 0), np.int64))
 
 
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
+def _profile_of(batch: Any) -> Profile:
+    return Profile.of(*(batch[name].to_numpy(zero_copy_only=False) for name in COUNT_COLUMNS))
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    reason = " ".join(str(error).split())[:200]
+    return StoreError(f"{path}: not a readable table ({reason}); run again with --resume")
