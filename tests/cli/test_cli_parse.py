@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -180,6 +181,23 @@ def test_lists_tables_and_matrices_of_a_file(tmp_path: Path) -> None:
     assert spec.executor_options == {"mem_gb": 4, "slurm_partition": "long"}
     network = simprior.cli.load("sample").build_model(spec)
     assert network.inputs.tolist() == [[0, 1], [1.5, 0]]
+
+
+def test_the_record_of_a_training_run_is_refused_with_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a problem, not the flags that chose it."""
+    line = ["train", "--n", "3", "--hidden", "4", "--train", "3", "--runs", "1", "--quiet"]
+    line += ["--target", "x1", "--max-epochs", "1", "--out", str(tmp_path / "a run")]
+    monkeypatch.setattr("sys.argv", ["/some/where/simprior", *line])
+    assert main(line) == 0
+    capsys.readouterr()
+    record = tmp_path / "a run" / "config.toml"
+    found = refused(capsys, "train", "--config", str(record))
+    assert found.startswith(f"key 'weight_decay' in {record}: expected keys that are flags; ")
+    assert found.endswith(f"repeat: {shlex.join(['simprior', *line])}")
+    record.with_name("manifest.json").write_text("[]")
+    assert "weight_decay" in refused(capsys, "train", "--config", str(record))
 
 
 def test_the_resolved_configuration_is_a_configuration(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ Arguments and ``--config`` file -> a command's frozen dataclass; every error is 
 
 The dataclass is the only schema: its fields are the flags (``sigma_w`` is ``--sigma-w``), the keys
 of the TOML file and what the manifest records. Tables of a TOML file are flattened, so that the
-``config.toml`` of a run directory is itself a valid ``--config``; flags override the file.
+``config.toml`` of a run directory that records flags alone (``sample``, ``logp``) is itself a valid
+``--config``; flags override the file. Where it records more (training: the problem), the error
+names the command that made it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import io
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
@@ -527,6 +530,9 @@ def _read_config(path: Path, known: Mapping[str, Option]) -> dict[str, str | boo
         if name == "dropout":
             raise no_dropout(f"key {key!r} in {path}")
         if option is None or option.positional or name == "config":
+            if made_by := _made_by(path):
+                expected = "keys that are flags; this is what a run records"
+                raise InputError(f"key {key!r} in {path}", expected, f"repeat: {made_by}")
             keys = [o.name for o in known.values() if not o.positional and o.name != "config"]
             raise unknown(f"key {key!r} in {path}", name, keys, "remove it")
         if name in tokens:
@@ -539,6 +545,17 @@ def _read_config(path: Path, known: Mapping[str, Option]) -> dict[str, str | boo
         else:
             tokens[name] = _toml_text(value)
     return tokens
+
+
+def _made_by(path: Path) -> str | None:
+    """Command line of the run that a configuration is the record of, if it had one."""
+    try:
+        manifest = json.loads(path.with_name("manifest.json").read_bytes())
+        program, *arguments = manifest["argv"]
+        known = Path(program).name in {"simprior", "__main__.py"}
+        return shlex.join(["simprior", *arguments]) if known else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _leaves(values: Mapping[str, Any], known: Mapping[str, Option]) -> Iterator[tuple[str, Any]]:
