@@ -112,7 +112,7 @@ def test_a_dead_flag_is_found() -> None:
     """Flags that nothing reads, or that are only refused, as those of ``bound`` once were."""
     from simprior.cli.bound import Bound, run
 
-    dead = {"executor", "executor_options", "out", "resume", "overwrite"}
+    dead = {"executor", "executor_options"}
     fields = [(name, str, field(default="")) for name in dead]
     before = make_dataclass("Before", fields, bases=(Bound,), frozen=True, kw_only=True)
     assert dead == set(options(before)) - set(options(Bound))

@@ -26,6 +26,7 @@ MAIN_TABLES = (
     "evidence.parquet",
     "rare.parquet",
     "tables/correlations.parquet",
+    "tables/bounds.parquet",
     "tables/memorised.parquet",
     "tables/targets.parquet",
     "tables/sweep.parquet",

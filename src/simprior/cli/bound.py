@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from tyro.conf import arg
 
@@ -14,14 +16,16 @@ from simprior.cli.options import (
     DataOptions,
     Device,
     KernelOptions,
+    Resumable,
     Workers,
     check_device,
     check_no_data,
     flags,
     load_data,
 )
-from simprior.cli.parse import MaybeCount, MaybePath, Number
+from simprior.cli.parse import MaybeCount, MaybeCounts, MaybePath, Number
 from simprior.errors import InputError
+from simprior.runs.text_files import plain
 
 if TYPE_CHECKING:
     from simprior.routes.evidence import Bounds
@@ -33,7 +37,7 @@ METHOD = "tilted"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound(_Task, KernelOptions, DataOptions, Device, Workers):
+class Bound(_Task, KernelOptions, DataOptions, Resumable, Device, Workers):
     """PAC-Bayes bounds on the error of the Bayesian posterior from ln P(C(S)), with its error.
 
     S is a training set of real data (--data, all of it by default), of a Boolean function
@@ -42,8 +46,14 @@ class Bound(_Task, KernelOptions, DataOptions, Device, Workers):
     from it (Valle-Perez & Louis 2020). With --width finite both are of the network itself and
     conservative: ln P(C(S)), found by annealing its weights, is taken at the low end of its
     interval, or, if it did not converge, at a lower bound that holds with 95 % confidence. Of a
-    torch module the prior is the Gaussian process with its kernel.
+    torch module the prior is the Gaussian process with its kernel. Several sizes (--train
+    100,1000) give a table with a row a size, which --out keeps for simprior plot and table.
     """
+
+    train: Annotated[
+        MaybeCounts,
+        arg(help="training examples, one number or several (default, and if there are fewer: all)"),
+    ] = None  # type: ignore[assignment]  # the flags it is among take one number
 
     from_: Annotated[
         MaybePath, arg(name="from", help="run of train or posterior: its network and S")
@@ -67,12 +77,15 @@ SPEC = Bound
 
 
 def run(spec: Bound) -> int:
-    """Estimate ln P(C(S)) and print both bounds."""
+    """Estimate ln P(C(S)) and print both bounds, or a table with a row a size of S."""
     check_device(spec)
     for name in ("delta", "gamma"):  # before the work
         LEVEL(name, getattr(spec, name))
     options = _estimator_options(spec)
-    bounds, summary = _bounds(spec, options)
+    sizes = [replace(spec, train=cast(Any, size)) for size in spec.train or (None,)]
+    if len(sizes) > 1 or spec.out is not None:
+        return _run_sizes(spec, sizes, options)
+    bounds, summary = _bounds(sizes[0], options)
     evidence = bounds.evidence
     summary |= {
         "method": evidence.method,
@@ -91,6 +104,42 @@ def run(spec: Bound) -> int:
     values = {"table": table, "summary": {"verdict": bounds.verdict, **summary}}
     spec.print_result(values, bounds.verdict, table, summary)
     return 0
+
+
+def _run_sizes(spec: Bound, sizes: Sequence[Bound], options: dict[str, Any]) -> int:
+    """A row a size, printed and, with ``--out``, kept."""
+    from simprior.analysis.table_runs import bounds_table
+    from simprior.runs.tasks import RunOptions, progress_bar
+
+    config = {name: getattr(spec, name) for name in _determining(spec)}
+    config = plain({key.rstrip("_"): value for key, value in config.items() if value is not None})
+    note = spec.command_line("bound", [], " ".join(_determining(spec)))
+    with progress_bar(len(sizes), "size", quiet=spec.quiet) as progress:
+        how = RunOptions(**spec.chosen("out resume overwrite"), progress=progress)
+        asked: Sequence[int | None] = spec.train or (None,)
+        found = {
+            size: partial(_bounds_alone, one, options)
+            for size, one in zip(asked, sizes, strict=True)
+        }
+        frame, verdict = bounds_table(found, config, note, how)
+    for row in frame[~frame["reliable"].astype(bool)].itertuples():
+        logging.getLogger("simprior").warning(
+            "ln P(C(S)) of %d examples by %s is not reliable", row.train_size, row.method
+        )
+    summary = {"verdict": verdict, "rows": len(frame)}
+    spec.print_result({"table": frame, "summary": summary}, verdict, frame)
+    spec.say_written()
+    return 0
+
+
+def _bounds_alone(spec: Bound, options: dict[str, Any]) -> Bounds:
+    return _bounds(spec, options)[0]
+
+
+def _determining(spec: Bound) -> list[str]:
+    """Names of the flags that determine the result."""
+    others = {"config", "json", "quiet", "workers", "device", "out", "resume", "overwrite"}
+    return [field.name for field in fields(spec) if field.name not in others]
 
 
 def _bounds(spec: Bound, options: dict[str, Any]) -> tuple[Bounds, dict[str, Any]]:
@@ -139,6 +188,9 @@ def _problem(spec: Bound) -> Problem | None:
         if spec.target is not None:
             what = f"target={spec.target} with --from"
             raise InputError(what, "the target of the run", "leave --target out")
+        if spec.train is not None:
+            what = f"train={spec.train} with --from"
+            raise InputError(what, "the training set of the run", "leave --train out")
         return problem_of_run(spec.from_, spec.data, spec.label)
     seed = spec.seed if spec.data_seed is None else spec.data_seed
     task = spec.chosen("corrupt attack")

@@ -46,6 +46,7 @@ __all__ = [
     "FunctionList",
     "Integer",
     "MaybeCount",
+    "MaybeCounts",
     "MaybeInteger",
     "MaybeNumber",
     "MaybePath",
@@ -105,6 +106,18 @@ def parse_count(text: str) -> int:
             if value >= 1:
                 return value
     raise Refused("a whole number >= 1, such as 20 or 1e7", "pass for example {flag} {example}")
+
+
+def parse_counts(text: str) -> tuple[int, ...]:
+    """A comma list of counts, each once."""
+    try:
+        values = tuple(parse_count(part) for part in text.split(","))
+    except Refused:
+        expected = "whole numbers >= 1, one or several with commas between"
+        raise Refused(expected, "pass for example {flag} 100,1000") from None
+    if len(set(values)) < len(values):
+        raise Refused("each count once", "leave one of them out")
+    return values
 
 
 def parse_integer(text: str) -> int:
@@ -296,6 +309,7 @@ def _maybe(parse: Callable[[str], Any], empty: tuple[str, ...] = ("none",)) -> A
 
 Count = Annotated[int, kind(parse_count, "COUNT")]
 MaybeCount = Annotated[int | None, kind(_maybe(parse_count), "COUNT")]
+MaybeCounts = Annotated[tuple[int, ...] | None, kind(_maybe(parse_counts), "COUNT[,COUNT...]")]
 AutoCount = Annotated[int | str, kind(parse_auto_count, "auto|COUNT")]
 Integer = Annotated[int, kind(parse_integer, "INT")]
 Number = Annotated[float, kind(parse_number, "NUMBER")]

@@ -29,10 +29,10 @@ TOP = 20
 class Table(Reading):
     """Print the most frequent functions of a run, with intervals and measures.
 
-    Of a run without functions (measure, correlate, compare, logp, study, sweep, sensitivity) it
-    prints the main table, or the one named by --file. In LaTeX (booktabs and siunitx) an estimate
-    is a value with its interval, or with its error; a table fits a column of a two-column paper,
-    and without --columns what has no room is left out.
+    Of a run without functions (measure, correlate, compare, logp, bound, study, sweep, sensitivity)
+    it prints the main table, or the one named by --file. In LaTeX (booktabs and siunitx) an
+    estimate is a value with its interval, or with its error; a table fits a column of a two-column
+    paper, and without --columns what has no room is left out.
     """
 
     path: Annotated[Positional[Path], arg(help="a run directory")]

@@ -221,6 +221,28 @@ def evidence_of(
         return estimate(labels, K, method or "tilted", n=0, seed=seed, **options)[0]
 
 
+BOUNDS = "tables/bounds.parquet"
+"""The table of a run of ``simprior bound``: a row a size of S, see :meth:`Bounds.row`."""
+_ENDS = {"": "error", "_low": "low", "_high": "high"}
+
+
+def sizes_verdict(frame: pd.DataFrame) -> str:
+    """What a table over sizes of S says: where the bound is better than the commoner label."""
+    first, last = frame.iloc[0], frame.iloc[-1]
+    said = f"The error is below {last.bound:.3g} from {last.train_size:,} examples"
+    if len(frame) > 1:
+        said = f"{said}, and below {first.bound:.3g} from {first.train_size:,}"
+    high = frame["bound_high"].where(frame["bound_high"].notna(), frame["bound"])
+    better = np.maximum(high, frame["bound"]) < frame["guess"]
+    where = "from none"
+    if better.all():
+        where = "from all of them" if len(frame) > 1 else "from them"
+    elif better.any():
+        *rest, most = (f"{m:,}" for m in frame.loc[better, "train_size"])
+        where = f"from {', '.join(rest)} and {most}" if rest else f"from {most}"
+    return f"{said}. That is better than guessing the commoner label {where}."
+
+
 @dataclass(frozen=True, repr=False)
 class Bounds(Shown):
     """Both PAC-Bayes bounds of a training set of ``size`` examples, from ln P(C(S)).
@@ -273,6 +295,21 @@ class Bounds(Shown):
         if self.basis:
             taken = f" ln P(C(S)) is taken at {self.basis}; {100 * UNSURE:g} % of doubt are for it."
         return f"The error is {', '.join(said)}, {worth} {label}.{taken}"
+
+    def row(self) -> dict[str, Any]:
+        """Both bounds in one row of a table over sizes of S; ``bound`` is that of gibbs."""
+        found = self.evidence
+        return {
+            "train_size": self.size,
+            "log_evidence": found.value,
+            "log_evidence_stderr": found.stderr,
+            **{f"bound{end}": getattr(self.gibbs, part) for end, part in _ENDS.items()},
+            **{f"single{end}": getattr(self.single, part) for end, part in _ENDS.items()},
+            "guess": self.guess,
+            "ess": found.ess,
+            "method": found.method,
+            "reliable": bool(found.diagnostics.get("reliable", False)),
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """A row a bound: form, error_below, low, high, exponent, confidence."""

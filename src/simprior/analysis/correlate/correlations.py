@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,7 @@ from simprior.errors import InputError
 from simprior.numerics import random as rng
 from simprior.numerics.random import check_seed
 from simprior.runs.directory import RunDir
-from simprior.runs.sharded import Shard, Work, run_sharded
+from simprior.runs.sharded import JsonWork, run_sharded
 from simprior.runs.tasks import RunOptions, progress_bar
 
 MOST_KENDALL = 2000
@@ -226,7 +225,7 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Coefficients(Work[Piece, Rows]):
+class Coefficients(JsonWork[Piece, Rows]):
     """The coefficients of a measure in a group."""
 
     table: Prepared
@@ -238,16 +237,6 @@ class Coefficients(Work[Piece, Rows]):
         where = f"{name}: " if name else ""
         row = _row(part, piece.measure, self.table.setup, where, notes, name)
         return {"table": [{"measure": piece.measure, **row}], "notes": notes}
-
-    def shards(self, piece: Piece, result: Rows) -> list[Shard]:
-        """The rows as JSON, in which every float comes back as it was."""
-        text = json.dumps(result, default=lambda number: number.item()).encode()
-        return [Shard(piece.name, {"json": np.frombuffer(text, np.uint8)})]
-
-    def read(self, store: RunDir, piece: Piece) -> Rows:
-        """The rows of a piece from its shard."""
-        found: Rows = json.loads(store.read_shard(piece.name)["json"].tobytes())
-        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,7 @@ CAPTIONS = {
     "findings": "Findings: contrasts over data sets, with their verdicts; a row each.",
     "memorised": "How far each example is memorised by trained networks and by the posterior.",
     "influence": "How far each example changes what is found on another input.",
+    "bounds": r"PAC-Bayes bounds from $\ln P(C(S))$ (nats); a row a size of $S$.",
     "rare": r"$\ln P$ of rare outputs of one network, in nats; a row an estimate.",
     "removal": "Errors outside $S$ after removing examples; a row a share and order.",
     "subsets": "Networks trained on random subsets of $S$; a row a subset and input.",
