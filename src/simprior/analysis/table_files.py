@@ -86,6 +86,14 @@ def read_run_table(run: RunInfo, name: str) -> pd.DataFrame:
     return read_file(run.check(name))
 
 
+def read_finished(run: RunInfo, name: str) -> pd.DataFrame:
+    """:func:`read_run_table` of a run that is complete; :class:`StoreError` of another."""
+    if run.status != "complete" or name not in run.files:
+        what = f"{run.path}: expected a complete run of simprior {run.command}, found one that is"
+        raise StoreError(f"{what} {run.status}; {run.way_on}")
+    return read_run_table(run, name)
+
+
 def read_registered(folder: Path, name: str) -> pd.DataFrame:
     """The table ``name`` below ``folder``; of a run directory it must be registered and unaltered.
 

@@ -12,8 +12,7 @@ import pandas as pd
 from simprior.analysis.figures.marks import check_columns, draw_points, scale, small_print
 from simprior.analysis.figures.registry import Drawing, drawings
 from simprior.analysis.figures.style import colours, new_panels, style, tidy_ticks
-from simprior.analysis.table_files import read_run_table
-from simprior.errors import StoreError
+from simprior.analysis.table_files import read_finished
 from simprior.numerics.estimate import normal_factor
 from simprior.routes.evidence import BOUNDS
 
@@ -27,10 +26,7 @@ if TYPE_CHECKING:
 @drawings("bound")
 def bound_drawings(run: RunInfo) -> list[Drawing]:
     """The figure of a run of ``simprior bound``. Raises :class:`StoreError` if it is unfinished."""
-    if run.status != "complete" or BOUNDS not in run.files:
-        what = f"{run.path}: expected a complete run of simprior bound, found one that is"
-        raise StoreError(f"{what} {run.status}; {run.way_on}")
-    return [Drawing("bounds", partial(bounds_figure, read_run_table(run, BOUNDS)))]
+    return [Drawing("bounds", partial(bounds_figure, read_finished(run, BOUNDS)))]
 
 
 def bounds_figure(frame: pd.DataFrame) -> Figure:

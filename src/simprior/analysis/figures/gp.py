@@ -19,6 +19,7 @@ from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import SEQUENTIAL, colours, model_label, new_figure, style
 from simprior.analysis.figures.width import logp_width_figure
 from simprior.analysis.study.logp import fit_width, summarise_study
+from simprior.analysis.table_files import read_finished
 from simprior.boolean.sampling.counts import model_of
 from simprior.errors import StoreError
 from simprior.gp.orthant import TABLE
@@ -48,12 +49,7 @@ def logp_drawings(run: RunInfo) -> list[Drawing]:
 
     Raises :class:`StoreError` if the run is not complete, or holds neither frequencies nor a study.
     """
-    if run.status != "complete" or TABLE not in run.files:
-        raise StoreError(
-            f"{run.path}: expected a complete run of simprior logp, found one that is "
-            f"{run.status}; {run.way_on}"
-        )
-    frame = pd.DataFrame(run.read_table(TABLE))
+    frame = read_finished(run, TABLE)
     if "multiplier" in frame:
         return [Drawing("multiplier", partial(multiplier_figure, frame))]
     if "difference" in frame:

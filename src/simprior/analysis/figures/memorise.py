@@ -12,8 +12,8 @@ from simprior.analysis.figures.marks import check_columns, draw_points, proxy, s
 from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import colours, new_figure, style, tidy_ticks
 from simprior.analysis.memorise.run import REMOVAL, TABLE
-from simprior.analysis.table_files import read_run_table
-from simprior.errors import InputError, StoreError
+from simprior.analysis.table_files import read_finished, read_run_table
+from simprior.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,10 +34,7 @@ def memorise_drawings(run: RunInfo) -> list[Drawing]:
 
     Raises :class:`StoreError` if the run is not complete.
     """
-    if run.status != "complete" or TABLE not in run.files:
-        what = f"{run.path}: expected a complete run of simprior memorise, found one that is"
-        raise StoreError(f"{what} {run.status}; {run.way_on}")
-    found = [Drawing("memorised", partial(memorised_figure, read_run_table(run, TABLE)))]
+    found = [Drawing("memorised", partial(memorised_figure, read_finished(run, TABLE)))]
     if run.files[REMOVAL].get("rows"):
         found.append(Drawing("removal", partial(removal_figure, read_run_table(run, REMOVAL))))
     return found

@@ -13,8 +13,7 @@ from simprior.analysis.figures.registry import Drawing, drawings, kind
 from simprior.analysis.figures.style import new_panels, style, tidy_ticks
 from simprior.analysis.rare.methods import METHODS
 from simprior.analysis.rare.run import TABLE
-from simprior.analysis.table_files import read_run_table
-from simprior.errors import StoreError
+from simprior.analysis.table_files import read_finished
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,10 +27,7 @@ _APART = 0.05  # share of the range of thresholds over which points of one thres
 @drawings("rare")
 def rare_drawings(run: RunInfo) -> list[Drawing]:
     """The figure of a run of ``simprior rare``. Raises :class:`StoreError` if it is unfinished."""
-    if run.status != "complete" or TABLE not in run.files:
-        what = f"{run.path}: expected a complete run of simprior rare, found one that is"
-        raise StoreError(f"{what} {run.status}; {run.way_on}")
-    return [Drawing("rare", partial(rare_figure, read_run_table(run, TABLE)))]
+    return [Drawing("rare", partial(rare_figure, read_finished(run, TABLE)))]
 
 
 @kind("rare", "Rare outputs: ln P by every method, and what it is off by", "rare")
