@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,21 @@ def test_a_row_a_size_is_what_the_command_says_of_that_size(
     assert main(["table", str(out), "--format", "latex"]) == 0
     assert "PAC-Bayes bound" in capsys.readouterr().out
     assert load_run(out).verify() == []
+
+
+def test_the_command_in_the_table_makes_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*LINE, "--hidden", "", "--balanced", "--train", "20,40", "--out", "a run"]) == 0
+    first = read_frame(Path("a run"))
+    note = json.loads(Path("a run/tables/bounds.csv.json").read_text())["command"]
+    program, *line = shlex.split(note)
+    assert program == "simprior" and "--balanced" in line
+    assert main([*line, "--overwrite", "--quiet"]) == 0
+    pd.testing.assert_frame_equal(read_frame(Path("a run")), first)
+    config = load_run(Path("a run")).config
+    assert config["hidden"] == [] and config["balanced"] is True
 
 
 def test_one_size_is_kept_too_and_the_record_is_a_configuration(

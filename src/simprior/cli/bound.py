@@ -46,8 +46,8 @@ class Bound(_Task, KernelOptions, DataOptions, Resumable, Device, Workers):
     from it (Valle-Perez & Louis 2020). With --width finite both are of the network itself and
     conservative: ln P(C(S)), found by annealing its weights, is taken at the low end of its
     interval, or, if it did not converge, at a lower bound that holds with 95 % confidence. Of a
-    torch module the prior is the Gaussian process with its kernel. Several sizes (--train
-    100,1000) give a table with a row a size, which --out keeps for simprior plot and table.
+    torch module the prior is the Gaussian process with its kernel. Several sizes, as in --train
+    100,1000, give a table with a row a size; --out keeps it for simprior plot and table.
     """
 
     train: Annotated[
@@ -113,7 +113,7 @@ def _run_sizes(spec: Bound, sizes: Sequence[Bound], options: dict[str, Any]) -> 
 
     config = {name: getattr(spec, name) for name in _determining(spec)}
     config = plain({key.rstrip("_"): value for key, value in config.items() if value is not None})
-    note = spec.command_line("bound", [], " ".join(_determining(spec)))
+    note = spec.command_line("bound", [], " ".join([*_determining(spec), "out"]))
     with progress_bar(len(sizes), "size", quiet=spec.quiet) as progress:
         how = RunOptions(**spec.chosen("out resume overwrite"), progress=progress)
         asked: Sequence[int | None] = spec.train or (None,)

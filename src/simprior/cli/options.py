@@ -19,13 +19,22 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from tyro.conf import arg
 
 from simprior.analysis.text.numbers import human
 from simprior.analysis.text.plaintext import json_text, markdown
-from simprior.cli.parse import SETTINGS, Integer, MaybeCount, MaybePath, Options, Widths, choice
+from simprior.cli.parse import (
+    SETTINGS,
+    Integer,
+    MaybeCount,
+    MaybePath,
+    Options,
+    Widths,
+    choice,
+    options,
+)
 from simprior.errors import DeviceError, InputError
 from simprior.runs.text_files import read_matrix
 from simprior.training.settings import (
@@ -127,9 +136,12 @@ class Output:
         """The command that gives a result, for the notes in its files: the arguments ``paths`` and
         the flags ``names``, except those without a value."""
         words = ["simprior", command, *map(str, paths)]
+        known = options(cast(Any, type(self)))
         for name, value in self.chosen(names).items():
-            if value is not None and value != ():
-                words += ["--" + name.replace("_", "-"), show(value)]
+            if known[name].switch:
+                words += [known[name].flag] if value else []
+            elif value is not None and (value != () or known[name].default):
+                words += [known[name].flag, show(value)]
         return shlex.join(words)
 
 
