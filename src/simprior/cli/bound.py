@@ -46,8 +46,9 @@ class Bound(_Task, KernelOptions, DataOptions, Resumable, Device, Workers):
     from it (Valle-Perez & Louis 2020). With --width finite both are of the network itself and
     conservative: ln P(C(S)), found by annealing its weights, is taken at the low end of its
     interval, or, if it did not converge, at a lower bound that holds with 95 % confidence. Of a
-    torch module the prior is the Gaussian process with its kernel. Several sizes, as in --train
-    100,1000, give a table with a row a size; --out keeps it for simprior plot and table.
+    torch module the prior is the Gaussian process with its kernel. With several sizes, such as
+    those of --train 100,1000, it is a table with a row a size; --out keeps it for simprior plot and
+    table.
     """
 
     train: Annotated[
