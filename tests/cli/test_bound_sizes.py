@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from simprior.analysis.bound_sizes import sizes_verdict
 from simprior.analysis.figures.bounds import bounds_figure
 from simprior.analysis.plot import plot_run
 from simprior.analysis.table_files import read_frame
 from simprior.cli import bound, main
 from simprior.errors import InputError
-from simprior.routes.evidence import sizes_verdict
 from simprior.runs.directory import load_run
 
 LINE = ["bound", "--data", "digits", "--classes", "3,8", "--seed", "4", "--draws", "128", "--quiet"]

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +41,7 @@ from simprior.modules.spec import Module
 from simprior.network.losses import threshold
 from simprior.network.spec import Network
 from simprior.numerics.estimate import mean_stderr, share_stderr
-from simprior.routes.evidence import BOUNDS, sizes_verdict
 from simprior.runs.directory import RunDir, load_run, write_table
-from simprior.runs.sharded import JsonWork, open_run, run_sharded
 from simprior.runs.tasks import RunOptions, progress_bar
 from simprior.training.records import TrainResult
 from simprior.training.settings import text
@@ -61,7 +57,6 @@ from simprior.training.sweep import (
 if TYPE_CHECKING:
     from simprior.analysis.correlate.correlations import Correlations
     from simprior.analysis.strings.settings import StringsSettings
-    from simprior.routes.evidence import Bounds
 
 _ROWS = "tables/rows.parquet"
 TABLES = {
@@ -233,62 +228,6 @@ def save_trained(
     with RunDir.open(out, "sensitivity", config, resume=resume, overwrite=overwrite) as store:
         _write_plain(frame, TRAINED, store, command, ("csv", "parquet"))
         store.finish({"members": len(frame)})
-
-
-@dataclass(frozen=True)
-class _Size:
-    """A size of S that was asked for (None: all of the data), and which of them it is."""
-
-    index: int
-    train: int | None
-    size: int = 1
-
-    @property
-    def name(self) -> str:
-        return f"size-{self.index:06d}"
-
-    @property
-    def range(self) -> dict[str, Any]:
-        return {"index": self.index, "train": self.train}
-
-
-@dataclass(frozen=True)
-class _Sizes(JsonWork[_Size, dict[str, Any]]):
-    found: Mapping[int | None, Callable[[], Bounds]]
-
-    def compute(self, piece: _Size) -> dict[str, Any]:
-        return self.found[piece.train]().row()
-
-
-def bounds_table(
-    found: Mapping[int | None, Callable[[], Bounds]],
-    config: Mapping[str, Any],
-    note: str,
-    how: RunOptions,
-) -> tuple[pd.DataFrame, str]:
-    """PAC-Bayes bounds of several sizes of S, a row each, and what they say.
-
-    ``found`` computes the bounds of a size. With ``how.out`` each row is kept once it is there, and
-    the table is written in the end; ``config`` is all that determines it.
-    """
-    pieces = [_Size(index, train) for index, train in enumerate(found)]
-    opened = nullcontext(None) if how.out is None else open_run(how, "bound", config)
-    with opened as store:
-        if store is not None and store.finished(BOUNDS):
-            return read_run_table(load_run(store.path), BOUNDS), store.manifest["results"][
-                "verdict"
-            ]
-        rows = run_sharded(_Sizes(found), pieces, how, store)
-        frame = pd.DataFrame(rows).sort_values("train_size", kind="stable", ignore_index=True)
-        verdict = sizes_verdict(frame)
-        if store is not None:
-            store.make_folder("tables")
-            stem = (store.path / BOUNDS).with_suffix("")
-            for file in write_forms(frame, stem, CAPTIONS["bounds"], "tab:bounds", note):
-                store.add_file(file)
-            store.finish({"rows": len(frame), "verdict": verdict})
-            store.clear_shards()
-    return frame, verdict
 
 
 def write_targets(

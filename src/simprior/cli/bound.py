@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -83,10 +83,11 @@ def run(spec: Bound) -> int:
     for name in ("delta", "gamma"):  # before the work
         LEVEL(name, getattr(spec, name))
     options = _estimator_options(spec)
-    sizes = [replace(spec, train=cast(Any, size)) for size in spec.train or (None,)]
+    asked: Sequence[int | None] = spec.train or (None,)
+    sizes = {size: replace(spec, train=cast(Any, size)) for size in asked}
     if len(sizes) > 1 or spec.out is not None:
         return _run_sizes(spec, sizes, options)
-    bounds, summary = _bounds(sizes[0], options)
+    bounds, summary = _bounds(sizes[asked[0]], options)
     evidence = bounds.evidence
     summary |= {
         "method": evidence.method,
@@ -107,9 +108,9 @@ def run(spec: Bound) -> int:
     return 0
 
 
-def _run_sizes(spec: Bound, sizes: Sequence[Bound], options: dict[str, Any]) -> int:
+def _run_sizes(spec: Bound, sizes: Mapping[int | None, Bound], options: dict[str, Any]) -> int:
     """A row a size, printed and, with ``--out``, kept."""
-    from simprior.analysis.table_runs import bounds_table
+    from simprior.analysis.bound_sizes import bounds_table
     from simprior.runs.tasks import RunOptions, progress_bar
 
     config = {name: getattr(spec, name) for name in _determining(spec)}
@@ -117,11 +118,7 @@ def _run_sizes(spec: Bound, sizes: Sequence[Bound], options: dict[str, Any]) -> 
     note = spec.command_line("bound", [], " ".join([*_determining(spec), "out"]))
     with progress_bar(len(sizes), "size", quiet=spec.quiet) as progress:
         how = RunOptions(**spec.chosen("out resume overwrite"), progress=progress)
-        asked: Sequence[int | None] = spec.train or (None,)
-        found = {
-            size: partial(_bounds_alone, one, options)
-            for size, one in zip(asked, sizes, strict=True)
-        }
+        found = {size: partial(_bounds_alone, one, options) for size, one in sizes.items()}
         frame, verdict = bounds_table(found, config, note, how)
     for row in frame[~frame["reliable"].astype(bool)].itertuples():
         logging.getLogger("simprior").warning(

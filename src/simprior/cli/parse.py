@@ -33,7 +33,7 @@ from tyro.conf import FlagCreatePairsOff
 from tyro.constructors import PrimitiveConstructorSpec
 
 from simprior.checks import unknown
-from simprior.errors import InputError
+from simprior.errors import InputError, StoreError
 from simprior.network.density import no_dropout
 from simprior.runs.text_files import read_toml
 from simprior.training.settings import LOG_STEPS, SWITCHES, number_or_text
@@ -562,14 +562,17 @@ def _read_config(path: Path, known: Mapping[str, Option]) -> dict[str, str | boo
 
 
 def _made_by(path: Path) -> str | None:
-    """Command line of the run that a configuration is the record of, if it had one."""
-    try:
-        manifest = json.loads(path.with_name("manifest.json").read_bytes())
-        program, *arguments = manifest["argv"]
-        known = Path(program).name in {"simprior", "__main__.py"}
-        return shlex.join(["simprior", *arguments]) if known else None
-    except (OSError, ValueError, LookupError, TypeError):
+    """Command line of the run whose configuration this is, if a command made it."""
+    from simprior.runs.directory import CONFIG, load_run
+    from simprior.runs.tasks import is_console_script
+
+    if path.name != CONFIG:
         return None
+    try:
+        program, *arguments = load_run(path.parent).manifest.get("argv") or [""]
+    except StoreError:
+        return None
+    return shlex.join(["simprior", *arguments]) if is_console_script(program) else None
 
 
 def _leaves(values: Mapping[str, Any], known: Mapping[str, Option]) -> Iterator[tuple[str, Any]]:

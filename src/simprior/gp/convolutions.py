@@ -277,7 +277,7 @@ def _apply_dual(code, values, a_i, b_i, a_j, b_j, gain, shift):
                 values[y, x] = (2.0 / math.pi) * math.asin(ratio)
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(cache=True, **OPTIONS)
 def _pairs(
     left,
     right,

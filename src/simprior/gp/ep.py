@@ -61,7 +61,7 @@ def site_update(
     return tau + damping * (new_tau - tau), nu + damping * (new_nu - nu), delta
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(cache=True, **OPTIONS)
 def rank_one_sweep(
     cov: np.ndarray,
     mean: np.ndarray,
@@ -115,7 +115,7 @@ def rank_one_sweep(
     return largest
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(cache=True, **OPTIONS)
 def weight_sweep(
     cov: np.ndarray,
     mean: np.ndarray,

@@ -123,7 +123,7 @@ def pareto_k(weights: np.ndarray) -> float:
     return float((tail * k + 5.0) / (tail + 10.0))
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(cache=True, **OPTIONS)
 def _gpd_shape(x: np.ndarray) -> float:
     """Posterior-mean shape of a generalised Pareto law; x sorted, positive."""
     n = x.shape[0]

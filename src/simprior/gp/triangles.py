@@ -43,7 +43,7 @@ def rows_over(rows: np.ndarray, U: np.ndarray) -> np.ndarray:
     return X.T
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(cache=True, **OPTIONS)
 def _back(U: np.ndarray, X: np.ndarray) -> None:
     """X becomes U^-1 X, from its last row up, four rows a pass."""
     r, n = X.shape

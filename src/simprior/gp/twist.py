@@ -371,7 +371,7 @@ def _accumulate(
             target[d] += w0 * e0[d]
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(cache=True, **OPTIONS)
 def advance(
     start: int,
     stop: int,

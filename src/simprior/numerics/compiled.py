@@ -86,13 +86,12 @@ class _Inner(CPUDispatcher):  # type: ignore[misc]
         return self.callable(*args)
 
 
-def inner(*, cache: bool = False, **options: Any) -> Any:
+def inner(**options: Any) -> Any:
     """``numba.njit`` for a function that compiled code calls.
 
     It is linked into the functions that call it, which are optimised as a whole. Machine code of
     its own, and what makes it callable from Python, are made only where it is called from Python:
-    else they would take half of the time of compiling. ``cache`` has no meaning here, its code is
-    kept with that of its callers.
+    else they would take half of the time of compiling. Its code is kept with that of its callers.
     """
     given = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
@@ -493,7 +492,6 @@ _F = (2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468
 # fmt: on
 
 OPTIONS: dict[str, Any] = {
-    "cache": True,
     "nogil": True,
     "fastmath": {"contract"},
     "error_model": "numpy",

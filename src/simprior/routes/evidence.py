@@ -221,26 +221,7 @@ def evidence_of(
         return estimate(labels, K, method or "tilted", n=0, seed=seed, **options)[0]
 
 
-BOUNDS = "tables/bounds.parquet"
-"""The table of a run of ``simprior bound``: a row a size of S, see :meth:`Bounds.row`."""
 _ENDS = {"": "error", "_low": "low", "_high": "high"}
-
-
-def sizes_verdict(frame: pd.DataFrame) -> str:
-    """What a table over sizes of S says: where the bound is better than the commoner label."""
-    first, last = frame.iloc[0], frame.iloc[-1]
-    said = f"The error is below {last.bound:.3g} from {last.train_size:,} examples"
-    if len(frame) > 1:
-        said = f"{said}, and below {first.bound:.3g} from {first.train_size:,}"
-    high = frame["bound_high"].where(frame["bound_high"].notna(), frame["bound"])
-    better = np.maximum(high, frame["bound"]) < frame["guess"]
-    where = "from none"
-    if better.all():
-        where = "from all of them" if len(frame) > 1 else "from them"
-    elif better.any():
-        *rest, most = (f"{m:,}" for m in frame.loc[better, "train_size"])
-        where = f"from {', '.join(rest)} and {most}" if rest else f"from {most}"
-    return f"{said}. That is better than guessing the commoner label {where}."
 
 
 @dataclass(frozen=True, repr=False)

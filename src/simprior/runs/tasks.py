@@ -295,13 +295,16 @@ def _dead_worker_message() -> str:
         "a worker process died (killed, or out of memory); finished shards are kept: "
         "run again with --resume and fewer --workers or less --memory"
     )
-    if getattr(sys.modules.get("__main__"), "__file__", None) and not _is_console_script():
+    if getattr(sys.modules.get("__main__"), "__file__", None) and not is_console_script(
+        sys.argv[0]
+    ):
         text += "; in a script, put the call under if __name__ == '__main__':"
     return text
 
 
-def _is_console_script() -> bool:
-    return Path(sys.argv[0]).name in {"simprior", "__main__.py"}
+def is_console_script(program: str) -> bool:
+    """Whether this, the first of ``sys.argv``, is that of the command line."""
+    return Path(program).name in {"simprior", "__main__.py"}
 
 
 def _make_pool(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from simprior.analysis.bound_sizes import BOUNDS
 from simprior.analysis.figures.marks import check_columns, draw_points, scale, small_print
 from simprior.analysis.figures.registry import Drawing, drawings
 from simprior.analysis.figures.style import colours, new_panels, style, tidy_ticks
 from simprior.analysis.table_files import read_finished
 from simprior.numerics.estimate import normal_factor
-from simprior.routes.evidence import BOUNDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
